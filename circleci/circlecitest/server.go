@@ -1,0 +1,151 @@
+// Package circlecitest is a CircleCI with state for tests and demonstrations: users, projects, pipelines, workflows and
+// gates behind the calls of API v2 that package circleci makes, with humans who click beside it and faults on demand.
+//
+// It refuses what the real service refuses. Where the real behaviour is not documented it does one plausible thing and
+// an option does the other, so that a client must cope with both. It knows no configuration files, runs no jobs, sends no
+// webhooks and never decides by itself when a job ends, unless Options.AutoRun says so.
+//
+// Mount a Server as an http.Handler (the API is below /api/v2) or call Start. All methods are safe for concurrent use.
+// Add… methods panic on a mistake of the test; methods that act return an error.
+package circlecitest
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Options change how the whole server behaves. The zero value is a service at its most ordinary.
+type Options struct {
+	// AutoRun lets build jobs succeed by themselves, RunFor after they started; with RunFor 0 at once.
+	AutoRun bool
+	RunFor  time.Duration
+	// PageSize cuts lists into pages; 0 = one page.
+	PageSize int
+	// ListLagReads and ListLag keep the job list as it was before an approve or cancel for that many readings, or that
+	// long, whichever is longer. Nothing else lags.
+	ListLagReads int
+	ListLag      time.Duration
+	// HideBlockedRequestID leaves approval_request_id out while a gate is blocked.
+	HideBlockedRequestID bool
+	// BlockedStays leaves jobs that can no longer run as blocked when the workflow ends; otherwise they become not_run.
+	BlockedStays bool
+	// CancelBlocked lets a job be cancelled while it is blocked; otherwise that is refused with 400.
+	CancelBlocked bool
+	// PendingApprove answers approvals by API with 202 and forgets them.
+	PendingApprove bool
+	// DateSkew is added to the Date header.
+	DateSkew time.Duration
+}
+
+// Phase is a side of an operation's effect.
+type Phase string
+
+// The two sides of an effect.
+const (
+	Before Phase = "before"
+	After  Phase = "after"
+)
+
+// Server is a simulated CircleCI. Make it with New.
+type Server struct {
+	mu        sync.Mutex
+	opts      Options
+	hook      func(op string, phase Phase)
+	faults    []*Fault
+	users     []*User
+	tokens    map[string]*User
+	projects  []*Project
+	pipelines []*pipeline
+	workflows map[string]*workflow
+	pages     pageStore
+	calls     []*Call
+	counts    map[string]int
+	approvals []approvalRecord
+	timers    map[*time.Timer]struct{}
+	closed    bool
+	jobNumber int64
+	changed   chan struct{}
+}
+
+// New makes a server without users, projects or pipelines.
+func New() *Server {
+	return &Server{
+		tokens:    map[string]*User{},
+		workflows: map[string]*workflow{},
+		counts:    map[string]int{},
+		timers:    map[*time.Timer]struct{}{},
+		changed:   make(chan struct{}),
+	}
+}
+
+// Configure changes options; they count from the next call on.
+func (s *Server) Configure(change func(*Options)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.opts)
+}
+
+// SetHook installs a function that is called around the effect of every operation, without any lock held: it may block,
+// act on the server, or end the process under test. Nil removes it.
+func (s *Server) SetHook(hook func(op string, phase Phase)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hook = hook
+}
+
+// Start serves on a free port of the loopback interface. The base URL includes /api/v2; stop ends all connections and
+// all AutoRun timers, and returns when the server has ended. It panics when there is no port.
+func (s *Server) Start() (baseURL string, stop func()) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic("circlecitest: " + err.Error())
+	}
+	srv := &http.Server{Handler: s, ReadHeaderTimeout: 5 * time.Second}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(ln) // ends with ErrServerClosed
+	}()
+	return "http://" + ln.Addr().String() + "/api/v2", func() {
+		_ = srv.Close()
+		<-done
+		s.Close()
+	}
+}
+
+// Close stops all AutoRun timers. Only a server that is not stopped by Start's stop function needs it.
+func (s *Server) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for t := range s.timers {
+		t.Stop()
+	}
+	clear(s.timers)
+}
+
+// Wait returns when cond holds; it is asked again after each call and each change of state. cond may use the server.
+func (s *Server) Wait(ctx context.Context, cond func() bool) error {
+	for {
+		s.mu.Lock()
+		changed := s.changed
+		s.mu.Unlock()
+		if cond() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// notify wakes those who Wait. The lock is held.
+func (s *Server) notify() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}

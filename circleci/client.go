@@ -1,0 +1,238 @@
+// Package circleci is a client for the calls of the CircleCI API v2 that reading, approving and cancelling a held
+// workflow need, and builds the links that people follow.
+//
+// One method is one look at CircleCI (a list is one look at all its pages). The package does not retry, keeps no state
+// and decides nothing: an approve that was accepted is not yet done, and only the job list tells whether a gate is open.
+//
+// See https://circleci.com/docs/api/v2.
+package circleci
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+const (
+	// DefaultURL is the API base of circleci.com.
+	DefaultURL = "https://circleci.com/api/v2"
+	// DefaultAppURL is the base of the pages for people on circleci.com.
+	DefaultAppURL = "https://app.circleci.com"
+
+	defaultTimeout   = 10 * time.Second
+	defaultUserAgent = "rack-gateway-approvals"
+	maxAnswer        = 1 << 20 // bytes of one answer, decompressed
+	maxRedirects     = 3
+)
+
+// Config says where CircleCI is and who we are there.
+type Config struct {
+	// URL is the API base, path included; empty means DefaultURL.
+	URL string
+	// AppURL is the base of links for people; empty means DefaultAppURL.
+	AppURL string
+	// Token is a personal token of the machine user. Project tokens do not work with API v2.
+	Token string
+	// HTTP supplies the transport; nil, or one without a transport, means our own that insists on TLS 1.2 or newer. Its
+	// redirect policy, cookies and time-out are not used.
+	HTTP *http.Client
+	// Timeout bounds one HTTP exchange, its body included; 0 means 10 seconds.
+	Timeout time.Duration
+	// UserAgent is sent with each call; empty means the name of this product.
+	UserAgent string
+	// OnCall is told about each HTTP exchange: a short fixed name of the operation ("workflow", "approve"), the HTTP
+	// status (0 when there was no answer) and how long it took. Optional; must be safe for concurrent use.
+	OnCall func(op string, status int, took time.Duration)
+	// OnDate is told the Date header of each answer and our time when the answer arrived. Optional; must be safe for
+	// concurrent use.
+	OnDate func(server, local time.Time)
+}
+
+// Client calls CircleCI. It is safe for concurrent use.
+type Client struct {
+	base      *url.URL
+	links     Links
+	token     string
+	http      *http.Client
+	timeout   time.Duration
+	userAgent string
+	onCall    func(string, int, time.Duration)
+	onDate    func(server, local time.Time)
+}
+
+// New checks the configuration and makes a client; it calls nobody. Its errors name the faulty field, never a value of
+// the token.
+func New(cfg Config) (*Client, error) {
+	base, err := baseURL(cfg.URL, DefaultURL)
+	if err != nil {
+		return nil, fmt.Errorf("circleci API URL: %w", err)
+	}
+	app, err := baseURL(cfg.AppURL, DefaultAppURL)
+	if err != nil {
+		return nil, fmt.Errorf("circleci app URL: %w", err)
+	}
+	if cfg.Token == "" {
+		return nil, errors.New("circleci token: is empty")
+	}
+	if strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, errors.New("circleci token: holds blanks or characters that a header cannot carry")
+	}
+	c := &Client{
+		base:      base,
+		links:     Links{AppURL: app.String()},
+		token:     cfg.Token,
+		timeout:   cfg.Timeout,
+		userAgent: cfg.UserAgent,
+		onCall:    cfg.OnCall,
+		onDate:    cfg.OnDate,
+	}
+	if c.timeout <= 0 {
+		c.timeout = defaultTimeout
+	}
+	if c.userAgent == "" {
+		c.userAgent = defaultUserAgent
+	}
+	c.http = &http.Client{CheckRedirect: checkRedirect}
+	if cfg.HTTP != nil && cfg.HTTP.Transport != nil {
+		c.http.Transport = cfg.HTTP.Transport
+	} else {
+		c.http.Transport = newTransport()
+	}
+	return c, nil
+}
+
+// Links builds the links for people on the configured app.
+func (c *Client) Links() Links { return c.links }
+
+// String keeps the token out of a careless print.
+func (c *Client) String() string { return "circleci client for " + c.base.Host }
+
+// GoString keeps the token out of %#v.
+func (c *Client) GoString() string { return c.String() }
+
+func baseURL(given, fallback string) (*url.URL, error) {
+	if given == "" {
+		given = fallback
+	}
+	u, err := url.Parse(given)
+	if err != nil {
+		// The parser's own error repeats the text, which may hold a password.
+		return nil, errors.New("is not a URL")
+	}
+	switch {
+	case u.Scheme != "https" && u.Scheme != "http":
+		return nil, errors.New("must begin with https:// or http://")
+	case u.Hostname() == "":
+		return nil, errors.New("has no host")
+	case u.User != nil:
+		return nil, errors.New("must not hold a user or password")
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return nil, errors.New("must not hold a query or fragment")
+	}
+	u.Path = strings.TrimRight(u.Path, "/")
+	u.RawPath = strings.TrimRight(u.RawPath, "/")
+	return u, nil
+}
+
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		ForceAttemptHTTP2:      true,
+		MaxIdleConnsPerHost:    4,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+}
+
+// checkRedirect lets only a GET follow, and only on the same scheme and host: net/http would send our token header
+// along, and would turn a redirected POST into a GET whose 200 looks like success.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	first := via[0]
+	if first.Method != http.MethodGet || len(via) > maxRedirects ||
+		req.URL.Scheme != first.URL.Scheme || req.URL.Host != first.URL.Host {
+		return http.ErrUseLastResponse
+	}
+	return nil
+}
+
+// call is one HTTP exchange.
+type call struct {
+	op     string // short name for metrics
+	doing  string // the same in words, for errors
+	method string
+	path   []string // parts below the base, not yet escaped
+	query  url.Values
+}
+
+func (c *Client) url(k call) string {
+	var b strings.Builder
+	b.WriteString(c.base.String())
+	for _, part := range k.path {
+		b.WriteByte('/')
+		b.WriteString(url.PathEscape(part))
+	}
+	if len(k.query) > 0 {
+		b.WriteByte('?')
+		b.WriteString(k.query.Encode())
+	}
+	return b.String()
+}
+
+// do makes one exchange and returns the body of a 2xx answer. Every error is an *Error.
+func (c *Client) do(ctx context.Context, k call) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, k.method, c.url(k), nil)
+	if err != nil {
+		return nil, invalid(k.doing, "cannot be put into a request")
+	}
+	req.Header.Set("Circle-Token", c.token)
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", c.userAgent)
+
+	start := time.Now()
+	resp, err := c.http.Do(req)
+	if err != nil {
+		c.called(k.op, 0, start)
+		return nil, c.noAnswer(k.doing, err)
+	}
+	defer resp.Body.Close()
+	c.dated(resp.Header, time.Now())
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	ok := resp.StatusCode >= 200 && resp.StatusCode <= 299
+	if err != nil && ok && k.method == http.MethodGet {
+		// Headers without the whole body tell nothing: the same as no answer. For a POST the status is the answer.
+		c.called(k.op, 0, start)
+		return nil, c.noAnswer(k.doing, err)
+	}
+	c.called(k.op, resp.StatusCode, start)
+	switch {
+	case !ok:
+		return nil, c.refusal(k.doing, resp, body)
+	case len(body) > maxAnswer && k.method == http.MethodGet:
+		return nil, &Error{Op: k.doing, Status: resp.StatusCode, Message: "the answer is larger than 1 MiB", Err: ErrUnusable}
+	}
+	return body, nil
+}
+
+func (c *Client) called(op string, status int, start time.Time) {
+	if c.onCall != nil {
+		c.onCall(op, status, time.Since(start))
+	}
+}
+
+func (c *Client) dated(h http.Header, local time.Time) {
+	if c.onDate == nil {
+		return
+	}
+	if server, err := http.ParseTime(h.Get("Date")); err == nil {
+		c.onDate(server, local)
+	}
+}

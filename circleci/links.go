@@ -1,0 +1,36 @@
+package circleci
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Links builds links to CircleCI's pages for people, only from checked parts.
+type Links struct {
+	AppURL string // empty means DefaultAppURL
+}
+
+// PipelineURL is the page of a pipeline, such as https://app.circleci.com/pipelines/gh/MyOrg/myapp/1234. It is empty
+// when slug or number cannot be right: no link is better than a false one.
+func (l Links) PipelineURL(slug string, number int64) string {
+	slug, err := NormalizeSlug(slug)
+	if err != nil || number <= 0 {
+		return ""
+	}
+	base := strings.TrimRight(l.AppURL, "/")
+	if base == "" {
+		base = DefaultAppURL
+	}
+	// A normalised slug holds only characters that a path carries as they are.
+	return base + "/pipelines/" + slug + "/" + strconv.FormatInt(number, 10)
+}
+
+// WorkflowURL is the page of one workflow of a pipeline; empty when a part cannot be right.
+func (l Links) WorkflowURL(slug string, number int64, workflowID string) string {
+	pipeline := l.PipelineURL(slug, number)
+	if pipeline == "" || !isUUID(workflowID) {
+		return ""
+	}
+	return pipeline + "/workflows/" + url.PathEscape(workflowID)
+}
