@@ -1,0 +1,77 @@
+package ledger
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// maxReceipt holds a leaf whose every byte is escaped, a checkpoint and a
+// proof.
+const maxReceipt = 8*MaxLeaf + 2*maxCheckpoint
+
+// Receipt proves to whoever holds the verifier key that one leaf is in the
+// log. It stands alone: nobody has to be asked to check it.
+type Receipt struct {
+	Leaf       string           `json:"leaf"`       // the leaf, byte for byte
+	Seq        int64            `json:"seq"`        // its number
+	Proof      tlog.RecordProof `json:"proof"`      // hashes in base64, from the leaf up
+	Checkpoint string           `json:"checkpoint"` // the signed note
+}
+
+// NewReceipt builds the receipt for leaf number seq under a signed checkpoint
+// of this log, and verifies it before handing it out.
+func NewReceipt(s Storage, seq int64, leaf, checkpoint []byte, vkey string) (Receipt, error) {
+	c, err := ParseCheckpoint(checkpoint, vkey)
+	if err != nil {
+		return Receipt{}, err
+	}
+	proof, err := ProveInclusion(s, seq, c.Size)
+	if err != nil {
+		return Receipt{}, err
+	}
+	r := Receipt{Leaf: string(leaf), Seq: seq, Proof: proof, Checkpoint: string(checkpoint)}
+	if err := r.Verify(vkey); err != nil {
+		return Receipt{}, err
+	}
+	return r, nil
+}
+
+// ParseReceipt reads a receipt from JSON. It does not verify it. Members it
+// does not know are refused.
+func ParseReceipt(data []byte) (Receipt, error) {
+	if len(data) > maxReceipt {
+		return Receipt{}, fmt.Errorf("receipt is longer than %d bytes", maxReceipt)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	var r Receipt
+	if err := dec.Decode(&r); err != nil {
+		return Receipt{}, fmt.Errorf("read receipt: %w", err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return Receipt{}, errors.New("read receipt: more than one JSON value")
+	}
+	return r, nil
+}
+
+// Verify checks the checkpoint's signature, that the leaf carries its number,
+// and the proof. What the leaf says is for the caller to judge.
+func (r Receipt) Verify(vkey string) error {
+	c, err := ParseCheckpoint([]byte(r.Checkpoint), vkey)
+	if err != nil {
+		return err
+	}
+	h, err := parseHeader([]byte(r.Leaf))
+	if err != nil {
+		return fmt.Errorf("receipt: leaf: %w", err)
+	}
+	if h.seq != r.Seq {
+		return fmt.Errorf("receipt: leaf says it is number %d, not %d", h.seq, r.Seq)
+	}
+	return CheckInclusion(r.Proof, c, r.Seq, []byte(r.Leaf))
+}

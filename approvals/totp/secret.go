@@ -1,0 +1,148 @@
+package totp
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"unicode"
+)
+
+const (
+	// newSecretBytes is the length that RFC 4226 section 4 R6 recommends.
+	newSecretBytes = 20
+	// minSecretBytes is the least that RFC 4226 section 4 R6 allows.
+	minSecretBytes = 16
+	// maxSecretBytes keeps imported secrets inside one QR code. No issuer
+	// uses more than 64 bytes, the block size of SHA-1.
+	maxSecretBytes = 128
+)
+
+// Errors of ParseSecret and FromBytes. None carries any part of the secret.
+var (
+	ErrSecretBase32 = errors.New("secret is not base32")
+	ErrSecretShort  = fmt.Errorf("secret is shorter than %d bytes", minSecretBytes)
+	ErrSecretLong   = fmt.Errorf("secret is longer than %d bytes", maxSecretBytes)
+)
+
+// Secret is the key that an authenticator app and the bot share. It prints,
+// logs and marshals as REDACTED; Bytes, Base32 and URL are the ways out. The
+// zero Secret is no secret: it matches no code.
+type Secret struct {
+	redacted
+	key func() []byte
+}
+
+// NewSecret draws a fresh secret of 20 bytes.
+func NewSecret() Secret {
+	key := make([]byte, newSecretBytes)
+	rand.Read(key) // never fails: crypto/rand ends the program instead
+	return Secret{key: func() []byte { return key }}
+}
+
+// FromBytes takes a secret as stored. It refuses fewer than 16 and more than
+// 128 bytes.
+func FromBytes(key []byte) (Secret, error) {
+	if len(key) < minSecretBytes {
+		return Secret{}, ErrSecretShort
+	}
+	if len(key) > maxSecretBytes {
+		return Secret{}, ErrSecretLong
+	}
+	key = bytes.Clone(key)
+	return Secret{key: func() []byte { return key }}, nil
+}
+
+// ParseSecret reads a secret as people copy it: base32 in any case, in groups
+// or not, with or without padding.
+func ParseSecret(text string) (Secret, error) {
+	if len(text) > 8*maxSecretBytes {
+		return Secret{}, ErrSecretLong
+	}
+	text = strings.TrimRight(stripSpaces(text), "=")
+	// Only ASCII letters are folded: Unicode case mapping would turn a
+	// dotless i or a long s into a letter of the alphabet.
+	text = strings.Map(func(r rune) rune {
+		if 'a' <= r && r <= 'z' {
+			return r - 'a' + 'A'
+		}
+		return r
+	}, text)
+	switch len(text) % 8 {
+	case 1, 3, 6: // no number of bytes encodes to this; Go would drop the rest
+		return Secret{}, ErrSecretBase32
+	}
+	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(text)
+	if err != nil {
+		return Secret{}, ErrSecretBase32
+	}
+	return FromBytes(key)
+}
+
+// Bytes returns a copy of the secret, for sealing it. It is nil for the zero
+// Secret.
+func (s Secret) Bytes() []byte {
+	return bytes.Clone(s.raw())
+}
+
+// Base32 returns the secret as a person types it into an app, without
+// padding. Show it once, at enrolment.
+func (s Secret) Base32() string {
+	return base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(s.raw())
+}
+
+// URL returns the otpauth link that a QR code carries, in the form of
+// https://github.com/google/google-authenticator/wiki/Key-Uri-Format. It
+// contains the secret. A colon ends the issuer there, so colons in the names
+// become spaces. It is empty for the zero Secret.
+func (s Secret) URL(issuer, account string) string {
+	if len(s.raw()) == 0 {
+		return ""
+	}
+	issuer, account = labelPart(issuer), labelPart(account)
+	label, query := escape(account), "secret="+s.Base32()
+	if issuer != "" {
+		label = escape(issuer) + ":" + label
+		query += "&issuer=" + escape(issuer)
+	}
+	return "otpauth://totp/" + label + "?" + query + "&algorithm=SHA1&digits=6&period=30"
+}
+
+func (s Secret) raw() []byte {
+	if s.key == nil {
+		return nil
+	}
+	return s.key()
+}
+
+// labelPart makes a name fit to be shown by an authenticator app.
+func labelPart(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if r == ':' || unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(name, ""))
+	return strings.Join(strings.Fields(name), " ")
+}
+
+// escape percent-encodes everything, spaces too: apps disagree on whether a
+// plus sign is a space.
+func escape(s string) string {
+	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
+}
+
+// stripSpaces removes white space, no-break spaces among it, and the
+// invisible spaces that come along when text is copied on a phone.
+func stripSpaces(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r), r == '\u200b', r == '\u2060', r == '\ufeff':
+			return -1
+		}
+		return r
+	}, s)
+}
