@@ -1,0 +1,202 @@
+package slacktest
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Slack makes <…> live in mrkdwn and message text, and links bare web addresses unless the text object is verbatim.
+// Source: https://docs.slack.dev/messaging/formatting-message-text
+var (
+	liveToken = regexp.MustCompile(`<(?:[@#!][^<>\n]+|[a-zA-Z][a-zA-Z0-9+.-]*:[^<>\n]+)>`)
+	bareURL   = regexp.MustCompile(`https?://[^\s<>|]+`)
+	mdLink    = regexp.MustCompile(`\[[^\]]*\]\([^)]+\)`)
+)
+
+// Text renders blocks for a reader of test output. Live mentions, links and dates stand in ⟦ ⟧ with their markup, so
+// an escaped mention can be told from a real one. Buttons are [ Name ], inputs are label: [____].
+func Text(blocks []Block) string {
+	var lines []string
+	for _, b := range blocks {
+		if line := blockText(b); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// PlainText renders mrkdwn in the same way.
+func PlainText(mrkdwn string) string {
+	marked := liveToken.ReplaceAllString(mrkdwn, "⟦$0⟧")
+	return strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&").Replace(marked)
+}
+
+// LiveMarkup lists what Slack would make live in a message: mentions, broadcasts, links and dates, as written, in the
+// text, in mrkdwn objects, in markdown blocks and in rich text. Link buttons are not listed.
+func LiveMarkup(m Message) []string {
+	live := append([]string{}, liveIn(m.Text, false)...)
+	return append(live, LiveInBlocks(m.Blocks)...)
+}
+
+// LiveInBlocks is LiveMarkup for the blocks of a view.
+func LiveInBlocks(blocks []Block) []string {
+	var live []string
+	walk(blocks, func(o map[string]any) {
+		text, _ := o["text"].(string)
+		switch o["type"] {
+		case "mrkdwn":
+			live = append(live, liveIn(text, o["verbatim"] == true)...)
+		case "markdown":
+			live = append(live, liveIn(text, false)...)
+			live = append(live, mdLink.FindAllString(text, -1)...)
+		case "user":
+			live = append(live, fmt.Sprintf("<@%v>", o["user_id"]))
+		case "usergroup":
+			live = append(live, fmt.Sprintf("<!subteam^%v>", o["usergroup_id"]))
+		case "broadcast":
+			live = append(live, fmt.Sprintf("<!%v>", o["range"]))
+		case "channel":
+			live = append(live, fmt.Sprintf("<#%v>", o["channel_id"]))
+		case "link":
+			live = append(live, fmt.Sprintf("<%v>", o["url"]))
+		}
+	})
+	return live
+}
+
+// Mrkdwn returns the texts of a message that Slack reads as markup: its text, mrkdwn objects and markdown blocks.
+// Text from outside must not stand in them unescaped.
+func Mrkdwn(m Message) []string {
+	texts := []string{m.Text}
+	walk(m.Blocks, func(o map[string]any) {
+		if text, ok := o["text"].(string); ok && (o["type"] == "mrkdwn" || o["type"] == "markdown") {
+			texts = append(texts, text)
+		}
+	})
+	return texts
+}
+
+func liveIn(text string, verbatim bool) []string {
+	live := liveToken.FindAllString(text, -1)
+	if !verbatim {
+		live = append(live, bareURL.FindAllString(liveToken.ReplaceAllString(text, " "), -1)...)
+	}
+	return live
+}
+
+// walk visits every object inside blocks in the order of lists, and of names inside an object.
+func walk(value any, visit func(map[string]any)) {
+	switch v := value.(type) {
+	case []Block:
+		for _, b := range v {
+			walk(b, visit)
+		}
+	case []any:
+		for _, item := range v {
+			walk(item, visit)
+		}
+	case map[string]any:
+		visit(v)
+		names := make([]string, 0, len(v))
+		for name := range v {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			walk(v[name], visit)
+		}
+	}
+}
+
+func blockText(b Block) string {
+	switch b["type"] {
+	case "divider":
+		return "---"
+	case "header":
+		return objectText(b["text"])
+	case "section":
+		parts := []string{objectText(b["text"])}
+		fields, _ := b["fields"].([]any)
+		for _, f := range fields {
+			parts = append(parts, objectText(f))
+		}
+		if e := asObject(b["accessory"]); e != nil {
+			parts = append(parts, elementText(e))
+		}
+		return joined(parts, "\n")
+	case "context", "actions":
+		list, _ := b["elements"].([]any)
+		var parts []string
+		for _, e := range list {
+			parts = append(parts, elementText(asObject(e)))
+		}
+		return joined(parts, " ")
+	case "input":
+		return joined([]string{objectText(b["label"]) + ": [____]", objectText(b["hint"])}, "\n")
+	case "image":
+		alt, _ := b["alt_text"].(string)
+		return alt
+	case "markdown":
+		text, _ := b["text"].(string)
+		return PlainText(text)
+	case "rich_text":
+		return richText(b)
+	}
+	return ""
+}
+
+func joined(parts []string, with string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), with)
+}
+
+func elementText(e map[string]any) string {
+	switch e["type"] {
+	case "plain_text", "mrkdwn":
+		return objectText(e)
+	case "button":
+		return "[ " + objectText(e["text"]) + " ]"
+	case "image":
+		alt, _ := e["alt_text"].(string)
+		return alt
+	}
+	return fmt.Sprintf("[%v]", e["type"])
+}
+
+func objectText(value any) string {
+	o := asObject(value)
+	text, _ := o["text"].(string)
+	if o["type"] == "mrkdwn" {
+		return PlainText(text)
+	}
+	return text
+}
+
+func richText(o map[string]any) string {
+	list, _ := o["elements"].([]any)
+	var parts []string
+	separator := ""
+	for _, item := range list {
+		e := asObject(item)
+		switch e["type"] {
+		case "text":
+			text, _ := e["text"].(string)
+			parts = append(parts, text)
+		case "rich_text_section", "rich_text_list", "rich_text_preformatted", "rich_text_quote":
+			separator = "\n"
+			parts = append(parts, richText(e))
+		case "emoji":
+			parts = append(parts, fmt.Sprintf(":%v:", e["name"]))
+		case "link":
+			parts = append(parts, fmt.Sprintf("⟦<%v|%v>⟧", e["url"], e["text"]))
+		case "date":
+			parts = append(parts, fmt.Sprint(e["fallback"]))
+		default:
+			for _, live := range LiveInBlocks([]Block{e}) {
+				parts = append(parts, "⟦"+live+"⟧")
+			}
+		}
+	}
+	return strings.Join(parts, separator)
+}
