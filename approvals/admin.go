@@ -1,0 +1,313 @@
+package approvals
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
+)
+
+// Admin holds the operator's use cases. They work on the store alone, beside a
+// running daemon, and call nobody: what people have to hear goes through the
+// outbox.
+type Admin struct {
+	Store Store
+}
+
+func (a Admin) update(ctx context.Context, fn func(tx Tx, now time.Time) error) error {
+	return a.Store.Update(ctx, func(tx Tx) error { return fn(tx, now()) })
+}
+
+var (
+	userPattern  = regexp.MustCompile(`^[UW][A-Z0-9]{2,}$`)
+	loginPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+)
+
+func operator() Actor { return Actor{Kind: ActorOperator} }
+
+// AddPerson makes somebody an admin, or changes name and login of one; empty
+// values leave what is there.
+func (a Admin) AddPerson(ctx context.Context, slackID, name, login string) (p Person, err error) {
+	switch {
+	case !userPattern.MatchString(slackID):
+		return p, refuse(CodeInvalid, "the Slack id must look like U012ABCDEF (profile → … → Copy member ID)")
+	case login != "" && !loginPattern.MatchString(login):
+		return p, refuse(CodeInvalid, "the VCS login must be a GitHub or Bitbucket user name")
+	case utf8.RuneCountInString(name) > 80:
+		return p, refuse(CodeInvalid, "the name must be at most 80 characters")
+	}
+	err = a.update(ctx, func(tx Tx, now time.Time) error {
+		var err error
+		p, err = tx.Person(slackID)
+		added := errors.Is(err, ErrNotFound) || err == nil && !p.RemovedAt.IsZero()
+		if err != nil && !added {
+			return err
+		}
+		if added {
+			p = Person{SlackID: slackID, AddedAt: now}
+		}
+		before := p
+		if name != "" {
+			p.Name = name
+		}
+		if login != "" {
+			p.VCSLogin = login
+		}
+		if err := tx.SavePerson(p); err != nil {
+			return err
+		}
+		e := Event{Type: EventPersonChanged, Actor: operator(), Source: "operator", Data: map[string]string{"user": slackID}}
+		if added {
+			e.Type = EventPersonAdded
+		}
+		if added || before.VCSLogin != p.VCSLogin {
+			e.Data["vcs_login"] = p.VCSLogin
+		}
+		if _, err := record(tx, now, e); err != nil {
+			return err
+		}
+		return tx.Enqueue(peopleRefresh())
+	})
+	return p, err
+}
+
+// RemovePerson ends somebody's rights at once and destroys the authenticator.
+// The last admin cannot be removed.
+func (a Admin) RemovePerson(ctx context.Context, slackID string) error {
+	return a.update(ctx, func(tx Tx, now time.Time) error {
+		p, err := active(tx, slackID)
+		if err != nil {
+			return err
+		}
+		people, err := tx.People()
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(people, func(o Person) bool { return o.SlackID != slackID && o.RemovedAt.IsZero() }) {
+			return refuse(CodeConflict, "%s is the last admin: add another one first", slackID)
+		}
+		p.RemovedAt = now
+		if err := tx.SavePerson(p); err != nil {
+			return err
+		}
+		if err := tx.SaveAuthenticator(slackID, nil); err != nil {
+			return err
+		}
+		_, err = record(tx, now, Event{Type: EventPersonRemoved, Actor: operator(), Source: "operator", Data: map[string]string{"user": slackID}})
+		return err
+	})
+}
+
+// active finds an admin who was not removed.
+func active(tx Tx, slackID string) (Person, error) {
+	p, err := tx.Person(slackID)
+	if errors.Is(err, ErrNotFound) || err == nil && !p.RemovedAt.IsZero() {
+		return p, refuse(CodeNotFound, "%q is not an admin: add the person first (user add --slack-id …)", slackID)
+	}
+	return p, err
+}
+
+// People lists all admins, removed ones included.
+func (a Admin) People(ctx context.Context) (people []Person, err error) {
+	err = a.Store.View(ctx, func(tx Tx) error { people, err = tx.People(); return err })
+	return people, err
+}
+
+// Ways in which an authenticator comes to its owner.
+const (
+	EnrolledByPage     = "page"
+	EnrolledByTerminal = "terminal"
+	EnrolledByImport   = "import"
+)
+
+// Enrol gives a person an authenticator, in place of any other. code confirms
+// that the person's app has the secret and counts as used; it may be empty for
+// an import, where the operator vouches for it.
+func (a Admin) Enrol(ctx context.Context, slackID string, secret totp.Secret, code, by string) error {
+	return a.update(ctx, func(tx Tx, now time.Time) error {
+		if _, err := active(tx, slackID); err != nil {
+			return err
+		}
+		return enrol(tx, now, slackID, secret, code, by, operator())
+	})
+}
+
+func enrol(tx Tx, now time.Time, slackID string, secret totp.Secret, code, by string, actor Actor) error {
+	auth := Authenticator{Secret: secret, EnrolledAt: now, EnrolledBy: by}
+	if code != "" || by != EnrolledByImport {
+		c, err := totp.ParseCode(code)
+		if err != nil {
+			return refuse(CodeInvalid, "the code must be six digits")
+		}
+		step, ok := secret.Match(c, now)
+		if !ok {
+			return refuse(CodeInvalid, "that code is not right: check the clock of the phone and type the next code")
+		}
+		auth.LastStep = step
+	}
+	if err := tx.SaveAuthenticator(slackID, &auth); err != nil {
+		return err
+	}
+	e, err := record(tx, now, Event{Type: EventEnrolled, Actor: actor, Source: "operator", Outcome: by, Data: map[string]string{"user": slackID}})
+	if err != nil {
+		return err
+	}
+	return announce(tx, e, slackID)
+}
+
+// CheckActive refuses who is no admin.
+func (a Admin) CheckActive(ctx context.Context, slackID string) (p Person, err error) {
+	err = a.Store.View(ctx, func(tx Tx) error { p, err = active(tx, slackID); return err })
+	return p, err
+}
+
+// Unlock ends the pause of an authenticator. A disabled one has to be enrolled anew.
+func (a Admin) Unlock(ctx context.Context, slackID string) error {
+	return a.update(ctx, func(tx Tx, now time.Time) error {
+		if _, err := active(tx, slackID); err != nil {
+			return err
+		}
+		auth, err := tx.Authenticator(slackID)
+		if errors.Is(err, ErrNotFound) {
+			return refuse(CodeNotFound, "%s has no authenticator: run user enroll", slackID)
+		}
+		if err != nil {
+			return err
+		}
+		if auth.Throttle.Disabled {
+			return refuse(CodeConflict, "the authenticator of %s is disabled after too many wrong codes: run user enroll for a new one", slackID)
+		}
+		auth.Throttle = totp.Throttle{}
+		if err := tx.SaveAuthenticator(slackID, &auth); err != nil {
+			return err
+		}
+		e, err := record(tx, now, Event{Type: EventUnlocked, Actor: operator(), Source: "operator", Data: map[string]string{"user": slackID}})
+		if err != nil {
+			return err
+		}
+		return announce(tx, e, slackID)
+	})
+}
+
+// Reset destroys a person's authenticator.
+func (a Admin) Reset(ctx context.Context, slackID string) error {
+	return a.update(ctx, func(tx Tx, now time.Time) error {
+		if _, err := active(tx, slackID); err != nil {
+			return err
+		}
+		if err := tx.SaveAuthenticator(slackID, nil); err != nil {
+			return err
+		}
+		e, err := record(tx, now, Event{Type: EventReset, Actor: operator(), Source: "operator", Data: map[string]string{"user": slackID}})
+		if err != nil {
+			return err
+		}
+		return announce(tx, e, slackID)
+	})
+}
+
+// CreateToken makes a token; its text is returned once and kept nowhere. nil
+// apps means all apps.
+func (a Admin) CreateToken(ctx context.Context, name, role string, apps []string, life time.Duration) (text string, t Token, err error) {
+	name = strings.TrimSpace(name)
+	switch {
+	case name == "" || utf8.RuneCountInString(name) > 80 || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return "", t, refuse(CodeInvalid, "the name must be 1 to 80 printable characters")
+	case role != RoleCICD && role != RoleAuditor:
+		return "", t, refuse(CodeInvalid, "the role must be %s or %s", RoleCICD, RoleAuditor)
+	case life < time.Second:
+		return "", t, refuse(CodeInvalid, "the token must live at least a second")
+	}
+	for _, app := range apps {
+		if !ValidName(app) {
+			return "", t, refuse(CodeInvalid, "%q cannot be the name of an app", app)
+		}
+	}
+	text, id, hash := newTokenText()
+	err = a.update(ctx, func(tx Tx, now time.Time) error {
+		had, err := tx.Tokens()
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(had, func(o Token) bool { return o.Name == name && o.Usable(now) }) {
+			return refuse(CodeConflict, "a token in force is called %q already: revoke it first or choose another name", name)
+		}
+		t = Token{ID: id, Name: name, Role: role, Apps: apps, Hash: hash, CreatedAt: now, ExpiresAt: now.Add(life)}
+		if err := tx.SaveToken(t); err != nil {
+			return err
+		}
+		scope := "*"
+		if apps != nil {
+			scope = strings.Join(apps, " ")
+		}
+		_, err = record(tx, now, Event{Type: EventTokenCreated, Actor: operator(), Source: "operator", Data: map[string]string{"token": id, "role": role, "apps": scope, "expires": t.ExpiresAt.Format(timeFormat)}})
+		return err
+	})
+	return text, t, err
+}
+
+// RevokeToken ends a token by id or name.
+func (a Admin) RevokeToken(ctx context.Context, idOrName string) (Token, error) {
+	var t Token
+	err := a.update(ctx, func(tx Tx, now time.Time) error {
+		all, err := tx.Tokens()
+		if err != nil {
+			return err
+		}
+		var found []Token
+		for _, o := range all {
+			if o.ID == idOrName || o.Name == idOrName && o.RevokedAt.IsZero() {
+				found = append(found, o)
+			}
+		}
+		switch {
+		case len(found) == 0:
+			return refuse(CodeNotFound, "there is no token %q in force: see token list", idOrName)
+		case len(found) > 1:
+			return refuse(CodeConflict, "%d tokens are called %q: name one by its id", len(found), idOrName)
+		}
+		t = found[0]
+		if !t.RevokedAt.IsZero() {
+			return nil
+		}
+		t.RevokedAt = now
+		if err := tx.SaveToken(t); err != nil {
+			return err
+		}
+		_, err = record(tx, now, Event{Type: EventTokenRevoked, Actor: operator(), Source: "operator", Data: map[string]string{"token": t.ID}})
+		return err
+	})
+	return t, err
+}
+
+// Tokens lists all tokens, oldest first.
+func (a Admin) Tokens(ctx context.Context) (tokens []Token, err error) {
+	err = a.Store.View(ctx, func(tx Tx) error { tokens, err = tx.Tokens(); return err })
+	return tokens, err
+}
+
+// ParseLife reads a token's lifetime: a whole number with d, h, m or s.
+func ParseLife(s string) (time.Duration, error) {
+	unit := map[byte]time.Duration{'d': 24 * time.Hour, 'h': time.Hour, 'm': time.Minute, 's': time.Second}
+	var n int64
+	if len(s) < 2 || unit[s[len(s)-1]] == 0 {
+		return 0, fmt.Errorf("must be a number with d, h, m or s, such as 90d")
+	}
+	for _, c := range []byte(s[:len(s)-1]) {
+		if c < '0' || c > '9' || n > 1e9 {
+			return 0, fmt.Errorf("must be a number with d, h, m or s, such as 90d")
+		}
+		n = n*10 + int64(c-'0')
+	}
+	d := time.Duration(n) * unit[s[len(s)-1]]
+	if n < 1 || n > int64(10*365*24*time.Hour/unit[s[len(s)-1]]) {
+		return 0, fmt.Errorf("must be from 1s to 3650d")
+	}
+	return d, nil
+}

@@ -1,0 +1,323 @@
+package approvals
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// NewRequest is what CI asks. Only the workflow id is taken on trust, and only
+// to look the facts up; all else is a claim to compare with them.
+type NewRequest struct {
+	App         string
+	Environment string
+	GitCommit   string
+	Branch      string
+	Tag         string
+	Message     string
+	Metadata    json.RawMessage // ci_metadata, compact
+	WorkflowID  string          // ci_metadata.workflow_id
+	JobID       string          // ci_metadata.job_id
+}
+
+const maxMessage = 2000 // characters
+
+var (
+	uuidPattern   = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+	commitPattern = regexp.MustCompile(`^[0-9a-fA-F]{7,40}$`)
+)
+
+// check refuses what cannot be a request, naming every faulty field.
+func (n *NewRequest) check() error {
+	if n.Environment == "" {
+		n.Environment = DefaultEnvironment
+	}
+	n.WorkflowID = strings.ToLower(n.WorkflowID)
+	var faults []FieldError
+	fault := func(ok bool, field, detail string) {
+		if !ok {
+			faults = append(faults, FieldError{field, detail})
+		}
+	}
+	fault(ValidName(n.App), "app", "must be a name: a lower case letter, then up to 39 lower case letters, digits and hyphens")
+	fault(ValidName(n.Environment), "environment", "must be a name: a lower case letter, then up to 39 lower case letters, digits and hyphens")
+	fault(commitPattern.MatchString(n.GitCommit), "git_commit", "must be 7 to 40 hex digits")
+	fault(uuidPattern.MatchString(n.WorkflowID), "ci_metadata.workflow_id", "must be the id (UUID) of a CircleCI workflow: $CIRCLE_WORKFLOW_ID")
+	fault(n.JobID == "" || uuidPattern.MatchString(n.JobID), "ci_metadata.job_id", "must be the id (UUID) of a CircleCI job: $CIRCLE_WORKFLOW_JOB_ID")
+	fault(utf8.RuneCountInString(n.Message) <= maxMessage, "message", "must be at most 2,000 characters")
+	fault(n.Branch == "" || n.Tag == "", "tag", "must not be given together with branch")
+	if len(faults) > 0 {
+		names := make([]string, len(faults))
+		for i, f := range faults {
+			names[i] = f.Field
+		}
+		e := refuse(CodeInvalid, "the request is not valid: see %s", strings.Join(names, ", "))
+		e.Fields = faults
+		return e
+	}
+	return nil
+}
+
+// Request files a deploy approval request for a token; created is false when
+// one for the same app, environment and workflow stands already. Nothing is
+// stored unless every check passes; then the request, its event and its card
+// are one transaction.
+func (s *Service) Request(ctx context.Context, t Token, n NewRequest) (r Request, created bool, err error) {
+	r, created, err = s.request(ctx, t, n)
+	var why *Error
+	if errors.As(err, &why) && why.Code != CodeCIUnavailable && why.Code != CodeUnavailable {
+		s.Refused(ctx, t, n.App, why)
+	}
+	return r, created, err
+}
+
+// Refused records that a create was refused.
+func (s *Service) Refused(ctx context.Context, t Token, app string, why *Error) {
+	if !ValidName(app) {
+		app = ""
+	}
+	err := s.Record(ctx, Event{Type: EventRefused, App: app, Actor: tokenActor(t), Source: "api", Outcome: "refused", Reason: string(why.Code)})
+	if err != nil {
+		s.log.Error("record a refused request", "err", err)
+	}
+}
+
+func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, bool, error) {
+	if t.Role != RoleCICD {
+		return Request{}, false, refuse(CodeForbidden, "a token with the role %s cannot file requests: use one with the role %s", t.Role, RoleCICD)
+	}
+	if err := n.check(); err != nil {
+		return Request{}, false, err
+	}
+	if !t.Covers(n.App) {
+		return Request{}, false, refuse(CodeForbidden, "this token is not for app %q", n.App)
+	}
+	p, err := s.settings.Lookup(n.App, n.Environment)
+	if err != nil {
+		return Request{}, false, err
+	}
+	if r, ok, err := s.standing(ctx, n); err != nil || ok {
+		return r, false, err
+	}
+	facts, err := s.ci.Facts(ctx, n.WorkflowID)
+	if err != nil {
+		return Request{}, false, lookupRefused(err)
+	}
+	if err := s.compare(ctx, p, n, facts); err != nil {
+		return Request{}, false, err
+	}
+	jobs, err := s.ci.Jobs(ctx, n.WorkflowID)
+	if err != nil {
+		return Request{}, false, lookupRefused(err)
+	}
+	gate, why := findGate(jobs, p.Gate)
+	if why != nil {
+		return Request{}, false, why
+	}
+	switch {
+	case gate.Status == "success":
+		return Request{}, false, refuse(CodeAlreadyReleased, "approval job '%s' is approved already and no request asked for it", p.Gate)
+	case jobFinal(gate.Status), workflowFinal(facts.WorkflowStatus):
+		return Request{}, false, refuse(CodeWorkflowFinished, "the workflow is finished (workflow %s, approval job %s): run it again and ask anew", facts.WorkflowStatus, gate.Status)
+	}
+
+	r := newRequest(t, p, n, facts, gate)
+	created := true
+	err = s.update(ctx, func(tx Tx, now time.Time) error {
+		// A second call for the same workflow may have come first.
+		if had, ok, err := standing(tx, n); err != nil || ok {
+			r, created = had, false
+			return err
+		}
+		r.CreatedAt, r.ExpiresAt = now, now.Add(r.PendingTTL)
+		return s.file(tx, now, &r, p, t)
+	})
+	if err != nil {
+		return Request{}, false, err
+	}
+	return r, created, nil
+}
+
+// standing finds the request that already stands for the workflow.
+func (s *Service) standing(ctx context.Context, n NewRequest) (r Request, ok bool, err error) {
+	err = s.view(ctx, func(tx Tx, _ time.Time) error {
+		r, ok, err = standing(tx, n)
+		return err
+	})
+	return r, ok, err
+}
+
+func standing(tx Tx, n NewRequest) (Request, bool, error) {
+	had, err := tx.Requests(Filter{Apps: []string{n.App}, Environment: n.Environment, WorkflowID: n.WorkflowID})
+	if err != nil {
+		return Request{}, false, err
+	}
+	for _, r := range had {
+		if !r.Status.yields() {
+			return r, true, compareClaims(n, r.Facts)
+		}
+	}
+	return Request{}, false, nil
+}
+
+// compare checks the facts against the settings and the claims.
+func (s *Service) compare(ctx context.Context, p Policy, n NewRequest, f Facts) error {
+	same, err := s.ci.SameProject(ctx, p.Project, f.Project)
+	if err != nil {
+		return lookupRefused(err)
+	}
+	if !same {
+		return refuse(CodeWorkflowWrongProject, "the workflow belongs to project %s, but app %q is %s", f.Project, p.App, p.Project)
+	}
+	if f.Fork() {
+		return refuse(CodeWorkflowWrongProject, "the pipeline builds a fork (%s), not %s itself", f.Origin, p.Project)
+	}
+	if err := compareClaims(n, f); err != nil {
+		return err
+	}
+	if !p.AllowsRef(f.Branch, f.Tag) {
+		return refuse(CodeBranchNotAllowed, "%s may not be deployed: allowed are %s", refText(f), strings.Join(p.AllowedBranches, ", "))
+	}
+	return nil
+}
+
+func compareClaims(n NewRequest, f Facts) error {
+	if !strings.HasPrefix(strings.ToLower(f.Revision), strings.ToLower(n.GitCommit)) {
+		return refuse(CodeCommitMismatch, "the pipeline's commit is %s, not %s", f.Revision, n.GitCommit)
+	}
+	if n.Branch != "" && n.Branch != f.Branch || n.Tag != "" && n.Tag != f.Tag {
+		return refuse(CodeBranchMismatch, "the pipeline runs on %s, not on the branch or tag of the request", refText(f))
+	}
+	return nil
+}
+
+func refText(f Facts) string {
+	if f.Tag != "" {
+		return "tag " + strconv.Quote(f.Tag)
+	}
+	return "branch " + strconv.Quote(f.Branch)
+}
+
+// lookupRefused puts a failed look-up at creation into a code.
+func lookupRefused(err error) error {
+	var ci *CIError
+	if !errors.As(err, &ci) {
+		return err
+	}
+	switch {
+	case ci.Status == 404:
+		return refuse(CodeWorkflowNotFound, "workflow not found: the workflow_id is wrong, or the gateway's CircleCI token may not see the project")
+	case ci.Status == 401:
+		return refuse(CodeCIUnauthorized, "CircleCI answered 401 Unauthorized: the gateway's CircleCI token is missing, expired or revoked")
+	case ci.Status == 403:
+		return refuse(CodeCIUnauthorized, "CircleCI answered 403 Forbidden: the gateway's CircleCI token lacks permissions or expired")
+	}
+	e := refuse(CodeCIUnavailable, "CircleCI cannot be asked now (%s): try again", ci.Message)
+	e.RetryAfter = max(ci.RetryAfter, 5*time.Second)
+	return e
+}
+
+func newRequest(t Token, p Policy, n NewRequest, f Facts, gate Job) Request {
+	var metadata bytes.Buffer
+	if len(n.Metadata) > 0 && json.Compact(&metadata, n.Metadata) != nil {
+		metadata.Reset()
+	}
+	actor := ""
+	if s := f.Starters(); len(s) > 0 {
+		actor = s[0]
+	}
+	return Request{
+		ID: rand.Text(), App: n.App, Environment: n.Environment, Status: Pending,
+		Facts: f, Message: n.Message, Metadata: metadata.Bytes(), JobID: strings.ToLower(n.JobID),
+		Requester: Requester{TokenID: t.ID, TokenName: t.Name, Actor: actor},
+		Project:   p.Project, GateName: p.Gate, Channel: p.Channel, PendingTTL: p.PendingTTL,
+		AutoApprove: p.AutoApprove, RequiredApprovals: p.Required, OnClose: p.OnClose,
+		Round: 1, Gate: Gate{Status: gate.Status},
+	}
+}
+
+// file stores a new request with all that it causes.
+func (s *Service) file(tx Tx, now time.Time, r *Request, p Policy, t Token) error {
+	deployed, err := lastDeployed(tx, *r)
+	if err != nil {
+		return err
+	}
+	r.LastDeployed, r.LastDeployAt = deployed.Facts.Revision, deployed.Deploy.FinishedAt
+	older, newer, err := rivals(tx, *r, p.Supersede)
+	if err != nil {
+		return err
+	}
+	if len(newer) > 0 {
+		r.NewerPending = newer[0].Number
+	}
+	if err := tx.SaveRequest(r); err != nil {
+		return err
+	}
+	created := about(*r, EventRequested, tokenActor(t), "api")
+	created.Facts = r.Facts.Hash()
+	created.Data = map[string]string{
+		"number": strconv.FormatInt(r.Number, 10), "commit": r.Facts.Revision, "branch": r.Facts.Branch, "tag": r.Facts.Tag,
+		"workflow_id": r.Facts.WorkflowID, "pipeline": strconv.FormatInt(r.Facts.PipelineNumber, 10), "project": r.Project,
+		"gate": r.GateName, "starters": strings.Join(r.Facts.Starters(), " "), "required": strconv.Itoa(r.RequiredApprovals),
+	}
+	created, err = record(tx, now, created)
+	if err != nil {
+		return err
+	}
+	for _, e := range []Effect{cardPost(*r), reply(*r, created), watch(r.Facts.WorkflowID, now.Add(s.poll)), deadline(*r)} {
+		if err := tx.Enqueue(e); err != nil {
+			return err
+		}
+	}
+	for _, old := range older {
+		old.SupersededBy = r.ID
+		ended := about(old, EventSuperseded, Actor{Kind: ActorSystem}, "api")
+		ended.Data = map[string]string{"by": r.ID, "number": strconv.FormatInt(r.Number, 10)}
+		if err := s.end(tx, now, &old, Superseded, ended); err != nil {
+			return fmt.Errorf("supersede #%d: %w", old.Number, err)
+		}
+	}
+	return nil
+}
+
+// rivals finds the pending requests for the same place: older ones to supersede,
+// and newer ones that are open already, newest first.
+func rivals(tx Tx, r Request, mode string) (older, newer []Request, err error) {
+	pending, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Statuses: []Status{Pending}})
+	if err != nil || mode == SupersedeOff {
+		return nil, nil, err
+	}
+	for _, o := range pending {
+		if mode == SupersedeBranch && o.Facts.line() != r.Facts.line() {
+			continue
+		}
+		switch {
+		case o.Facts.PipelineNumber < r.Facts.PipelineNumber:
+			older = append(older, o)
+		case o.Facts.PipelineNumber > r.Facts.PipelineNumber:
+			newer = append(newer, o)
+		}
+	}
+	slices.SortFunc(newer, func(a, b Request) int { return int(b.Facts.PipelineNumber - a.Facts.PipelineNumber) })
+	return older, newer, nil
+}
+
+// lastDeployed finds the newest deploy to the same place, if any.
+func lastDeployed(tx Tx, r Request) (Request, error) {
+	found, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Statuses: []Status{Deployed}, Limit: 1})
+	if err != nil || len(found) == 0 {
+		return Request{}, err
+	}
+	return found[0], nil
+}
+
+func tokenActor(t Token) Actor { return Actor{Kind: ActorToken, ID: t.ID} }

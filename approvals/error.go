@@ -1,0 +1,92 @@
+package approvals
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Code is the stable name of a refusal that a machine can act on.
+type Code string
+
+// The codes of the HTTP API.
+const (
+	CodeInvalid              Code = "invalid"
+	CodeUnauthorized         Code = "unauthorized"
+	CodeForbidden            Code = "forbidden"
+	CodeNotFound             Code = "not_found"
+	CodeAppUnknown           Code = "app_unknown"
+	CodeEnvironmentUnknown   Code = "environment_unknown"
+	CodeConflict             Code = "conflict"
+	CodeAlreadyReleased      Code = "already_released"
+	CodeNotApproved          Code = "not_approved"
+	CodeApprovalExpired      Code = "approval_expired"
+	CodeCommitNotApproved    Code = "commit_not_approved"
+	CodeWorkflowNotFound     Code = "workflow_not_found"
+	CodeWorkflowWrongProject Code = "workflow_wrong_project"
+	CodeWorkflowFinished     Code = "workflow_finished"
+	CodeCommitMismatch       Code = "commit_mismatch"
+	CodeBranchMismatch       Code = "branch_mismatch"
+	CodeBranchNotAllowed     Code = "branch_not_allowed"
+	CodeGateNotFound         Code = "approval_job_not_found"
+	CodeGateAmbiguous        Code = "approval_job_ambiguous"
+	CodeCIUnauthorized       Code = "circleci_unauthorized"
+	CodeCIUnavailable        Code = "circleci_unavailable"
+	CodeUnavailable          Code = "unavailable"
+)
+
+// Error is a refusal with a stable code and a sentence that says what to do.
+type Error struct {
+	Code       Code
+	Message    string
+	Fields     []FieldError  // for CodeInvalid: what is wrong where
+	RetryAfter time.Duration // for the codes that end in "unavailable"
+}
+
+// FieldError names one faulty field of a request body.
+type FieldError struct {
+	Field  string `json:"field"`
+	Detail string `json:"detail"`
+}
+
+func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+
+func refuse(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Sentinels that a [Store] answers with.
+var (
+	// ErrNotFound: there is no such row.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict: the row changed since it was read, or a unique rule forbids it.
+	ErrConflict = errors.New("changed meanwhile")
+	// ErrSeal: a sealed value does not open. Its row was altered, or its key is
+	// missing.
+	ErrSeal = errors.New("sealed value does not open")
+	// ErrLostLease: the effect was claimed anew since; its result must be dropped.
+	ErrLostLease = errors.New("lease lost")
+)
+
+// CIError is a call to the CI provider that did not succeed.
+type CIError struct {
+	Status     int           // HTTP status; 0 = no answer
+	Message    string        // for people, already cleaned
+	RetryAfter time.Duration // 0 = not said
+}
+
+func (e *CIError) Error() string { return e.Message }
+
+// Refused reports whether the provider understood the call and said no for good.
+func (e *CIError) Refused() bool {
+	return e.Status == 401 || e.Status == 403 || e.Status == 404
+}
+
+// ciStatus is the HTTP status behind err, 0 when there was no answer.
+func ciStatus(err error) int {
+	var ci *CIError
+	if errors.As(err, &ci) {
+		return ci.Status
+	}
+	return 0
+}

@@ -1,0 +1,168 @@
+package approvals
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"strings"
+)
+
+// Facts is what the CI provider itself says of a workflow. Nothing in it comes
+// from the request.
+type Facts struct {
+	WorkflowID     string `json:"workflow_id"`
+	WorkflowName   string `json:"workflow_name"`
+	PipelineID     string `json:"pipeline_id"`
+	PipelineNumber int64  `json:"pipeline_number"`
+	Project        string `json:"project"`  // slug, normalised
+	Revision       string `json:"revision"` // full, 40 hex digits
+	Branch         string `json:"branch,omitempty"`
+	Tag            string `json:"tag,omitempty"`
+	Origin         string `json:"origin,omitempty"` // repository URLs; empty where the provider gives none
+	Target         string `json:"target,omitempty"`
+	Trigger        string `json:"trigger,omitempty"` // webhook, api, schedule, …
+	Actor          string `json:"actor,omitempty"`   // VCS login of who triggered the pipeline
+	StartedBy      string `json:"started_by,omitempty"`
+
+	// WorkflowStatus and CanceledBy change with time and are not part of the hash.
+	WorkflowStatus string `json:"-"`
+	CanceledBy     string `json:"-"`
+}
+
+// Hash names the facts in the log: SHA-256 over their JSON, hex.
+func (f Facts) Hash() string {
+	b, err := json.Marshal(f)
+	if err != nil {
+		panic(err) // strings and numbers always marshal
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// Starters lists the known VCS logins of those who set the workflow off.
+func (f Facts) Starters() []string {
+	var logins []string
+	for _, l := range []string{f.Actor, f.StartedBy} {
+		if l != "" && !slices.ContainsFunc(logins, func(k string) bool { return strings.EqualFold(k, l) }) {
+			logins = append(logins, l)
+		}
+	}
+	return logins
+}
+
+// Scheduled reports whether no person set the pipeline off.
+func (f Facts) Scheduled() bool { return strings.Contains(f.Trigger, "schedule") }
+
+// StartedByLogin reports whether login set the workflow off, ignoring case.
+func (f Facts) StartedByLogin(login string) bool {
+	return slices.ContainsFunc(f.Starters(), func(s string) bool { return strings.EqualFold(s, login) })
+}
+
+// Fork reports whether the commit comes from another repository than the project's.
+func (f Facts) Fork() bool {
+	return f.Origin != "" && f.Target != "" && !strings.EqualFold(strings.TrimSuffix(f.Origin, ".git"), strings.TrimSuffix(f.Target, ".git"))
+}
+
+// line is the branch or tag line in which a newer request supersedes an older one.
+func (f Facts) line() string {
+	if f.Tag != "" {
+		return "tag"
+	}
+	return "branch:" + f.Branch
+}
+
+// differs says which fact changed between two readings, "" when none did.
+func (f Facts) differs(now Facts) string {
+	switch {
+	case f.WorkflowID != now.WorkflowID:
+		return "workflow"
+	case f.PipelineID != now.PipelineID, f.PipelineNumber != now.PipelineNumber:
+		return "pipeline"
+	case !strings.EqualFold(f.Project, now.Project):
+		return "project"
+	case f.Revision != now.Revision:
+		return "revision"
+	case f.Branch != now.Branch, f.Tag != now.Tag:
+		return "branch or tag"
+	case f.Origin != now.Origin, f.Target != now.Target:
+		return "repository"
+	case f.Actor != now.Actor, f.StartedBy != now.StartedBy:
+		return "starter"
+	}
+	return ""
+}
+
+// Job is one job of a workflow as the provider lists it.
+type Job struct {
+	ID                string
+	Name              string
+	Type              string // "approval" for a gate
+	Status            string
+	Project           string
+	Needs             map[string][]string // job id → statuses that satisfy the need
+	ApprovalRequestID string
+	ApprovedBy        string // user id
+	CanceledBy        string // user id
+	StoppedAt         string // RFC 3339 or empty
+}
+
+// IsGate reports whether the job waits for a person.
+func (j Job) IsGate() bool { return j.Type == "approval" }
+
+// approvalID is what the approve call takes. In real lists it equals the job's id.
+func (j Job) approvalID() string {
+	if j.ApprovalRequestID != "" {
+		return j.ApprovalRequestID
+	}
+	return j.ID
+}
+
+// findGate returns the one approval job called name.
+func findGate(jobs []Job, name string) (Job, *Error) {
+	var found []Job
+	var names []string
+	for _, j := range jobs {
+		if !j.IsGate() {
+			continue
+		}
+		names = append(names, j.Name)
+		if j.Name == name {
+			found = append(found, j)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		if len(names) == 0 {
+			return Job{}, refuse(CodeGateNotFound, "approval job '%s' not found in workflow: it has no job of type approval", name)
+		}
+		return Job{}, refuse(CodeGateNotFound, "approval job '%s' not found in workflow; its approval jobs are: %s", name, strings.Join(names, ", "))
+	}
+	return Job{}, refuse(CodeGateAmbiguous, "%d approval jobs are called '%s' in the workflow: give each gate a name of its own", len(found), name)
+}
+
+// Statuses that a job of the provider does not leave any more. Anything that is
+// not listed, known or not, may still change.
+func jobFinal(status string) bool {
+	return status == "success" || jobFailed(status) || status == "not_run"
+}
+
+// jobFailed reports whether a job ended so that its deploy did not happen.
+func jobFailed(status string) bool {
+	switch status {
+	case "failed", "canceled", "timedout", "infrastructure_fail", "unauthorized":
+		return true
+	}
+	return false
+}
+
+// workflowFinal reports whether a workflow does not go on any more.
+func workflowFinal(status string) bool {
+	switch status {
+	case "success", "failed", "canceled", "error", "unauthorized", "not_run":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,138 @@
+package approvals
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// sighting is what a job list says of a request's gate.
+type sighting struct {
+	state gateState
+	gate  Job
+	why   string // for gateChanged
+}
+
+type gateState int
+
+const (
+	gateWaits   gateState = iota // not on hold yet
+	gateOnHold                   // can be approved
+	gateOpened                   // success, by whomever
+	gateEnded                    // will never be success
+	gateChanged                  // not the gate that was reviewed
+)
+
+// sight finds a request's gate in a job list.
+func sight(r Request, jobs []Job) sighting {
+	gate, why := findGate(jobs, r.GateName)
+	switch {
+	case why != nil:
+		return sighting{state: gateChanged, why: why.Message}
+	case gate.Project != "" && !strings.EqualFold(gate.Project, r.Facts.Project):
+		return sighting{state: gateChanged, gate: gate, why: fmt.Sprintf("the job list names project %s, not %s", gate.Project, r.Facts.Project)}
+	case gate.Status == "success":
+		return sighting{state: gateOpened, gate: gate}
+	case jobFinal(gate.Status):
+		return sighting{state: gateEnded, gate: gate}
+	case gate.Status == "on_hold":
+		return sighting{state: gateOnHold, gate: gate}
+	}
+	return sighting{state: gateWaits, gate: gate}
+}
+
+// ours reports whether an opened gate is our release: this very request was
+// decided, a call for this very gate was recorded, and the provider names our
+// own user.
+func ours(r Request, gate Job, self string) bool {
+	return r.Status == Approved && r.AutoApprove && r.Attempt.Count > 0 &&
+		r.Attempt.ApprovalID == gate.approvalID() && self != "" && gate.ApprovedBy == self
+}
+
+// windowOver reports whether an approval that could have been used was not. The
+// time in which the gate could not be approved, or the provider did not answer,
+// does not count against it.
+func windowOver(r Request, now time.Time) bool {
+	window := r.ApprovalExpiresAt.Sub(r.ApprovedAt)
+	until := r.ApprovalExpiresAt
+	if late := r.Attempt.LastBlocked.Add(window); !r.Attempt.LastBlocked.IsZero() && late.After(until) {
+		until = late
+	}
+	return now.After(until) || now.After(r.RetryUntil())
+}
+
+// openedInWindow judges a gate that somebody opened by hand after the decision.
+func openedInWindow(r Request, gate Job, now time.Time) bool {
+	if at, err := time.Parse(time.RFC3339, gate.StoppedAt); err == nil {
+		return !windowOver(r, at)
+	}
+	return !windowOver(r, now)
+}
+
+// dependents lists the jobs behind a gate: those that need it, directly or
+// through others, up to the next gate. A job that filed another request does
+// not count, nor does what needs it.
+func dependents(jobs []Job, gateID string, filedRequests []string) []Job {
+	excluded := closure(jobs, filedRequests, func(Job) bool { return true })
+	seen := closure(jobs, []string{gateID}, func(j Job) bool { return !j.IsGate() && !slices.Contains(excluded, j.ID) })
+	var out []Job
+	for _, j := range jobs {
+		if j.ID != gateID && slices.Contains(seen, j.ID) {
+			out = append(out, j)
+		}
+	}
+	return out
+}
+
+// closure is roots and every job that needs one of them, directly or through
+// jobs that are let in.
+func closure(jobs []Job, roots []string, let func(Job) bool) []string {
+	in := slices.Clone(roots)
+	for grown := true; grown; {
+		grown = false
+		for _, j := range jobs {
+			if slices.Contains(in, j.ID) || !let(j) {
+				continue
+			}
+			for need := range j.Needs {
+				if slices.Contains(in, need) {
+					in = append(in, j.ID)
+					grown = true
+					break
+				}
+			}
+		}
+	}
+	return in
+}
+
+// outcome judges the jobs behind a gate: ended is false while one may still
+// change; failed is the first that did not succeed.
+func outcome(behind []Job) (ended bool, failed *Job) {
+	ended = len(behind) > 0
+	for i, j := range behind {
+		switch {
+		case jobFailed(j.Status):
+			return true, &behind[i]
+		case j.Status != "success":
+			ended = false
+		}
+	}
+	return ended, nil
+}
+
+// stuck reports whether a gate that is not on hold yet never will be: something
+// that it needs ended otherwise than needed.
+func stuck(jobs []Job, gate Job) bool {
+	status := map[string]string{}
+	for _, j := range jobs {
+		status[j.ID] = j.Status
+	}
+	for need, accepted := range gate.Needs {
+		if s := status[need]; jobFinal(s) && !slices.Contains(accepted, s) && !slices.Contains(accepted, "terminal") && !(s == "success" && len(accepted) == 0) {
+			return true
+		}
+	}
+	return false
+}

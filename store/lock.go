@@ -1,0 +1,93 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+var (
+	// ErrLocked says that another process holds the lock.
+	ErrLocked = errors.New("another process holds the lock of the database")
+	// ErrLockLost says that the lock file was removed or replaced, so that
+	// another process may hold a lock too.
+	ErrLockLost = errors.New("the lock file of the database was removed or replaced")
+)
+
+// lockPoll is how often a waiting process looks whether the lock is free.
+const lockPoll = 100 * time.Millisecond
+
+// Lock picks the one process that works on a database: an advisory lock on the
+// file "<database>.lock", which the kernel lifts when the process ends. The data
+// does not depend on it; writers without it are safe. The file stays behind.
+type Lock struct {
+	path string
+	file *os.File
+}
+
+// TryLock takes the lock of the database at path, or returns [ErrLocked].
+func TryLock(path string) (*Lock, error) {
+	path += ".lock"
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("create database directory: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock file: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, ErrLocked
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	l := &Lock{path: path, file: f}
+	if l.Held() != nil { // replaced between opening and locking
+		f.Close()
+		return nil, ErrLocked
+	}
+	return l, nil
+}
+
+// WaitLock takes the lock of the database at path as soon as it is free, or
+// returns the error of ctx.
+func WaitLock(ctx context.Context, path string) (*Lock, error) {
+	ticker := time.NewTicker(lockPoll)
+	defer ticker.Stop()
+	for {
+		l, err := TryLock(path)
+		if !errors.Is(err, ErrLocked) {
+			return l, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// Held is nil while the lock protects: the file that is locked is still the one
+// that others would lock. Else it is [ErrLockLost].
+func (l *Lock) Held() error {
+	mine, err := l.file.Stat()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrLockLost, err)
+	}
+	there, err := os.Stat(l.path)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrLockLost, err)
+	}
+	if !os.SameFile(mine, there) {
+		return ErrLockLost
+	}
+	return nil
+}
+
+// Release gives the lock back.
+func (l *Lock) Release() error { return l.file.Close() }

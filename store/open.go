@@ -1,0 +1,91 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"path/filepath"
+)
+
+// readers is how many connections read side by side.
+const readers = 4
+
+// Config says which database to open.
+type Config struct {
+	Path string // as [ParseURL] returns it
+	Keys *KeyRing
+}
+
+// DB is an open database. It is an [approvals.Store].
+type DB struct {
+	path   string
+	keys   *KeyRing
+	writer *sql.DB
+	reader *sql.DB
+	turn   chan struct{} // holds one value while somebody writes
+}
+
+// Open opens the database, creating it (mode 0600, its directory 0700) and
+// migrating it forward as needed. It refuses, with an error that says why, a
+// damaged file ([ErrDamaged]), one of another program ([ErrForeign]) or of a
+// newer version ([ErrNewerSchema]), a ring without the right keys
+// ([ErrMissingKey], [ErrWrongKey]), and settings that do not take
+// ([ErrWeakSettings]).
+func Open(ctx context.Context, c Config) (*DB, error) {
+	if c.Path == "" || c.Keys == nil {
+		return nil, errors.New("open database: path and key ring are required")
+	}
+	path, err := filepath.Abs(c.Path)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	db := &DB{path: path, keys: c.Keys, turn: make(chan struct{}, 1)}
+	if err := db.open(ctx); err != nil {
+		db.Close()
+		if isNoDatabase(err) {
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		return nil, fmt.Errorf("open database %s: %w", c.Path, fault(err))
+	}
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context) error {
+	if err := prepareFile(db.path); err != nil {
+		return err
+	}
+	db.writer = sql.OpenDB(writerTo(db.path))
+	db.writer.SetMaxOpenConns(1)
+	if err := refuseUnknown(ctx, db.writer); err != nil {
+		return err
+	}
+	if err := check(ctx, db.writer, "quick_check"); err != nil {
+		return err
+	}
+	if err := migrate(ctx, db.writer); err != nil {
+		return err
+	}
+	if err := db.checkKeys(ctx); err != nil {
+		return err
+	}
+	db.reader = sql.OpenDB(readerOf(db.path))
+	db.reader.SetMaxOpenConns(readers)
+	db.reader.SetMaxIdleConns(readers)
+	return db.reader.PingContext(ctx)
+}
+
+// Close ends all connections. The writer goes last: only it can fold the
+// write-ahead log into the file.
+func (db *DB) Close() error {
+	var errs []error
+	for _, pool := range []*sql.DB{db.reader, db.writer} {
+		if pool != nil {
+			errs = append(errs, pool.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Path is the absolute path of the file.
+func (db *DB) Path() string { return db.path }

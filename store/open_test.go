@@ -1,0 +1,304 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
+)
+
+func TestParseURL(t *testing.T) {
+	for _, tt := range []struct {
+		url, want string
+		bad       bool
+	}{
+		{url: "sqlite:rack-gateway.db", want: "rack-gateway.db"},
+		{url: "sqlite:/data/rack-gateway.db", want: "/data/rack-gateway.db"},
+		{url: "sqlite:a b%20c.db", want: "a b%20c.db"},
+		{url: "", bad: true},
+		{url: "sqlite:", bad: true},
+		{url: "sqlite:/data/", bad: true},
+		{url: "sqlite:///data/x.db", bad: true},
+		{url: "sqlite::memory:", bad: true},
+		{url: "sqlite:x.db?_synchronous=OFF", bad: true},
+		{url: "sqlite:x.db#y", bad: true},
+		{url: "sqlite:x\x00.db", bad: true},
+		{url: "SQLITE:x.db", bad: true},
+		{url: "postgres://u:secret@host/db", bad: true},
+		{url: "rack-gateway.db", bad: true},
+	} {
+		got, err := store.ParseURL(tt.url)
+		if got != tt.want || (err != nil) != tt.bad {
+			t.Errorf("ParseURL(%q): got %q, %v; want %q, error %v", tt.url, got, err, tt.want, tt.bad)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("ParseURL(%q): the error repeats the URL: %v", tt.url, err)
+		}
+	}
+}
+
+func ring(t testing.TB, text string) *store.KeyRing {
+	t.Helper()
+	keys, err := store.ParseKeys(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+func tryOpen(t testing.TB, path, keys string) error {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Config{Path: path, Keys: ring(t, keys)})
+	if err == nil {
+		db.Close()
+	}
+	return err
+}
+
+func update(t testing.TB, db *store.DB, fn func(tx approvals.Tx) error) {
+	t.Helper()
+	if err := db.Update(t.Context(), fn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func view(t testing.TB, db *store.DB, fn func(tx approvals.Tx) error) {
+	t.Helper()
+	if err := db.View(t.Context(), fn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func raw(t testing.TB, db *store.DB, query string, args ...any) {
+	t.Helper()
+	if err := db.RawSQL(query, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFileModes(t *testing.T) {
+	// Names that mean something in a URI are names of files here.
+	path := filepath.Join(t.TempDir(), "new", "a?mode=memory#%41.db")
+	db := storetest.Open(t, path, storetest.Keys)
+	update(t, db, func(tx approvals.Tx) error { return tx.SetVar("a", "b") })
+	lock, err := store.TryLock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Release()
+	for name, want := range map[string]os.FileMode{filepath.Dir(path): 0o700, path: 0o600, path + "-wal": 0o600, path + "-shm": 0o600, path + ".lock": 0o600} {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("mode of %s: got %o; want %o", filepath.Base(name), got, want)
+		}
+	}
+
+	loose := filepath.Join(t.TempDir(), "loose.db")
+	if err := os.WriteFile(loose, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	storetest.Open(t, loose, storetest.Keys)
+	info, err := os.Stat(loose)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode of a file that others could read: got %v, %v; want 600", info.Mode(), err)
+	}
+}
+
+func TestWeakSettingsAreRefused(t *testing.T) {
+	for _, param := range []string{
+		"_synchronous=FULL", "_foreign_keys=on", "_recursive_triggers=on", "_busy_timeout=5000", "_journal_mode=WAL",
+	} {
+		path := filepath.Join(t.TempDir(), "x.db")
+		name, _, _ := strings.Cut(param, "=")
+		for _, to := range []string{"x" + name + "=ignored", name + "=1"} {
+			if name == "_foreign_keys" || name == "_recursive_triggers" {
+				to = strings.Replace(to, name+"=1", name+"=0", 1)
+			}
+			if name == "_journal_mode" {
+				to = strings.Replace(to, name+"=1", name+"=TRUNCATE", 1)
+			}
+			// 5000 ms is the driver's default too.
+			want := error(store.ErrWeakSettings)
+			if to == "x_busy_timeout=ignored" {
+				want = nil
+			}
+			if err := store.ConnectWith(t.Context(), path, param, to); !errors.Is(err, want) {
+				t.Errorf("connect with %s in place of %s: got %v; want %v", to, param, err, want)
+			}
+		}
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	other, err := store.NewKey("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name    string
+		prepare func(t *testing.T, path string, db *store.DB) // db is open, nil file otherwise
+		keys    string
+		want    error
+		text    string
+	}{
+		{"newer schema", func(t *testing.T, _ string, db *store.DB) { raw(t, db, "PRAGMA user_version=99") }, storetest.Keys, store.ErrNewerSchema, "99"},
+		{"other program", func(t *testing.T, _ string, db *store.DB) { raw(t, db, "PRAGMA application_id=7") }, storetest.Keys, store.ErrForeign, ""},
+		{"missing key", seals, "c:" + strings.TrimPrefix(other, "a:"), store.ErrMissingKey, ": a"},
+		{"wrong key", seals, other, store.ErrWrongKey, ": a"},
+		{"spare wrong key", seals, storetest.Keys + "," + strings.Replace(other, "a:", "c:", 1), nil, ""},
+		{"no database", func(t *testing.T, path string, db *store.DB) {
+			db.Close()
+			write(t, path, []byte(strings.Repeat("not a database ", 1000)))
+		}, storetest.Keys, store.ErrDamaged, ""},
+		{"damaged", func(t *testing.T, path string, db *store.DB) {
+			for range 100 {
+				r := request("app", "")
+				update(t, db, func(tx approvals.Tx) error { return tx.SaveRequest(&r) })
+			}
+			db.Close()
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for at := len(data) / 4; at < len(data)*3/4; at++ {
+				data[at] ^= 0x55
+			}
+			write(t, path, data)
+		}, storetest.Keys, store.ErrDamaged, ""},
+		{"directory", func(t *testing.T, path string, db *store.DB) {
+			db.Close()
+			if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+				t.Fatal(err)
+			}
+		}, storetest.Keys, nil, "not a regular file"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "x.db")
+			db, err := store.Open(t.Context(), store.Config{Path: path, Keys: ring(t, storetest.Keys)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			tt.prepare(t, path, db)
+			db.Close()
+			err = tryOpen(t, path, tt.keys)
+			if tt.want == nil && tt.text == "" {
+				if err != nil {
+					t.Fatalf("got %v; want no error", err)
+				}
+				return
+			}
+			if err == nil || tt.want != nil && !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("got %v; want %v with %q", err, tt.want, tt.text)
+			}
+		})
+	}
+}
+
+func seals(t *testing.T, _ string, db *store.DB) {
+	update(t, db, func(tx approvals.Tx) error { return tx.SetSecret("log key", "x") })
+}
+
+func write(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestUpdateIsAllOrNothing(t *testing.T) {
+	db := storetest.New(t)
+	boom := errors.New("boom")
+	value := func() (v string) {
+		view(t, db, func(tx approvals.Tx) (err error) { v, err = tx.Var("v"); return })
+		return v
+	}
+	update(t, db, func(tx approvals.Tx) error { return tx.SetVar("v", "1") })
+
+	if err := db.Update(t.Context(), func(tx approvals.Tx) error { tx.SetVar("v", "2"); return boom }); err != boom {
+		t.Errorf("error of fn: got %v; want %v", err, boom)
+	}
+	func() {
+		defer func() { recover() }()
+		db.Update(t.Context(), func(tx approvals.Tx) error { tx.SetVar("v", "3"); panic("boom") })
+	}()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := db.Update(ended, func(tx approvals.Tx) error { return tx.SetVar("v", "4") }); !errors.Is(err, context.Canceled) {
+		t.Errorf("ended context: got %v; want %v", err, context.Canceled)
+	}
+	update(t, db, func(approvals.Tx) error { // waits its turn no longer than its context
+		if err := db.Update(timeout(t, 20), func(tx approvals.Tx) error { return tx.SetVar("v", "5") }); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("turn taken: got %v; want %v", err, context.DeadlineExceeded)
+		}
+		return nil
+	})
+	if got := value(); got != "1" {
+		t.Errorf("after failed updates: got %q; want %q", got, "1")
+	}
+
+	cut, cutNow := context.WithCancel(t.Context())
+	err := db.View(cut, func(tx approvals.Tx) error {
+		cutNow()
+		for {
+			if _, err := tx.Var("v"); err != nil {
+				return err
+			}
+		}
+	})
+	if !errors.Is(err, context.Canceled) || errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("view whose context ends: got %v; want %v", err, context.Canceled)
+	}
+
+	// A snapshot does not move.
+	view(t, db, func(tx approvals.Tx) error {
+		before, _ := tx.Var("v")
+		update(t, db, func(tx approvals.Tx) error { return tx.SetVar("v", "6") })
+		if after, _ := tx.Var("v"); before != "1" || after != "1" {
+			t.Errorf("in one view: got %q then %q; want 1 twice", before, after)
+		}
+		if err := tx.SetVar("v", "7"); err == nil {
+			t.Error("writing in a view: got no error")
+		}
+		return nil
+	})
+	if got := value(); got != "6" {
+		t.Errorf("after the view: got %q; want %q", got, "6")
+	}
+}
+
+func TestDatabaseTroubleIsUnavailable(t *testing.T) {
+	db := storetest.New(t)
+	raw(t, db, "PRAGMA max_page_count=1") // as if the disk were full
+	big := strings.Repeat("x", 1<<20)
+	err := db.Update(t.Context(), func(tx approvals.Tx) error {
+		tx.SetVar("small", "1")
+		if err := tx.SetVar("big", big); err == nil {
+			t.Error("write beyond the limit: got no error")
+		}
+		tx.SetVar("after", "1") // SQLite has rolled back: this would be a commit of its own
+		return nil
+	})
+	var coded *approvals.Error
+	if !errors.Is(err, store.ErrUnavailable) || !errors.As(err, &coded) || coded.Code != approvals.CodeUnavailable {
+		t.Errorf("disk full: got %v; want %v", err, store.ErrUnavailable)
+	}
+	view(t, db, func(tx approvals.Tx) error {
+		for _, name := range []string{"small", "after"} {
+			if got, err := tx.Var(name); got != "" || err != nil {
+				t.Errorf("%s: got %q, %v; want no trace", name, got, err)
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,323 @@
+package store_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
+)
+
+// TestMain runs the test binary as one of the other programs on a database.
+func TestMain(m *testing.M) {
+	if role := os.Getenv("STORE_TEST_ROLE"); role != "" {
+		if err := runAs(role, os.Getenv("STORE_TEST_DB"), os.Getenv("STORE_TEST_APP")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func runAs(role, path, app string) error {
+	ctx := context.Background()
+	if role == "locker" {
+		lock, err := store.WaitLock(ctx, path)
+		if err != nil {
+			return err
+		}
+		fmt.Println("locked")
+		bufio.NewReader(os.Stdin).ReadString('\n') // until the parent closes it
+		return lock.Release()
+	}
+	keys, err := store.ParseKeys(storetest.Keys)
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, store.Config{Path: path, Keys: keys})
+	if err != nil {
+		return err
+	}
+	most := 1 << 30
+	if role == "writer" {
+		most = 50
+	}
+	for i := 0; i < most; i++ {
+		r := request(app, "")
+		if err := db.Update(ctx, func(tx approvals.Tx) error { return step(tx, &r) }); err != nil {
+			return err
+		}
+		fmt.Println(r.ID) // acknowledged
+	}
+	return db.Close()
+}
+
+// step is a transaction like those of the core.
+func step(tx approvals.Tx, r *approvals.Request) error {
+	if err := tx.SaveRequest(r); err != nil {
+		return err
+	}
+	seq, err := record(tx, approvals.Event{Type: approvals.EventRequested, Request: r.ID, App: r.App})
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		tx.Enqueue(approvals.Effect{Kind: approvals.CardPost, Lane: "slack:c", Chain: r.ID, Request: r.ID, Dedupe: "card.post:" + r.ID}),
+		tx.Enqueue(approvals.Effect{Kind: approvals.Deadline, Lane: "local:deadline", Request: r.ID, Dedupe: "deadline:" + r.ID, Due: r.ExpiresAt}),
+		tx.Enqueue(approvals.Effect{Kind: approvals.ThreadReply, Lane: "slack:c", Chain: r.ID, Request: r.ID, Seq: seq, Priority: 1}))
+}
+
+// program starts the test binary in a role.
+func program(t *testing.T, role, path, app string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "STORE_TEST_ROLE="+role, "STORE_TEST_DB="+path, "STORE_TEST_APP="+app)
+	cmd.Stderr = os.Stderr
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	return cmd, bufio.NewScanner(out)
+}
+
+// sound checks that each acknowledged request is there with its event and its
+// effects, that no other is there by halves, and that log and file are whole.
+func sound(t *testing.T, db *store.DB, acknowledged []string) {
+	t.Helper()
+	if err := db.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	view(t, db, func(tx approvals.Tx) error {
+		for _, id := range acknowledged {
+			if _, err := tx.Request(id); err != nil {
+				t.Errorf("acknowledged request: got %v; want it there", err)
+			}
+		}
+		all, err := tx.Requests(approvals.Filter{})
+		if err != nil {
+			return err
+		}
+		for _, r := range all {
+			if events, err := tx.EventsOf(r.ID); len(events) != 1 || err != nil {
+				t.Errorf("request %d: got %d events, %v; want 1", r.Number, len(events), err)
+			}
+		}
+		size, err := tx.Ledger().Size()
+		if err != nil || size != int64(len(all)) {
+			t.Errorf("log: got %d leaves, %v; want %d", size, err, len(all))
+		}
+		root, err := ledger.Root(tx.Ledger(), size)
+		if err != nil {
+			return err
+		}
+		seq := int64(0)
+		for line, err := range tx.Leaves(0) {
+			if err != nil {
+				return err
+			}
+			proof, err := ledger.ProveInclusion(tx.Ledger(), seq, size)
+			if err != nil || ledger.CheckInclusion(proof, ledger.Checkpoint{Size: size, Root: root}, seq, line) != nil {
+				t.Errorf("leaf %d is not in the tree", seq)
+			}
+			seq++
+		}
+		return nil
+	})
+	if n, err := db.RawInt("SELECT count(*) - 3 * (SELECT count(*) FROM requests) FROM outbox"); n != 0 || err != nil {
+		t.Errorf("effects: got %d too many, %v; want 3 for each request", n, err)
+	}
+}
+
+func TestKilledWriterLosesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	var acknowledged []string
+	for round := range 8 {
+		cmd, out := program(t, "endless", path, "app"+strconv.Itoa(round))
+		for range 3 + 5*round {
+			if !out.Scan() {
+				t.Fatalf("round %d: the writer ended: %v", round, out.Err())
+			}
+			acknowledged = append(acknowledged, out.Text())
+		}
+		// It is in the middle of the next commit, or close to it.
+		cmd.Process.Kill()
+		for out.Scan() {
+			if len(out.Text()) == len(acknowledged[0]) { // a line may be cut
+				acknowledged = append(acknowledged, out.Text())
+			}
+		}
+		cmd.Wait()
+		db, err := store.Open(t.Context(), store.Config{Path: path, Keys: ring(t, storetest.Keys)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sound(t, db, acknowledged)
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestPrograms(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new", "x.db")
+	var outs []*bufio.Scanner
+	var cmds []*exec.Cmd
+	for i := range 3 { // all create and migrate it at the same moment
+		cmd, out := program(t, "writer", path, "app"+strconv.Itoa(i))
+		cmds, outs = append(cmds, cmd), append(outs, out)
+	}
+	var acknowledged []string
+	for i, out := range outs {
+		for out.Scan() {
+			acknowledged = append(acknowledged, out.Text())
+		}
+		if err := cmds[i].Wait(); err != nil {
+			t.Errorf("writer %d: %v", i, err)
+		}
+	}
+	if len(acknowledged) != 150 {
+		t.Errorf("got %d acknowledged requests; want 150", len(acknowledged))
+	}
+	sound(t, storetest.Open(t, path, storetest.Keys), acknowledged)
+}
+
+func TestLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new", "x.db")
+	lock, err := store.TryLock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.TryLock(path); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("second lock: got %v; want %v", err, store.ErrLocked)
+	}
+	if _, err := store.WaitLock(timeout(t, 150), path); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("waiting: got %v; want %v", err, context.DeadlineExceeded)
+	}
+	cmd, out := program(t, "locker", path, "")
+	if err := errors.Join(lock.Held(), lock.Release()); err != nil {
+		t.Fatal(err)
+	}
+	if !out.Scan() || out.Text() != "locked" {
+		t.Fatalf("other program: got %q; want locked", out.Text())
+	}
+	if _, err := store.TryLock(path); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("held by another program: got %v; want %v", err, store.ErrLocked)
+	}
+	cmd.Process.Kill() // the kernel lifts the lock
+	lock, err = store.WaitLock(timeout(t, 10_000), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Release()
+	if err := os.Remove(path + ".lock"); err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Held(); !errors.Is(err, store.ErrLockLost) {
+		t.Errorf("file removed: got %v; want %v", err, store.ErrLockLost)
+	}
+	other, err := store.TryLock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Release()
+	if err := lock.Held(); !errors.Is(err, store.ErrLockLost) {
+		t.Errorf("file replaced: got %v; want %v", err, store.ErrLockLost)
+	}
+}
+
+func TestBackup(t *testing.T) {
+	db := storetest.New(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "backup.db")
+	stop, stopped := make(chan struct{}), make(chan error, 1)
+	started := make(chan struct{}, 1)
+	go func() {
+		for {
+			r := request("api", "")
+			if err := db.Update(context.Background(), func(tx approvals.Tx) error { return step(tx, &r) }); err != nil {
+				stopped <- err
+				return
+			}
+			select {
+			case started <- struct{}{}:
+			default:
+			}
+			select {
+			case <-stop:
+				stopped <- nil
+				return
+			default:
+			}
+		}
+	}()
+	for range 3 { // the later ones replace it
+		<-started
+		if err := db.Backup(t.Context(), file); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("backup: got %v, %v; want mode 600", info, err)
+	}
+	if list, _ := os.ReadDir(dir); len(list) != 1 {
+		t.Errorf("files beside the backup: got %v; want none", list)
+	}
+	copied := storetest.Open(t, file, storetest.Keys)
+	sound(t, copied, nil)
+	r := request("api", "") // numbers go on, also after a restore
+	update(t, copied, func(tx approvals.Tx) error { return step(tx, &r) })
+
+	for _, bad := range []string{db.Path(), db.Path() + "-wal", dir, filepath.Join(dir, "no", "x.db")} {
+		if err := db.Backup(t.Context(), bad); err == nil {
+			t.Errorf("backup to %s: got no error", bad)
+		}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := db.Backup(ended, filepath.Join(dir, "cut.db")); err == nil {
+		t.Error("backup cut short: got no error")
+	}
+	if list, _ := filepath.Glob(filepath.Join(dir, "cut*")); len(list) != 0 {
+		t.Errorf("after a backup cut short: got %v; want nothing", list)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	db := storetest.New(t)
+	if err := errors.Join(db.CanWrite(t.Context()), db.Check(t.Context())); err != nil {
+		t.Error(err)
+	}
+	if size, err := db.Size(); size < 4096 || err != nil {
+		t.Errorf("size: got %d, %v; want some pages", size, err)
+	}
+	at, err := db.RawInt("SELECT at FROM probe")
+	if age := time.Since(time.UnixMilli(at)); err != nil || age > time.Minute {
+		t.Errorf("probe: got an age of %v, %v; want it fresh", age, err)
+	}
+	raw(t, db, "PRAGMA query_only=ON")
+	if err := db.CanWrite(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("read-only: got %v; want %v", err, store.ErrUnavailable)
+	}
+}
