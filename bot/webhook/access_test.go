@@ -1,0 +1,226 @@
+package webhook_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+)
+
+func TestEveryRouteHasItsRoles(t *testing.T) {
+	t.Parallel()
+	const ci, audit, all = "cicd", "auditor", "all"
+	want := map[string][]string{
+		"POST /api/v1/deploy-approval-requests":             {ci},
+		"GET /api/v1/deploy-approval-requests":              {ci, audit},
+		"GET /api/v1/deploy-approval-requests/{id}":         {ci, audit},
+		"GET /api/v1/deploy-approval-requests/{id}/events":  {ci, audit},
+		"POST /api/v1/deploy-approval-requests/{id}/cancel": {ci},
+		"POST /api/v1/deploy-approval-requests/verify":      {ci},
+		"POST /api/v1/deploy-approval-requests/{id}/deploy": {ci},
+		"GET /api/v1/audit/checkpoint":                      {audit},
+		"GET /api/v1/audit/key":                             {audit},
+		"GET /healthz":                                      {all},
+		"GET /readyz":                                       {all},
+	}
+	f := newFake(t)
+	h := webhook.New(webhook.Config{Service: f, Links: fakeLinks{}})
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	ask(t, s, "POST", requests, ciToken, createBody(""))
+	f.set("R1", func(r *approvals.Request) { r.Status = approvals.Approved })
+	var served []string
+	for _, route := range h.Routes() {
+		served = append(served, route)
+		roles, ok := want[route]
+		if !ok {
+			t.Errorf("route %q is served but nobody says who may call it", route)
+			continue
+		}
+		method, path, _ := strings.Cut(route, " ")
+		path = strings.Replace(path, "{id}", "R1", 1)
+		body := ""
+		if method == "POST" {
+			body = map[string]string{
+				"/cancel": `{"reason":"x"}`, "/deploy": `{"phase":"started"}`, "requests": createBody(""),
+				"/verify": `{"app":"myapp","git_commit":"1a2b3c4","workflow_id":"` + workflow + `"}`,
+			}[path[max(strings.LastIndex(path, "/"), len(path)-8):]]
+			if path == requests {
+				body = createBody("")
+			}
+		}
+		for role, token := range map[string]string{ci: ciToken, audit: auditToken, "nobody": "", "stranger": "rgw_wrong"} {
+			f.set("R1", func(r *approvals.Request) { r.Status = approvals.Approved })
+			status := 403
+			switch {
+			case slices.Contains(roles, role), slices.Contains(roles, all):
+				status = 200
+			case role == "nobody" || role == "stranger":
+				status = 401
+			}
+			if got := ask(t, s, method, path, token, body); got.StatusCode != status {
+				t.Errorf("%s as %s: got %d %s; want %d", route, role, got.StatusCode, got.body, status)
+			}
+		}
+	}
+	if len(served) != len(want) {
+		t.Errorf("served %q; want all of the table", served)
+	}
+}
+
+func TestTokenHeader(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		values []string
+		status int
+	}{
+		{"right", []string{"Bearer rgw_audit"}, 200},
+		{"case of the scheme", []string{"bearer  rgw_audit"}, 200},
+		{"none", nil, 401},
+		{"empty", []string{""}, 401},
+		{"no token", []string{"Bearer "}, 401},
+		{"other scheme", []string{"Basic rgw_audit"}, 401},
+		{"no scheme", []string{"rgw_audit"}, 401},
+		{"two words", []string{"Bearer rgw_audit x"}, 401},
+		{"two headers", []string{"Bearer rgw_audit", "Bearer rgw_audit"}, 401},
+		{"unknown", []string{"Bearer rgw_nobody"}, 401},
+		{"long", []string{"Bearer " + strings.Repeat("a", 600)}, 401},
+		{"store is down", []string{"Bearer rgw_storedown"}, 503},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, s := serve(t, nil)
+			req, err := http.NewRequest("GET", s.URL+"/api/v1/audit/key?token=rgw_audit", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header["Authorization"] = tt.values
+			res, err := http.DefaultTransport.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			body, _ := io.ReadAll(res.Body)
+			if res.StatusCode != tt.status {
+				t.Fatalf("got %d %s; want %d", res.StatusCode, body, tt.status)
+			}
+			if tt.status != 401 {
+				return
+			}
+			p := answered{res, string(body)}.problem(t)
+			p.RequestID = ""
+			want := webhook.Problem{
+				Type: "urn:rack-gateway:error:unauthorized", Title: "A valid API token is required", Status: 401,
+				Detail: "send a valid, unexpired API token as: Authorization: Bearer rgw_…", Code: "unauthorized",
+			}
+			if diff := cmp.Diff(want, p); diff != "" || res.Header.Get("WWW-Authenticate") != "Bearer" {
+				t.Errorf("WWW-Authenticate %q, problem (-want +got):\n%s", res.Header.Get("WWW-Authenticate"), diff)
+			}
+		})
+	}
+}
+
+func TestRateLimits(t *testing.T) {
+	t.Parallel()
+	_, s := serve(t, func(c *webhook.Config) {
+		c.RateLimit = 3
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}
+	})
+	var codes []int
+	for range 4 {
+		codes = append(codes, ask(t, s, "GET", requests, ciToken, "").StatusCode)
+	}
+	limited := ask(t, s, "GET", requests, ciToken, "")
+	if !slices.Equal(codes, []int{200, 200, 200, 429}) || limited.problem(t).Code != "rate_limited" || limited.Header.Get("Retry-After") == "" {
+		t.Errorf("got %v, then %s, Retry-After %q; want 200 three times, then 429 with Retry-After", codes, limited.body, limited.Header.Get("Retry-After"))
+	}
+	if got := ask(t, s, "GET", requests, auditToken, ""); got.StatusCode != 200 {
+		t.Errorf("another token: got %d; want 200", got.StatusCode)
+	}
+
+	// Strangers are counted by the rightmost address that no trusted proxy has.
+	stranger := func(forwarded string) int {
+		return ask(t, s, "GET", requests, "", "", "X-Forwarded-For", forwarded).StatusCode
+	}
+	for range 30 {
+		if got := stranger("6.6.6.6, 203.0.113.9, 10.0.0.1"); got != 401 {
+			t.Fatalf("a stranger's call: got %d; want 401", got)
+		}
+	}
+	for forwarded, want := range map[string]int{
+		"203.0.113.9":                     429,
+		"7.7.7.7, 203.0.113.9:4711":       429,
+		"203.0.113.9, 203.0.113.10":       401,
+		"203.0.113.9, nonsense, 10.0.0.1": 401,
+	} {
+		if got := stranger(forwarded); got != want {
+			t.Errorf("X-Forwarded-For %s: got %d; want %d", forwarded, got, want)
+		}
+	}
+	if got := ask(t, s, "GET", requests, auditToken, "", "X-Forwarded-For", "203.0.113.9"); got.StatusCode != 200 {
+		t.Errorf("a good token from a stranger's address: got %d; want 200", got.StatusCode)
+	}
+	if got := ask(t, s, "GET", "/healthz", "", "", "X-Forwarded-For", "203.0.113.9"); got.StatusCode != 200 {
+		t.Errorf("health from a stranger's address: got %d; want 200", got.StatusCode)
+	}
+}
+
+// What is remembered of strangers is bounded; those who come when it is full
+// share one count, and it is forgotten with time.
+func TestManyStrangers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := webhook.New(webhook.Config{Service: newFake(t), Links: fakeLinks{}, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
+		call := func(from netip.Addr) int {
+			r := httptest.NewRequest("GET", requests, nil) // from 192.0.2.1
+			r.Header.Set("X-Forwarded-For", from.String())
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			return w.Code
+		}
+		addr := netip.MustParseAddr("10.0.0.0")
+		for range 10_000 {
+			addr = addr.Next()
+			if got := call(addr); got != 401 {
+				t.Fatalf("%s: got %d; want 401", addr, got)
+			}
+		}
+		newcomers := 0
+		for range 100 {
+			addr = addr.Next()
+			if call(addr) == 401 {
+				newcomers++
+			}
+		}
+		if newcomers != 30 {
+			t.Errorf("%d newcomers were answered; want 30 in all", newcomers)
+		}
+		if got := call(netip.MustParseAddr("10.0.0.7")); got != 401 {
+			t.Errorf("one who came earlier: got %d; want 401", got)
+		}
+		time.Sleep(time.Minute)
+		if got := call(addr.Next()); got != 401 {
+			t.Errorf("a minute later: got %d; want 401", got)
+		}
+		// One IPv6 network counts as one.
+		six := netip.MustParseAddr("2001:db8::1")
+		for range 30 {
+			call(six)
+			six = six.Next()
+		}
+		if got := call(six); got != 429 {
+			t.Errorf("the same IPv6 network: got %d; want 429", got)
+		}
+	})
+}

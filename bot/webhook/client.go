@@ -1,0 +1,240 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+const (
+	defaultRetryFor = 2 * time.Minute
+	attemptTime     = 45 * time.Second // longer than the server takes for any call
+	maxAnswer       = 8 << 20
+)
+
+// ClientConfig builds a [Client].
+type ClientConfig struct {
+	// URL is the gateway's base, such as https://gateway.example.ts.net. Without
+	// a scheme it is https.
+	URL string
+	// Token is the API token; it is sent in a header only and never shown.
+	Token string
+	// UserAgent names the program.
+	UserAgent string
+	// RetryFor is how long a failing call is repeated; 0 = 2 minutes, negative =
+	// not at all.
+	RetryFor time.Duration
+	// Proxy picks the proxy of a request; nil = none. See [ProxyFromEnv].
+	Proxy func(*url.URL) (*url.URL, error)
+	// Retrying is told of every failure that is followed by another try; nil =
+	// nobody.
+	Retrying func(err error, pause time.Duration)
+}
+
+// Client calls the API. Its errors are *[Problem] when the gateway answered,
+// and *[ConnectionError] when it did not.
+type Client struct {
+	base      string
+	token     string
+	userAgent string
+	retryFor  time.Duration
+	retrying  func(error, time.Duration)
+	http      *http.Client
+}
+
+// ConnectionError is a call that got no answer.
+type ConnectionError struct{ Err error }
+
+func (e *ConnectionError) Error() string { return "no answer from the gateway: " + e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *ConnectionError) Unwrap() error { return e.Err }
+
+var tokenPattern = regexp.MustCompile(`^[!-~]{1,512}$`)
+
+// NewClient makes a client. It opens no connection yet.
+func NewClient(c ClientConfig) (*Client, error) {
+	base, err := parseBase(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	if !tokenPattern.MatchString(c.Token) {
+		return nil, errors.New("the API token must be one word of printable characters")
+	}
+	if c.RetryFor == 0 {
+		c.RetryFor = defaultRetryFor
+	}
+	if c.Retrying == nil {
+		c.Retrying = func(error, time.Duration) {}
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Proxy = nil
+	if c.Proxy != nil {
+		transport.Proxy = func(r *http.Request) (*url.URL, error) { return c.Proxy(r.URL) }
+	}
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	transport.MaxResponseHeaderBytes = 64 << 10
+	return &Client{
+		base: base, token: c.Token, userAgent: c.UserAgent, retryFor: c.RetryFor, retrying: c.Retrying,
+		http: &http.Client{
+			Transport: transport,
+			// The token must not follow a redirect, and a POST would become a GET.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+// parseBase checks the gateway's URL. Errors do not repeat it: it may hold
+// what was not meant to be shown.
+func parseBase(raw string) (string, error) {
+	if raw != "" && !strings.Contains(raw, "://") {
+		raw = "https://" + raw
+	}
+	u, err := url.Parse(raw)
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return "", errors.New("the gateway's URL must be like https://gateway.example.ts.net")
+	}
+	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return "", errors.New("the gateway's URL must have no user, query or fragment")
+	}
+	return strings.TrimRight(u.String(), "/"), nil
+}
+
+// URL is the gateway's base, as it is used.
+func (c *Client) URL() string { return c.base }
+
+// Create files a request. created is false when it stood already; repeating
+// the call is safe.
+func (c *Client) Create(ctx context.Context, body CreateBody) (r Request, created bool, err error) {
+	status, err := c.call(ctx, http.MethodPost, requestsPath, body, &r)
+	return r, status == http.StatusCreated, err
+}
+
+// Get reads a request by id or number.
+func (c *Client) Get(ctx context.Context, id string) (r Request, err error) {
+	_, err = c.call(ctx, http.MethodGet, requestPath(id), nil, &r)
+	return r, err
+}
+
+// ListQuery selects requests; zero fields select all.
+type ListQuery struct {
+	App         string
+	Environment string
+	Status      string // a status, open or closed
+	GitCommit   string
+	Branch      string
+	WorkflowID  string
+	Limit       int // 1 to 200; 0 = 50
+	Cursor      string
+}
+
+// List reads one page, newest first.
+func (c *Client) List(ctx context.Context, q ListQuery) (p Page, err error) {
+	values := url.Values{}
+	for name, value := range map[string]string{
+		"app": q.App, "environment": q.Environment, "status": q.Status, "git_commit": q.GitCommit, "branch": q.Branch,
+		"workflow_id": q.WorkflowID, "cursor": q.Cursor,
+	} {
+		if value != "" {
+			values.Set(name, value)
+		}
+	}
+	if q.Limit != 0 {
+		values.Set("limit", strconv.Itoa(q.Limit))
+	}
+	path := requestsPath
+	if len(values) > 0 {
+		path += "?" + values.Encode()
+	}
+	_, err = c.call(ctx, http.MethodGet, path, nil, &p)
+	return p, err
+}
+
+// Events reads the history of a request, oldest first.
+func (c *Client) Events(ctx context.Context, id string) ([]approvals.Event, error) {
+	var h History
+	_, err := c.call(ctx, http.MethodGet, requestPath(id)+"/events", nil, &h)
+	return h.Events, err
+}
+
+// Cancel withdraws a request.
+func (c *Client) Cancel(ctx context.Context, id, reason string) (r Request, err error) {
+	_, err = c.call(ctx, http.MethodPost, requestPath(id)+"/cancel", CancelBody{Reason: reason}, &r)
+	return r, err
+}
+
+// Verify asks whether exactly this may be deployed now.
+func (c *Client) Verify(ctx context.Context, body VerifyBody) (v Verified, err error) {
+	_, err = c.call(ctx, http.MethodPost, requestsPath+"/verify", body, &v)
+	return v, err
+}
+
+// ReportDeploy tells what the deploy job does. A call whose answer was lost is
+// repeated, so a report may show up twice.
+func (c *Client) ReportDeploy(ctx context.Context, id string, body DeployBody) (r Request, err error) {
+	_, err = c.call(ctx, http.MethodPost, requestPath(id)+"/deploy", body, &r)
+	return r, err
+}
+
+func requestPath(id string) string { return requestsPath + "/" + url.PathEscape(id) }
+
+// call repeats a call until it succeeds, is refused, or RetryFor is over.
+func (c *Client) call(ctx context.Context, method, path string, body, into any) (status int, err error) {
+	var raw []byte
+	if body != nil {
+		if raw, err = json.Marshal(body); err != nil {
+			return 0, fmt.Errorf("encode %s %s: %w", method, path, err)
+		}
+	}
+	return status, retry(ctx, c.retryFor, c.retrying, func(ctx context.Context) error {
+		status, err = c.once(ctx, attemptTime, method, path, raw, into)
+		return err
+	})
+}
+
+// once makes one call.
+func (c *Client) once(ctx context.Context, most time.Duration, method, path string, body []byte, into any) (status int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return 0, fmt.Errorf("build %s %s: %w", method, path, err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("User-Agent", c.userAgent)
+	req.Header.Set("Accept", "application/json, application/problem+json")
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return 0, &ConnectionError{Err: err}
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if err != nil {
+		return 0, &ConnectionError{Err: fmt.Errorf("%s %s: %w", method, path, err)}
+	}
+	if res.StatusCode/100 != 2 {
+		return res.StatusCode, readProblem(res, answer)
+	}
+	if len(answer) > maxAnswer {
+		return 0, fmt.Errorf("%s %s: the answer is longer than %d bytes", method, path, maxAnswer)
+	}
+	if err := json.Unmarshal(answer, into); err != nil {
+		return 0, fmt.Errorf("%s %s: the answer is not the gateway's: %w", method, path, err)
+	}
+	return res.StatusCode, nil
+}

@@ -1,0 +1,42 @@
+package webhook
+
+import (
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// clientAddress tells who calls. X-Forwarded-For is believed only as far as
+// trusted proxies wrote it: the address is the rightmost one that is not a
+// trusted proxy itself, since everything left of it may be made up.
+func clientAddress(r *http.Request, trusted []netip.Prefix) netip.Addr {
+	remote, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr := remote.Addr().Unmap().WithZone("")
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for _, hop := range slices.Backward(hops) {
+		if !slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+			break
+		}
+		next, ok := parseHop(strings.TrimSpace(hop))
+		if !ok {
+			break
+		}
+		addr = next
+	}
+	return addr
+}
+
+// parseHop reads an address with or without a port.
+func parseHop(hop string) (netip.Addr, bool) {
+	if a, err := netip.ParseAddr(strings.Trim(hop, "[]")); err == nil {
+		return a.Unmap().WithZone(""), true
+	}
+	if ap, err := netip.ParseAddrPort(hop); err == nil {
+		return ap.Addr().Unmap().WithZone(""), true
+	}
+	return netip.Addr{}, false
+}

@@ -1,0 +1,62 @@
+package gateway
+
+import (
+	"context"
+
+	"github.com/spf13/pflag"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+)
+
+// target names a request by app and environment: this workflow's.
+type target struct {
+	app, environment string
+}
+
+func (t *target) add(f *pflag.FlagSet) {
+	f.StringVarP(&t.app, "app", "a", "", "name of the app: take this workflow's request (CIRCLE_WORKFLOW_ID)")
+	f.StringVarP(&t.environment, "environment", "e", "", "environment of that request (RACK_GATEWAY_ENV)")
+}
+
+// find reads the request that a command is about.
+func (c *cli) find(ctx context.Context, t target, args []string) (*webhook.Client, webhook.Request, error) {
+	none := webhook.Request{}
+	workflow := c.given("", ciWorkflow)
+	switch {
+	case len(args) > 0 && t.app != "":
+		return nil, none, usage("give either an id or --app")
+	case len(args) > 0 && args[0] == "":
+		return nil, none, usage("the id is empty")
+	case len(args) == 0 && t.app == "":
+		return nil, none, usage("give the id of a request, or --app for this workflow's")
+	case len(args) == 0 && workflow == "":
+		return nil, none, usage("the workflow is not known outside of a CircleCI job: give the id of a request")
+	}
+	client, err := c.connect()
+	if err != nil {
+		return nil, none, err
+	}
+	if len(args) > 0 {
+		r, err := client.Get(ctx, args[0])
+		if err != nil {
+			return nil, none, failed(err)
+		}
+		return client, r, nil
+	}
+	environment := c.given(t.environment, envEnvironment)
+	if environment == "" {
+		environment = approvals.DefaultEnvironment
+	}
+	page, err := client.List(ctx, webhook.ListQuery{App: t.app, Environment: environment, WorkflowID: workflow, Limit: 1})
+	if err != nil {
+		return nil, none, failed(err)
+	}
+	if len(page.Requests) == 0 {
+		return nil, none, failed(&webhook.Problem{
+			Status: 404, Code: approvals.CodeNotFound,
+			Detail: "this workflow has no request for app " + t.app + " in environment " + environment,
+		})
+	}
+	return client, page.Requests[0], nil
+}

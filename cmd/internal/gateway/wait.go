@@ -1,0 +1,166 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+)
+
+const untilHelp = `A wait ends as soon as the request is approved (--until approved). With --until
+released it goes on until CircleCI's approval job is approved, with --until
+finished until the deploy has ended. Do not use --until released or finished in
+a job that the approval job requires: CircleCI lets nobody approve the approval
+job before that job has ended, so it would wait for itself.`
+
+// quiet is how often a wait says on a log that it goes on. CircleCI ends a step
+// that prints nothing for 10 minutes.
+const quiet = 4 * time.Minute
+
+// waitFlags are the flags of a wait.
+type waitFlags struct {
+	until   choiceFlag
+	timeout durationFlag
+}
+
+func (w *waitFlags) add(f *pflag.FlagSet) {
+	w.until = choiceFlag{value: untilApproved, choices: []string{untilApproved, untilReleased, untilFinished}}
+	w.timeout = durationFlag(20 * time.Minute)
+	f.Var(&w.until, "until", "what to wait for")
+	f.Var(&w.timeout, "timeout", "how long to wait; 0 = for ever")
+}
+
+func (c *cli) waitCommand() *cobra.Command {
+	var which target
+	var waiting waitFlags
+	out := outputFlag()
+	cmd := &cobra.Command{
+		Use:   "wait [ID | --app APP]",
+		Short: "Wait for the decision on a request and print its status",
+		Long:  "Wait for the decision on a request, by id or number, or on this workflow's\nrequest for an app, and print its status.\n\n" + untilHelp + "\n\n" + exitHelp,
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, r, err := c.find(cmd.Context(), which, args)
+			if err != nil {
+				return err
+			}
+			r, ended := c.await(cmd.Context(), client, r, waiting)
+			if err := c.show(r, out, clean(string(r.Status))+"\n"); err != nil {
+				return err
+			}
+			return ended
+		},
+	}
+	which.add(cmd.Flags())
+	waiting.add(cmd.Flags())
+	out.add(cmd.Flags())
+	return cmd
+}
+
+// await waits for r and turns its end into an exit code.
+func (c *cli) await(ctx context.Context, client *webhook.Client, r webhook.Request, w waitFlags) (webhook.Request, error) {
+	began := time.Now()
+	over := func(r webhook.Request) bool { ended, _ := verdict(r.Status, w.until.value); return ended }
+	if !over(r) {
+		c.say("Waiting for approval (status: %s)", r.Status)
+	}
+	if timeout := time.Duration(w.timeout); timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	watch := progress{cli: c, began: began, said: began, status: r.Status}
+	r, err := client.Wait(ctx, r, over, watch.told)
+	watch.end()
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("timed out after %s waiting for request %s (status: %s)", time.Duration(w.timeout), r.ID, r.Status)
+		if watch.fault != nil {
+			err = fmt.Errorf("%w; the last poll failed: %w", err, watch.fault)
+		}
+		return r, &exit{code: exitTimedOut, err: err}
+	case err != nil:
+		return r, failed(err)
+	}
+	c.say("%s", ending(r))
+	if _, code := verdict(r.Status, w.until.value); code != exitDone {
+		return r, &exit{code: code}
+	}
+	return r, nil
+}
+
+// ending says in a sentence how a request stands.
+func ending(r webhook.Request) string {
+	text := fmt.Sprintf("Deploy approval request %s is %s", r.ID, r.Status)
+	for _, d := range r.Decisions {
+		name := string(d.Name)
+		if name == "" {
+			name = d.SlackUser
+		}
+		switch {
+		case r.Status == approvals.Rejected && d.Action == approvals.ActionReject:
+			text += ", rejected by " + name
+			if d.Reason != "" {
+				text += ": " + string(d.Reason)
+			}
+		case r.Status.Passed() && d.Action == approvals.ActionApprove:
+			text += ", approved by " + name
+		}
+	}
+	if r.Failure.Detail != "" && !r.Status.Passed() {
+		text += ": " + string(r.Failure.Detail)
+	}
+	return text
+}
+
+// progress tells of a wait: one line that is rewritten on a terminal, a line now
+// and then on a log.
+type progress struct {
+	*cli
+	began, said time.Time
+	status      approvals.Status
+	fault       error
+	drawn       bool
+}
+
+func (p *progress) told(r webhook.Request, err error) {
+	changed := err == nil && r.Status != p.status
+	if err == nil {
+		p.status = r.Status
+	}
+	failing := err != nil && p.fault == nil
+	p.fault = err
+	now := time.Now()
+	took := now.Sub(p.began).Round(time.Second)
+	switch {
+	case failing:
+		p.end()
+		p.say("%s; still waiting", err)
+	case changed:
+		p.end()
+		p.say("Status: %s", p.status)
+	case p.terminal:
+		p.drawn = true
+		fmt.Fprintf(p.stderr, "\r\x1b[KWaiting for approval (status: %s, %s)", clean(string(p.status)), took)
+		return
+	case now.Sub(p.said) >= quiet:
+		p.say("Still waiting for approval (status: %s, %s)", p.status, took)
+	default:
+		return
+	}
+	p.said = now
+}
+
+// end closes the line that is being rewritten.
+func (p *progress) end() {
+	if p.drawn {
+		fmt.Fprint(p.stderr, "\r\x1b[K")
+		p.drawn = false
+	}
+}
