@@ -1,0 +1,132 @@
+package bot
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// Decider judges people and takes their decisions. Refusals are
+// *[approvals.Refusal]; after any other error nothing is known to be decided.
+type Decider interface {
+	MayDecide(ctx context.Context, c approvals.Clicker, requestID, action string) (approvals.Prompt, error)
+	Opened(ctx context.Context, c approvals.Clicker, requestID, action string) error
+	ClickRefused(ctx context.Context, c approvals.Clicker, requestID, action string, why *approvals.Refusal) error
+	Approve(ctx context.Context, c approvals.Clicker, requestID, code string) (approvals.Request, error)
+	Reject(ctx context.Context, c approvals.Clicker, requestID, reason, code string) (approvals.Request, error)
+}
+
+// Reader reads what is shown. What is not there is [approvals.ErrNotFound].
+type Reader interface {
+	Card(ctx context.Context, requestID string) (approvals.Card, error)
+	Tell(ctx context.Context, seq int64) (approvals.Told, error)
+	Person(ctx context.Context, slackUser string) (approvals.Person, *approvals.AuthenticatorInfo, error)
+	Recent(ctx context.Context, f approvals.Filter) ([]approvals.Request, error)
+	Story(ctx context.Context, idOrNumber string) (approvals.Request, []approvals.Event, error)
+}
+
+// Recorder makes what has to be recorded with a delivery.
+type Recorder interface {
+	Posted(requestID string, ref approvals.SlackRef) func(approvals.Tx, time.Time) error
+	PostFailed(requestID, detail string) func(approvals.Tx, time.Time) error
+}
+
+// Service is what the bot needs of the domain.
+type Service interface {
+	Decider
+	Reader
+	Recorder
+}
+
+// Metrics are called after each call and each event, if not nil. They must be quick.
+type Metrics struct {
+	// Call counts one call to Slack; result is ok or the name of the error.
+	Call func(method, result string)
+	// Event measures one click, submission, command or event until its answer.
+	Event func(kind string, took time.Duration)
+	// Connected says whether a socket stands.
+	Connected func(bool)
+}
+
+// Config builds a [Bot].
+type Config struct {
+	Workspace *Workspace
+	Service   Service
+	Links     CILinks // nil = no links to CI
+	Log       *slog.Logger
+	Metrics   Metrics
+	// Workers is how many clicks and submissions are worked on at once; 0 = 32.
+	Workers int
+}
+
+// Bot is the product in one Slack workspace.
+type Bot struct {
+	ws      *Workspace
+	service Service
+	view    view
+	log     *slog.Logger
+	metrics Metrics
+
+	pace    *pace
+	health  health
+	workers *pool
+	spare   *pool // says "busy" when the workers are
+	seen    *seenEvents
+}
+
+const (
+	defaultWorkers = 32
+	spareWorkers   = 8
+)
+
+// New makes a bot. It does nothing until events or effects reach it.
+func New(c Config) *Bot {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Workers == 0 {
+		c.Workers = defaultWorkers
+	}
+	b := &Bot{
+		ws: c.Workspace, service: c.Service, view: view{links: c.Links}, log: c.Log, metrics: c.Metrics,
+		pace: newPace(), seen: newSeenEvents(),
+	}
+	b.workers = newPool(c.Workers, b.panicked)
+	b.spare = newPool(spareWorkers, b.panicked)
+	return b
+}
+
+// panicked logs a fault of ours by its place alone: its value could hold what
+// a person typed.
+func (b *Bot) panicked(value any) {
+	b.log.Error("a Slack event ended in a panic", "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
+}
+
+// Health says whether Slack is reached as it should be, and if not, what the
+// operator has to do.
+func (b *Bot) Health() (ok bool, detail string) { return b.health.report() }
+
+// Close takes no more events and waits for those that are worked on.
+func (b *Bot) Close() {
+	b.workers.drain(submitTime + time.Second)
+	b.spare.drain(time.Second)
+}
+
+// call makes one call to Slack, paced and counted.
+func (b *Bot) call(method string, do func() error) error {
+	err := b.pace.call(method, do)
+	if b.metrics.Call != nil {
+		result := "ok"
+		if err != nil {
+			if result = diagnose(err).code; result == "" {
+				result = "no answer"
+			}
+		}
+		b.metrics.Call(method, result)
+	}
+	return err
+}

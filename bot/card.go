@@ -1,0 +1,330 @@
+package bot
+
+import (
+	"fmt"
+
+	"github.com/slack-go/slack"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// card renders the one message of a request in its present state: first the
+// question or the answer, then the same facts in every state, then what to do.
+func (v view) card(c approvals.Card) message {
+	r := c.Request
+	title, status := v.headline(c), v.status(c)
+	blocks := []slack.Block{header(title)}
+	if visible(r.Message) != "" {
+		blocks = append(blocks, own(r.Message, limitMessage))
+	}
+	blocks = append(blocks, v.facts(r).block())
+	if changes := v.changes(r); changes != nil {
+		blocks = append(blocks, changes.block())
+	}
+	blocks = append(blocks, status.block())
+	for _, note := range notes(c) {
+		blocks = append(blocks, note.small())
+	}
+	if len(c.Notify) > 0 {
+		blocks = append(blocks, say("cc ", mentions(c.Notify, "and")).small())
+	}
+	if buttons := v.buttons(c); buttons != nil {
+		blocks = append(blocks, buttons)
+	}
+	sentence := say(title)
+	if r.Status != approvals.Pending {
+		sentence = say(title, ".")
+	}
+	return newMessage(say(sentence, " ", brief(r), ". ", status, "."), r.Version, blocks...)
+}
+
+// headline answers in words what stands.
+func (v view) headline(c approvals.Card) string {
+	place := c.Request.Place()
+	switch c.Request.Status {
+	case approvals.Pending:
+		return fmt.Sprintf("Deploy %s?", place)
+	case approvals.Approved:
+		return "Approved: " + place
+	case approvals.Released:
+		return "Released: " + place
+	case approvals.Deployed:
+		return "Deployed: " + place
+	case approvals.DeployFailed:
+		return "Deploy failed: " + place
+	case approvals.Rejected:
+		return "Rejected: " + place
+	case approvals.Expired:
+		return "Expired: " + place
+	case approvals.Superseded:
+		return "Superseded: " + place
+	case approvals.Canceled:
+		return "Withdrawn: " + place
+	case approvals.Bypassed:
+		return "Approved outside: " + place + " ⚠️"
+	case approvals.Undeliverable:
+		return "Could not release: " + place + " ⚠️"
+	}
+	return fmt.Sprintf("%s: %s", c.Request.Status, place)
+}
+
+// status is the line under the facts.
+func (v view) status(c approvals.Card) line {
+	r := c.Request
+	switch r.Status {
+	case approvals.Pending:
+		return v.pending(c)
+	case approvals.Approved:
+		switch {
+		case r.AutoApprove && r.Attempt.ToldDelay:
+			return say(approvedBy(r), " · CircleCI is not answering; the approval is kept and will be delivered")
+		case r.AutoApprove && r.Gate.Status == "on_hold":
+			return say(approvedBy(r), " · CircleCI is asked to open ", literal(r.GateName))
+		case r.AutoApprove:
+			return say(approvedBy(r), " · waiting for CircleCI to reach ", literal(r.GateName))
+		}
+		return say(approvedBy(r), " · now approve ", literal(r.GateName), " in CircleCI (until ", atClock(r.ApprovalExpiresAt), ")")
+	case approvals.Released:
+		by := say(approvedBy(r), " ", at(r.ApprovedAt))
+		if r.Gate.ApprovedBy != "" && !r.AutoApprove {
+			return say(by, " · released in CircleCI by ", quoted(r.Gate.ApprovedBy, limitName))
+		}
+		return say(by, " · CircleCI is deploying")
+	case approvals.Deployed:
+		l := say(approvedBy(r), " ", at(r.ApprovedAt), " · deployed")
+		if r.Deploy.FinishedAt.IsZero() {
+			return l
+		}
+		l = say(l, " ", at(r.Deploy.FinishedAt))
+		if d := r.Deploy.FinishedAt.Sub(r.ReleasedAt); !r.ReleasedAt.IsZero() && d > 0 {
+			l = say(l, " (", duration(d), ")")
+		}
+		return l
+	case approvals.DeployFailed:
+		l := say(approvedBy(r), " ", at(r.ApprovedAt), " · the deploy failed")
+		if !r.Deploy.FinishedAt.IsZero() {
+			l = say(l, " ", at(r.Deploy.FinishedAt))
+		}
+		if r.Deploy.Detail != "" {
+			l = say(l, ": ", quoted(r.Deploy.Detail, limitMessage))
+		}
+		return l
+	case approvals.Rejected:
+		return rejected(r)
+	case approvals.Expired:
+		return expired(c)
+	case approvals.Superseded:
+		if c.SupersededByNumber > 0 {
+			return say("A newer request took its place: ", number(c.SupersededByNumber, c.SupersededByLink))
+		}
+		return say("A newer request took its place")
+	case approvals.Canceled:
+		return canceled(r)
+	case approvals.Bypassed:
+		by := say("an unknown user")
+		if r.Gate.ApprovedBy != "" {
+			by = say(quoted(r.Gate.ApprovedBy, limitName))
+		}
+		return say(literal(r.GateName), " was approved in CircleCI by ", by, ", not here")
+	case approvals.Undeliverable:
+		return undeliverable(c)
+	}
+	return say("Nothing is known of this state")
+}
+
+func (v view) pending(c approvals.Card) line {
+	r := c.Request
+	votes := r.Approvals()
+	l := say("Needs ", plural(max(c.Needs, r.RequiredApprovals, 1), "approval"), " with a code from ", canApprove(c.Approvers))
+	if len(votes) > 0 {
+		l = say(tally(c), voters(votes))
+	}
+	if r.ExpiresAt.IsZero() {
+		return l
+	}
+	return say(l, " · expires ", at(r.ExpiresAt))
+}
+
+// tally is how far the quorum is. A vote stops counting when its voter loses
+// the right.
+func tally(c approvals.Card) string {
+	need := max(c.Needs, c.Request.RequiredApprovals, 1)
+	if c.Valid < len(c.Request.Approvals()) {
+		return fmt.Sprintf("%d of %d approvals still count: ", c.Valid, need)
+	}
+	return fmt.Sprintf("%d of %d approvals: ", c.Valid, need)
+}
+
+// canApprove names the approvers of an app; none means every admin.
+func canApprove(ids []string) line {
+	if len(ids) == 0 {
+		return say("an admin")
+	}
+	return mentions(ids, "or")
+}
+
+func voters(votes []approvals.Decision) line {
+	ids := make([]string, len(votes))
+	for i, d := range votes {
+		ids[i] = d.SlackUser
+	}
+	return mentions(ids, "and")
+}
+
+func approvedBy(r approvals.Request) line {
+	votes := r.Approvals()
+	if len(votes) == 0 {
+		return say("Approved")
+	}
+	return say("Approved by ", voters(votes))
+}
+
+func rejected(r approvals.Request) line {
+	l := say("Rejected by ", mention(r.DecidedBy))
+	for _, d := range r.Decisions {
+		if d.Action == approvals.ActionReject {
+			l = say("Rejected by ", mention(d.SlackUser), ": “", quoted(d.Reason, limitMessage), "”")
+		}
+	}
+	if r.Gate.Status == "canceled" {
+		l = say(l, " · the CircleCI job was cancelled")
+	}
+	return l
+}
+
+func expired(c approvals.Card) line {
+	r := c.Request
+	if r.ApprovedAt.IsZero() {
+		return say("Nobody decided until ", at(r.ExpiresAt))
+	}
+	l := say(approvedBy(r), " · the approval ran out ", at(r.ApprovalExpiresAt), " before CircleCI could be asked")
+	if !r.AutoApprove {
+		l = say(approvedBy(r), " · nobody approved ", literal(r.GateName), " in CircleCI until ", at(r.ApprovalExpiresAt))
+	}
+	return retry(c, l)
+}
+
+func undeliverable(c approvals.Card) line {
+	r := c.Request
+	detail := r.Failure.Detail
+	if detail == "" {
+		detail = r.Attempt.Refusal
+	}
+	l := say("The approval could not be delivered")
+	if detail != "" {
+		l = say(quoted(detail, limitMessage))
+	}
+	return retry(c, l)
+}
+
+// retry says how a request comes back, and what of the fresh round stands.
+func retry(c approvals.Card, l line) line {
+	r := c.Request
+	switch votes := r.Approvals(); {
+	case !c.RetryOffered:
+		return l
+	case r.Retrying && len(votes) > 0:
+		return say(l, " · retry: ", tally(c), voters(votes))
+	}
+	return say(l, " · Retry asks for fresh approval until ", at(r.RetryUntil()))
+}
+
+func canceled(r approvals.Request) line {
+	detail := quoted(r.Failure.Detail, limitMessage)
+	switch {
+	case r.Failure.Code == approvals.FailWithdrawn:
+		by := "CI"
+		if r.DecidedBy == r.Requester.TokenID && r.Requester.TokenName != "" {
+			by = r.Requester.TokenName
+		}
+		l := say("Withdrawn by ", quoted(by, limitName))
+		if r.Failure.Detail != "" {
+			l = say(l, ": “", detail, "”")
+		}
+		return l
+	case r.Failure.Code == approvals.FailCIEnded && r.DecidedBy != "":
+		return say(detail, ", by ", quoted(r.DecidedBy, limitName))
+	case r.Failure.Detail != "":
+		return say(detail)
+	}
+	return say("It cannot be approved any more")
+}
+
+// changes links what is new since the last deploy, where that is known.
+func (v view) changes(r approvals.Request) line {
+	compare := compareURL(r.Project, r.LastDeployed, r.Facts.Revision)
+	if compare == "" {
+		return nil
+	}
+	l := say(link(compare, "Changes since the last deploy"), " (", link(commitURL(r.Project, r.LastDeployed), short(r.LastDeployed)))
+	if !r.LastDeployAt.IsZero() {
+		l = say(l, ", ", at(r.LastDeployAt))
+	}
+	return say(l, ")")
+}
+
+// notes are remarks that appear only when they matter.
+func notes(c approvals.Card) []line {
+	r := c.Request
+	var l []line
+	if r.Status == approvals.Pending {
+		if r.NewerPending > 0 {
+			l = append(l, say(fmt.Sprintf("A newer request is open (#%d).", r.NewerPending)))
+		}
+		if len(r.Facts.Starters()) == 0 {
+			how := "no person is named as its starter"
+			if r.Facts.Scheduled() {
+				how = "scheduled pipeline"
+			}
+			l = append(l, say("The starter is unknown ("+how+")."))
+		}
+		if r.Failure.Code != "" && r.Failure.Code != "card_not_posted" {
+			l = append(l, say(quoted(r.Failure.Detail, limitMessage)))
+		}
+	}
+	for _, d := range r.Approvals() {
+		if !d.NewAuth.IsZero() {
+			l = append(l, say(mention(d.SlackUser), " set up a new authenticator ", at(d.NewAuth), "; this is its first approval."))
+		}
+	}
+	if r.Gate.Bypassed {
+		l = append(l, say("⚠️ ", literal(r.GateName), " was approved in CircleCI after this request was closed."))
+	}
+	return l
+}
+
+// buttons are what can be pressed: none but the link once it is decided.
+func (v view) buttons(c approvals.Card) slack.Block {
+	r := c.Request
+	var elements []slack.BlockElement
+	switch {
+	case r.Status == approvals.Pending:
+		elements = append(elements,
+			button(ActionApprove, r.ID, "Approve deploy", slack.StylePrimary),
+			button(ActionReject, r.ID, "Reject", slack.StyleDanger))
+	case c.RetryOffered:
+		elements = append(elements, button(ActionRetry, r.ID, "Retry", slack.StylePrimary))
+	}
+	if u := v.pipelineURL(r); u != "" {
+		b := button(ActionViewPipeline, "", "View pipeline", "")
+		b.URL = u
+		elements = append(elements, b)
+	}
+	if len(elements) == 0 {
+		return nil
+	}
+	return slack.NewActionBlock("", elements...)
+}
+
+// spare is the card in the simplest form there is, for the case that Slack
+// refuses the other: who can decide must be able to.
+func (v view) spare(c approvals.Card) message {
+	full := v.card(c)
+	blocks := []slack.Block{own(v.headline(c)+"\n"+v.facts(c.Request).plain()+"\n"+v.status(c).plain(), limitWhole)}
+	if b := v.buttons(c); b != nil {
+		blocks = append(blocks, b)
+	}
+	spare := newMessage(nil, c.Request.Version, blocks...)
+	spare.Text = full.Text
+	return spare
+}

@@ -1,0 +1,196 @@
+package bot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/slack-go/slack"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// command is what we read of a slash command.
+// Source: https://docs.slack.dev/interactivity/implementing-slash-commands
+type command struct {
+	Team        string `json:"team_id"`
+	App         string `json:"api_app_id"`
+	User        string `json:"user_id"`
+	Channel     string `json:"channel_id"`
+	Text        string `json:"text"`
+	ResponseURL string `json:"response_url"`
+}
+
+const (
+	listLimit  = 15
+	storyLimit = 30
+)
+
+// commanded answers /approvals, in private.
+func (b *Bot) commanded(c command, answer ack) {
+	started := time.Now()
+	ok := b.workers.try(func() {
+		defer b.observe("slash_command", started)
+		answer(nil)
+		ctx, cancel := context.WithTimeout(context.Background(), tellTime)
+		defer cancel()
+		if b.foreign(c.App, c.Team) || !userID.MatchString(c.User) {
+			return // whoever it is, he is not told anything
+		}
+		b.whisper(ctx, c.ResponseURL, c.Channel, c.User, newMessage(say("Answer to "+CommandName), 0, b.answer(ctx, c.User, c.Text)...))
+	})
+	if !ok {
+		b.spare.try(func() { answer(map[string]string{"response_type": "ephemeral", "text": "I am busy. Try again."}) })
+	}
+}
+
+// answer renders what a command asks for.
+func (b *Bot) answer(ctx context.Context, user, text string) []slack.Block {
+	if problem := b.outsider(ctx, user); problem != nil {
+		return []slack.Block{problem.block()}
+	}
+	verb, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
+	rest = strings.TrimSpace(rest)
+	var blocks []slack.Block
+	var err error
+	switch strings.ToLower(verb) {
+	case "list":
+		blocks, err = b.list(ctx, "Open requests", "Nothing waits.", approvals.Filter{Statuses: approvals.OpenStatuses(), Limit: listLimit})
+	case "history":
+		if !approvals.ValidName(rest) {
+			return help()
+		}
+		blocks, err = b.list(ctx, "Requests of "+rest, "There are none.", approvals.Filter{Apps: []string{rest}, Limit: listLimit})
+	case "show":
+		n, bad := strconv.ParseInt(strings.TrimPrefix(rest, "#"), 10, 64)
+		if bad != nil || n <= 0 {
+			return help()
+		}
+		blocks, err = b.show(ctx, n)
+	case "whoami":
+		blocks, err = b.whoami(ctx, user)
+	default:
+		return help()
+	}
+	if err != nil {
+		b.log.Error("answer a slash command", "err", err)
+		return []slack.Block{say("I could not look that up just now. Try again.").block()}
+	}
+	return blocks
+}
+
+// outsider says why somebody gets no answer; nil for full, active members of
+// this workspace.
+func (b *Bot) outsider(ctx context.Context, user string) line {
+	_, problem, err := b.ws.User(ctx, user)
+	switch {
+	case err != nil:
+		b.log.Warn("ask Slack who asks", "err", err)
+		return say("I could not check your Slack account just now. Try again.")
+	case problem != "":
+		return say("Only full members of this workspace get an answer: ", quoted(problem, limitMessage), ".")
+	}
+	return nil
+}
+
+func help() []slack.Block {
+	return []slack.Block{
+		say(CommandName + " list · what waits for approval").block(),
+		say(CommandName + " show 12 · the story of request 12").block(),
+		say(CommandName + " history myapp · the last requests of an app").block(),
+		say(CommandName + " whoami · your rights and your authenticator").block(),
+	}
+}
+
+func (b *Bot) list(ctx context.Context, title, none string, f approvals.Filter) ([]slack.Block, error) {
+	found, err := b.service.Recent(ctx, f)
+	if err != nil {
+		return nil, fmt.Errorf("list requests: %w", err)
+	}
+	blocks := []slack.Block{header(title)}
+	for _, r := range found {
+		blocks = append(blocks, summary(r).block())
+	}
+	if len(found) == 0 {
+		blocks = append(blocks, say(none).block())
+	}
+	return blocks, nil
+}
+
+// summary is a request on one line.
+func summary(r approvals.Request) line {
+	return say(number(r.Number, r.Slack.Permalink), " ", r.Place(), " · ", words(string(r.Status)), " · ", brief(r), " · ", at(r.CreatedAt))
+}
+
+func (b *Bot) show(ctx context.Context, n int64) ([]slack.Block, error) {
+	r, events, err := b.service.Story(ctx, strconv.FormatInt(n, 10))
+	if isMissing(err) {
+		return []slack.Block{say(fmt.Sprintf("There is no request #%d.", n)).block()}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read request: %w", err)
+	}
+	c, err := b.service.Card(ctx, r.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read card: %w", err)
+	}
+	blocks := []slack.Block{header(b.view.headline(c)), say(number(r.Number, r.Slack.Permalink), " · ", b.view.facts(r)).block(), b.view.status(c).block()}
+	if more := len(events) - storyLimit; more > 0 {
+		blocks = append(blocks, say(fmt.Sprintf("%d earlier events are in the export of the log.", more)).small())
+		events = events[more:]
+	}
+	for _, e := range events {
+		text, _ := b.view.tell(approvals.Told{Event: e, Request: r})
+		blocks = append(blocks, say(at(e.At()), " · ", text).block())
+	}
+	return blocks, nil
+}
+
+func isMissing(err error) bool {
+	var e *approvals.Error
+	return errors.Is(err, approvals.ErrNotFound) || errors.As(err, &e) && e.Code == approvals.CodeNotFound
+}
+
+func (b *Bot) whoami(ctx context.Context, user string) ([]slack.Block, error) {
+	p, info, err := b.service.Person(ctx, user)
+	if err != nil && !isMissing(err) {
+		return nil, fmt.Errorf("read person: %w", err)
+	}
+	var blocks []slack.Block
+	for _, l := range aboutMe(user, p, info, isMissing(err), time.Now()) {
+		blocks = append(blocks, l.block())
+	}
+	return blocks, nil
+}
+
+// aboutMe says what somebody may do and how his authenticator is.
+func aboutMe(user string, p approvals.Person, info *approvals.AuthenticatorInfo, unknown bool, now time.Time) []line {
+	if unknown || !p.RemovedAt.IsZero() {
+		return []line{say("You are ", mention(user), ". You are not an admin of this gateway, so you cannot approve or reject.")}
+	}
+	l := []line{say("You are ", mention(user), ", an admin of this gateway.")}
+	if p.VCSLogin == "" {
+		l = append(l, say("Your login at the code host is not on record: until the operator sets it, you can reject, and approve only where self-approval is allowed."))
+	} else {
+		l = append(l, say("Your login at the code host: ", quoted(p.VCSLogin, limitName), "."))
+	}
+	if p.Standing.Problem != "" {
+		l = append(l, say("Slack says: ", quoted(p.Standing.Problem, limitMessage), "."))
+	}
+	switch {
+	case info == nil:
+		l = append(l, say("You have no authenticator yet. Ask the operator for a link: ", literal("rack-gatewayd user enroll --slack-id "+user)))
+	case info.Disabled:
+		l = append(l, say("Your authenticator is disabled after too many wrong codes. Ask the operator for a new one."))
+	case now.Before(info.WaitUntil):
+		l = append(l, say("Too many wrong codes: yours are refused until ", atClock(info.WaitUntil), "."))
+	case info.FirstUsed.IsZero():
+		l = append(l, say("Authenticator: set up ", at(info.EnrolledAt), ", not used yet."))
+	default:
+		l = append(l, say("Authenticator: set up ", at(info.EnrolledAt), "."))
+	}
+	return l
+}

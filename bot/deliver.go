@@ -1,0 +1,275 @@
+package bot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/slack-go/slack"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+var _ approvals.Deliverer = (*Bot)(nil)
+
+const (
+	retryFirst = time.Second
+	retryMost  = 5 * time.Minute
+	cardSoon   = time.Second // until a card that is being posted stands
+)
+
+// Deliver carries out one effect for Slack. Slack has no idempotency key: from
+// the second attempt on it looks whether the one before took effect.
+func (b *Bot) Deliver(ctx context.Context, e approvals.Effect) approvals.Outcome {
+	switch e.Kind {
+	case approvals.CardPost:
+		return b.postCard(ctx, e)
+	case approvals.CardUpdate:
+		return b.updateCard(ctx, e)
+	case approvals.ThreadReply:
+		return b.postReply(ctx, e)
+	case approvals.Notice:
+		return b.postNotice(ctx, e)
+	}
+	return approvals.Dead(fmt.Errorf("slack does not know effects of kind %q", e.Kind))
+}
+
+// unread is the outcome when the store could not say what is to be shown.
+func unread(e approvals.Effect, err error) approvals.Outcome {
+	if errors.Is(err, approvals.ErrNotFound) {
+		return approvals.Dead(fmt.Errorf("read what to show: %w", err))
+	}
+	return approvals.Again(approvals.Backoff(e.Attempt, retryFirst, time.Minute), fmt.Errorf("read what to show: %w", err))
+}
+
+func (b *Bot) postCard(ctx context.Context, e approvals.Effect) approvals.Outcome {
+	c, err := b.service.Card(ctx, e.Request)
+	if err != nil {
+		return unread(e, err)
+	}
+	if c.Request.Slack.TS != "" {
+		return approvals.Done()
+	}
+	channel := c.Request.Channel
+	ref := approvals.SlackRef{Channel: channel}
+	if e.Attempt > 1 {
+		if ref, err = b.findCard(ctx, c.Request); err != nil {
+			return b.later(e, channel, err)
+		}
+	}
+	if ref.TS == "" {
+		mark := slack.SlackMetadata{EventType: MetadataCard, EventPayload: map[string]any{keyRequest: c.Request.ID}}
+		posted, err := b.post(ctx, channel, "", mark, b.view.card(c), b.view.spare(c))
+		if err != nil {
+			out := b.later(e, channel, err)
+			out.Record = b.service.PostFailed(c.Request.ID, diagnose(err).words(channel))
+			return out
+		}
+		ref = approvals.SlackRef{Channel: posted.channel, TS: posted.ts}
+	}
+	ref.Permalink = b.permalink(ctx, ref)
+	out := approvals.Done()
+	out.Record = b.service.Posted(c.Request.ID, ref)
+	return out
+}
+
+// permalink is a convenience: without it people find the card by themselves.
+func (b *Bot) permalink(ctx context.Context, ref approvals.SlackRef) string {
+	var link string
+	err := b.call("chat.getPermalink", func() (err error) {
+		link, err = b.ws.api.GetPermalinkContext(ctx, &slack.PermalinkParameters{Channel: ref.Channel, Ts: ref.TS})
+		return err
+	})
+	if err != nil {
+		b.log.Warn("get the permalink of a card", "channel", ref.Channel, "why", diagnose(err).words(ref.Channel))
+		return ""
+	}
+	return webURL(link)
+}
+
+// updateCard renders the present state: a lost, late or doubled update converges.
+func (b *Bot) updateCard(ctx context.Context, e approvals.Effect) approvals.Outcome {
+	c, err := b.service.Card(ctx, e.Request)
+	if err != nil {
+		return unread(e, err)
+	}
+	ref := c.Request.Slack
+	if ref.TS == "" {
+		return approvals.Done() // the post that is to come shows this state
+	}
+	err = b.update(ctx, ref.Channel, ref.TS, b.view.card(c))
+	if err != nil && diagnose(err).kind == malformed {
+		b.log.Error("Slack refuses a card", "request", c.Request.ID, "why", explain(err))
+		err = b.update(ctx, ref.Channel, ref.TS, b.view.spare(c))
+	}
+	if err == nil {
+		b.health.good("channel " + ref.Channel)
+		return approvals.Done()
+	}
+	switch f := diagnose(err); f.kind {
+	case gone, malformed:
+		// The thread tells what the card cannot.
+		return approvals.Dead(fmt.Errorf("update the card of %s: %s", c.Request.ID, f.words(ref.Channel)))
+	}
+	return b.later(e, ref.Channel, err)
+}
+
+func (b *Bot) update(ctx context.Context, channel, ts string, m message) error {
+	return b.call("chat.update", func() error {
+		_, _, _, err := b.ws.api.UpdateMessageContext(ctx, channel, ts, slack.MsgOptionText(m.Text, false), slack.MsgOptionBlocks(m.Blocks...))
+		return err
+	})
+}
+
+func (b *Bot) postReply(ctx context.Context, e approvals.Effect) approvals.Outcome {
+	t, err := b.service.Tell(ctx, e.Seq)
+	if err != nil {
+		return unread(e, err)
+	}
+	parent := t.Request.Slack
+	if parent.TS == "" {
+		return approvals.Again(cardSoon, nil)
+	}
+	if e.Attempt > 1 {
+		if told, err := b.findReply(ctx, parent, t); err != nil || told {
+			if err != nil {
+				return b.later(e, parent.Channel, err)
+			}
+			return approvals.Done()
+		}
+	}
+	m := b.view.reply(t, time.Now())
+	posted, err := b.post(ctx, parent.Channel, parent.TS, replyMark(t.Event.Seq), m, message{Text: m.Text})
+	if err != nil {
+		return b.later(e, parent.Channel, err)
+	}
+	if posted.thread == "" {
+		// The card was deleted, and Slack put the reply into the channel: there
+		// it has to name its request.
+		if err := b.update(ctx, posted.channel, posted.ts, b.view.stray(t, time.Now())); err != nil {
+			b.log.Warn("name the request of a reply without a card", "request", t.Request.ID, "why", diagnose(err).words(parent.Channel))
+		}
+	}
+	return approvals.Done()
+}
+
+func replyMark(seq int64) slack.SlackMetadata {
+	return slack.SlackMetadata{EventType: MetadataReply, EventPayload: map[string]any{keySeq: fmt.Sprint(seq)}}
+}
+
+// postNotice tells an event in a channel, or to a person in a direct message.
+func (b *Bot) postNotice(ctx context.Context, e approvals.Effect) approvals.Outcome {
+	target, id, _ := strings.Cut(e.Payload, ":")
+	toPerson := target == approvals.NoticePerson && userID.MatchString(id)
+	if !toPerson && (target != approvals.NoticeChannel || !approvals.ValidChannel(id)) {
+		return approvals.Dead(fmt.Errorf("notice %d has no target", e.ID))
+	}
+	t, err := b.service.Tell(ctx, e.Seq)
+	if err != nil {
+		return unread(e, err)
+	}
+	if e.Attempt > 1 && !toPerson {
+		// Direct messages cannot be read back: there a second one is tolerated.
+		told, err := b.findMessage(ctx, id, t.Event.At(), func(m slack.Message) bool { return marked(m, MetadataReply, keySeq, fmt.Sprint(t.Event.Seq)) })
+		switch {
+		case err != nil:
+			return b.later(e, id, err)
+		case told != "":
+			return approvals.Done()
+		}
+	}
+	m := b.view.stray(t, time.Now())
+	if _, err := b.post(ctx, id, "", replyMark(t.Event.Seq), m, message{Text: m.Text}); err != nil {
+		f := diagnose(err)
+		if toPerson && (f.kind == nobody || f.kind == unreachable) {
+			return approvals.Dead(fmt.Errorf("write to %s: %s", id, f.words("")))
+		}
+		return b.later(e, id, err)
+	}
+	return approvals.Done()
+}
+
+// place is where a message came to stand.
+type place struct{ channel, ts, thread string }
+
+// post sends a message, and in a simpler form if Slack refuses its blocks:
+// better plain than lost.
+func (b *Bot) post(ctx context.Context, channel, thread string, mark slack.SlackMetadata, m, simple message) (place, error) {
+	at, err := b.postOnce(ctx, channel, thread, mark, m)
+	if err != nil && diagnose(err).kind == malformed {
+		b.log.Error("Slack refuses a message", "channel", channel, "why", explain(err))
+		if at, err = b.postOnce(ctx, channel, thread, mark, simple); err != nil && diagnose(err).kind == malformed {
+			at, err = b.postOnce(ctx, channel, thread, mark, message{Text: m.Text})
+		}
+	}
+	if err == nil {
+		b.health.good("channel " + channel)
+		b.health.good("slack")
+	}
+	return at, err
+}
+
+func (b *Bot) postOnce(ctx context.Context, channel, thread string, mark slack.SlackMetadata, m message) (place, error) {
+	if err := b.pace.turn(ctx, channel); err != nil {
+		// No turn within the time there is: nothing was sent.
+		return place{}, &slack.RateLimitedError{RetryAfter: time.Second}
+	}
+	options := []slack.MsgOption{
+		slack.MsgOptionText(m.Text, false), slack.MsgOptionMetadata(mark),
+		slack.MsgOptionDisableLinkUnfurl(), slack.MsgOptionDisableMediaUnfurl(),
+	}
+	if len(m.Blocks) > 0 {
+		options = append(options, slack.MsgOptionBlocks(m.Blocks...))
+	}
+	if thread != "" {
+		options = append(options, slack.MsgOptionTS(thread))
+	}
+	var at place
+	err := b.call("chat.postMessage", func() error {
+		posted, ts, sent, err := b.ws.api.PostMessageWithResponseContext(ctx, channel, options...)
+		at = place{channel: posted, ts: ts, thread: sent.ThreadTimestamp}
+		return err
+	})
+	if err == nil && at.channel == "" {
+		at.channel = channel
+	}
+	return at, err
+}
+
+// later decides when a call that did not succeed is repeated, and tells the
+// operator if it is for him to mend.
+func (b *Bot) later(e approvals.Effect, channel string, err error) approvals.Outcome {
+	f := diagnose(err)
+	words := f.words(channel)
+	pause := approvals.Backoff(e.Attempt, retryFirst, retryMost)
+	subject := "slack"
+	switch f.kind {
+	case limited:
+		return approvals.Again(f.after, errors.New(words))
+	case unreachable:
+		pause, subject = approvals.Backoff(e.Attempt, 5*time.Second, retryMost), "channel "+channel
+	case denied:
+		pause = approvals.Backoff(e.Attempt, 10*time.Second, retryMost)
+	case malformed, gone, nobody:
+		if e.Kind == approvals.ThreadReply || e.Kind == approvals.Notice {
+			return approvals.Dead(errors.New(words))
+		}
+		subject = "channel " + channel
+	}
+	if b.health.bad(subject, words) {
+		b.log.Warn("Slack does not take a message", "channel", channel, "why", words)
+	}
+	return approvals.Again(pause, errors.New(words))
+}
+
+// explain is what Slack says about blocks of ours that it refuses: pointers
+// into them, never their text.
+func explain(err error) string {
+	var answer slack.SlackErrorResponse
+	if errors.As(err, &answer) {
+		return cut(oneLine(answer.Err+" "+strings.Join(answer.ResponseMetadata.Messages, " ")), limitError)
+	}
+	return diagnose(err).words("")
+}

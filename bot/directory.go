@@ -1,0 +1,116 @@
+package bot
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/slack-go/slack"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+var _ approvals.Directory = (*Workspace)(nil)
+
+// User asks Slack who somebody is. problem says why the person is no full,
+// active member of the workspace. err is a call that did not succeed: then
+// nothing is known.
+func (w *Workspace) User(ctx context.Context, id string) (name, problem string, err error) {
+	u, err := w.api.GetUserInfoContext(ctx, id)
+	if err != nil {
+		switch f := diagnose(err); f.code {
+		case "user_not_found", "user_not_visible", "users_not_found":
+			return "", "not known in this workspace", nil
+		default:
+			return "", "", fmt.Errorf("users.info: %s", f.words(""))
+		}
+	}
+	for _, n := range []string{u.Profile.DisplayName, u.RealName, u.Name} {
+		if name = cut(visible(n), limitName); name != "" {
+			break
+		}
+	}
+	return name, w.problem(u), nil
+}
+
+func (w *Workspace) problem(u *slack.User) string {
+	team := w.Identity().Team
+	switch {
+	case u.Deleted:
+		return "the account is deactivated"
+	case u.IsBot || u.ID == "USLACKBOT":
+		return "the account is a bot"
+	case u.IsUltraRestricted:
+		return "the account is a single-channel guest"
+	case u.IsRestricted:
+		return "the account is a guest"
+	case u.IsStranger:
+		return "the account belongs to another organisation"
+	case team == "":
+		return "the workspace is not known yet"
+	case u.TeamID != team:
+		return "the account belongs to another workspace"
+	}
+	return ""
+}
+
+// groupsFor is how long the list of groups is kept: usergroups.list allows 20
+// calls a minute, and one list serves all groups of a round.
+const groupsFor = 30 * time.Second
+
+type groupCache struct {
+	mu   sync.Mutex
+	at   time.Time
+	list []slack.UserGroup
+}
+
+// Group asks Slack who is in a user group. The problem of a group that cannot
+// be used is in the group; err is a call that did not succeed.
+func (w *Workspace) Group(ctx context.Context, id string) (approvals.Group, error) {
+	g := approvals.Group{ID: id}
+	list, err := w.userGroups(ctx)
+	if err != nil {
+		return g, fmt.Errorf("usergroups.list: %s", diagnose(err).words(""))
+	}
+	found := false
+	for _, known := range list {
+		if known.ID != id {
+			continue
+		}
+		found = true
+		g.Handle = known.Handle
+		if known.DateDelete > 0 {
+			g.Problem = "the group is disabled"
+		}
+	}
+	if !found {
+		g.Problem = "the group does not exist in this workspace"
+	}
+	if g.Problem != "" {
+		return g, nil
+	}
+	g.Members, err = w.api.GetUserGroupMembersContext(ctx, id, slack.GetUserGroupMembersOptionTeamID(w.Identity().Team))
+	if err != nil {
+		if f := diagnose(err); f.code == "no_such_subteam" {
+			g.Problem = "the group does not exist in this workspace"
+			return g, nil
+		}
+		return g, fmt.Errorf("usergroups.users.list: %s", diagnose(err).words(""))
+	}
+	return g, nil
+}
+
+func (w *Workspace) userGroups(ctx context.Context) ([]slack.UserGroup, error) {
+	w.groups.mu.Lock()
+	defer w.groups.mu.Unlock()
+	if time.Since(w.groups.at) < groupsFor {
+		return w.groups.list, nil
+	}
+	list, err := w.api.GetUserGroupsContext(ctx, slack.GetUserGroupsOptionIncludeDisabled(true), slack.GetUserGroupsOptionTeamID(w.Identity().Team))
+	if err != nil {
+		return nil, err
+	}
+	w.groups.list, w.groups.at = list, time.Now()
+	return list, nil
+}

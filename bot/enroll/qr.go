@@ -1,0 +1,44 @@
+package enroll
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/boombuler/barcode/qr"
+)
+
+// quietZone is the white border that readers need, in modules (ISO/IEC 18004).
+const quietZone = 4
+
+// picture is a QR code as one SVG path, one unit per module.
+type picture struct {
+	Size int // of each side, border included
+	Path string
+}
+
+// draw makes one run of dark modules a rectangle.
+func draw(content string) (picture, error) {
+	code, err := qr.Encode(content, qr.M, qr.Auto)
+	if err != nil {
+		return picture{}, fmt.Errorf("draw QR code: %w", errRender) // the library's error may repeat the content
+	}
+	side := code.Bounds().Dx()
+	dark := func(x, y int) bool {
+		r, _, _, _ := code.At(x, y).RGBA()
+		return r == 0
+	}
+	var path strings.Builder
+	for y := range side {
+		for x := 0; x < side; {
+			run := 0
+			for x+run < side && dark(x+run, y) {
+				run++
+			}
+			if run > 0 {
+				fmt.Fprintf(&path, "M%d %dh%dv1h-%dz", x+quietZone, y+quietZone, run, run)
+			}
+			x += run + 1
+		}
+	}
+	return picture{Size: side + 2*quietZone, Path: path.String()}, nil
+}

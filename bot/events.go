@@ -1,0 +1,83 @@
+package bot
+
+import (
+	"encoding/json"
+	"sync"
+)
+
+// event is what we read of an Events API payload.
+// Source: https://docs.slack.dev/apis/events-api
+type event struct {
+	Type    string `json:"type"`
+	Team    string `json:"team_id"`
+	App     string `json:"api_app_id"`
+	EventID string `json:"event_id"`
+	Event   struct {
+		Type string `json:"type"`
+		User string `json:"user"`
+		Tab  string `json:"tab"`
+		View struct {
+			Hash string `json:"hash"`
+		} `json:"view"`
+	} `json:"event"`
+}
+
+// happened takes in one event; false asks to have it sent again.
+func (b *Bot) happened(raw []byte) bool {
+	var e event
+	if err := json.Unmarshal(raw, &e); err != nil {
+		b.log.Warn("a Slack event cannot be read")
+		return true
+	}
+	if e.Type != "event_callback" || e.Event.Type != "app_home_opened" || e.Event.Tab != "home" {
+		return true
+	}
+	if b.foreign(e.App, e.Team) || !userID.MatchString(e.Event.User) || !b.seen.first(e.EventID) {
+		return true
+	}
+	if b.workers.try(func() { b.home(e.Event.User, e.Event.View.Hash) }) {
+		return true
+	}
+	b.seen.forget(e.EventID)
+	return false
+}
+
+// seenEvents remembers the newest event ids: Slack sends an event again when
+// its answer was lost.
+type seenEvents struct {
+	mu    sync.Mutex
+	ids   map[string]bool
+	order []string
+}
+
+const rememberEvents = 1000
+
+func newSeenEvents() *seenEvents { return &seenEvents{ids: map[string]bool{}} }
+
+// first reports whether the id is new. What has no id cannot be told apart.
+func (s *seenEvents) first(id string) bool {
+	if id == "" {
+		return true
+	}
+	if len(id) > 64 {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ids[id] {
+		return false
+	}
+	s.ids[id] = true
+	s.order = append(s.order, id)
+	if len(s.order) > rememberEvents {
+		delete(s.ids, s.order[0])
+		s.order = s.order[1:]
+	}
+	return true
+}
+
+func (s *seenEvents) forget(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.ids, id)
+}

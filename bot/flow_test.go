@@ -1,0 +1,396 @@
+package bot_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/bot"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
+)
+
+// transports runs a test over Socket Mode and over signed HTTP: both have the same handlers.
+func transports(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Run("socket", func(t *testing.T) {
+		t.Parallel()
+		test(t, newWorld(t, slacktest.Config{}).overSocket(t))
+	})
+	t.Run("http", func(t *testing.T) {
+		t.Parallel()
+		test(t, newWorld(t, slacktest.Config{}).overHTTP(t))
+	})
+}
+
+// open presses a button and waits for the modal.
+func (w *world) open(t *testing.T, user, action string) *slacktest.View {
+	t.Helper()
+	card := w.cards(t, 1)[0]
+	if _, err := w.slack.Click(deadline(t), user, deploys, card.TS, action); err != nil {
+		t.Fatal(err)
+	}
+	v, err := w.slack.WaitView(deadline(t), user)
+	if err != nil {
+		t.Fatalf("no modal: %v\n%s", err, w.log)
+	}
+	return v
+}
+
+// whispered waits for an ephemeral message to the person.
+func (w *world) whispered(t *testing.T, user, want string) slacktest.Message {
+	t.Helper()
+	var last slacktest.Message
+	err := w.slack.Wait(deadline(t), func() bool {
+		list := w.slack.Ephemerals(user)
+		if len(list) > 0 {
+			last = list[len(list)-1]
+		}
+		return len(list) > 0
+	})
+	if err != nil {
+		t.Fatalf("%s was told nothing: %v\n%s", user, err, w.log)
+	}
+	if !strings.Contains(last.Text, want) {
+		t.Errorf("%s was told %q; want %q in it", user, last.Text, want)
+	}
+	return last
+}
+
+func code(text string) slacktest.Values { return slacktest.Values{"totp": {"code": text}} }
+
+func TestApprove(t *testing.T) {
+	t.Parallel()
+	transports(t, func(t *testing.T, w *world) {
+		w.postCard(t)
+		v := w.open(t, ana, "approve")
+		if v.CallbackID != "approve_request" || v.Title != "Approve deploy" {
+			t.Errorf("got the modal %q %q", v.CallbackID, v.Title)
+		}
+		got, err := w.slack.Submit(deadline(t), ana, v.ID, code("000000"))
+		if err != nil || !strings.Contains(got.Errors["totp"], "3 tries left") {
+			t.Fatalf("a wrong code: got %+v, %v; want an error under the input", got, err)
+		}
+		got, err = w.slack.Submit(deadline(t), ana, v.ID, code(goodCode))
+		if err != nil || !got.Closed {
+			t.Fatalf("a right code: got %+v, %v; want a closed modal", got, err)
+		}
+		if r, _ := w.service.get("REQUEST1"); r.Status != approvals.Approved {
+			t.Errorf("the request is %s; want approved", r.Status)
+		}
+		w.service.wait(t, "the opened modal on record", func() bool { return len(w.service.opened) == 1 })
+		w.noSecrets(t)
+	})
+}
+
+func TestReject(t *testing.T) {
+	t.Parallel()
+	transports(t, func(t *testing.T, w *world) {
+		w.postCard(t)
+		v := w.open(t, bea, "reject")
+		got, err := w.slack.Submit(deadline(t), bea, v.ID, slacktest.Values{"reason": {"text": "  \n "}})
+		if err != nil || got.Errors["reason"] == "" {
+			t.Fatalf("an empty reason: got %+v, %v; want an error under the input", got, err)
+		}
+		got, err = w.slack.Submit(deadline(t), bea, v.ID, slacktest.Values{"reason": {"text": "wait for <!channel>"}})
+		if err != nil || !got.Closed {
+			t.Fatalf("got %+v, %v; want a closed modal", got, err)
+		}
+		if out := w.deliver(t, approvals.Effect{Kind: approvals.CardUpdate, Request: "REQUEST1"}); out.Err != nil {
+			t.Fatal(out.Err)
+		}
+		card := w.cards(t, 1)[0]
+		if !strings.HasPrefix(card.Text, "Rejected: myapp to production.") || strings.Contains(card.Text, "<!channel>") || len(slacktest.Buttons(card)) != 1 {
+			t.Errorf("the card says %q with the buttons %v", card.Text, slacktest.Buttons(card))
+		}
+	})
+}
+
+func TestTheLoserIsToldWhoWon(t *testing.T) {
+	t.Parallel()
+	transports(t, func(t *testing.T, w *world) {
+		card := w.postCard(t)
+		v := w.open(t, ana, "approve")
+		late := w.open(t, bea, "approve")
+		if got, err := w.slack.Submit(deadline(t), ana, v.ID, code(goodCode)); err != nil || !got.Closed {
+			t.Fatalf("got %+v, %v", got, err)
+		}
+		got, err := w.slack.Submit(deadline(t), bea, late.ID, code(goodCode))
+		if err != nil || got.Updated == nil || got.Updated.Title != "Nothing more to do" || got.Updated.Submit != "" {
+			t.Fatalf("got %+v, %v; want a view that says who won", got, err)
+		}
+		// The old card is still on the screen.
+		if _, err := w.slack.ClickButton(deadline(t), slacktest.ButtonClick{User: ana, Channel: deploys, TS: card.TS, ActionID: "approve", Seen: &card}); err != nil {
+			t.Fatal(err)
+		}
+		w.whispered(t, ana, "Already approved by <@U0BEA>")
+	})
+}
+
+func TestNothingRecordedIsSaid(t *testing.T) {
+	t.Parallel()
+	transports(t, func(t *testing.T, w *world) {
+		w.postCard(t)
+		v := w.open(t, ana, "approve")
+		w.service.edit(func() {
+			w.service.settle = func(context.Context) error { return errors.New("disk full") }
+		})
+		got, err := w.slack.Submit(deadline(t), ana, v.ID, code(goodCode))
+		if err != nil || got.Updated == nil || got.Updated.Title != "Not recorded" {
+			t.Fatalf("got %+v, %v; want a view that says that nothing is known", got, err)
+		}
+		w.noSecrets(t)
+	})
+}
+
+func TestAPanicIsAnsweredAndSurvived(t *testing.T) {
+	t.Parallel()
+	transports(t, func(t *testing.T, w *world) {
+		w.postCard(t)
+		v := w.open(t, ana, "approve")
+		w.service.edit(func() {
+			w.service.settle = func(context.Context) error { panic("code " + goodCode) }
+		})
+		got, err := w.slack.Submit(deadline(t), ana, v.ID, code(goodCode))
+		if err != nil || got.Updated == nil {
+			t.Fatalf("got %+v, %v; want a view", got, err)
+		}
+		w.open(t, bea, "reject")
+		w.noSecrets(t)
+	})
+}
+
+func TestASlowDecisionIsAnsweredInTime(t *testing.T) {
+	t.Parallel()
+	transports(t, func(t *testing.T, w *world) {
+		w.postCard(t)
+		v := w.open(t, ana, "approve")
+		w.service.edit(func() {
+			w.service.settle = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		})
+		got, err := w.slack.Submit(deadline(t), ana, v.ID, code(goodCode))
+		if err != nil || got.Updated == nil {
+			t.Fatalf("got %+v, %v; want a view within Slack's three seconds", got, err)
+		}
+	})
+}
+
+func TestRefusedClicks(t *testing.T) {
+	t.Parallel()
+	transports(t, func(t *testing.T, w *world) {
+		card := w.postCard(t)
+		w.service.edit(func() {
+			w.service.mayDecide = func(c approvals.Clicker, _ string) error {
+				if c.User == bea {
+					return &approvals.Refusal{Code: approvals.RefusedSelf, Who: []string{admins}}
+				}
+				return nil
+			}
+		})
+		click := func(c slacktest.ButtonClick, want string) {
+			t.Helper()
+			c.Channel, c.TS, c.ActionID = deploys, card.TS, "approve"
+			if _, err := w.slack.ClickButton(deadline(t), c); err != nil {
+				t.Fatal(err)
+			}
+			w.whispered(t, c.User, want)
+			if w.slack.View(c.User) != nil {
+				t.Errorf("%s got a modal", c.User)
+			}
+		}
+		click(slacktest.ButtonClick{User: bea}, "You started this pipeline")
+		click(slacktest.ButtonClick{User: "U0STRANGER"}, "another Slack workspace")
+		unknown := "OTHER"
+		click(slacktest.ButtonClick{User: ana, Value: &unknown}, "do not know this request")
+		w.service.wait(t, "three refusals on record", func() bool { return len(w.service.refused) == 3 })
+		for i, want := range []string{"U0BEA approve self_approval", "U0STRANGER approve wrong_workspace", "U0ANA approve unknown_request"} {
+			if got := w.service.refused[i]; got != want {
+				t.Errorf("recorded %q; want %q", got, want)
+			}
+		}
+	})
+}
+
+// A copy of the card, or another message of ours, must not take votes for it.
+func TestAnotherMessageIsNoCard(t *testing.T) {
+	t.Parallel()
+	transports(t, func(t *testing.T, w *world) {
+		first := w.postCard(t)
+		w.service.edit(func() {
+			r := w.service.requests["REQUEST1"]
+			r.Slack = approvals.SlackRef{}
+			w.service.requests["REQUEST1"] = r
+		})
+		w.deliver(t, approvals.Effect{Kind: approvals.CardPost, Request: "REQUEST1"})
+		w.cards(t, 2)
+		if _, err := w.slack.Click(deadline(t), ana, deploys, first.TS, "approve"); err != nil {
+			t.Fatal(err)
+		}
+		w.whispered(t, ana, "not the card of this request")
+		if w.slack.View(ana) != nil {
+			t.Error("a modal was opened")
+		}
+	})
+}
+
+func TestTheLinkButtonIsAckedSilently(t *testing.T) {
+	t.Parallel()
+	transports(t, func(t *testing.T, w *world) {
+		card := w.postCard(t)
+		if _, err := w.slack.Click(deadline(t), ana, deploys, card.TS, "view_pipeline"); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.slack.Ephemerals(ana); len(got) != 0 {
+			t.Errorf("got %v; want silence", got)
+		}
+	})
+}
+
+func TestAModalThatCannotOpen(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []string{"expired_trigger_id", "exchanged_trigger_id", "internal_error"} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, slacktest.Config{}).overSocket(t)
+			card := w.postCard(t)
+			w.slack.AddFault(slacktest.Fault{Method: "views.open", Error: fault, Times: 1})
+			if _, err := w.slack.Click(deadline(t), ana, deploys, card.TS, "approve"); err != nil {
+				t.Fatal(err)
+			}
+			w.whispered(t, ana, "Press the button again")
+			w.open(t, ana, "approve")
+		})
+	}
+}
+
+func TestToldWithoutAResponseURL(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{}).overSocket(t)
+	card := w.postCard(t)
+	w.service.edit(func() {
+		w.service.mayDecide = func(approvals.Clicker, string) error { return &approvals.Refusal{Code: approvals.RefusedVoted} }
+	})
+	w.slack.AddFault(slacktest.Fault{Method: "response_url", Status: 500})
+	if _, err := w.slack.Click(deadline(t), ana, deploys, card.TS, "approve"); err != nil {
+		t.Fatal(err)
+	}
+	w.whispered(t, ana, "You have approved this already")
+	w.slack.AddFault(slacktest.Fault{Method: "chat.postEphemeral", Error: "user_not_in_channel"})
+	if _, err := w.slack.Click(deadline(t), bea, deploys, card.TS, "approve"); err != nil {
+		t.Fatal(err)
+	}
+	err := w.slack.Wait(deadline(t), func() bool { return len(w.slack.DMs(bea)) == 1 })
+	if err != nil {
+		t.Errorf("no direct message came: %v", err)
+	}
+}
+
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{}, func(c *bot.Config) { c.Workers = 1 }).overSocket(t)
+	card := w.postCard(t)
+	v := w.open(t, ana, "approve")
+	w.service.wait(t, "the opened modal on record", func() bool { return len(w.service.opened) == 1 })
+	entered, leave := make(chan struct{}), make(chan struct{})
+	w.service.edit(func() {
+		w.service.settle = func(context.Context) error { close(entered); <-leave; return nil }
+	})
+	d, _, err := w.slack.PrepareSubmit(ana, v.ID, code(goodCode))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { _, err := w.slack.Deliver(context.Background(), d); done <- err }()
+	<-entered
+	got, err := w.slack.Submit(deadline(t), ana, v.ID, code(goodCode))
+	if err != nil || !strings.Contains(got.Errors["totp"], "busy") {
+		t.Errorf("a submission: got %+v, %v; want busy", got, err)
+	}
+	if _, err := w.slack.Click(deadline(t), bea, deploys, card.TS, "reject"); err != nil {
+		t.Error(err)
+	}
+	w.whispered(t, bea, "I am busy")
+	close(leave)
+	if err := <-done; err != nil {
+		t.Errorf("the first submission: %v", err)
+	}
+}
+
+// Who pressed before a stop gets his answer; nobody is left with a spinning modal.
+func TestAStopAnswersWhatRuns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{})
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.bot.RunSocket(ctx) }()
+	if err := w.slack.WaitSockets(deadline(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	w.postCard(t)
+	v := w.open(t, ana, "approve")
+	entered := make(chan struct{})
+	w.service.edit(func() {
+		w.service.settle = func(context.Context) error { close(entered); <-ctx.Done(); return nil }
+	})
+	go func() { <-entered; stop() }()
+	got, err := w.slack.Submit(deadline(t), ana, v.ID, code(goodCode))
+	if err != nil || !got.Closed {
+		t.Errorf("got %+v, %v; want a closed modal", got, err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("got %v; want a clean end", err)
+	}
+	if err := w.slack.Wait(deadline(t), func() bool { return w.slack.Sockets() == 0 }); err != nil {
+		t.Error("the socket is still open")
+	}
+}
+
+func TestSlashCommand(t *testing.T) {
+	t.Parallel()
+	transports(t, func(t *testing.T, w *world) {
+		w.postCard(t)
+		for text, want := range map[string]string{
+			"list": "Open requests", "show 127": "Deploy myapp to production?", "show 9": "There is no request #9", "history myapp": "Requests of myapp",
+			"whoami": "ana-dev", "help": "/approvals list", "": "/approvals list", "show <!channel>": "/approvals list",
+		} {
+			before := len(w.slack.Ephemerals(ana))
+			if _, err := w.slack.Slash(deadline(t), ana, deploys, text); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.slack.Wait(deadline(t), func() bool { return len(w.slack.Ephemerals(ana)) > before }); err != nil {
+				t.Fatal(err)
+			}
+			list := w.slack.Ephemerals(ana)
+			if got := slacktest.Text(list[len(list)-1].Blocks); !strings.Contains(got, want) {
+				t.Errorf("%q: got %q; want %q in it", text, got, want)
+			}
+		}
+		if _, err := w.slack.Slash(deadline(t), "U0GUEST", deploys, "list"); err != nil {
+			t.Fatal(err)
+		}
+		if got := slacktest.Text(w.whispered(t, "U0GUEST", "").Blocks); !strings.Contains(got, "Only full members") {
+			t.Errorf("a guest was told %q", got)
+		}
+	})
+}
+
+func TestHome(t *testing.T) {
+	t.Parallel()
+	transports(t, func(t *testing.T, w *world) {
+		for range 2 { // the second time with the hash of the first
+			before := w.slack.Home(ana)
+			if err := w.slack.OpenHome(deadline(t), ana); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.slack.Wait(deadline(t), func() bool { return w.slack.Home(ana) != before }); err != nil {
+				t.Fatalf("%v\n%s", err, w.log)
+			}
+		}
+		got := slacktest.Text(w.slack.Home(ana).Blocks)
+		for _, want := range []string{"My authenticator", "Waits for me", "myapp to production", "Last decisions"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("the home does not say %q:\n%s", want, got)
+			}
+		}
+	})
+}

@@ -1,0 +1,391 @@
+package bot_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/bot"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
+)
+
+var _ bot.Service = (*approvals.Service)(nil)
+
+const goodCode = "123 456"
+
+// service is a stand-in for the domain: one admin rule, one code.
+type service struct {
+	mu       sync.Mutex
+	requests map[string]approvals.Request
+	told     map[int64]approvals.Told
+	refused  []string // "user action code"
+	opened   []string
+	changed  chan struct{}
+
+	mayDecide func(c approvals.Clicker, action string) error
+	settle    func(ctx context.Context) error // before a decision, which it may fail
+}
+
+func newService() *service {
+	return &service{requests: map[string]approvals.Request{}, told: map[int64]approvals.Told{}, changed: make(chan struct{})}
+}
+
+func (s *service) edit(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *service) get(id string) (approvals.Request, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.requests[id]
+	if !ok {
+		return r, approvals.ErrNotFound
+	}
+	return r, nil
+}
+
+func (s *service) MayDecide(_ context.Context, c approvals.Clicker, id, action string) (approvals.Prompt, error) {
+	r, err := s.get(id)
+	if err != nil {
+		return approvals.Prompt{}, &approvals.Refusal{Code: approvals.RefusedUnknownRequest}
+	}
+	s.mu.Lock()
+	judge := s.mayDecide
+	s.mu.Unlock()
+	if judge != nil {
+		if err := judge(c, action); err != nil {
+			return approvals.Prompt{}, err
+		}
+	}
+	if r.Status != approvals.Pending {
+		return approvals.Prompt{}, &approvals.Refusal{Code: approvals.RefusedClosed, Status: r.Status, App: r.App, By: bea, At: monday}
+	}
+	return approvals.Prompt{Request: r, NeedsCode: action == approvals.ActionApprove}, nil
+}
+
+func (s *service) Opened(_ context.Context, c approvals.Clicker, _, action string) error {
+	s.edit(func() { s.opened = append(s.opened, c.User+" "+action) })
+	return nil
+}
+
+func (s *service) ClickRefused(_ context.Context, c approvals.Clicker, _, action string, why *approvals.Refusal) error {
+	s.edit(func() { s.refused = append(s.refused, fmt.Sprint(c.User, " ", action, " ", why.Code)) })
+	return nil
+}
+
+func (s *service) decide(ctx context.Context, c approvals.Clicker, id, action string, d approvals.Decision) (approvals.Request, error) {
+	s.mu.Lock()
+	settle := s.settle
+	s.mu.Unlock()
+	if settle != nil {
+		if err := settle(ctx); err != nil {
+			return approvals.Request{}, err
+		}
+	}
+	p, err := s.MayDecide(ctx, c, id, action)
+	if err != nil {
+		return p.Request, err
+	}
+	r := p.Request
+	d.Action, d.SlackUser, d.At = action, c.User, monday
+	r.Decisions, r.Version = append(r.Decisions, d), r.Version+1
+	r.Status = map[string]approvals.Status{approvals.ActionApprove: approvals.Approved, approvals.ActionReject: approvals.Rejected}[action]
+	s.edit(func() { s.requests[id] = r })
+	return r, nil
+}
+
+func (s *service) Approve(ctx context.Context, c approvals.Clicker, id, code string) (approvals.Request, error) {
+	if code != goodCode {
+		return approvals.Request{}, &approvals.Refusal{Code: approvals.RefusedCodeWrong, Left: 3}
+	}
+	return s.decide(ctx, c, id, approvals.ActionApprove, approvals.Decision{MFA: "totp"})
+}
+
+func (s *service) Reject(ctx context.Context, c approvals.Clicker, id, reason, _ string) (approvals.Request, error) {
+	if strings.TrimSpace(reason) == "" {
+		return approvals.Request{}, &approvals.Refusal{Code: approvals.RefusedReason}
+	}
+	return s.decide(ctx, c, id, approvals.ActionReject, approvals.Decision{Reason: reason})
+}
+
+func (s *service) Card(_ context.Context, id string) (approvals.Card, error) {
+	r, err := s.get(id)
+	return approvals.Card{Request: r, Approvers: []string{admins}, Needs: r.RequiredApprovals}, err
+}
+
+func (s *service) Tell(_ context.Context, seq int64) (approvals.Told, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, ok := s.told[seq]
+	if !ok {
+		return t, approvals.ErrNotFound
+	}
+	if t.Request.ID != "" {
+		t.Request = s.requests[t.Request.ID]
+	}
+	return t, nil
+}
+
+func (s *service) Person(_ context.Context, user string) (approvals.Person, *approvals.AuthenticatorInfo, error) {
+	if user != ana {
+		return approvals.Person{}, nil, approvals.ErrNotFound
+	}
+	return approvals.Person{SlackID: ana, VCSLogin: "ana-dev", Enrolled: true}, &approvals.AuthenticatorInfo{EnrolledAt: monday}, nil
+}
+
+func (s *service) Recent(_ context.Context, f approvals.Filter) ([]approvals.Request, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []approvals.Request
+	for _, r := range s.requests {
+		for _, status := range f.Statuses {
+			if r.Status == status {
+				found = append(found, r)
+			}
+		}
+		if f.Statuses == nil {
+			found = append(found, r)
+		}
+	}
+	return found, nil
+}
+
+func (s *service) Story(_ context.Context, number string) (approvals.Request, []approvals.Event, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.requests {
+		if fmt.Sprint(r.Number) == number {
+			return r, []approvals.Event{{Seq: 1, Type: approvals.EventRequested, Time: "2026-11-23T09:30:00.000Z", Request: r.ID}}, nil
+		}
+	}
+	return approvals.Request{}, nil, approvals.ErrNotFound
+}
+
+// Posted stores at once, as a store would in the transaction of the outcome.
+func (s *service) Posted(id string, ref approvals.SlackRef) func(approvals.Tx, time.Time) error {
+	return func(approvals.Tx, time.Time) error {
+		s.edit(func() { r := s.requests[id]; r.Slack = ref; s.requests[id] = r })
+		return nil
+	}
+}
+
+func (s *service) PostFailed(id, detail string) func(approvals.Tx, time.Time) error {
+	return func(approvals.Tx, time.Time) error {
+		s.edit(func() {
+			r := s.requests[id]
+			r.Failure = approvals.Failure{Code: approvals.FailCardNotPosted, Detail: detail}
+			s.requests[id] = r
+		})
+		return nil
+	}
+}
+
+// wait holds until the condition does; the condition is asked after every change.
+func (s *service) wait(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	over := time.After(15 * time.Second)
+	for {
+		s.mu.Lock()
+		changed, ok := s.changed, condition()
+		s.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-over:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// world is a workspace, a service and the bot between them.
+type world struct {
+	slack   *slacktest.Server
+	service *service
+	bot     *bot.Bot
+	ws      *bot.Workspace
+	log     *syncBuffer
+}
+
+// syncBuffer is a log that tells when it grew.
+type syncBuffer struct {
+	mu    sync.Mutex
+	b     bytes.Buffer
+	grown chan struct{}
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.poke()
+	return b.b.Write(p)
+}
+
+// poke wakes who waits; the caller holds the lock.
+func (b *syncBuffer) poke() {
+	close(b.grown)
+	b.grown = make(chan struct{})
+}
+
+// wait holds until the condition does, which is asked whenever the log grew or
+// the connection came or went.
+func (w *world) wait(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	over := time.After(15 * time.Second)
+	for {
+		w.log.mu.Lock()
+		grown := w.log.grown
+		w.log.mu.Unlock()
+		changed := w.slack.Changed()
+		if condition() {
+			return
+		}
+		select {
+		case <-grown:
+		case <-changed:
+		case <-over:
+			t.Fatalf("waited in vain for %s:\n%s", what, w.log)
+		}
+	}
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// newWorld connects a bot, but starts no transport.
+func newWorld(t *testing.T, cfg slacktest.Config, edit ...func(*bot.Config)) *world {
+	t.Helper()
+	s := slacktest.New(cfg)
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	s.SetUser(slacktest.User{ID: ana, Name: "ana"})
+	s.SetUser(slacktest.User{ID: bea, Name: "bea"})
+	s.SetUser(slacktest.User{ID: "U0GUEST", Name: "guest", IsRestricted: true})
+	s.SetUser(slacktest.User{ID: "U0STRANGER", Name: "stranger", IsStranger: true, TeamID: "T0OTHER"})
+	s.SetUserGroup(slacktest.UserGroup{ID: admins, Handle: "deploy-admins", Users: []string{ana, bea}})
+	s.SetChannel(slacktest.Channel{ID: deploys, Name: "deploys", Members: []string{s.Config().BotUserID, ana, bea, "U0GUEST", "U0STRANGER"}})
+	w := &world{slack: s, service: newService(), log: &syncBuffer{grown: make(chan struct{})}}
+	w.ws = bot.Open(bot.Settings{
+		BotToken: s.Config().BotToken, AppToken: s.Config().AppToken, SigningSecret: s.Config().SigningSecret,
+		APIURL: strings.TrimSuffix(s.URL(), "/"), HTTPClient: &http.Client{Timeout: 10 * time.Second},
+	})
+	if _, err := w.ws.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c := bot.Config{Workspace: w.ws, Service: w.service, Links: links{}, Log: slog.New(slog.NewTextHandler(w.log, nil))}
+	c.Metrics.Connected = func(bool) {
+		w.log.mu.Lock()
+		defer w.log.mu.Unlock()
+		w.log.poke()
+	}
+	for _, e := range edit {
+		e(&c)
+	}
+	w.bot = bot.New(c)
+	r := request()
+	r.Slack = approvals.SlackRef{}
+	r.CreatedAt = time.Now()
+	r.ExpiresAt = time.Now().Add(24 * time.Hour)
+	w.service.requests[r.ID] = r
+	return w
+}
+
+// overSocket runs Socket Mode until the test ends, and waits for the connection.
+func (w *world) overSocket(t *testing.T) *world {
+	t.Helper()
+	w.startSocket(t)
+	if err := w.slack.WaitSockets(deadline(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// startSocket does not wait.
+func (w *world) startSocket(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); w.bot.RunSocket(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+}
+
+// overHTTP serves the signed endpoints.
+func (w *world) overHTTP(t *testing.T) *world {
+	t.Helper()
+	server := httptest.NewServer(w.bot.Handler())
+	t.Cleanup(func() { server.Close(); w.bot.Close() })
+	w.slack.SetRequestURL(server.URL)
+	return w
+}
+
+// deliver carries an effect out and records its outcome, as the worker does.
+func (w *world) deliver(t *testing.T, e approvals.Effect) approvals.Outcome {
+	t.Helper()
+	if e.Attempt == 0 {
+		e.Attempt = 1
+	}
+	out := w.bot.Deliver(deadline(t), e)
+	if out.Record != nil {
+		if err := out.Record(nil, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+func (w *world) postCard(t *testing.T) slacktest.Message {
+	t.Helper()
+	if out := w.deliver(t, approvals.Effect{Kind: approvals.CardPost, Request: "REQUEST1"}); out.Again || out.Err != nil {
+		t.Fatalf("post the card: %+v", out)
+	}
+	return w.cards(t, 1)[0]
+}
+
+func (w *world) cards(t *testing.T, want int) []slacktest.Message {
+	t.Helper()
+	var found []slacktest.Message
+	for _, m := range w.slack.AllMessages(deploys) {
+		if m.ThreadTS == "" {
+			found = append(found, m)
+		}
+	}
+	if len(found) != want {
+		t.Fatalf("got %d messages in the channel; want %d", len(found), want)
+	}
+	return found
+}
+
+func deadline(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// noSecrets wants no code and no token in the log.
+func (w *world) noSecrets(t *testing.T) {
+	t.Helper()
+	for _, secret := range []string{"123456", goodCode, w.slack.Config().BotToken, w.slack.Config().AppToken, w.slack.Config().SigningSecret, "/response/"} {
+		if strings.Contains(w.log.String(), secret) {
+			t.Errorf("the log holds a secret:\n%s", w.log)
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package bot_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/bot"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
+)
+
+// The worked example of https://docs.slack.dev/authentication/verifying-requests-from-slack
+const (
+	exampleSecret    = "8f742231b10e8888abcd99yyyzzz85a5"
+	exampleTime      = "1531420618"
+	exampleSignature = "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503"
+	exampleBody      = "token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V&channel_name=foobar&user_id=U2CERLKJA&user_name=roadrunner&command=%2Fwebhook-collect&text=&response_url=https%3A%2F%2Fhooks.slack.com%2Fcommands%2FT1DC2JH3J%2F397700885554%2F96rGlfmibIGlgcZRskXaIFfN&trigger_id=398738663015.47445629121.803a0bc887a14d10d2c447fce8b6703c"
+)
+
+func TestSignature(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, path, stamp, signature, body, secret string
+		late                                       time.Duration
+		want                                       int
+	}{
+		{name: "as documented", want: 200},
+		{name: "almost too late", late: 299 * time.Second, want: 200},
+		{name: "too late", late: 301 * time.Second, want: 401},
+		{name: "too early", late: -301 * time.Second, want: 401},
+		{name: "other body", body: exampleBody + " ", want: 401},
+		{name: "other secret", secret: "x", want: 401},
+		{name: "no signature", signature: "-", want: 401},
+		{name: "short signature", signature: exampleSignature[:20], want: 401},
+		{name: "other version", signature: "v1" + exampleSignature[2:], want: 401},
+		{name: "time is no number", stamp: "soon", want: 401},
+		{name: "too large", body: strings.Repeat("x", 1<<20+1), want: 413},
+		{name: "other path", path: "/slack/elsewhere", want: 404},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(time.Until(time.Unix(1531420618, 0).Add(tt.late))) // the bubble's clock jumps
+				or := func(text, otherwise string) string {
+					if text == "" {
+						return otherwise
+					}
+					return text
+				}
+				b := bot.New(bot.Config{Workspace: bot.Open(bot.Settings{SigningSecret: or(tt.secret, exampleSecret)}), Service: newService()})
+				defer b.Close()
+				r := httptest.NewRequest(http.MethodPost, or(tt.path, "/slack/commands"), strings.NewReader(or(tt.body, exampleBody)))
+				r.Header.Set("X-Slack-Request-Timestamp", or(tt.stamp, exampleTime))
+				r.Header.Set("X-Slack-Signature", or(tt.signature, exampleSignature))
+				w := httptest.NewRecorder()
+				b.Handler().ServeHTTP(w, r)
+				if w.Code != tt.want {
+					t.Errorf("got %d %q; want %d", w.Code, w.Body, tt.want)
+				}
+			})
+		})
+	}
+}
+
+func TestWithoutASecretNothingPasses(t *testing.T) {
+	t.Parallel()
+	b := bot.New(bot.Config{Workspace: bot.Open(bot.Settings{}), Service: newService()})
+	r := httptest.NewRequest(http.MethodPost, "/slack/events", strings.NewReader("{}"))
+	stamp := time.Now().Unix()
+	r.Header.Set("X-Slack-Request-Timestamp", time.Unix(stamp, 0).Format("x"))
+	r.Header.Set("X-Slack-Signature", slacktest.Sign("", "x", []byte("{}")))
+	w := httptest.NewRecorder()
+	b.Handler().ServeHTTP(w, r)
+	if w.Code != http.StatusUnauthorized {
+		t.Errorf("got %d; want 401", w.Code)
+	}
+}
+
+func TestRequestURLHandshake(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{}).overHTTP(t)
+	if err := w.slack.VerifyRequestURL(deadline(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnEventTwiceIsOneEvent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{}).overHTTP(t)
+	d, err := w.slack.PrepareHome(ana)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := w.slack.Deliver(deadline(t), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.bot.Close() // after what was taken in
+	if got := len(w.slack.CallsOf("views.publish")); got != 1 {
+		t.Errorf("the home was published %d times; want once", got)
+	}
+}
+
+func TestUnreadableBodies(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{}).overHTTP(t)
+	for path, body := range map[string]string{
+		"/slack/interactions": "payload=", "/slack/events": "{", "/slack/commands": "%zz",
+	} {
+		r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+		stamp := time.Now()
+		signed, err := w.slack.SignedRequest(t.Context(), slacktest.Delivery{Kind: slacktest.EventsAPI, Payload: []byte(body)}, stamp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = signed.Header
+		answer := httptest.NewRecorder()
+		w.bot.Handler().ServeHTTP(answer, r)
+		if text, _ := io.ReadAll(answer.Body); answer.Code != http.StatusBadRequest || len(text) > 20 {
+			t.Errorf("%s: got %d %q; want 400 without detail", path, answer.Code, text)
+		}
+	}
+	if _, err := w.slack.Deliver(deadline(t), slacktest.Delivery{Kind: slacktest.Interactive, Payload: []byte(`{"type":"nothing_known"}`)}); err != nil {
+		t.Errorf("an unknown interaction was not acknowledged: %v", err)
+	}
+}

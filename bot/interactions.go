@@ -1,0 +1,264 @@
+package bot
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/slack-go/slack"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+const (
+	// openTime is what is left to open a modal: a trigger lives 3 s.
+	openTime = 2500 * time.Millisecond
+	// A card that was just posted is waited for this often and long, well within
+	// a trigger's life.
+	unsettledLooks = 15
+	unsettledPause = 50 * time.Millisecond
+	// submitTime is what a submission may take: Slack waits 3 s for its answer.
+	submitTime = 2500 * time.Millisecond
+	// tellTime is for telling somebody why nothing happened.
+	tellTime = 10 * time.Second
+)
+
+// ack answers a payload; the first call counts. nil is the empty answer.
+type ack func(payload any)
+
+// once makes an ack safe to call again, for the ways out of a panic.
+func once(a ack) ack {
+	var done sync.Once
+	return func(payload any) { done.Do(func() { a(payload) }) }
+}
+
+// interact takes in one interaction payload and sees to it that it is
+// acknowledged. It never waits: what there is to do is done by a worker.
+func (b *Bot) interact(raw []byte, answer ack) {
+	answer = once(answer)
+	p, err := parseInteraction(raw)
+	if err != nil {
+		b.log.Warn("a Slack interaction cannot be read", "err", err)
+		b.spare.try(func() { answer(nil) })
+		return
+	}
+	started := time.Now()
+	work := func() {}
+	switch p.Type {
+	case typeBlockActions:
+		work = func() { b.clicked(p, answer) }
+	case typeViewSubmission:
+		work = func() { b.submitted(p, answer) }
+	}
+	task := func() {
+		defer b.observe(p.Type, started)
+		// After a panic too, nobody may be left with an open question.
+		defer func() { answer(b.failed(p)) }()
+		work()
+	}
+	if b.workers.try(task) {
+		return
+	}
+	if !b.spare.try(func() { b.busy(p, answer) }) {
+		b.log.Error("too many Slack events at once: one was left unanswered", "type", p.Type)
+	}
+}
+
+// failed is the answer to what ended without one.
+func (b *Bot) failed(p interaction) any {
+	if p.Type == typeViewSubmission {
+		return slack.NewUpdateViewSubmissionResponse(ended("Not recorded", unrecorded()))
+	}
+	return nil
+}
+
+func unrecorded() line {
+	return say("I could not record your decision. Look at the card, then press again.")
+}
+
+func (b *Bot) busy(p interaction, answer ack) {
+	ctx, cancel := context.WithTimeout(context.Background(), tellTime)
+	defer cancel()
+	switch p.Type {
+	case typeViewSubmission:
+		block := BlockCode
+		if _, ok := p.typed(BlockCode, InputCode); !ok {
+			block = BlockReason
+		}
+		answer(inline(block, say("I am busy. Nothing was counted. Press again.")))
+	case typeBlockActions:
+		answer(nil)
+		b.tell(ctx, p, say("I am busy. Press again."))
+	default:
+		answer(nil)
+	}
+}
+
+func (b *Bot) observe(kind string, started time.Time) {
+	if b.metrics.Event != nil {
+		b.metrics.Event(kind, time.Since(started))
+	}
+}
+
+// clicked answers a button: the modal, or in private why not. Nothing slow may
+// come before the modal.
+func (b *Bot) clicked(p interaction, answer ack) {
+	answer(nil)
+	if len(p.Actions) == 0 {
+		return
+	}
+	var action string
+	switch p.Actions[0].ActionID {
+	case ActionApprove, ActionRetry:
+		action = approvals.ActionApprove
+	case ActionReject:
+		action = approvals.ActionReject
+	default: // a link, or a button of a time long ago
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), openTime)
+	defer cancel()
+	id := p.Actions[0].Value
+	who := approvals.Clicker{Team: p.team(), User: p.User.ID}
+	if !validRequestID(id) || !userID.MatchString(who.User) {
+		b.refused(p, who, "", action, &approvals.Refusal{Code: approvals.RefusedUnknownRequest})
+		return
+	}
+	if b.foreign(p.AppID, p.User.TeamID, p.Team.ID) {
+		b.refused(p, who, id, action, &approvals.Refusal{Code: approvals.RefusedWorkspace})
+		return
+	}
+	prompt, err := b.service.MayDecide(ctx, who, id, action)
+	// A quick hand may press before it is recorded where the card came to stand.
+	for range unsettledLooks {
+		if err != nil || prompt.Request.Slack.TS != "" {
+			break
+		}
+		time.Sleep(unsettledPause)
+		prompt, err = b.service.MayDecide(ctx, who, id, action)
+	}
+	var why *approvals.Refusal
+	switch {
+	case errors.As(err, &why):
+		b.refused(p, who, id, action, why)
+		return
+	case err != nil:
+		b.log.Error("judge a click", "request", id, "err", err)
+		b.tellSoon(p, say("I could not look this request up just now. Nothing was counted. Press again."))
+		return
+	}
+	card := prompt.Request.Slack
+	switch {
+	case card.TS == "":
+		b.tellSoon(p, say("The card is not ready yet. Press again in a moment."))
+		return
+	case card.TS != p.messageTS() || card.Channel != p.channel():
+		b.log.Warn("a click came from a message that is not the card of its request", "request", id, "user", who.User)
+		b.tellSoon(p, say("This is not the card of this request. Decide on ", number(prompt.Request.Number, card.Permalink), "."))
+		b.record(who, id, action, &approvals.Refusal{Code: approvals.RefusedUnknownRequest})
+		return
+	}
+	modal := b.view.modal(prompt, action, origin{Request: id, Channel: card.Channel, TS: card.TS})
+	err = b.call("views.open", func() error {
+		_, err := b.ws.api.OpenViewContext(ctx, p.TriggerID, modal)
+		return err
+	})
+	if err != nil {
+		b.log.Warn("open a modal", "request", id, "why", explain(err))
+		b.tellSoon(p, say("Slack took too long to open the window. Nothing was counted. Press the button again."))
+		return
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), tellTime)
+	defer cancel()
+	if err := b.service.Opened(ctx, who, id, action); err != nil {
+		b.log.Error("record an opened modal", "request", id, "err", err)
+	}
+}
+
+// refused tells the person, and records it.
+func (b *Bot) refused(p interaction, who approvals.Clicker, id, action string, why *approvals.Refusal) {
+	b.tellSoon(p, refusal(why, who.User, action, time.Now()))
+	if id != "" {
+		b.record(who, id, action, why)
+	}
+}
+
+func (b *Bot) record(who approvals.Clicker, id, action string, why *approvals.Refusal) {
+	ctx, cancel := context.WithTimeout(context.Background(), tellTime)
+	defer cancel()
+	if err := b.service.ClickRefused(ctx, who, id, action, why); err != nil {
+		b.log.Error("record a refused click", "request", id, "reason", why.Code, "err", err)
+	}
+}
+
+// submitted takes a modal. The answer leaves only after the commit.
+func (b *Bot) submitted(p interaction, answer ack) {
+	ctx, cancel := context.WithTimeout(context.Background(), submitTime)
+	defer cancel()
+	var action, title string
+	switch p.View.CallbackID {
+	case CallbackApprove:
+		action, title = approvals.ActionApprove, "Not approved"
+	case CallbackReject:
+		action, title = approvals.ActionReject, "Not rejected"
+	default:
+		answer(nil)
+		return
+	}
+	refuse := func(why *approvals.Refusal) {
+		text := refusal(why, p.User.ID, action, time.Now())
+		_, asked := p.typed(BlockCode, InputCode)
+		switch {
+		case why.AboutCode() && asked:
+			answer(inline(BlockCode, text))
+		case why.Code == approvals.RefusedReason && action == approvals.ActionReject:
+			answer(inline(BlockReason, text))
+		case why.AboutCode():
+			answer(slack.NewUpdateViewSubmissionResponse(ended(title, say("A code is needed by now. Press the button on the card again."))))
+		case why.Code == approvals.RefusedClosed:
+			answer(slack.NewUpdateViewSubmissionResponse(ended("Nothing more to do", text)))
+		default:
+			answer(slack.NewUpdateViewSubmissionResponse(ended(title, text)))
+		}
+	}
+	from, err := parseOrigin(p.View.PrivateMetadata)
+	if err != nil || !userID.MatchString(p.User.ID) {
+		refuse(&approvals.Refusal{Code: approvals.RefusedUnknownRequest})
+		return
+	}
+	if b.foreign(p.AppID, p.User.TeamID, p.Team.ID, p.View.TeamID) {
+		refuse(&approvals.Refusal{Code: approvals.RefusedWorkspace})
+		return
+	}
+	card, err := b.service.Card(ctx, from.Request)
+	if errors.Is(err, approvals.ErrNotFound) || err == nil && (card.Request.Slack.TS != from.TS || card.Request.Slack.Channel != from.Channel) {
+		refuse(&approvals.Refusal{Code: approvals.RefusedUnknownRequest})
+		return
+	}
+	if err == nil {
+		err = b.decide(ctx, p, from.Request, action)
+	}
+	var why *approvals.Refusal
+	switch {
+	case err == nil:
+		answer(slack.NewClearViewSubmissionResponse())
+	case errors.As(err, &why):
+		refuse(why)
+	default:
+		b.log.Error("take a decision", "request", from.Request, "err", err)
+		answer(b.failed(p))
+	}
+}
+
+func (b *Bot) decide(ctx context.Context, p interaction, id, action string) error {
+	who := approvals.Clicker{Team: p.team(), User: p.User.ID}
+	code, _ := p.typed(BlockCode, InputCode)
+	if action == approvals.ActionApprove {
+		_, err := b.service.Approve(ctx, who, id, code)
+		return err
+	}
+	reason, _ := p.typed(BlockReason, InputReason)
+	_, err := b.service.Reject(ctx, who, id, reason, code)
+	return err
+}

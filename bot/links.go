@@ -1,0 +1,97 @@
+package bot
+
+import (
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// CILinks builds links to the CI provider's pages, "" where a part cannot be right.
+type CILinks interface {
+	PipelineURL(project string, number int64) string
+	WorkflowURL(project string, number int64, workflowID string) string
+}
+
+var (
+	vcsPart  = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+	fullHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
+)
+
+// repository is the base of a repository's pages on its host, built from
+// checked parts; "" for projects whose slug does not name the repository.
+func repository(project string) (base string, bitbucket bool) {
+	parts := strings.Split(project, "/")
+	if len(parts) != 3 {
+		return "", false
+	}
+	for _, p := range parts[1:] {
+		if !vcsPart.MatchString(p) || strings.Trim(p, ".") == "" {
+			return "", false
+		}
+	}
+	switch parts[0] {
+	case "gh", "github":
+		return "https://github.com/" + parts[1] + "/" + parts[2], false
+	case "bb", "bitbucket":
+		return "https://bitbucket.org/" + parts[1] + "/" + parts[2], true
+	}
+	return "", false
+}
+
+// commitURL is the page of a commit.
+func commitURL(project, revision string) string {
+	base, bitbucket := repository(project)
+	switch {
+	case base == "" || !fullHash.MatchString(revision):
+		return ""
+	case bitbucket:
+		return base + "/commits/" + revision
+	}
+	return base + "/commit/" + revision
+}
+
+// compareURL is the page of what changed from one commit to another.
+func compareURL(project, from, to string) string {
+	base, bitbucket := repository(project)
+	switch {
+	case base == "" || !fullHash.MatchString(from) || !fullHash.MatchString(to) || from == to:
+		return ""
+	case bitbucket:
+		// Bitbucket names the newer commit first; %0D parts the two.
+		return base + "/branches/compare/" + to + "%0D" + from
+	}
+	return base + "/compare/" + from + "..." + to
+}
+
+// webURL lets only absolute http and https links through, of characters that
+// cannot end the markup around them.
+func webURL(link string) string {
+	if len(link) > limitURL || strings.ContainsFunc(link, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("<>|\"`\\^{}", r) }) {
+		return ""
+	}
+	u, err := url.Parse(link)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return ""
+	}
+	return link
+}
+
+func short(revision string) string {
+	if len(revision) > 7 {
+		return revision[:7]
+	}
+	return revision
+}
+
+// pipelineURL is the most exact page that can be linked: the workflow's, else the pipeline's.
+func (v view) pipelineURL(r approvals.Request) string {
+	if v.links == nil {
+		return ""
+	}
+	if u := v.links.WorkflowURL(r.Facts.Project, r.Facts.PipelineNumber, r.Facts.WorkflowID); u != "" {
+		return webURL(u)
+	}
+	return webURL(v.links.PipelineURL(r.Facts.Project, r.Facts.PipelineNumber))
+}

@@ -1,0 +1,124 @@
+package bot
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+
+	"github.com/slack-go/slack"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// message is what Slack is to show: blocks, and one sentence that says it all
+// in notifications and to screen readers.
+type message struct {
+	Text   string        `json:"text"`
+	Blocks []slack.Block `json:"blocks"`
+}
+
+// view is what rendering knows beside the state.
+type view struct {
+	links CILinks
+}
+
+// maxBlocks per message. Source: https://docs.slack.dev/reference/block-kit/blocks
+const maxBlocks = 50
+
+// newMessage puts a message together. Every revision gets new block ids, as
+// Slack asks of updated messages: they are made of revision and content.
+func newMessage(text line, revision int64, blocks ...slack.Block) message {
+	var kept []slack.Block
+	for _, b := range blocks {
+		if b != nil && len(kept) < maxBlocks {
+			kept = append(kept, b)
+		}
+	}
+	for i, b := range kept {
+		setBlockID(b, blockID(b, revision, i))
+	}
+	return message{Text: text.mrkdwn(limitText), Blocks: kept}
+}
+
+func blockID(b slack.Block, revision int64, i int) string {
+	h := fnv.New32a()
+	if raw, err := json.Marshal(b); err == nil {
+		h.Write(raw)
+	}
+	return fmt.Sprintf("v%d-%d-%08x", revision, i, h.Sum32())
+}
+
+func setBlockID(b slack.Block, id string) {
+	switch b := b.(type) {
+	case *slack.HeaderBlock:
+		b.BlockID = id
+	case *slack.SectionBlock:
+		b.BlockID = id
+	case *slack.RichTextBlock:
+		b.BlockID = id
+	case *slack.ContextBlock:
+		b.BlockID = id
+	case *slack.ActionBlock:
+		b.BlockID = id
+	case *slack.DividerBlock:
+		b.BlockID = id
+	}
+}
+
+func header(text string) slack.Block {
+	return slack.NewHeaderBlock(plainText(text, limitHeader))
+}
+
+// own is a section of plain text from outside.
+func own(text string, limit int) slack.Block {
+	return slack.NewSectionBlock(plainText(text, limit), nil, nil)
+}
+
+func button(action, value, text string, style slack.Style) *slack.ButtonBlockElement {
+	b := slack.NewButtonBlockElement(action, value, plainText(text, limitButton))
+	if style != "" {
+		b.WithStyle(style)
+	}
+	return b
+}
+
+// facts is what is deployed: commit, branch or tag, pipeline, starter.
+func (v view) facts(r approvals.Request) line {
+	f := r.Facts
+	l := say(link(commitURL(r.Project, f.Revision), short(f.Revision)))
+	switch {
+	case f.Tag != "":
+		l = append(l, say(" tagged ", quoted(f.Tag, limitName))...)
+	case f.Branch != "":
+		l = append(l, say(" on ", quoted(f.Branch, limitName))...)
+	}
+	l = append(l, say(" · ", link(v.pipelineURL(r), fmt.Sprintf("pipeline %d", f.PipelineNumber)))...)
+	if starters := f.Starters(); len(starters) > 0 {
+		l = append(l, say(" · started by ", quoted(starters[0], limitName))...)
+		if len(starters) > 1 {
+			l = append(l, say(", workflow by ", quoted(starters[1], limitName))...)
+		}
+	}
+	return l
+}
+
+// brief is the facts in the words of a sentence: main@1a2b3c4, asked by alice.
+func brief(r approvals.Request) line {
+	f := r.Facts
+	l := say(quoted(short(f.Revision), limitName))
+	switch {
+	case f.Tag != "":
+		l = say(quoted(f.Tag+"@"+short(f.Revision), limitName))
+	case f.Branch != "":
+		l = say(quoted(cut(oneLine(f.Branch), limitName-9)+"@"+short(f.Revision), limitName))
+	}
+	if starters := f.Starters(); len(starters) > 0 {
+		return say(l, ", asked by ", quoted(starters[0], limitName))
+	}
+	return say(l, ", asked by ", quoted(r.Requester.TokenName, limitName))
+}
+
+// number is the request's number, linked to its card where that is known.
+func number(n int64, permalink string) span {
+	return link(permalink, fmt.Sprintf("#%d", n))
+}

@@ -1,0 +1,101 @@
+package bot
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/slack-go/slack"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// Length of a reason in characters.
+const maxReason = 500
+
+// origin is all that a modal carries: an opaque id and where it was opened.
+// Nothing in it is believed: it is compared with what is stored.
+type origin struct {
+	Request string `json:"r"`
+	Channel string `json:"c"`
+	TS      string `json:"t"`
+}
+
+func (o origin) encode() string {
+	raw, err := json.Marshal(o)
+	if err != nil {
+		panic(err) // strings always marshal
+	}
+	return string(raw)
+}
+
+// modal renders the question before a decision. action is approve or reject.
+func (v view) modal(p approvals.Prompt, action string, o origin) slack.ModalViewRequest {
+	r := p.Request
+	blocks := []slack.Block{
+		say("Deploy ", r.Place()).block(),
+		v.facts(r).block(),
+	}
+	if visible(r.Message) != "" {
+		blocks = append(blocks, own(r.Message, limitMessage))
+	}
+	m := slack.ModalViewRequest{
+		Type: slack.VTModal, Title: plainText("Approve deploy", limitTitle), Submit: plainText("Approve deploy", limitTitle),
+		Close: plainText("Cancel", limitTitle), CallbackID: CallbackApprove, PrivateMetadata: o.encode(),
+	}
+	if action == approvals.ActionReject {
+		m.Title, m.Submit, m.CallbackID = plainText("Reject deploy", limitTitle), plainText("Reject", limitTitle), CallbackReject
+		reason := slack.NewPlainTextInputBlockElement(nil, InputReason)
+		reason.Multiline, reason.MinLength, reason.MaxLength, reason.FocusOnLoad = true, 1, maxReason, true
+		blocks = append(blocks, slack.NewInputBlock(BlockReason, plainText("Why?", limitButton), plainText("Shown in the thread.", limitButton), reason))
+	}
+	if p.NeedsCode {
+		code := slack.NewPlainTextInputBlockElement(nil, InputCode)
+		// Apps show codes as "123 456". There is no masked input in Slack, and a
+		// number input would lose leading zeros.
+		code.MinLength, code.MaxLength = 6, 7
+		code.FocusOnLoad = action == approvals.ActionApprove
+		hint := plainText("“Rack Gateway”, six digits, changes every 30 seconds.", limitSection)
+		blocks = append(blocks, slack.NewInputBlock(BlockCode, plainText("Code from your authenticator", limitButton), hint, code))
+	}
+	m.Blocks = slack.Blocks{BlockSet: blocks}
+	return m
+}
+
+// ended is the view that says why a submission did nothing: no input, one button.
+func ended(title string, why line) *slack.ModalViewRequest {
+	return &slack.ModalViewRequest{
+		Type: slack.VTModal, Title: plainText(title, limitTitle), Close: plainText("Close", limitTitle),
+		CallbackID: callbackDone, Blocks: slack.Blocks{BlockSet: []slack.Block{why.block()}},
+	}
+}
+
+// inline is a fault shown under an input.
+func inline(block string, why line) *slack.ViewSubmissionResponse {
+	return slack.NewErrorsViewSubmissionResponse(map[string]string{block: cut(why.plain(), limitError)})
+}
+
+// parseOrigin reads what a modal carried.
+func parseOrigin(metadata string) (origin, error) {
+	var o origin
+	if err := json.NewDecoder(strings.NewReader(metadata)).Decode(&o); err != nil {
+		return origin{}, fmt.Errorf("read modal metadata: %w", err)
+	}
+	if !validRequestID(o.Request) {
+		return origin{}, fmt.Errorf("read modal metadata: no request id")
+	}
+	return o, nil
+}
+
+// validRequestID keeps what cannot be an id out of every look-up.
+func validRequestID(id string) bool {
+	if id == "" || len(id) > 64 {
+		return false
+	}
+	for _, c := range []byte(id) {
+		if !(c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-') {
+			return false
+		}
+	}
+	return true
+}

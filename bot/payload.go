@@ -1,0 +1,118 @@
+package bot
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Types of interaction payloads.
+// Source: https://docs.slack.dev/reference/interaction-payloads
+const (
+	typeBlockActions   = "block_actions"
+	typeViewSubmission = "view_submission"
+)
+
+// interaction is what we read of an interaction payload, whatever transport it
+// came by. It leaves out the echoed message and view, so that an element which
+// the library does not know yet cannot make a click unreadable.
+//
+// It may hold a code: it is never logged.
+type interaction struct {
+	Type        string `json:"type"`
+	AppID       string `json:"api_app_id"`
+	TriggerID   string `json:"trigger_id"`
+	ResponseURL string `json:"response_url"`
+	Team        struct {
+		ID string `json:"id"`
+	} `json:"team"`
+	User struct {
+		ID     string `json:"id"`
+		TeamID string `json:"team_id"`
+	} `json:"user"`
+	Channel struct {
+		ID string `json:"id"`
+	} `json:"channel"`
+	Message struct {
+		TS string `json:"ts"`
+	} `json:"message"`
+	Container struct {
+		ChannelID string `json:"channel_id"`
+		MessageTS string `json:"message_ts"`
+	} `json:"container"`
+	Actions []struct {
+		ActionID string `json:"action_id"`
+		Value    string `json:"value"`
+	} `json:"actions"`
+	View struct {
+		TeamID          string `json:"team_id"`
+		CallbackID      string `json:"callback_id"`
+		PrivateMetadata string `json:"private_metadata"`
+		State           struct {
+			Values map[string]map[string]struct {
+				Value string `json:"value"`
+			} `json:"values"`
+		} `json:"state"`
+	} `json:"view"`
+}
+
+func (interaction) String() string   { return "interaction: REDACTED" }
+func (interaction) GoString() string { return "interaction: REDACTED" }
+
+// parseInteraction reads a payload. The error never repeats what was in it.
+func parseInteraction(raw []byte) (interaction, error) {
+	var p interaction
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return interaction{}, fmt.Errorf("read interaction: %T", err)
+	}
+	if p.Type == "" {
+		return interaction{}, fmt.Errorf("read interaction: no type")
+	}
+	return p, nil
+}
+
+// typed is what a person typed into an input; ok tells that the input was there.
+func (p interaction) typed(block, action string) (text string, ok bool) {
+	input, ok := p.View.State.Values[block][action]
+	return input.Value, ok
+}
+
+// team is the workspace of the person, not that of the channel.
+func (p interaction) team() string {
+	if p.User.TeamID != "" {
+		return p.User.TeamID
+	}
+	return p.Team.ID
+}
+
+func (p interaction) channel() string {
+	if p.Container.ChannelID != "" {
+		return p.Container.ChannelID
+	}
+	return p.Channel.ID
+}
+
+func (p interaction) messageTS() string {
+	if p.Container.MessageTS != "" {
+		return p.Container.MessageTS
+	}
+	return p.Message.TS
+}
+
+// foreign reports whether a payload is not of our workspace and our app. Every
+// id that is given must be ours; before we know who we are, nothing is. The
+// app's id is known from a socket's greeting; in HTTP mode the signature, whose
+// secret belongs to one app, says as much.
+func (b *Bot) foreign(appID string, teams ...string) bool {
+	id := b.ws.Identity()
+	if id.Team == "" || id.AppID != "" && appID != "" && appID != id.AppID {
+		return true
+	}
+	known := false
+	for _, team := range teams {
+		if team != "" && team != id.Team {
+			return true
+		}
+		known = known || team != ""
+	}
+	return !known
+}

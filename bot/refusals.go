@@ -1,0 +1,134 @@
+package bot
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// refusal puts a refusal into words: why, who can, what next. user is who was
+// refused, action what he wanted.
+func refusal(why *approvals.Refusal, user, action string, now time.Time) line {
+	who := say("Any other admin")
+	if len(why.Who) > 0 {
+		who = mentions(why.Who, "and")
+	}
+	verb := "approve"
+	if action == approvals.ActionReject {
+		verb = "reject"
+	}
+	switch why.Code {
+	case approvals.RefusedUnknownRequest:
+		return say("I do not know this request any more. Ask for a new one from CI.")
+	case approvals.RefusedClosed:
+		return closed(why)
+	case approvals.RefusedTaken:
+		return say(fmt.Sprintf("A newer request for the same workflow stands: #%d. Decide there.", why.Number))
+	case approvals.RefusedAppGone:
+		return say(quoted(why.App, limitName), " is no longer set up here, so nobody can ", verb, " its deploys. Ask the operator.")
+	case approvals.RefusedWorkspace:
+		return say("This button belongs to another Slack workspace. Only members of that workspace can ", verb, " here.")
+	case approvals.RefusedNotAdmin:
+		if len(why.Who) == 0 {
+			return say("Only admins of this gateway can ", verb, " deploys of ", quoted(why.App, limitName), ". Ask the operator to add you: ", literal("rack-gatewayd user add --slack-id "+user))
+		}
+		return say("Only ", who, " can ", verb, " deploys of ", quoted(why.App, limitName), ", and you are not an admin of this gateway. Ask one of them.")
+	case approvals.RefusedNotApprover:
+		return say("Only ", who, " can ", verb, " deploys of ", quoted(why.App, limitName), ".")
+	case approvals.RefusedStanding:
+		return say("Slack says of your account: ", quoted(why.Detail, limitMessage), ". Only full, active members of this workspace can ", verb, ".")
+	case approvals.RefusedStalePerson:
+		return say("I could not check your Slack account", since(why.At), ", so I cannot tell your right. Ask the operator.")
+	case approvals.RefusedStaleGroup:
+		return say("I could not refresh the group ", mention(why.Group), since(why.At), ", so I cannot check your right. Ask the operator.")
+	case approvals.RefusedSelf:
+		return say("You started this pipeline, so somebody else has to approve it. ", who, " can. You can reject.")
+	case approvals.RefusedNoLogin:
+		return say("Your login at the code host is not on record, so I cannot tell whether this is your own deploy. Ask the operator to set it: ",
+			literal("rack-gatewayd user add --slack-id "+user+" --vcs-login …"), ". You can reject.")
+	case approvals.RefusedVoted:
+		return say("You have approved this already. It needs another person now.")
+	case approvals.RefusedNoAuthenticator:
+		return say("You have no authenticator yet. Ask the operator for a link: ", literal("rack-gatewayd user enroll --slack-id "+user))
+	case approvals.RefusedDisabled:
+		return say("Your authenticator is disabled after too many wrong codes. Ask the operator for a new one: ", literal("rack-gatewayd user enroll --slack-id "+user), ". Other admins are not affected.")
+	case approvals.RefusedUnreadable:
+		return say("Your authenticator cannot be read: its record or its key was changed. Nothing was decided. Ask the operator.")
+	case approvals.RefusedOnHold:
+		return say("Nothing can be approved now: ", quoted(why.Detail, limitMessage), ". Rejecting works. Ask the operator.")
+	case approvals.RefusedReason:
+		return say("Say why, in 1 to 500 characters.")
+	case approvals.RefusedCodeMalformed:
+		return say("A code has six digits.")
+	case approvals.RefusedCodeWrong:
+		switch {
+		case why.Left > 1:
+			return say(fmt.Sprintf("That code is not right. %d tries left before a pause.", why.Left))
+		case why.Left == 1:
+			return say("That code is not right. 1 try left before a pause.")
+		}
+		return say("That code is not right.")
+	case approvals.RefusedCodeUsed:
+		return say("That code was used already. Wait for the next one (", duration(max(time.Second, why.Until.Sub(now))), ").")
+	case approvals.RefusedCodeWaiting:
+		return say("Too many wrong codes. Try again at ", atClock(why.Until), " (in ", duration(max(time.Second, why.Until.Sub(now))), "), or ask another admin.")
+	}
+	return say("This is not possible now.", detail(why.Detail))
+}
+
+func detail(text string) line {
+	if text == "" {
+		return nil
+	}
+	return say(" ", quoted(text, limitMessage))
+}
+
+func since(t time.Time) line {
+	if t.IsZero() {
+		return nil
+	}
+	return say(" since ", at(t))
+}
+
+// closed says how a request ended before this click came.
+func closed(why *approvals.Refusal) line {
+	by := func(verb string) line {
+		l := say(verb)
+		if why.By != "" {
+			l = say(l, " by ", mention(why.By))
+		}
+		if !why.At.IsZero() {
+			l = say(l, " ", at(why.At))
+		}
+		return l
+	}
+	switch why.Status {
+	case approvals.Approved, approvals.Released, approvals.Deployed, approvals.DeployFailed:
+		return say("Already ", by("approved"), ". Nothing more to do.")
+	case approvals.Undeliverable:
+		return say("This was ", by("approved"), ", but CircleCI could not be told, and it is too late to retry. Ask for a new approval from CI.")
+	case approvals.Rejected:
+		l := say("This was ", by("rejected"))
+		if why.Reason != "" {
+			l = say(l, ": “", quoted(why.Reason, limitMessage), "”")
+		}
+		return say(l, ".")
+	case approvals.Expired:
+		l := say("This expired")
+		if !why.At.IsZero() {
+			l = say(l, " ", at(why.At))
+		}
+		return say(l, ". Ask for a new approval from CI.")
+	case approvals.Superseded:
+		if why.Number > 0 {
+			return say(fmt.Sprintf("A newer request took the place of this one: #%d. Decide there.", why.Number))
+		}
+		return say("A newer request took the place of this one. Decide there.")
+	case approvals.Canceled:
+		return say("This was closed ", at(why.At), ".", detail(why.Reason))
+	case approvals.Bypassed:
+		return say("This was ", by("approved in CircleCI itself"), ", not here. Nothing more to do.")
+	}
+	return say("This request is closed. Nothing more to do.")
+}

@@ -1,0 +1,382 @@
+package bot_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/slack-go/slack"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/bot"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+const (
+	ana      = "U0ANA"
+	bea      = "U0BEA"
+	admins   = "S0ADMINS"
+	deploys  = "C0DEPLOYS"
+	revision = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
+	previous = "5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f80"
+)
+
+var monday = time.Date(2026, 11, 23, 9, 30, 0, 0, time.UTC)
+
+type links struct{}
+
+func (links) PipelineURL(project string, number int64) string {
+	return fmt.Sprintf("https://app.circleci.com/pipelines/%s/%d", project, number)
+}
+
+func (l links) WorkflowURL(project string, number int64, id string) string {
+	return l.PipelineURL(project, number) + "/workflows/" + id
+}
+
+func request() approvals.Request {
+	return approvals.Request{
+		ID: "REQUEST1", Number: 127, Version: 3, App: "myapp", Environment: "production", Status: approvals.Pending,
+		Message: "Fix the invoice rounding", Project: "gh/acme/myapp", GateName: "approve_deploy_production", Channel: deploys,
+		Facts: approvals.Facts{
+			WorkflowID: "11111111-2222-4333-8444-555555555555", WorkflowName: "deploy", PipelineNumber: 1234, Project: "gh/acme/myapp",
+			Revision: revision, Branch: "main", Trigger: "webhook", Actor: "alice",
+		},
+		Requester:   approvals.Requester{TokenID: "TOKEN", TokenName: "ci-myapp", Actor: "alice"},
+		AutoApprove: true, RequiredApprovals: 1, Round: 1, PendingTTL: 24 * time.Hour,
+		LastDeployed: previous, LastDeployAt: monday.Add(-20 * time.Hour),
+		CreatedAt: monday, ExpiresAt: monday.Add(24 * time.Hour),
+		Slack: approvals.SlackRef{Channel: deploys, TS: "1795426200.000100", Permalink: "https://rack.slack.com/archives/C0DEPLOYS/p1795426200000100"},
+	}
+}
+
+func approved(r approvals.Request, by ...string) approvals.Request {
+	for i, id := range by {
+		r.Decisions = append(r.Decisions, approvals.Decision{Action: approvals.ActionApprove, SlackUser: id, Name: id, At: monday.Add(time.Duration(20+i) * time.Minute), MFA: "totp"})
+	}
+	r.Status = approvals.Approved
+	r.ApprovedAt, r.ApprovalExpiresAt = monday.Add(20*time.Minute), monday.Add(35*time.Minute)
+	return r
+}
+
+func released(r approvals.Request) approvals.Request {
+	r = approved(r, ana)
+	r.Status, r.ReleasedAt = approvals.Released, monday.Add(21*time.Minute)
+	r.Gate = approvals.Gate{Status: "success", ApprovedBy: "gateway"}
+	return r
+}
+
+// cards are all states of the storyboard.
+func cards() map[string]approvals.Card {
+	card := func(r approvals.Request) approvals.Card {
+		return approvals.Card{Request: r, Approvers: []string{admins}, Needs: r.RequiredApprovals}
+	}
+	with := func(edit func(*approvals.Request)) approvals.Card {
+		r := request()
+		edit(&r)
+		return card(r)
+	}
+	all := map[string]approvals.Card{
+		"pending":         card(request()),
+		"approved":        card(approved(request(), ana)),
+		"released":        card(released(request())),
+		"pending-default": with(func(r *approvals.Request) { r.Environment = approvals.DefaultEnvironment; r.Message = "" }),
+		"pending-scheduled": with(func(r *approvals.Request) {
+			r.Facts.Actor, r.Facts.Trigger, r.NewerPending = "", "scheduled_pipeline", 128
+		}),
+		"approved-by-hand":      with(func(r *approvals.Request) { *r = approved(*r, ana); r.AutoApprove = false }),
+		"approved-circleci-off": with(func(r *approvals.Request) { *r = approved(*r, ana); r.Attempt.ToldDelay = true }),
+		"deployed": with(func(r *approvals.Request) {
+			*r = released(*r)
+			r.Status, r.Deploy = approvals.Deployed, approvals.Deploy{Phase: "succeeded", FinishedAt: monday.Add(28 * time.Minute)}
+		}),
+		"deploy-failed": with(func(r *approvals.Request) {
+			*r = released(*r)
+			r.Status, r.Deploy = approvals.DeployFailed, approvals.Deploy{Phase: "failed", FinishedAt: monday.Add(25 * time.Minute), Detail: "job deploy: failed"}
+		}),
+		"rejected": with(func(r *approvals.Request) {
+			r.Status, r.DecidedBy, r.Gate.Status = approvals.Rejected, bea, "canceled"
+			r.Decisions = []approvals.Decision{{Action: approvals.ActionReject, SlackUser: bea, Name: "bea", At: monday, Reason: "wait for the migration"}}
+		}),
+		"expired": with(func(r *approvals.Request) { r.Status = approvals.Expired }),
+		"canceled": with(func(r *approvals.Request) {
+			r.Status, r.DecidedBy = approvals.Canceled, "alice"
+			r.Failure = approvals.Failure{Code: approvals.FailCIEnded, Detail: "approve_deploy_production is canceled in CircleCI"}
+		}),
+		"withdrawn": with(func(r *approvals.Request) {
+			r.Status, r.DecidedBy, r.Failure = approvals.Canceled, "TOKEN", approvals.Failure{Code: approvals.FailWithdrawn, Detail: "wrong branch"}
+		}),
+		"bypassed": with(func(r *approvals.Request) {
+			r.Status, r.Gate = approvals.Bypassed, approvals.Gate{Status: "success", ApprovedBy: "mallory"}
+		}),
+	}
+	two := with(func(r *approvals.Request) {
+		*r = approved(*r, ana)
+		r.Status, r.RequiredApprovals = approvals.Pending, 2
+		r.Decisions[0].NewAuth = monday.Add(-time.Hour)
+	})
+	two.Needs, two.Valid, two.Notify = 2, 1, []string{"U0LEAD", "S0TEAM"}
+	all["pending-1-of-2"] = two
+	two.Valid, two.Notify = 0, nil
+	all["pending-lost-vote"] = two
+	retry := with(func(r *approvals.Request) {
+		*r = approved(*r, ana)
+		r.Status, r.Failure = approvals.Undeliverable, approvals.Failure{Code: approvals.FailRefused, Detail: "CircleCI refused: 403 Forbidden (token lacks permission or expired)"}
+	})
+	retry.RetryOffered = true
+	all["undeliverable"] = retry
+	retry = with(func(r *approvals.Request) { *r = approved(*r, ana); r.Status = approvals.Expired })
+	retry.RetryOffered = true
+	all["expired-approved"] = retry
+	retry.Needs, retry.Valid, retry.Request.Retrying = 2, 1, true
+	all["expired-retrying"] = retry
+	super := with(func(r *approvals.Request) { r.Status = approvals.Superseded })
+	super.SupersededByNumber, super.SupersededByLink = 128, "https://rack.slack.com/archives/C0DEPLOYS/p2"
+	all["superseded"] = super
+	return all
+}
+
+func TestCards(t *testing.T) {
+	t.Parallel()
+	for name, c := range cards() {
+		t.Run(name, func(t *testing.T) {
+			got := bot.RenderCard(links{}, c)
+			golden(t, "card-"+name, got)
+			checkMessage(t, got)
+			checkMessage(t, bot.RenderSpare(links{}, c))
+		})
+	}
+}
+
+func TestButtonsGoWithTheDecision(t *testing.T) {
+	t.Parallel()
+	for name, c := range cards() {
+		want := "view_pipeline"
+		switch {
+		case c.Request.Status == approvals.Pending:
+			want = "approve reject view_pipeline"
+		case c.RetryOffered:
+			want = "retry view_pipeline"
+		}
+		if got := strings.Join(slacktest.Buttons(decodeMessage(t, bot.RenderCard(links{}, c))), " "); got != want {
+			t.Errorf("%s has the buttons %q; want %q", name, got, want)
+		}
+	}
+}
+
+func TestBlockIDsChangeWithTheRevision(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	c := cards()["pending"]
+	for range 3 {
+		c.Request.Version++
+		for _, b := range decodeMessage(t, bot.RenderCard(links{}, c)).Blocks {
+			id, _ := b["block_id"].(string)
+			if id == "" || seen[id] {
+				t.Errorf("block id %q is empty or was used before", id)
+			}
+			seen[id] = true
+		}
+	}
+}
+
+func TestReplies(t *testing.T) {
+	t.Parallel()
+	event := func(typ approvals.EventType, edit func(*approvals.Event)) approvals.Event {
+		e := approvals.Event{Seq: 412, Type: typ, Time: "2026-11-23T09:50:00.000Z", Request: "REQUEST1", App: "myapp", Environment: "production", Actor: approvals.Actor{Kind: approvals.ActorPerson, ID: ana}}
+		if edit != nil {
+			edit(&e)
+		}
+		return e
+	}
+	data := func(pairs ...string) func(*approvals.Event) {
+		return func(e *approvals.Event) {
+			e.Data = map[string]string{}
+			for i := 0; i < len(pairs); i += 2 {
+				e.Data[pairs[i]] = pairs[i+1]
+			}
+		}
+	}
+	r := released(request())
+	r.Deploy.FinishedAt = r.ReleasedAt.Add(7 * time.Minute)
+	events := map[string]approvals.Event{
+		"requested":     event(approvals.EventRequested, nil),
+		"voted":         event(approvals.EventVoted, func(e *approvals.Event) { data("votes", "1", "needed", "1")(e); e.MFA = "totp" }),
+		"approved":      event(approvals.EventApproved, data("until", "2026-11-23T10:05:00.000Z", "auto", "true")),
+		"by-hand":       event(approvals.EventApproved, data("until", "2026-11-23T10:05:00.000Z", "auto", "false")),
+		"rejected":      event(approvals.EventRejected, func(e *approvals.Event) { e.Reason = "wait for <!channel>" }),
+		"accepted":      event(approvals.EventAccepted, data("attempt", "1")),
+		"ci-refused":    event(approvals.EventGateRefused, func(e *approvals.Event) { data("attempt", "2")(e); e.Reason = "403 Forbidden" }),
+		"delayed":       event(approvals.EventDelayed, func(e *approvals.Event) { e.Outcome = "503" }),
+		"released":      event(approvals.EventReleased, nil),
+		"deployed":      event(approvals.EventDeployed, data("jobs", "deploy")),
+		"deploy-failed": event(approvals.EventDeployFailed, func(e *approvals.Event) { data("job", "deploy")(e); e.Outcome = "failed" }),
+		"not-approver":  event(approvals.EventClickRefused, func(e *approvals.Event) { e.Outcome, e.Reason = "approve", "not_approver" }),
+		"wrong-code":    event(approvals.EventCodeFailed, func(e *approvals.Event) { e.Outcome = "wrong"; data("failures", "2")(e) }),
+		"locked":        event(approvals.EventCodeLocked, data("until", "2026-11-23T10:14:00.000Z")),
+		"superseded":    event(approvals.EventSuperseded, data("number", "128")),
+		"gate-bypassed": event(approvals.EventGateBypassed, func(e *approvals.Event) { e.Actor = approvals.Actor{ID: "mallory"}; e.Outcome = "rejected" }),
+		"gate-closed":   event(approvals.EventGateClosed, func(e *approvals.Event) { e.Outcome = "cancel_job" }),
+		"newer":         event(approvals.EventNewerWorkflow, data("workflow_id", "11111111-2222-4333-8444-555555555556")),
+		"unknown":       event("thing.happened", func(e *approvals.Event) { e.Reason = "why" }),
+	}
+	now := monday.Add(20*time.Minute + 2*time.Second)
+	for name, e := range events {
+		t.Run(name, func(t *testing.T) {
+			told := approvals.Told{Event: e, Request: r}
+			if e.Type == approvals.EventApproved {
+				told.CheckpointSize, told.CheckpointRoot = 413, "Zk3vHj0gkP2qk6zY9H2JY5rQ8k1n2b3c4d5e6f7g8h0="
+			}
+			got := bot.RenderReply(links{}, told, now)
+			golden(t, "reply-"+name, got)
+			checkMessage(t, got)
+			stray := bot.RenderStray(links{}, told, now.Add(time.Hour))
+			checkMessage(t, stray)
+			for _, want := range []string{"127", "told late"} {
+				if !strings.Contains(string(stray), want) {
+					t.Errorf("a late reply outside its thread does not say %q:\n%s", want, stray)
+				}
+			}
+		})
+	}
+}
+
+func TestEveryEventHasWords(t *testing.T) {
+	t.Parallel()
+	for _, typ := range []approvals.EventType{
+		approvals.EventExpired, approvals.EventCanceled, approvals.EventBypassed, approvals.EventUndeliverable, approvals.EventAttempt,
+		approvals.EventEnrolled, approvals.EventReset, approvals.EventSealBroken, approvals.EventPersonRemoved, approvals.EventDeployReport,
+		approvals.EventEnrolLink, approvals.EventUnlocked, approvals.EventPersonAdded, approvals.EventPersonChanged, approvals.EventCodeLocked,
+	} {
+		told := approvals.Told{Event: approvals.Event{Type: typ, Seq: 1, Time: "2026-11-23T09:50:00.000Z", Actor: approvals.Actor{ID: ana}}, Request: request()}
+		checkMessage(t, bot.RenderReply(links{}, told, monday))
+		told.Request = approvals.Request{}
+		checkMessage(t, bot.RenderStray(links{}, told, monday))
+	}
+}
+
+func TestModals(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, action string
+		code         bool
+	}{{"approve", approvals.ActionApprove, true}, {"reject", approvals.ActionReject, false}, {"reject-with-code", approvals.ActionReject, true}} {
+		got := bot.RenderModal(links{}, approvals.Prompt{Request: request(), NeedsCode: tt.code}, tt.action)
+		raw, err := json.MarshalIndent(got, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "modal-"+tt.name, raw)
+		checkView(t, got)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	codes := []approvals.RefusalCode{
+		approvals.RefusedUnknownRequest, approvals.RefusedTaken, approvals.RefusedAppGone, approvals.RefusedWorkspace,
+		approvals.RefusedNotAdmin, approvals.RefusedNotApprover, approvals.RefusedStanding, approvals.RefusedStalePerson, approvals.RefusedStaleGroup,
+		approvals.RefusedSelf, approvals.RefusedNoLogin, approvals.RefusedVoted, approvals.RefusedNoAuthenticator, approvals.RefusedDisabled,
+		approvals.RefusedUnreadable, approvals.RefusedOnHold, approvals.RefusedReason, approvals.RefusedCodeMalformed, approvals.RefusedCodeWrong,
+		approvals.RefusedCodeUsed, approvals.RefusedCodeWaiting, "something_new",
+	}
+	var out strings.Builder
+	show := func(why *approvals.Refusal) {
+		plain, mrkdwn := bot.RenderRefusal(why, "U0CARL", approvals.ActionApprove, monday)
+		fmt.Fprintf(&out, "%s %s\n  %s\n  %s\n", why.Code, why.Status, plain, mrkdwn)
+		checkView(t, *bot.RenderEnded(why, "U0CARL", monday))
+	}
+	for _, code := range codes {
+		show(&approvals.Refusal{
+			Code: code, App: "myapp", Who: []string{ana, bea, admins}, Detail: "the account is a guest", Group: admins, Number: 128,
+			At: monday.Add(-18 * time.Minute), Until: monday.Add(12 * time.Second), Left: 3,
+		})
+	}
+	for _, status := range approvals.Statuses() {
+		show(&approvals.Refusal{Code: approvals.RefusedClosed, App: "myapp", Status: status, By: bea, At: monday, Reason: "wait", Number: 128})
+	}
+	golden(t, "refusals", []byte(out.String()))
+}
+
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ project, commit, compare string }{
+		{"gh/acme/myapp", "https://github.com/acme/myapp/commit/" + revision, "https://github.com/acme/myapp/compare/" + previous + "..." + revision},
+		{"bb/acme/myapp", "https://bitbucket.org/acme/myapp/commits/" + revision, "https://bitbucket.org/acme/myapp/branches/compare/" + revision + "%0D" + previous},
+		{"circleci/acme/myapp", "", ""},
+		{"gh/acme", "", ""},
+		{"gh/../myapp", "", ""},
+		{"gh/acme/my app", "", ""},
+		{"gh/acme/x/y", "", ""},
+	} {
+		commit, compare := bot.Compare(tt.project, previous, revision)
+		if commit != tt.commit || compare != tt.compare {
+			t.Errorf("%s: got %q and %q; want %q and %q", tt.project, commit, compare, tt.commit, tt.compare)
+		}
+	}
+	if commit, _ := bot.Compare("gh/acme/myapp", previous, "main"); commit != "" {
+		t.Errorf("a branch name became a commit link: %s", commit)
+	}
+}
+
+// golden compares with a file of testdata.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, append(got, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.TrimSpace(string(want)), strings.TrimSpace(string(got))); diff != "" {
+		t.Errorf("%s differs (-want +got):\n%s", name, diff)
+	}
+}
+
+func decodeMessage(t testing.TB, raw []byte) slacktest.Message {
+	t.Helper()
+	var m slacktest.Message
+	if err := json.Unmarshal(raw, &m); err != nil {
+		t.Fatalf("decode %s: %v", raw, err)
+	}
+	return m
+}
+
+// checkMessage holds a message against Slack's limits.
+func checkMessage(t testing.TB, raw []byte) {
+	t.Helper()
+	m := decodeMessage(t, raw)
+	if faults := slacktest.CheckBlocks(slacktest.InMessage, m.Blocks); len(faults) > 0 {
+		t.Errorf("Slack would refuse:\n%s\n%s", strings.Join(faults, "\n"), raw[:min(len(raw), 500)])
+	}
+	if n := len([]rune(m.Text)); n == 0 || n > 4000 {
+		t.Errorf("the text has %d characters; want 1 to 4,000", n)
+	}
+}
+
+func checkView(t testing.TB, v slack.ModalViewRequest) {
+	t.Helper()
+	raw, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(raw, &fields); err != nil {
+		t.Fatal(err)
+	}
+	if faults := slacktest.CheckView(slacktest.InModal, fields); len(faults) > 0 {
+		t.Errorf("Slack would refuse:\n%s\n%s", strings.Join(faults, "\n"), raw[:min(len(raw), 500)])
+	}
+}

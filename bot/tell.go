@@ -1,0 +1,70 @@
+package bot
+
+import (
+	"context"
+	"net/url"
+	"strings"
+
+	"github.com/slack-go/slack"
+)
+
+// tellSoon tells with a time-out of its own.
+func (b *Bot) tellSoon(p interaction, l line) {
+	ctx, cancel := context.WithTimeout(context.Background(), tellTime)
+	defer cancel()
+	b.tell(ctx, p, l)
+}
+
+// tell answers a click in private.
+func (b *Bot) tell(ctx context.Context, p interaction, l line) {
+	b.whisper(ctx, p.ResponseURL, p.channel(), p.User.ID, newMessage(l, 0, l.block()))
+}
+
+// whisper shows a message to one person: through the response URL, else in the
+// channel, else in a direct message. A click is never swallowed silently.
+func (b *Bot) whisper(ctx context.Context, responseURL, channel, user string, m message) {
+	options := []slack.MsgOption{slack.MsgOptionText(m.Text, false), slack.MsgOptionBlocks(m.Blocks...)}
+	var last error
+	if b.mayAnswer(responseURL) {
+		last = b.call("response_url", func() error {
+			_, _, _, err := b.ws.api.SendMessageContext(ctx, channel, append(options, slack.MsgOptionResponseURL(responseURL, slack.ResponseTypeEphemeral))...)
+			return err
+		})
+		if last == nil {
+			return
+		}
+	}
+	if !userID.MatchString(user) || b.foreign("", b.ws.Identity().Team) {
+		return
+	}
+	if channel != "" {
+		last = b.call("chat.postEphemeral", func() error {
+			_, err := b.ws.api.PostEphemeralContext(ctx, channel, user, options...)
+			return err
+		})
+		if last == nil {
+			return
+		}
+	}
+	last = b.call("chat.postMessage", func() error {
+		_, _, err := b.ws.api.PostMessageContext(ctx, user, append(options, slack.MsgOptionDisableLinkUnfurl(), slack.MsgOptionDisableMediaUnfurl())...)
+		return err
+	})
+	if last != nil {
+		b.log.Warn("answer a person", "user", user, "why", diagnose(last).words(channel))
+	}
+}
+
+// mayAnswer lets a response URL through only if it leads to Slack: it comes
+// from outside and we send to it.
+func (b *Bot) mayAnswer(responseURL string) bool {
+	u, err := url.Parse(responseURL)
+	if err != nil || u.User != nil || u.Host == "" {
+		return false
+	}
+	if u.Scheme == "https" && (u.Hostname() == "hooks.slack.com" || strings.HasSuffix(u.Hostname(), ".slack.com")) && u.Port() == "" {
+		return true
+	}
+	own, err := url.Parse(b.ws.settings.APIURL)
+	return err == nil && u.Scheme == own.Scheme && u.Host == own.Host
+}

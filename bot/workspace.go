@@ -1,0 +1,111 @@
+package bot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/slack-go/slack"
+)
+
+// callTimeout ends a call to Slack that does not come back; the library's own
+// client would wait for ever.
+const callTimeout = 10 * time.Second
+
+// Settings say how to reach a workspace. The zero values of APIURL and
+// HTTPClient stand for Slack itself and a client with a time-out of 10 s.
+type Settings struct {
+	BotToken      string // xoxb-…
+	AppToken      string // xapp-…: Socket Mode
+	SigningSecret string // HTTP mode
+	APIURL        string
+	HTTPClient    *http.Client
+}
+
+// String keeps secrets out of every format.
+func (Settings) String() string { return "slack settings: REDACTED" }
+
+// GoString does the same for %#v.
+func (s Settings) GoString() string { return s.String() }
+
+// Identity is who we are in Slack.
+type Identity struct {
+	Team    string // workspace id
+	Name    string // workspace name
+	BotID   string // B…, the author of our messages
+	BotUser string // U…
+	AppID   string // known after the first hello over a socket
+	Scopes  []string
+}
+
+// Workspace is the connection to one Slack workspace: calls, who we are, who
+// others are. It never retries: the outbox does.
+type Workspace struct {
+	settings Settings
+	api      *slack.Client
+	groups   groupCache
+
+	mu sync.RWMutex
+	id Identity
+}
+
+// Open prepares the connection; nothing is sent yet.
+func Open(s Settings) *Workspace {
+	if s.APIURL == "" {
+		s.APIURL = slack.APIURL
+	}
+	// The library puts method names right behind it.
+	s.APIURL = strings.TrimSuffix(s.APIURL, "/") + "/"
+	if s.HTTPClient == nil {
+		s.HTTPClient = &http.Client{Timeout: callTimeout}
+	}
+	w := &Workspace{settings: s}
+	w.api = w.client(s.HTTPClient)
+	return w
+}
+
+func (w *Workspace) client(c *http.Client) *slack.Client {
+	return slack.New(w.settings.BotToken,
+		slack.OptionAppLevelToken(w.settings.AppToken),
+		slack.OptionAPIURL(w.settings.APIURL),
+		slack.OptionHTTPClient(c))
+}
+
+// Connect asks Slack who we are. Everything from other workspaces is refused
+// from then on; before, everything is.
+func (w *Workspace) Connect(ctx context.Context) (Identity, error) {
+	answer, err := w.api.AuthTestContext(ctx)
+	if err != nil {
+		return Identity{}, fmt.Errorf("auth.test: %s", diagnose(err).words(""))
+	}
+	if answer.TeamID == "" {
+		return Identity{}, errors.New("auth.test: Slack names no workspace: the token must be a bot token (xoxb-…) of one workspace")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.id.Team, w.id.Name, w.id.BotID, w.id.BotUser = answer.TeamID, answer.Team, answer.BotID, answer.UserID
+	w.id.Scopes = nil
+	for scope := range strings.SplitSeq(answer.Header.Get("X-OAuth-Scopes"), ",") {
+		if scope = strings.TrimSpace(scope); scope != "" {
+			w.id.Scopes = append(w.id.Scopes, scope)
+		}
+	}
+	return w.id, nil
+}
+
+// Identity is who we are as far as it is known.
+func (w *Workspace) Identity() Identity {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.id
+}
+
+func (w *Workspace) setAppID(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.id.AppID = id
+}

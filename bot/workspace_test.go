@@ -1,0 +1,96 @@
+package bot_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rack-gateway/rack-gateway-approvals/bot"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
+)
+
+func TestUser(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{})
+	for id, u := range map[string]slacktest.User{
+		"U0GONE": {Deleted: true}, "U0BOT": {IsBot: true}, "U0SINGLE": {IsUltraRestricted: true, IsRestricted: true}, "U0OTHER": {TeamID: "T0OTHER"},
+	} {
+		u.ID = id
+		w.slack.SetUser(u)
+	}
+	for id, want := range map[string]string{
+		ana: "", "U0GUEST": "guest", "U0SINGLE": "single-channel guest", "U0STRANGER": "another organisation", "U0OTHER": "another workspace",
+		"U0GONE": "deactivated", "U0BOT": "bot", "U0NOBODY": "not known",
+	} {
+		_, problem, err := w.ws.User(t.Context(), id)
+		if err != nil || !strings.Contains(problem, want) || want == "" && problem != "" {
+			t.Errorf("%s: got %q, %v; want %q", id, problem, err, want)
+		}
+	}
+	w.slack.AddFault(slacktest.Fault{Method: "users.info", Status: 500, Times: 1})
+	if _, _, err := w.ws.User(t.Context(), ana); err == nil {
+		t.Error("a call that did not succeed must not pass for knowledge")
+	}
+}
+
+func TestGroup(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{})
+	w.slack.SetUserGroup(slacktest.UserGroup{ID: "S0OLD", Handle: "old", Users: []string{ana}, Disabled: true})
+	g, err := w.ws.Group(t.Context(), admins)
+	if err != nil || g.Handle != "deploy-admins" || g.Problem != "" || !cmp.Equal(g.Members, []string{ana, bea}) {
+		t.Errorf("got %+v, %v", g, err)
+	}
+	for id, want := range map[string]string{"S0OLD": "disabled", "S0NONE": "does not exist"} {
+		g, err := w.ws.Group(t.Context(), id)
+		if err != nil || !strings.Contains(g.Problem, want) || len(g.Members) > 0 {
+			t.Errorf("%s: got %+v, %v; want %q and nobody", id, g, err, want)
+		}
+	}
+	w.slack.AddFault(slacktest.Fault{Method: "usergroups.users.list", Status: 429, RetryAfter: 7, Times: 1})
+	if g, err := w.ws.Group(t.Context(), admins); err == nil {
+		t.Errorf("got %+v; want an error", g)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{})
+	w.slack.SetChannel(slacktest.Channel{ID: "C0OUT", Name: "out"})
+	w.slack.SetChannel(slacktest.Channel{ID: "C0OLD", Name: "old", IsArchived: true, Members: []string{w.slack.Config().BotUserID}})
+	w.slack.SetChannel(slacktest.Channel{ID: "C0SHARED", Name: "shared", IsExtShared: true, Members: []string{w.slack.Config().BotUserID}})
+	var got []string
+	for _, f := range w.ws.Check(t.Context(), deploys, "C0OUT", "C0OLD", "C0SHARED", "C0NONE") {
+		got = append(got, fmt.Sprintf("%s|%s|%s", f.Subject, f.Fault, f.Note))
+	}
+	want := []string{
+		"slack token||workspace Rack (T0RACK)", "slack scopes||", "slack channel C0DEPLOYS||#deploys",
+		"slack channel C0OUT|the bot is not in #out: invite it there with /invite|",
+		"slack channel C0OLD|#old is archived: unarchive it or set another one|",
+		"slack channel C0SHARED|#shared is shared with another organisation, whose people could press the buttons: use a channel of this workspace alone|",
+		"slack channel C0NONE|channel_not_found: C0NONE does not exist, or is private and the bot is not in it: check the id, or invite the bot there with /invite|",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	w.slack.SetScopes("chat:write", "commands")
+	if f := w.ws.Check(t.Context())[1]; f.OK() || !strings.Contains(f.Fault, "users:read") || !strings.Contains(f.Fault, "re-install") {
+		t.Errorf("got %+v; want the missing scopes and what to do", f)
+	}
+	w.slack.RefuseToken(w.slack.Config().BotToken, "token_revoked")
+	if f := w.ws.Check(t.Context()); len(f) != 1 || f[0].OK() || strings.Contains(f[0].Fault, w.slack.Config().BotToken) {
+		t.Errorf("got %+v; want the token's fault alone", f)
+	}
+}
+
+func TestSettingsKeepSecrets(t *testing.T) {
+	t.Parallel()
+	s := bot.Settings{BotToken: "xoxb-secret", AppToken: "xapp-secret", SigningSecret: "secret"}
+	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
+		if got := fmt.Sprintf(format, s); strings.Contains(got, "secret") {
+			t.Errorf("%s shows %q", format, got)
+		}
+	}
+}
