@@ -353,6 +353,7 @@ func (s *Service) approve(tx Tx, now time.Time, p Policy, r *Request) ([]Effect,
 	r.ClosedAt = time.Time{}
 	r.Failure = Failure{}
 	r.Attempt = Attempt{}
+	r.Restored = false
 	var who []string
 	self := false
 	for _, v := range r.Approvals() {

@@ -14,8 +14,10 @@ const (
 	GateRelease   Kind = "gate.release"   // approve the gate of Request
 	GateClose     Kind = "gate.close"     // deal with the gate that will not be approved
 	Watch         Kind = "watch"          // look at the jobs of the workflow in Payload
+	RerunWatch    Kind = "rerun.watch"    // look for a newer workflow whose gate waits unasked
 	Deadline      Kind = "deadline"       // judge the expiry of Request
 	PeopleRefresh Kind = "people.refresh" // ask Slack who people and groups are
+	TokenExpiry   Kind = "token.expiry"   // warn of tokens that run out
 )
 
 // Families of lanes. Each has workers of its own, so that a slow or dead

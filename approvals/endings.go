@@ -50,6 +50,9 @@ func (s *Service) end(tx Tx, now time.Time, r *Request, to Status, e Event) erro
 		return err
 	}
 	effects := []Effect{reply(*r, e), cardUpdate(*r), watch(r.Facts.WorkflowID, now.Add(slowWatch))}
+	if mayRerun(*r) {
+		effects = append(effects, rerunWatch(*r, now))
+	}
 	if closesGate(*r) {
 		due := now
 		if r.CanRetry(now) {

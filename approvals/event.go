@@ -50,6 +50,7 @@ const (
 	EventSealBroken      EventType = "authenticator.unreadable"
 	EventTokenCreated    EventType = "token.created"
 	EventTokenRevoked    EventType = "token.revoked"
+	EventTokenExpiring   EventType = "token.expiring"
 	EventKeysRotated     EventType = "keys.rotated"
 	EventLogExported     EventType = "log.exported"
 	EventStarted         EventType = "process.started"

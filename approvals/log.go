@@ -2,10 +2,8 @@ package approvals
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"fmt"
-	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -30,14 +28,7 @@ func OpenLog(ctx context.Context, store Store) (*ledger.Signer, error) {
 			return fmt.Errorf("open signing key: %w", err)
 		}
 		if key == "" {
-			var verifier string
-			if key, verifier, err = ledger.GenerateSigner("rack-gateway/" + strings.ToLower(rand.Text()[:12])); err != nil {
-				return err
-			}
-			if err := tx.SetSecret(varSigningKey, key); err != nil {
-				return err
-			}
-			if err := tx.SetVar(varVerifierKey, verifier); err != nil {
+			if key, err = newLog(tx); err != nil {
 				return err
 			}
 		}

@@ -124,7 +124,7 @@ func (s *Service) Start(ctx context.Context, channel, version string) error {
 		if err := s.noteSettings(tx, now); err != nil {
 			return err
 		}
-		if err := tx.Enqueue(peopleRefresh()); err != nil {
+		if err := enqueue(tx, peopleRefresh(), tokenExpiry()); err != nil {
 			return err
 		}
 		return s.resume(tx, now)

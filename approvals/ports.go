@@ -185,7 +185,8 @@ type CIPeople interface {
 	Login(ctx context.Context, userID string) (string, error)
 	// SameProject reports whether two slugs mean one project.
 	SameProject(ctx context.Context, a, b string) (bool, error)
-	// Siblings lists the ids of all workflows of a pipeline, oldest first.
+	// Siblings lists the ids of all workflows of a pipeline but set-up ones, oldest
+	// first.
 	Siblings(ctx context.Context, pipelineID string) ([]string, error)
 }
 

@@ -206,6 +206,7 @@ type Told struct {
 	Request        Request // zero for an event without one
 	CheckpointSize int64   // of the first tree that holds the event; 0 = shown without
 	CheckpointRoot string  // base64
+	Starter        string  // Slack id of who set the workflow off, if on record
 }
 
 // Tell reads an event for people. Those of a decision and of a close come with
@@ -219,6 +220,9 @@ func (s *Service) Tell(ctx context.Context, seq int64) (Told, error) {
 		}
 		if t.Event.Request != "" {
 			if t.Request, err = tx.Request(t.Event.Request); err != nil {
+				return err
+			}
+			if t.Starter, err = starter(tx, t.Request); err != nil {
 				return err
 			}
 		}
@@ -235,6 +239,21 @@ func (s *Service) Tell(ctx context.Context, seq int64) (Told, error) {
 	return t, err
 }
 
+// starter finds the person whose VCS login set the workflow off, "" when none
+// is on record.
+func starter(tx Tx, r Request) (string, error) {
+	people, err := tx.People()
+	if err != nil {
+		return "", err
+	}
+	for _, p := range people {
+		if p.VCSLogin != "" && p.RemovedAt.IsZero() && r.Facts.StartedByLogin(p.VCSLogin) {
+			return p.SlackID, nil
+		}
+	}
+	return "", nil
+}
+
 // anchored reports whether the reply that tells the event shows the tree: those
 // of the decision and of every close do.
 func anchored(t EventType) bool {
@@ -245,13 +264,14 @@ func anchored(t EventType) bool {
 	return false
 }
 
-// Posted records where a card stands.
-func (s *Service) Posted(requestID string, ref SlackRef) func(Tx, time.Time) error {
+// Posted records where the card stands that shows a request as it was rendered.
+func (s *Service) Posted(rendered Request, ref SlackRef) func(Tx, time.Time) error {
 	return func(tx Tx, now time.Time) error {
-		r, err := tx.Request(requestID)
+		r, err := tx.Request(rendered.ID)
 		if err != nil {
 			return err
 		}
+		changed := r.Version != rendered.Version
 		r.Slack = ref
 		if r.Failure.Code == FailCardNotPosted {
 			r.Failure = Failure{}
@@ -261,10 +281,9 @@ func (s *Service) Posted(requestID string, ref SlackRef) func(Tx, time.Time) err
 		}
 		e := about(r, EventCardPosted, Actor{Kind: ActorSystem}, "slack")
 		e.Data = map[string]string{"channel": ref.Channel, "ts": ref.TS}
-		if _, err := record(tx, now, e); err != nil {
+		if _, err := record(tx, now, e); err != nil || !changed {
 			return err
 		}
-		// It may have changed while it was being posted.
 		return tx.Enqueue(cardUpdate(r))
 	}
 }

@@ -42,7 +42,7 @@ func (s *Service) release(ctx context.Context, e Effect) Outcome {
 	if r.Attempt.Open && now.Sub(r.Attempt.At) < settleTime {
 		return Again(followUp, nil)
 	}
-	if windowOver(r, now) {
+	if windowOver(r, now) || r.Restored {
 		return s.recorded(ctx, e, func(tx Tx, now time.Time, r *Request) error {
 			r.Attempt.Open = false
 			return s.expire(tx, now, r)

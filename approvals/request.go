@@ -37,8 +37,11 @@ type Request struct {
 	Slack   SlackRef
 	Gate    Gate
 	Attempt Attempt
-	Deploy  Deploy
-	Failure Failure
+	// Restored: approved in a backup that was restored. What happened since is for
+	// the provider to say.
+	Restored bool
+	Deploy   Deploy
+	Failure  Failure
 
 	SupersededBy string // id of the request that took this one's place
 	NewerPending int64  // number of a newer request that is open, shown on the card

@@ -346,6 +346,10 @@ func (s *Service) deployEnded(tx Tx, now time.Time, r *Request, behind []Job, fa
 		r.Status = DeployFailed
 		r.Deploy.Phase = "failed"
 		r.Deploy.Detail = fmt.Sprintf("job %s: %s", failed.Name, failed.Status)
+		if failed.Status == "unauthorized" {
+			// https://circleci.com/docs/contexts/#restrict-a-context
+			r.Deploy.Detail += "; its context is restricted to a group that the approver in CircleCI is not in"
+		}
 		r.Failure = Failure{FailDeploy, r.Deploy.Detail}
 		e.Type, e.Outcome = EventDeployFailed, failed.Status
 	}
@@ -360,7 +364,11 @@ func (s *Service) deployEnded(tx Tx, now time.Time, r *Request, behind []Job, fa
 	if err != nil {
 		return err
 	}
-	return enqueue(tx, reply(*r, e), cardUpdate(*r))
+	effects := []Effect{reply(*r, e), cardUpdate(*r)}
+	if mayRerun(*r) {
+		effects = append(effects, rerunWatch(*r, now))
+	}
+	return enqueue(tx, effects...)
 }
 
 func jobNames(jobs []Job) string {

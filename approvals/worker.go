@@ -160,10 +160,14 @@ func (w *Worker) deliver(ctx context.Context, e Effect) (out Outcome) {
 		return w.Service.closeGate(own, e)
 	case Watch:
 		return w.Service.look(own, e)
+	case RerunWatch:
+		return w.Service.lookForRerun(own, e)
 	case Deadline:
 		return w.Service.deadline(own, e)
 	case PeopleRefresh:
 		return w.Service.refreshPeople(own, e)
+	case TokenExpiry:
+		return w.Service.warnTokens(own, e)
 	}
 	if d := w.Deliver[e.Kind]; d != nil {
 		return d.Deliver(own, e)

@@ -31,7 +31,7 @@ type Reader interface {
 
 // Recorder makes what has to be recorded with a delivery.
 type Recorder interface {
-	Posted(requestID string, ref approvals.SlackRef) func(approvals.Tx, time.Time) error
+	Posted(rendered approvals.Request, ref approvals.SlackRef) func(approvals.Tx, time.Time) error
 	PostFailed(requestID, detail string) func(approvals.Tx, time.Time) error
 }
 

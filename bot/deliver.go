@@ -52,12 +52,13 @@ func (b *Bot) postCard(ctx context.Context, e approvals.Effect) approvals.Outcom
 	if c.Request.Slack.TS != "" {
 		return approvals.Done()
 	}
-	channel := c.Request.Channel
+	channel, rendered := c.Request.Channel, c.Request
 	ref := approvals.SlackRef{Channel: channel}
 	if e.Attempt > 1 {
 		if ref, err = b.findCard(ctx, c.Request); err != nil {
 			return b.later(e, channel, err)
 		}
+		rendered.Version = 0 // what was found may show an older state
 	}
 	if ref.TS == "" {
 		mark := slack.SlackMetadata{EventType: MetadataCard, EventPayload: map[string]any{keyRequest: c.Request.ID}}
@@ -71,7 +72,7 @@ func (b *Bot) postCard(ctx context.Context, e approvals.Effect) approvals.Outcom
 	}
 	ref.Permalink = b.permalink(ctx, ref)
 	out := approvals.Done()
-	out.Record = b.service.Posted(c.Request.ID, ref)
+	out.Record = b.service.Posted(rendered, ref)
 	return out
 }
 

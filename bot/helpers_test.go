@@ -174,7 +174,8 @@ func (s *service) Story(_ context.Context, number string) (approvals.Request, []
 }
 
 // Posted stores at once, as a store would in the transaction of the outcome.
-func (s *service) Posted(id string, ref approvals.SlackRef) func(approvals.Tx, time.Time) error {
+func (s *service) Posted(rendered approvals.Request, ref approvals.SlackRef) func(approvals.Tx, time.Time) error {
+	id := rendered.ID
 	return func(approvals.Tx, time.Time) error {
 		s.edit(func() { r := s.requests[id]; r.Slack = ref; s.requests[id] = r })
 		return nil

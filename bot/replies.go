@@ -266,6 +266,8 @@ func personal(e approvals.Event) line {
 		return say(who, " set up a new authenticator", how(e), ". If that was not you, tell the operator at once.")
 	case approvals.EventUnlocked:
 		return say("The operator unlocked the authenticator of ", who, ".")
+	case approvals.EventTokenExpiring:
+		return say("The API token ", quoted(e.Data["name"], limitName), " (", quoted(e.Data["token"], limitName), ") expires ", at(parseTime(e.Data["expires"])), ". Make a new one before: rack-gatewayd token create.")
 	case approvals.EventRecovered:
 		return say("⚠️ The operator restored a backup and accepted that what happened since is lost. The log goes on under a new key; requests that were pending expired.")
 	case approvals.EventReset:

@@ -56,3 +56,12 @@ func (db *DB) OutboxStats(ctx context.Context) (map[string]FamilyStats, error) {
 	})
 	return stats, err
 }
+
+// Doubt marks every effect as perhaps delivered, so that what can look does so
+// before it acts: a restored outbox does not know what was delivered since.
+func (db *DB) Doubt(ctx context.Context) error {
+	return db.update(ctx, func(t *tx) error {
+		_, err := t.exec("UPDATE outbox SET attempt = max(attempt, 1)")
+		return err
+	})
+}

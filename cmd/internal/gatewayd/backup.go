@@ -1,0 +1,93 @@
+package gatewayd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+)
+
+func (c *cli) backup() *cobra.Command {
+	return &cobra.Command{
+		Use: "backup FILE", Short: "Write a verified copy of the database beside a running daemon", Args: cobra.ExactArgs(1),
+		Long: `Write a copy of the database, beside a running daemon, and check it. FILE appears
+only when the copy is whole. The keys (RGW_SECRET_KEYS) are not in it: keep them
+elsewhere.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withStore(cmd.Context(), func(db *store.DB) error {
+				if err := db.Backup(cmd.Context(), args[0]); err != nil {
+					return err
+				}
+				fmt.Fprintf(c.stderr, "The copy in %s is whole.\n", args[0])
+				return nil
+			})
+		},
+	}
+}
+
+func (c *cli) recover() *cobra.Command {
+	var accept bool
+	cmd := &cobra.Command{
+		Use: "recover --accept-rollback", Short: "Go on with a database that was restored from a backup", Args: cobra.NoArgs,
+		Long: `Accept that the database is an older copy than RGW_ANCHOR_FILE proves. Stop the
+daemon first. The log goes on under a new origin and key, whose first event names
+the old checkpoint; codes that may have been used are refused; pending requests
+expire; approved ones are compared with CircleCI before anything is approved.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !accept {
+				return usageError{errors.New("say --accept-rollback: decisions made since the backup are lost from the log")}
+			}
+			cfg, err := storeConfig(c.env)
+			if err != nil {
+				return err
+			}
+			lock, err := store.TryLock(cfg.database)
+			if errors.Is(err, store.ErrLocked) {
+				return errors.New("the daemon is running: stop it first")
+			}
+			if err != nil {
+				return err
+			}
+			defer lock.Release()
+			return c.withStore(cmd.Context(), func(db *store.DB) error {
+				signer, err := approvals.OpenLog(cmd.Context(), db)
+				if err != nil {
+					return err
+				}
+				lost := lostCheckpoint(cfg.AnchorFile, signer)
+				service := approvals.New(approvals.Config{Store: db, Signer: signer})
+				if err := service.Recover(cmd.Context(), lost); err != nil {
+					return err
+				}
+				if err := db.Doubt(cmd.Context()); err != nil {
+					return err
+				}
+				if signer, err = approvals.OpenLog(cmd.Context(), db); err != nil {
+					return err
+				}
+				fmt.Fprintf(c.stderr, "The log goes on as %s. Give auditors the new key (GET /api/v1/audit/key) and start the daemon.\n", signer.Origin())
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&accept, "accept-rollback", false, "accept that what happened since the backup is lost")
+	return cmd
+}
+
+// lostCheckpoint describes what the anchor file proves of the old log.
+func lostCheckpoint(path string, signer *ledger.Signer) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	checkpoint, err := ledger.ParseCheckpoint(text, signer.VerifierKey())
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %d %s", checkpoint.Origin, checkpoint.Size, checkpoint.RootText())
+}

@@ -1,0 +1,195 @@
+package gatewayd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/bot"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+)
+
+// metrics counts what the daemon does. No label ever holds what somebody typed.
+type metrics struct {
+	registry   *prometheus.Registry
+	api        *prometheus.HistogramVec
+	circleci   *prometheus.HistogramVec
+	slack      *prometheus.CounterVec
+	clicks     *prometheus.HistogramVec
+	deliveries *prometheus.HistogramVec
+	connected  prometheus.Gauge
+	anchors    prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	quick := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: quick}, labels)
+	}
+	m := &metrics{
+		registry:   prometheus.NewRegistry(),
+		api:        histogram("rgw_http_seconds", "Duration of API calls.", "route", "status"),
+		circleci:   histogram("rgw_circleci_call_seconds", "Duration of calls to CircleCI; status 0 = no answer.", "op", "status"),
+		slack:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rgw_slack_calls_total", Help: "Calls to Slack by method and result."}, []string{"method", "result"}),
+		clicks:     histogram("rgw_slack_event_seconds", "Duration of clicks, submissions, commands and events until they were answered.", "kind"),
+		deliveries: histogram("rgw_delivery_seconds", "Duration of deliveries from the outbox.", "kind", "result"),
+		connected:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "rgw_slack_socket_connected", Help: "1 while a Socket Mode connection stands."}),
+		anchors:    prometheus.NewCounter(prometheus.CounterOpts{Name: "rgw_anchor_writes_total", Help: "Signed checkpoints written to RGW_ANCHOR_FILE."}),
+	}
+	m.registry.MustRegister(m.api, m.circleci, m.slack, m.clicks, m.deliveries, m.connected, m.anchors,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) called(op string, status int, took time.Duration) {
+	m.circleci.WithLabelValues(op, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+func (m *metrics) served(route string, status int, took time.Duration) {
+	m.api.WithLabelValues(route, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+func (m *metrics) delivered(e approvals.Effect, out approvals.Outcome, took time.Duration) {
+	result := "done"
+	switch {
+	case out.Again && out.Err != nil:
+		result = "failed"
+	case out.Again:
+		result = "again"
+	case out.Err != nil:
+		result = "dead"
+	}
+	m.deliveries.WithLabelValues(string(e.Kind), result).Observe(took.Seconds())
+}
+
+func (m *metrics) bot() bot.Metrics {
+	return bot.Metrics{
+		Call:  func(method, result string) { m.slack.WithLabelValues(method, result).Inc() },
+		Event: func(kind string, took time.Duration) { m.clicks.WithLabelValues(kind).Observe(took.Seconds()) },
+		Connected: func(yes bool) {
+			m.connected.Set(map[bool]float64{true: 1}[yes])
+		},
+	}
+}
+
+// serve answers /metrics on a listener of its own until ctx ends.
+func (m *metrics) serve(ctx context.Context, listener net.Listener, d *daemon) error {
+	m.registry.MustRegister(newStoreCollector(d.db))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	server := webhook.NewServer(mux, d.log)
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.Serve(webhook.LimitConnections(listener)); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics: %w", err)
+	}
+	return nil
+}
+
+// storeCollector reads the store at each scrape: what is in it, and what its log
+// says happened since the start.
+type storeCollector struct {
+	db *store.DB
+
+	requests, depth, age, size *prometheus.Desc
+
+	mu       sync.Mutex
+	next     int64 // first event not counted yet
+	events   *prometheus.CounterVec
+	decision prometheus.Histogram
+}
+
+func newStoreCollector(db *store.DB) *storeCollector {
+	return &storeCollector{
+		db:       db,
+		next:     -1,
+		requests: prometheus.NewDesc("rgw_requests", "Requests by status.", []string{"status"}, nil),
+		depth:    prometheus.NewDesc("rgw_outbox_depth", "Effects in the outbox, waiting ones included.", []string{"family"}, nil),
+		age:      prometheus.NewDesc("rgw_outbox_oldest_due_seconds", "For how long the oldest due effect has been due.", []string{"family"}, nil),
+		size:     prometheus.NewDesc("rgw_log_events", "Events in the log.", nil, nil),
+		events:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rgw_events_total", Help: "Events of the log since the first scrape, such as code.failed or decision.approved."}, []string{"type"}),
+		decision: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "rgw_decision_seconds", Help: "Time from a request to its decision.",
+			Buckets: []float64{5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600},
+		}),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect implements prometheus.Collector.
+func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	counts, err := c.db.RequestCounts(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(c.requests, err)
+	}
+	for _, status := range approvals.Statuses() {
+		ch <- prometheus.MustNewConstMetric(c.requests, prometheus.GaugeValue, float64(counts[status]), string(status))
+	}
+	stats, err := c.db.OutboxStats(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(c.depth, err)
+	}
+	for family, s := range stats {
+		ch <- prometheus.MustNewConstMetric(c.depth, prometheus.GaugeValue, float64(s.Depth), family)
+		age := 0.0
+		if !s.OldestDue.IsZero() {
+			age = max(0, time.Since(s.OldestDue).Seconds())
+		}
+		ch <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, age, family)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.readLog(ctx); err != nil {
+		ch <- prometheus.NewInvalidMetric(c.size, err)
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(c.size, prometheus.GaugeValue, float64(c.next))
+	c.events.Collect(ch)
+	c.decision.Collect(ch)
+}
+
+// readLog counts what came since the scrape before.
+func (c *storeCollector) readLog(ctx context.Context) error {
+	return c.db.View(ctx, func(tx approvals.Tx) error {
+		if c.next < 0 {
+			size, err := tx.Ledger().Size()
+			c.next = size
+			return err
+		}
+		for line, err := range tx.Leaves(c.next) {
+			if err != nil {
+				return err
+			}
+			e, err := approvals.ParseEvent(line)
+			if err != nil {
+				return err
+			}
+			c.next++
+			c.events.WithLabelValues(string(e.Type)).Inc()
+			if e.Type != approvals.EventApproved && e.Type != approvals.EventRejected {
+				continue
+			}
+			r, err := tx.Request(e.Request)
+			if err != nil {
+				return err
+			}
+			c.decision.Observe(e.At().Sub(r.CreatedAt).Seconds())
+		}
+		return nil
+	})
+}

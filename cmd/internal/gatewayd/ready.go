@@ -1,0 +1,95 @@
+package gatewayd
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+)
+
+// probeEvery bounds how often /readyz, which anybody may ask, writes.
+const probeEvery = 2 * time.Second
+
+// health keeps the last word on what is asked in the background.
+type health struct {
+	mu     sync.Mutex
+	faults map[string]error
+
+	probing sync.Mutex
+	probed  time.Time
+	written error
+}
+
+func (h *health) set(part string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.faults == nil {
+		h.faults = map[string]error{}
+	}
+	h.faults[part] = err
+}
+
+func (h *health) fault(part string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.faults[part]
+}
+
+// canWrite probes the store, at most once in probeEvery.
+func (h *health) canWrite(ctx context.Context, probe func(context.Context) error) error {
+	h.probing.Lock()
+	defer h.probing.Unlock()
+	if h.probed.IsZero() || time.Since(h.probed) > probeEvery {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		h.written, h.probed = probe(ctx), time.Now()
+	}
+	return h.written
+}
+
+// ready answers /readyz: unavailable only when nothing can be recorded or
+// decided; what is wrong elsewhere degrades.
+func (d *daemon) ready(ctx context.Context) webhook.Readiness {
+	r := webhook.Readiness{Status: webhook.StatusOK, Parts: map[string]webhook.Part{}}
+	part := func(name, status, detail string) {
+		if detail == "" {
+			status = webhook.StatusOK
+		}
+		r.Parts[name] = webhook.Part{Status: status, Detail: detail}
+		if status == webhook.StatusUnavailable || status == webhook.StatusDegraded && r.Status == webhook.StatusOK {
+			r.Status = status
+		}
+	}
+	storeFault := d.broken
+	if err := d.health.canWrite(ctx, d.db.CanWrite); err != nil {
+		storeFault = "the database cannot be written: " + err.Error()
+	}
+	part("store", webhook.StatusUnavailable, storeFault)
+
+	_, slack := d.bot.Health()
+	if err := d.health.fault("slack"); err != nil {
+		slack = err.Error()
+	}
+	part("slack", webhook.StatusDegraded, slack)
+
+	circle := ""
+	if err := d.health.fault("circleci"); err != nil {
+		circle = err.Error()
+	}
+	part("circleci", webhook.StatusDegraded, circle)
+
+	clockStatus := webhook.StatusDegraded
+	if d.clock.fault() != "" {
+		clockStatus = webhook.StatusUnavailable
+	}
+	_, skew := d.clock.state()
+	part("clock", clockStatus, skew)
+
+	role := ""
+	if err := d.lock.Held(); err != nil {
+		role = "this process lost its lock and decides nothing: " + err.Error()
+	}
+	part("role", webhook.StatusUnavailable, role)
+	return r
+}

@@ -1,0 +1,313 @@
+package gatewayd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+	"github.com/rack-gateway/rack-gateway-approvals/bot"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+)
+
+// stopTime is how long a stop may take: calls under way finish or are given up.
+const stopTime = 9 * time.Second
+
+func (c *cli) serve() *cobra.Command {
+	return &cobra.Command{
+		Use: "serve", Short: "Run the bot: webhook, Slack, CircleCI and store in one process", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := serveConfig(c.env)
+			if err != nil {
+				return err
+			}
+			d := &daemon{cfg: cfg, log: newLog(c.stderr, cfg.LogLevel, cfg.LogFormat)}
+			return d.serve(cmd.Context())
+		},
+	}
+}
+
+// daemon is one running serve.
+type daemon struct {
+	cfg config
+	log *slog.Logger
+
+	lock    *store.Lock
+	db      *store.DB
+	signer  *ledger.Signer
+	clock   *clock
+	ci      *CI
+	slack   *bot.Workspace
+	service *approvals.Service
+	bot     *bot.Bot
+	api     *webhook.Handler
+	anchor  *anchor
+	metrics *metrics
+	broken  string // why the log must not be continued, "" = fine
+	health  health
+}
+
+func (d *daemon) serve(ctx context.Context) error {
+	if err := d.open(ctx); err != nil {
+		return err
+	}
+	defer d.close()
+	if err := d.build(); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", d.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on RGW_LISTEN: %w", err)
+	}
+	defer listener.Close()
+	var scraped net.Listener
+	if d.cfg.MetricsListen != "" {
+		if scraped, err = net.Listen("tcp", d.cfg.MetricsListen); err != nil {
+			return fmt.Errorf("listen on RGW_METRICS_LISTEN: %w", err)
+		}
+		defer scraped.Close()
+	}
+	if err := d.service.Start(ctx, d.cfg.SlackChannel, buildVersion()); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	return d.run(ctx, listener, scraped)
+}
+
+// open takes the lock and opens what lasts.
+func (d *daemon) open(ctx context.Context) error {
+	lock, err := store.TryLock(d.cfg.database)
+	if errors.Is(err, store.ErrLocked) {
+		d.log.Info("another serve holds the database; waiting for it to end")
+		lock, err = store.WaitLock(ctx, d.cfg.database)
+	}
+	if err != nil {
+		return fmt.Errorf("lock the database: %w", err)
+	}
+	d.lock = lock
+	if d.db, err = store.Open(ctx, store.Config{Path: d.cfg.database, Keys: d.cfg.keys}); err != nil {
+		return errors.Join(err, lock.Release())
+	}
+	if err := d.openLog(ctx); err != nil {
+		d.close()
+		return err
+	}
+	return nil
+}
+
+func (d *daemon) openLog(ctx context.Context) error {
+	if err := d.db.ReleaseLeases(ctx); err != nil {
+		return err
+	}
+	var err error
+	if d.signer, err = approvals.OpenLog(ctx, d.db); err != nil {
+		return err
+	}
+	if d.broken, err = checkAnchor(ctx, d.cfg.AnchorFile, d.db, d.signer); err != nil {
+		return err
+	}
+	if d.broken != "" {
+		d.log.Error("nothing is approved: " + d.broken)
+	}
+	return nil
+}
+
+func (d *daemon) close() {
+	if d.db != nil {
+		if err := d.db.Close(); err != nil {
+			d.log.Error("close the database", "err", err)
+		}
+	}
+	if err := d.lock.Release(); err != nil {
+		d.log.Error("release the lock", "err", err)
+	}
+}
+
+// build wires the packages together; nothing runs yet.
+func (d *daemon) build() error {
+	d.clock = &clock{log: d.log}
+	d.metrics = newMetrics()
+	client, err := circleci.New(circleci.Config{
+		URL: d.cfg.CircleURL, AppURL: d.cfg.CircleAppURL, Token: d.cfg.CircleToken.reveal(),
+		UserAgent: "rack-gatewayd/" + buildVersion(), OnDate: d.clock.observe, OnCall: d.metrics.called,
+	})
+	if err != nil {
+		return err
+	}
+	d.ci = NewCI(client)
+	d.slack = bot.Open(bot.Settings{
+		BotToken: d.cfg.SlackBotToken.reveal(), AppToken: d.cfg.SlackAppToken.reveal(),
+		SigningSecret: d.cfg.SlackSigning.reveal(), APIURL: d.cfg.SlackAPIURL,
+	})
+	d.service = approvals.New(approvals.Config{
+		Store: d.db, CI: d.ci, Directory: d.slack, Settings: d.cfg.settings, Log: d.log,
+		Poll: d.cfg.poll, Hold: d.hold, Signer: d.signer, Unsigned: d.broken,
+	})
+	d.bot = bot.New(bot.Config{Workspace: d.slack, Service: d.service, Links: client.Links(), Log: d.log, Metrics: d.metrics.bot()})
+	d.api = webhook.New(webhook.Config{
+		Service: d.service, Links: client.Links(), Ready: d.ready, RateLimit: d.cfg.rateLimit,
+		TrustedProxies: d.cfg.proxies, Log: d.log, Observe: d.metrics.served,
+	})
+	if d.cfg.AnchorFile != "" && d.broken == "" {
+		d.anchor = &anchor{path: d.cfg.AnchorFile, service: d.service, written: d.metrics.anchors.Inc}
+	}
+	return nil
+}
+
+// hold says why no decision may be taken now.
+func (d *daemon) hold() string {
+	if d.broken != "" {
+		return d.broken
+	}
+	if err := d.lock.Held(); err != nil {
+		return "another process may work on the database: " + err.Error()
+	}
+	return d.clock.fault()
+}
+
+// run works until ctx ends, then stops within stopTime.
+func (d *daemon) run(ctx context.Context, listener, scraped net.Listener) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// Workers outlive the servers: a click that is being answered may still
+	// enqueue what they deliver.
+	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWorking()
+
+	var front, back sync.WaitGroup
+	if d.anchor != nil {
+		back.Go(func() {
+			d.anchor.run(working, func(err error) { d.log.Error("anchor", "err", err) })
+		})
+	}
+	worker := &approvals.Worker{Service: d.service, Observe: d.metrics.delivered, Deliver: map[approvals.Kind]approvals.Deliverer{
+		approvals.CardPost: d.bot, approvals.CardUpdate: d.bot, approvals.ThreadReply: d.bot, approvals.Notice: d.bot,
+	}}
+	back.Go(func() { worker.Run(working) })
+	front.Go(func() { d.connect(ctx, cancel) })
+	front.Go(func() { d.watchCI(ctx) })
+
+	if scraped != nil {
+		front.Go(func() {
+			if err := d.metrics.serve(ctx, scraped, d); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	server := webhook.NewServer(d.routes(), d.log)
+	server.RegisterOnShutdown(d.api.EndWaits)
+	front.Go(func() {
+		if err := server.Serve(webhook.LimitConnections(listener)); !errors.Is(err, http.ErrServerClosed) {
+			cancel(fmt.Errorf("serve: %w", err))
+		}
+	})
+	d.log.Info("serving", "address", listener.Addr().String(), "version", buildVersion(), "transport", d.transport(), "apps", len(d.cfg.settings.Apps()))
+
+	<-ctx.Done()
+	d.log.Info("stopping")
+	stopping, done := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer done()
+	if err := server.Shutdown(stopping); err != nil {
+		d.log.Warn("calls were cut off by the stop", "err", err)
+	}
+	front.Wait()
+	d.bot.Close()
+	stopWorking()
+	back.Wait()
+	if err := d.service.Stop(stopping); err != nil {
+		d.log.Error("record the stop", "err", err)
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+func (d *daemon) transport() string {
+	if d.cfg.SlackAppToken.reveal() != "" {
+		return "socket"
+	}
+	return "http"
+}
+
+func (d *daemon) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", d.api)
+	if d.transport() == "http" {
+		mux.Handle("/slack/", d.bot.Handler())
+	}
+	return mux
+}
+
+// connect binds the database to the workspace and then keeps the socket, if
+// there is one, until ctx ends. Without Slack requests are taken all the same.
+func (d *daemon) connect(ctx context.Context, fail context.CancelCauseFunc) {
+	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
+		id, err := d.slack.Connect(ctx)
+		if err == nil {
+			if err = d.service.Bind(ctx, id.Team); errors.Is(err, approvals.ErrOtherWorkspace) {
+				fail(fmt.Errorf("%w: the bot token is of %s; use another RGW_DATABASE_URL or the right SLACK_BOT_TOKEN", err, id.Team))
+				return
+			}
+		}
+		d.health.set("slack", err)
+		if err == nil {
+			d.log.Info("connected to Slack", "team", id.Team)
+			break
+		}
+		d.log.Error("Slack cannot be reached", "err", err, "again_in", pause.String())
+		if !sleep(ctx, pause) {
+			return
+		}
+	}
+	for _, f := range d.slack.Check(ctx, d.cfg.settings.Channels()...) {
+		if !f.OK() {
+			d.log.Error("Slack is not set up", "subject", f.Subject, "fault", f.Fault)
+		}
+	}
+	if d.transport() == "socket" {
+		if err := d.bot.RunSocket(ctx); err != nil {
+			d.log.Error("the socket to Slack ended", "err", err)
+		}
+	}
+}
+
+// watchCI asks now and then who we are at CircleCI: whether the token works,
+// and what time it is there.
+func (d *daemon) watchCI(ctx context.Context) {
+	for {
+		_, err := d.ci.client.Me(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		d.health.set("circleci", err)
+		pause := time.Minute
+		if err != nil {
+			d.log.Error("CircleCI cannot be used", "err", err)
+			pause = 15 * time.Second
+		}
+		if !sleep(ctx, pause) {
+			return
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

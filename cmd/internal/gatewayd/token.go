@@ -1,0 +1,160 @@
+package gatewayd
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+)
+
+// withStore runs an operator's command on the database, beside a running daemon.
+func (c *cli) withStore(ctx context.Context, run func(db *store.DB) error) error {
+	cfg, err := storeConfig(c.env)
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, store.Config{Path: cfg.database, Keys: cfg.keys})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return run(db)
+}
+
+func (c *cli) withAdmin(ctx context.Context, run func(a approvals.Admin) error) error {
+	return c.withStore(ctx, func(db *store.DB) error { return run(approvals.Admin{Store: db}) })
+}
+
+func (c *cli) tokenCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "token", Short: "API tokens for CI jobs and auditors"}
+	cmd.AddCommand(c.tokenCreate(), c.tokenList(), c.tokenRevoke())
+	return cmd
+}
+
+func (c *cli) tokenCreate() *cobra.Command {
+	var name, role, expires, output string
+	var apps []string
+	var all bool
+	cmd := &cobra.Command{
+		Use: "create --name NAME --role cicd|auditor (--app APP… | --all-apps)", Short: "Make a token and print it once",
+		Long: "Make a token and print it once, alone on stdout. Only a hash of it is kept.", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if all == (len(apps) > 0) {
+				return usageError{fmt.Errorf("give either --app (once or more) or --all-apps")}
+			}
+			life, err := approvals.ParseLife(expires)
+			if err != nil {
+				return usageError{fmt.Errorf("--expires %w", err)}
+			}
+			if err := checkOutput(output); err != nil {
+				return err
+			}
+			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
+				text, t, err := a.CreateToken(cmd.Context(), name, role, apps, life)
+				if err != nil {
+					return err
+				}
+				if output == "json" {
+					return c.printJSON(struct {
+						tokenView
+						Token string `json:"token"`
+					}{viewToken(t, time.Now()), text})
+				}
+				fmt.Fprintf(c.stderr, "Token %s (%s) expires on %s. It is shown this once.\n", t.ID, t.Name, t.ExpiresAt.Format(time.DateOnly))
+				_, err = fmt.Fprintln(c.stdout, text)
+				return err
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&name, "name", "", "what it is for, such as ci-myapp")
+	f.StringVar(&role, "role", "", "cicd or auditor")
+	f.StringArrayVar(&apps, "app", nil, "an app that it is for; may be repeated")
+	f.BoolVar(&all, "all-apps", false, "it is for all apps")
+	f.StringVar(&expires, "expires", "90d", "how long it lives: a number with d, h, m or s")
+	outputFlag(cmd, &output)
+	required(cmd, "name", "role")
+	return cmd
+}
+
+func (c *cli) tokenList() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use: "list", Short: "List all tokens", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
+			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
+				tokens, err := a.Tokens(cmd.Context())
+				if err != nil {
+					return err
+				}
+				views := make([]tokenView, len(tokens))
+				for i, t := range tokens {
+					views[i] = viewToken(t, time.Now())
+				}
+				if output == "json" {
+					return c.printJSON(views)
+				}
+				rows := [][]string{{"ID", "NAME", "ROLE", "APPS", "STATE", "EXPIRES", "LAST USED"}}
+				for _, v := range views {
+					rows = append(rows, []string{v.ID, v.Name, v.Role, strings.Join(v.Apps, ","), v.State, day(v.ExpiresAt), minute(v.LastUsedAt)})
+				}
+				return c.printTable(rows)
+			})
+		},
+	}
+	outputFlag(cmd, &output)
+	return cmd
+}
+
+func (c *cli) tokenRevoke() *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke ID|NAME", Short: "End a token at once", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
+				t, err := a.RevokeToken(cmd.Context(), args[0])
+				if err == nil {
+					fmt.Fprintf(c.stderr, "Token %s (%s) is revoked.\n", t.ID, t.Name)
+				}
+				return err
+			})
+		},
+	}
+}
+
+// tokenView is a token as it is shown: never its text or hash.
+type tokenView struct {
+	ID         string     `json:"id"`
+	Name       string     `json:"name"`
+	Role       string     `json:"role"`
+	Apps       []string   `json:"apps"` // ["*"] = all
+	State      string     `json:"state"`
+	CreatedAt  time.Time  `json:"created_at"`
+	ExpiresAt  time.Time  `json:"expires_at"`
+	RevokedAt  *time.Time `json:"revoked_at"`
+	LastUsedAt *time.Time `json:"last_used_at"`
+}
+
+func viewToken(t approvals.Token, now time.Time) tokenView {
+	v := tokenView{
+		ID: t.ID, Name: t.Name, Role: t.Role, Apps: t.Apps, State: "active",
+		CreatedAt: t.CreatedAt, ExpiresAt: t.ExpiresAt, RevokedAt: optional(t.RevokedAt), LastUsedAt: optional(t.LastUsedAt),
+	}
+	if t.Apps == nil {
+		v.Apps = []string{"*"}
+	}
+	switch {
+	case !t.RevokedAt.IsZero():
+		v.State = "revoked"
+	case !t.Usable(now):
+		v.State = "expired"
+	}
+	return v
+}

@@ -1,0 +1,242 @@
+package gatewayd
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/boombuler/barcode/qr"
+	"github.com/spf13/cobra"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
+)
+
+// issuer is what authenticator apps show.
+const issuer = "Rack Gateway"
+
+func (c *cli) userCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "user", Short: "Admins and their authenticators"}
+	cmd.AddCommand(c.userAdd(), c.userEnroll(), c.userList(),
+		c.userAct("remove", "End somebody's rights at once and destroy the authenticator", "%s is no admin any more.", approvals.Admin.RemovePerson),
+		c.userAct("unlock", "End the pause after too many wrong codes", "%s may try again.", approvals.Admin.Unlock),
+		c.userAct("reset", "Destroy somebody's authenticator", "The authenticator of %s is gone: run user enroll for a new one.", approvals.Admin.Reset),
+	)
+	return cmd
+}
+
+func slackIDFlag(cmd *cobra.Command, id *string) {
+	cmd.Flags().StringVar(id, "slack-id", "", "member id in Slack (U…): profile → … → Copy member ID")
+	required(cmd, "slack-id")
+}
+
+func (c *cli) userAdd() *cobra.Command {
+	var id, name, login string
+	cmd := &cobra.Command{
+		Use: "add --slack-id U… [--name NAME] [--vcs-login LOGIN]", Short: "Make somebody an admin, or change name and login of one", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
+				p, err := a.AddPerson(cmd.Context(), id, name, login)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(c.stderr, "%s is an admin.\n", p.SlackID)
+				if p.VCSLogin == "" {
+					fmt.Fprintln(c.stderr, "Without --vcs-login the person can reject but not approve: whether a deploy is the person's own cannot be told.")
+				}
+				if !p.Enrolled {
+					fmt.Fprintf(c.stderr, "Next: rack-gatewayd user enroll --slack-id %s --terminal\n", p.SlackID)
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "name for lists and the log")
+	cmd.Flags().StringVar(&login, "vcs-login", "", "GitHub or Bitbucket user name, to tell the starter of a pipeline")
+	slackIDFlag(cmd, &id)
+	return cmd
+}
+
+func (c *cli) userAct(verb, short, done string, act func(approvals.Admin, context.Context, string) error) *cobra.Command {
+	var id string
+	cmd := &cobra.Command{
+		Use: verb + " --slack-id U…", Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
+				err := act(a, cmd.Context(), id)
+				if err == nil {
+					fmt.Fprintf(c.stderr, done+"\n", id)
+				}
+				return err
+			})
+		},
+	}
+	slackIDFlag(cmd, &id)
+	return cmd
+}
+
+func (c *cli) userEnroll() *cobra.Command {
+	var id string
+	var terminal, fromStdin bool
+	cmd := &cobra.Command{
+		Use: "enroll --slack-id U… (--terminal | --secret-stdin)", Short: "Give an admin an authenticator, in place of any other", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if terminal == fromStdin {
+				return usageError{errors.New("choose --terminal (shows a QR code here) or --secret-stdin (imports a base32 secret)")}
+			}
+			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
+				p, err := a.CheckActive(cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				if fromStdin {
+					return c.importSecret(cmd.Context(), a, id)
+				}
+				return c.enrollHere(cmd.Context(), a, p)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&terminal, "terminal", false, "show a QR code on this terminal and ask for a code")
+	cmd.Flags().BoolVar(&fromStdin, "secret-stdin", false, "read a base32 secret from stdin")
+	slackIDFlag(cmd, &id)
+	return cmd
+}
+
+// maxSecretLine is far more than any base32 secret.
+const maxSecretLine = 4 << 10
+
+func (c *cli) importSecret(ctx context.Context, a approvals.Admin, id string) error {
+	text, err := io.ReadAll(io.LimitReader(c.stdin, maxSecretLine))
+	if err != nil {
+		return fmt.Errorf("read the secret: %w", err)
+	}
+	secret, err := totp.ParseSecret(strings.TrimSpace(string(text)))
+	if err != nil {
+		return fmt.Errorf("read the secret: %w", err)
+	}
+	if err := a.Enrol(ctx, id, secret, "", approvals.EnrolledByImport); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stderr, "%s has an authenticator.\n", id)
+	return nil
+}
+
+// enrollHere shows a new secret on the operator's terminal. It must be one: a
+// secret does not belong into a pipe or a file.
+func (c *cli) enrollHere(ctx context.Context, a approvals.Admin, p approvals.Person) error {
+	if !isTerminal(c.stdout) || !isTerminal(c.stdin) {
+		return usageError{errors.New("--terminal needs a terminal")}
+	}
+	secret := totp.NewSecret()
+	name := p.Name
+	if name == "" {
+		name = p.SlackID
+	}
+	picture, err := qrText(secret.URL(issuer, name))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stdout, "%s\nKey, if it cannot be scanned: %s\n\n", picture, secret.Base32())
+	in := bufio.NewReader(io.LimitReader(c.stdin, maxSecretLine))
+	for range 3 {
+		fmt.Fprint(c.stdout, "Code that the app shows now: ")
+		line, err := in.ReadString('\n')
+		if err != nil && line == "" {
+			return errors.New("no code was typed; nothing was changed")
+		}
+		if err = a.Enrol(ctx, p.SlackID, secret, line, approvals.EnrolledByTerminal); err == nil {
+			fmt.Fprintf(c.stderr, "%s has an authenticator. Clear this screen.\n", p.SlackID)
+			return nil
+		}
+		var why *approvals.Error
+		if !errors.As(err, &why) || why.Code != approvals.CodeInvalid {
+			return err
+		}
+		fmt.Fprintln(c.stderr, why.Message)
+	}
+	return errors.New("three codes were wrong; nothing was changed")
+}
+
+// qrText draws a QR code with half blocks, dark on light whatever the
+// terminal's colours are.
+func qrText(content string) (string, error) {
+	code, err := qr.Encode(content, qr.M, qr.Auto)
+	if err != nil {
+		return "", fmt.Errorf("draw QR code: %w", err)
+	}
+	const quiet = 2
+	size := code.Bounds().Dx()
+	dark := func(x, y int) bool {
+		if x < 0 || y < 0 || x >= size || y >= size {
+			return false
+		}
+		r, _, _, _ := code.At(x, y).RGBA()
+		return r == 0
+	}
+	var b strings.Builder
+	for y := -quiet; y < size+quiet; y += 2 {
+		b.WriteString("\x1b[30;107m")
+		for x := -quiet; x < size+quiet; x++ {
+			switch top, bottom := dark(x, y), dark(x, y+1); {
+			case top && bottom:
+				b.WriteRune('█')
+			case top:
+				b.WriteRune('▀')
+			case bottom:
+				b.WriteRune('▄')
+			default:
+				b.WriteRune(' ')
+			}
+		}
+		b.WriteString("\x1b[0m\n")
+	}
+	return b.String(), nil
+}
+
+func (c *cli) userList() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use: "list", Short: "List the admins", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
+			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
+				people, err := a.People(cmd.Context())
+				if err != nil {
+					return err
+				}
+				views := []personView{}
+				for _, p := range people {
+					if p.RemovedAt.IsZero() {
+						views = append(views, personView{p.SlackID, p.Name, p.VCSLogin, p.Enrolled, p.AddedAt, optional(p.Standing.CheckedAt), p.Standing.Problem})
+					}
+				}
+				if output == "json" {
+					return c.printJSON(views)
+				}
+				rows := [][]string{{"SLACK ID", "NAME", "VCS LOGIN", "AUTHENTICATOR", "ADDED", "CONFIRMED BY SLACK", "PROBLEM"}}
+				for _, v := range views {
+					rows = append(rows, []string{v.SlackID, v.Name, v.VCSLogin, map[bool]string{true: "yes", false: "no"}[v.Enrolled], day(v.AddedAt), minute(v.CheckedAt), v.Problem})
+				}
+				return c.printTable(rows)
+			})
+		},
+	}
+	outputFlag(cmd, &output)
+	return cmd
+}
+
+type personView struct {
+	SlackID   string     `json:"slack_id"`
+	Name      string     `json:"name"`
+	VCSLogin  string     `json:"vcs_login"`
+	Enrolled  bool       `json:"enrolled"`
+	AddedAt   time.Time  `json:"added_at"`
+	CheckedAt *time.Time `json:"checked_at"`
+	Problem   string     `json:"problem"`
+}

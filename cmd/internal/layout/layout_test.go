@@ -1,0 +1,132 @@
+// Package layout_test keeps the dependencies between the packages as they are
+// meant: one direction, a core without a network.
+package layout_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/rack-gateway/rack-gateway-approvals/"
+
+type pkg struct {
+	ImportPath string
+	Standard   bool
+	Imports    []string
+	Deps       []string
+}
+
+// list reads the packages below the module, without their tests.
+func list(t *testing.T) []pkg {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Standard,Imports,Deps", module+"...").Output()
+	if err != nil {
+		var failed *exec.ExitError
+		if errors.As(err, &failed) {
+			t.Fatalf("go list: %s", failed.Stderr)
+		}
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	d := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatalf("decode go list: %v", err)
+		}
+		all = append(all, p)
+	}
+}
+
+func TestImports(t *testing.T) {
+	t.Parallel()
+	standard := func(path string) bool { return !strings.Contains(strings.Split(path, "/")[0], ".") }
+	ours := func(path string) (string, bool) { return strings.CutPrefix(path, module) }
+	rules := []struct {
+		name    string
+		applies func(p string) bool
+		banned  func(imported string) bool
+		why     string
+	}{
+		{
+			"core", func(p string) bool { return p == "approvals" || strings.HasPrefix(p, "approvals/") },
+			func(i string) bool {
+				if rest, is := ours(i); is {
+					return !strings.HasPrefix(rest, "approvals")
+				}
+				banned := []string{"net", "net/http", "database/sql", "os/exec"}
+				return slices.Contains(banned, i) || !standard(i) && !strings.HasPrefix(i, "github.com/pquerna/otp") && !strings.HasPrefix(i, "golang.org/x/mod/")
+			},
+			"the rules know no Slack, SQL or HTTP",
+		},
+		{
+			"circleci", func(p string) bool { return p == "circleci" },
+			func(i string) bool { return !standard(i) },
+			"the client of CircleCI knows nothing of approvals and needs no library",
+		},
+		{
+			"adapters", func(p string) bool { return p == "bot" || p == "bot/webhook" || p == "bot/enroll" || p == "store" },
+			func(i string) bool {
+				rest, is := ours(i)
+				return is && !strings.HasPrefix(rest, "approvals") && !(strings.HasPrefix(rest, "store/migrations"))
+			},
+			"no adapter calls another adapter",
+		},
+		{
+			"client", func(p string) bool { return p == "cmd/rack-gateway" || p == "cmd/internal/gateway" },
+			func(i string) bool {
+				rest, is := ours(i)
+				return is && rest != "bot/webhook" && rest != "cmd/internal/gateway" && !strings.HasPrefix(rest, "approvals")
+			},
+			"the client speaks HTTP alone",
+		},
+		{
+			"simulators", func(p string) bool {
+				return !strings.HasPrefix(p, "cmd/demo") && p != "cmd/internal/stage" && p != "cmd/internal/proof" && !strings.HasSuffix(p, "test")
+			},
+			func(i string) bool {
+				rest, is := ours(i)
+				return is && strings.HasSuffix(rest, "test")
+			},
+			"only the demo and its stage use simulators outside of tests",
+		},
+	}
+	for _, p := range list(t) {
+		path, _ := ours(p.ImportPath)
+		for _, rule := range rules {
+			if !rule.applies(path) {
+				continue
+			}
+			for _, i := range p.Imports {
+				if rule.banned(i) {
+					t.Errorf("%s imports %s: %s (rule %q)", path, i, rule.why, rule.name)
+				}
+			}
+		}
+	}
+}
+
+// The client program is installed in CI images: it must stay free of cgo, the
+// database and Slack.
+func TestClientStaysSmall(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t) {
+		if p.ImportPath != module+"cmd/rack-gateway" {
+			continue
+		}
+		for _, d := range p.Deps {
+			if strings.Contains(d, "sqlite") || strings.Contains(d, "slack-go") || d == "database/sql" {
+				t.Errorf("the client depends on %s", d)
+			}
+		}
+		return
+	}
+	t.Error("cmd/rack-gateway is not there")
+}
