@@ -154,7 +154,11 @@ func enrol(tx Tx, now time.Time, slackID string, secret totp.Secret, code, by st
 	if err := tx.SaveAuthenticator(slackID, &auth); err != nil {
 		return err
 	}
-	e, err := record(tx, now, Event{Type: EventEnrolled, Actor: actor, Source: "operator", Outcome: by, Data: map[string]string{"user": slackID}})
+	source := "operator"
+	if by == EnrolledByPage {
+		source = "page"
+	}
+	e, err := record(tx, now, Event{Type: EventEnrolled, Actor: actor, Source: source, Outcome: by, Data: map[string]string{"user": slackID}})
 	if err != nil {
 		return err
 	}

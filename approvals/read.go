@@ -281,11 +281,33 @@ func (s *Service) Posted(rendered Request, ref SlackRef) func(Tx, time.Time) err
 		}
 		e := about(r, EventCardPosted, Actor{Kind: ActorSystem}, "slack")
 		e.Data = map[string]string{"channel": ref.Channel, "ts": ref.TS}
-		if _, err := record(tx, now, e); err != nil || !changed {
+		if _, err := record(tx, now, e); err != nil {
 			return err
 		}
-		return tx.Enqueue(cardUpdate(r))
+		if changed {
+			if err := tx.Enqueue(cardUpdate(r)); err != nil {
+				return err
+			}
+		}
+		return linkOlder(tx, r)
 	}
+}
+
+// linkOlder renders the cards anew whose place a request took: they link to its
+// card, which stands only now.
+func linkOlder(tx Tx, r Request) error {
+	older, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Statuses: []Status{Superseded}, CreatedFrom: r.CreatedAt.Add(-r.PendingTTL)})
+	if err != nil {
+		return err
+	}
+	for _, o := range older {
+		if o.SupersededBy == r.ID {
+			if err := tx.Enqueue(cardUpdate(o)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // PostFailed records why a card does not stand yet.

@@ -4,8 +4,22 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
+
+// Guard limits how often an address may ask a handler that stands beside the
+// API and needs no token, such as the enrolment page.
+func (h *Handler) Guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if wait := h.strangers.take(strangerKey(clientAddress(r, h.trusted))); wait > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())+1))
+			http.Error(w, "Too many calls from your address. Wait a minute, then try again.", http.StatusTooManyRequests)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
 
 // clientAddress tells who calls. X-Forwarded-For is believed only as far as
 // trusted proxies wrote it: the address is the rightmost one that is not a

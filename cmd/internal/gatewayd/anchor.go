@@ -18,6 +18,10 @@ import (
 // of commits is covered by the checkpoint after it.
 const anchorPause = 250 * time.Millisecond
 
+// anchorTick is how soon an event of an operator's command, which runs in
+// another process, is covered.
+const anchorTick = 2 * time.Second
+
 // anchor keeps the newest signed checkpoint in a file outside the data volume.
 type anchor struct {
 	path    string
@@ -67,22 +71,22 @@ func checkAnchor(ctx context.Context, path string, db *store.DB, signer *ledger.
 // run writes the newest checkpoint after every commit until ctx ends, and once
 // more then.
 func (a *anchor) run(ctx context.Context, warn func(error)) {
-	for {
+	for over := false; !over; {
+		over = ctx.Err() != nil
 		changed := a.service.Changed()
 		if err := a.write(context.WithoutCancel(ctx)); err != nil {
 			warn(err)
 		}
-		pause := time.NewTimer(anchorPause)
-		select {
-		case <-ctx.Done():
-		case <-pause.C:
+		if !sleep(ctx, anchorPause) {
+			continue // once more, then out
 		}
-		pause.Stop()
+		others := time.NewTimer(anchorTick)
 		select {
 		case <-ctx.Done():
-			return
 		case <-changed:
+		case <-others.C:
 		}
+		others.Stop()
 	}
 }
 
