@@ -2,7 +2,6 @@ package enroll_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -21,13 +20,18 @@ import (
 	"github.com/gorilla/websocket"
 )
 
+const (
+	browserTime = 60 * time.Second // the whole test, the browser's start included
+	awaitTime   = 15 * time.Second // one page
+)
+
 // tab is one page of a headless browser, driven through the DevTools protocol.
 // Source: https://chromedevtools.github.io/devtools-protocol/
 type tab struct {
 	t    *testing.T
 	ctx  context.Context
 	conn *websocket.Conn
-	last int
+	last *int // number of the last call
 }
 
 // startBrowser starts Chromium with a profile of its own and opens a tab. The
@@ -65,17 +69,14 @@ func startBrowser(t *testing.T, ctx context.Context, hosts string) *tab {
 	said := make(chan string, 1)
 	var drained sync.WaitGroup
 	drained.Go(func() { // until the browser ends: a full pipe would stop it
-		var lines []string
+		defer close(said)
 		for in := bufio.NewScanner(errs); in.Scan(); {
-			if _, url, ok := strings.Cut(in.Text(), "DevTools listening on "); ok && said != nil {
-				said <- url
-				said = nil
+			if _, url, ok := strings.Cut(in.Text(), "DevTools listening on "); ok {
+				select {
+				case said <- url:
+				default:
+				}
 			}
-			lines = append(lines, in.Text())
-		}
-		if said != nil {
-			close(said)
-			t.Logf("the browser ended early: %s", strings.Join(lines[max(0, len(lines)-5):], "\n"))
 		}
 	})
 	t.Cleanup(func() {
@@ -92,7 +93,7 @@ func startBrowser(t *testing.T, ctx context.Context, hosts string) *tab {
 	case <-ctx.Done():
 	}
 	if address == "" {
-		t.Fatalf("%s did not start: %v", path, ctx.Err())
+		t.Fatalf("%s did not start; time out: %v", path, ctx.Err())
 	}
 	return openTab(t, ctx, address)
 }
@@ -120,10 +121,17 @@ func openTab(t *testing.T, ctx context.Context, address string) *tab {
 		t.Fatalf("open a tab: %v", err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	b := &tab{t: t, ctx: ctx, conn: conn}
+	b := &tab{t: t, ctx: ctx, conn: conn, last: new(int)}
 	b.call("Page.enable", nil, nil)
 	b.call("Log.enable", nil, nil)
 	return b
+}
+
+// of is the same tab, for a subtest.
+func (b *tab) of(t *testing.T) *tab {
+	sub := *b
+	sub.t = t
+	return &sub
 }
 
 type message struct {
@@ -162,31 +170,50 @@ func (b *tab) next() message {
 	return m
 }
 
-func (b *tab) call(method string, params, result any) {
+func (b *tab) send(method string, params any) {
 	b.t.Helper()
-	b.last++
-	if err := b.conn.WriteJSON(map[string]any{"id": b.last, "method": method, "params": params}); err != nil {
+	*b.last++
+	if err := b.conn.WriteJSON(map[string]any{"id": *b.last, "method": method, "params": params}); err != nil {
 		b.t.Fatalf("%s: %v", method, err)
 	}
+}
+
+// try returns the browser's own refusal, such as that the page went away.
+func (b *tab) try(method string, params, result any) error {
+	b.t.Helper()
+	b.send(method, params)
 	for {
-		m := b.next()
-		switch {
-		case m.ID != b.last:
-			continue
+		switch m := b.next(); {
+		case m.ID != *b.last:
 		case m.Error != nil:
-			b.t.Fatalf("%s: %s", method, m.Error.Message)
+			return fmt.Errorf("%s: %s", method, m.Error.Message)
 		case result != nil:
-			if err := json.Unmarshal(m.Result, result); err != nil {
-				b.t.Fatalf("%s: %v", method, err)
-			}
+			return json.Unmarshal(m.Result, result)
+		default:
+			return nil
 		}
-		return
+	}
+}
+
+func (b *tab) call(method string, params, result any) {
+	b.t.Helper()
+	if err := b.try(method, params, result); err != nil {
+		b.t.Fatal(err)
 	}
 }
 
 // eval runs a script of the test in the page. The page's own policy does not
 // apply to it.
 func (b *tab) eval(script string) string {
+	b.t.Helper()
+	got, err := b.tryEval(script)
+	if err != nil {
+		b.t.Fatalf("%s: %v", script, err)
+	}
+	return got
+}
+
+func (b *tab) tryEval(script string) (string, error) {
 	b.t.Helper()
 	var out struct {
 		Result struct {
@@ -196,39 +223,45 @@ func (b *tab) eval(script string) string {
 			Text string `json:"text"`
 		} `json:"exceptionDetails"`
 	}
-	b.call("Runtime.evaluate", map[string]any{"expression": script, "returnByValue": true}, &out)
-	if out.Exception != nil {
-		b.t.Fatalf("%s: %s", script, out.Exception.Text)
+	err := b.try("Runtime.evaluate", map[string]any{"expression": script, "returnByValue": true, "awaitPromise": true}, &out)
+	if err == nil && out.Exception != nil {
+		err = errors.New(out.Exception.Text)
 	}
-	return fmt.Sprint(out.Result.Value)
+	return fmt.Sprint(out.Result.Value), err
 }
 
-// open loads a page.
+// await waits until a script gives the wanted value. While one page takes the
+// place of another there is none to ask.
+func (b *tab) await(script, want string) {
+	b.t.Helper()
+	got := ""
+	for end := time.Now().Add(awaitTime); time.Now().Before(end); {
+		if value, err := b.tryEval(script); err == nil {
+			if got = value; got == want {
+				return
+			}
+			b.tryEval(`new Promise(done => setTimeout(done, 20))`)
+		}
+	}
+	b.t.Fatalf("got %q; want %q", got, want)
+}
+
+// open goes to a page, without waiting for it.
 func (b *tab) open(url string) {
 	b.t.Helper()
 	b.call("Page.navigate", map[string]any{"url": url}, nil)
-	b.loaded()
 }
 
-// loaded waits until the page that is on its way has been loaded.
-func (b *tab) loaded() {
-	b.t.Helper()
-	for b.next().Method != "Page.loadEventFired" {
-	}
-}
-
-// press presses the mouse in the middle of an element, count times in a row.
-func (b *tab) press(selector string, count int) {
+// press presses the mouse in the middle of an element.
+func (b *tab) press(selector string) {
 	b.t.Helper()
 	var at struct{ X, Y float64 }
 	raw := b.eval(`(() => { const e = document.querySelector('` + selector + `'); e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect(); return JSON.stringify({X: r.x + r.width / 2, Y: r.y + r.height / 2}) })()`)
 	if err := json.Unmarshal([]byte(raw), &at); err != nil {
 		b.t.Fatalf("%s: %v", selector, err)
 	}
-	for i := range count {
-		for _, kind := range []string{"mousePressed", "mouseReleased"} {
-			b.call("Input.dispatchMouseEvent", map[string]any{"type": kind, "x": at.X, "y": at.Y, "button": "left", "clickCount": i + 1}, nil)
-		}
+	for _, kind := range []string{"mousePressed", "mouseReleased"} {
+		b.call("Input.dispatchMouseEvent", map[string]any{"type": kind, "x": at.X, "y": at.Y, "button": "left", "clickCount": 1}, nil)
 	}
 }
 
@@ -270,12 +303,10 @@ func (b *tab) photograph(name string) {
 			if err != nil {
 				b.t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(folder, fmt.Sprintf("%s-%s-%s.png", name, device, colours)), bytes.Clone(raw), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(folder, fmt.Sprintf("%s-%s-%s.png", name, device, colours)), raw, 0o600); err != nil {
 				b.t.Fatal(err)
 			}
 		}
 	}
 	b.screen(1280, 900, false, "light")
 }
-
-const browserTime = 60 * time.Second

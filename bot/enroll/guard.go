@@ -43,12 +43,12 @@ func (g *guard) setHeaders(h http.Header) {
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Permissions-Policy", "camera=(), microphone=(), geolocation=(), display-capture=(), payment=(), usb=()")
 	h.Set("X-Robots-Tag", "noindex, nofollow")
-	if g.https {
+	if g.https { // browsers ignore these over plain http, the second one with a complaint
 		h.Set("Strict-Transport-Security", "max-age=31536000")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	}
 }
 

@@ -160,7 +160,7 @@ func (h *handler) show(ctx context.Context, token string) page {
 	case e.Shown:
 		return shownAlready(e)
 	}
-	person, secret, err := h.service.ShowSecret(ctx, token)
+	_, secret, err := h.service.ShowSecret(ctx, token)
 	if errors.Is(err, approvals.ErrLinkGone) {
 		// Another call was faster, or the time is just over.
 		return h.open(ctx, token)
@@ -168,7 +168,6 @@ func (h *handler) show(ctx context.Context, token string) page {
 	if err != nil {
 		return failed(err)
 	}
-	e.Person = person
 	return key(e, secret)
 }
 
@@ -185,7 +184,7 @@ func (h *handler) confirm(ctx context.Context, token, code string) page {
 	if _, err := totp.ParseCode(code); err != nil {
 		return wrong(e, "A code is six digits.")
 	}
-	person, err := h.service.ConfirmSecret(ctx, token, code)
+	_, err = h.service.ConfirmSecret(ctx, token, code)
 	var refused *approvals.Error
 	switch {
 	case errors.As(err, &refused) && refused.Code == approvals.CodeInvalid:
@@ -193,7 +192,7 @@ func (h *handler) confirm(ctx context.Context, token, code string) page {
 	case err != nil:
 		return notOpen(err)
 	}
-	return done(person)
+	return done(e)
 }
 
 func notOpen(err error) page {

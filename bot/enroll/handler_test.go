@@ -181,7 +181,7 @@ func TestHeaders(t *testing.T) {
 			"X-Frame-Options":              "DENY",
 			"Cache-Control":                "no-store",
 			"Referrer-Policy":              "no-referrer",
-			"Cross-Origin-Opener-Policy":   "same-origin",
+			"Cross-Origin-Opener-Policy":   map[bool]string{true: "same-origin"}[name == "over https"],
 			"Cross-Origin-Resource-Policy": "same-origin",
 			"X-Robots-Tag":                 "noindex, nofollow",
 			"Strict-Transport-Security":    map[bool]string{true: "max-age=31536000"}[name == "over https"],

@@ -106,8 +106,11 @@ func shownAlready(e approvals.Enrolment) page {
 	return about(e, "shown", "The key was shown already", http.StatusGone)
 }
 
-func done(person approvals.Person) page {
-	return page{Name: "done", Title: "Your authenticator is ready", Person: person, Who: called(person), status: http.StatusOK}
+// done is told what stood before: whether there was another authenticator.
+func done(e approvals.Enrolment) page {
+	p := about(e, "done", "Your authenticator is ready", http.StatusOK)
+	p.Until = "" // the link has ended
+	return p
 }
 
 func gone() page {

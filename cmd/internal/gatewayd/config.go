@@ -222,6 +222,13 @@ func (c *config) checkListen(f *faults) {
 	}
 }
 
+// loopback reports whether only this machine reaches the listener.
+func (c *config) loopback() bool {
+	host, _, err := net.SplitHostPort(c.Listen)
+	ip, bad := netip.ParseAddr(host)
+	return err == nil && (host == "localhost" || bad == nil && ip.IsLoopback())
+}
+
 func httpURL(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.RawQuery == "" && u.Fragment == "" && u.User == nil

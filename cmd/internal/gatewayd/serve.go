@@ -15,6 +15,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/enroll"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
@@ -242,6 +243,9 @@ func (d *daemon) transport() string {
 func (d *daemon) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", d.api)
+	mux.Handle("/enroll/", d.api.Guard(enroll.New(enroll.Config{
+		Service: approvals.Admin{Store: d.db}, PublicURL: d.cfg.publicURL, Log: d.log,
+	})))
 	if d.transport() == "http" {
 		mux.Handle("/slack/", d.bot.Handler())
 	}

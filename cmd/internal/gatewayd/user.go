@@ -49,7 +49,7 @@ func (c *cli) userAdd() *cobra.Command {
 					fmt.Fprintln(c.stderr, "Without --vcs-login the person can reject but not approve: whether a deploy is the person's own cannot be told.")
 				}
 				if !p.Enrolled {
-					fmt.Fprintf(c.stderr, "Next: rack-gatewayd user enroll --slack-id %s --terminal\n", p.SlackID)
+					fmt.Fprintf(c.stderr, "Next: rack-gatewayd user enroll --slack-id %s\n", p.SlackID)
 				}
 				return nil
 			})
@@ -83,20 +83,26 @@ func (c *cli) userEnroll() *cobra.Command {
 	var id string
 	var terminal, fromStdin bool
 	cmd := &cobra.Command{
-		Use: "enroll --slack-id U… (--terminal | --secret-stdin)", Short: "Give an admin an authenticator, in place of any other", Args: cobra.NoArgs,
+		Use: "enroll --slack-id U… [--terminal | --secret-stdin]", Short: "Give an admin an authenticator, in place of any other", Args: cobra.NoArgs,
+		Long: `Print a one-time link, alone on stdout, with which the admin sets the
+authenticator up in a browser within 10 minutes. Hand it over by a way that is not
+Slack: code and click must not share one channel.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if terminal == fromStdin {
-				return usageError{errors.New("choose --terminal (shows a QR code here) or --secret-stdin (imports a base32 secret)")}
+			if terminal && fromStdin {
+				return usageError{errors.New("choose one of --terminal and --secret-stdin")}
 			}
 			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
 				p, err := a.CheckActive(cmd.Context(), id)
 				if err != nil {
 					return err
 				}
-				if fromStdin {
+				switch {
+				case fromStdin:
 					return c.importSecret(cmd.Context(), a, id)
+				case terminal:
+					return c.enrollHere(cmd.Context(), a, p)
 				}
-				return c.enrollHere(cmd.Context(), a, p)
+				return c.enrollByLink(cmd.Context(), a, id)
 			})
 		},
 	}
@@ -104,6 +110,26 @@ func (c *cli) userEnroll() *cobra.Command {
 	cmd.Flags().BoolVar(&fromStdin, "secret-stdin", false, "read a base32 secret from stdin")
 	slackIDFlag(cmd, &id)
 	return cmd
+}
+
+// enrollByLink prints a link to the enrolment page.
+func (c *cli) enrollByLink(ctx context.Context, a approvals.Admin, id string) error {
+	var f faults
+	cfg := config{variables: readVariables(c.env, &f)}
+	cfg.checkListen(&f)
+	if err := onlyAbout(f, "RGW_LISTEN", "RGW_PUBLIC_URL").err(); err != nil {
+		return err
+	}
+	token, expires, err := a.EnrolLink(ctx, id)
+	if err != nil {
+		return err
+	}
+	if cfg.PublicURL == "" && !cfg.loopback() {
+		fmt.Fprintln(c.stderr, "RGW_PUBLIC_URL is not set: the link may not lead to the gateway from elsewhere.")
+	}
+	fmt.Fprintf(c.stderr, "The link works once, until %s. Do not send it through Slack.\n", expires.Local().Format("15:04 MST"))
+	_, err = fmt.Fprintln(c.stdout, cfg.publicURL+"/enroll/"+token)
+	return err
 }
 
 // maxSecretLine is far more than any base32 secret.
