@@ -151,6 +151,14 @@ func enrol(tx Tx, now time.Time, slackID string, secret totp.Secret, code, by st
 		}
 		auth.LastStep = step
 	}
+	// What was used stays used, also if the same secret comes again.
+	had, err := tx.Authenticator(slackID)
+	switch {
+	case err == nil:
+		auth.LastStep = max(auth.LastStep, had.LastStep)
+	case !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrSeal):
+		return err
+	}
 	if err := tx.SaveAuthenticator(slackID, &auth); err != nil {
 		return err
 	}

@@ -123,8 +123,11 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, 
 	if why != nil {
 		return Request{}, false, why
 	}
+	asked, err := s.askedBefore(ctx, n)
 	switch {
-	case gate.Status == "success":
+	case err != nil:
+		return Request{}, false, err
+	case gate.Status == "success" && !asked:
 		return Request{}, false, refuse(CodeAlreadyReleased, "approval job '%s' is approved already and no request asked for it", p.Gate)
 	case jobFinal(gate.Status), workflowFinal(facts.WorkflowStatus):
 		return Request{}, false, refuse(CodeWorkflowFinished, "the workflow is finished (workflow %s, approval job %s): run it again and ask anew", facts.WorkflowStatus, gate.Status)
@@ -154,6 +157,16 @@ func (s *Service) standing(ctx context.Context, n NewRequest) (r Request, ok boo
 		return err
 	})
 	return r, ok, err
+}
+
+// askedBefore reports whether any request was made for the workflow.
+func (s *Service) askedBefore(ctx context.Context, n NewRequest) (asked bool, err error) {
+	err = s.view(ctx, func(tx Tx, _ time.Time) error {
+		had, err := tx.Requests(Filter{Apps: []string{n.App}, Environment: n.Environment, WorkflowID: n.WorkflowID, Limit: 1})
+		asked = len(had) > 0
+		return err
+	})
+	return asked, err
 }
 
 func standing(tx Tx, n NewRequest) (Request, bool, error) {

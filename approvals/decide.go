@@ -352,7 +352,11 @@ func (s *Service) approve(tx Tx, now time.Time, p Policy, r *Request) ([]Effect,
 	r.ApprovedAt, r.ApprovalExpiresAt = now, now.Add(p.Window)
 	r.ClosedAt = time.Time{}
 	r.Failure = Failure{}
-	r.Attempt = Attempt{}
+	earlier := r.Attempt.ApprovalID
+	if earlier == "" {
+		earlier = r.Attempt.Earlier
+	}
+	r.Attempt = Attempt{Earlier: earlier}
 	r.Restored = false
 	var who []string
 	self := false
@@ -375,11 +379,10 @@ func (s *Service) approve(tx Tx, now time.Time, p Policy, r *Request) ([]Effect,
 	if err != nil {
 		return nil, err
 	}
-	effects := []Effect{reply(*r, e), watch(r.Facts.WorkflowID, now.Add(s.poll)), deadline(*r)}
 	if r.AutoApprove {
-		effects = append(effects, gateRelease(*r))
+		return []Effect{reply(*r, e), gateRelease(*r), watch(r.Facts.WorkflowID, now.Add(s.poll)), deadline(*r)}, nil
 	}
-	return effects, nil
+	return []Effect{reply(*r, e), watch(r.Facts.WorkflowID, now), deadline(*r)}, nil
 }
 
 func (s *Service) reject(tx Tx, now time.Time, c Clicker, r *Request, d Decision) error {

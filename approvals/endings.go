@@ -130,9 +130,13 @@ func (s *Service) deadline(ctx context.Context, e Effect) Outcome {
 		if err != nil {
 			return err
 		}
+		end := r.ExpiresAt
+		if r.Status == Approved {
+			end = r.lastChance()
+		}
 		switch {
-		case now.Before(r.ExpiresAt):
-			next = r.ExpiresAt
+		case now.Before(end):
+			next = end
 		case r.Attempt.Open:
 			// The newest call may have taken effect: a look-up decides.
 			next = now.Add(time.Minute)
@@ -215,7 +219,9 @@ func (s *Service) closing(ctx context.Context, id string) (r Request, standing b
 		}
 		same, err := tx.Requests(Filter{WorkflowID: r.Facts.WorkflowID})
 		for _, o := range same {
-			standing = standing || o.ID != r.ID && o.GateName == r.GateName && o.Status.Passed() || o.ID != r.ID && o.GateName == r.GateName && o.Status.Open()
+			if o.ID != r.ID && o.GateName == r.GateName {
+				standing = standing || o.Status.Passed() || o.Status.Open() || o.CanRetry(now)
+			}
 		}
 		return err
 	})

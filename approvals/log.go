@@ -73,8 +73,8 @@ func about(r Request, t EventType, by Actor, source string) Event {
 // Checkpoint signs the tree of the given size, or the newest for 0. Only sizes
 // that are committed are signed.
 func (s *Service) Checkpoint(ctx context.Context, size int64) ([]byte, error) {
-	if s.unsigned != "" {
-		return nil, refuse(CodeUnavailable, "no checkpoint is signed: %s", s.unsigned)
+	if err := s.maySign(); err != nil {
+		return nil, err
 	}
 	var root tlog.Hash
 	err := s.view(ctx, func(tx Tx, _ time.Time) error {
@@ -95,6 +95,16 @@ func (s *Service) Checkpoint(ctx context.Context, size int64) ([]byte, error) {
 		return nil, err
 	}
 	return s.signer.Checkpoint(size, root)
+}
+
+// maySign refuses while the log does not continue what was signed before.
+func (s *Service) maySign() error {
+	if s.unsigned == "" {
+		return nil
+	}
+	e := refuse(CodeUnavailable, "no checkpoint is signed: %s", s.unsigned)
+	e.RetryAfter = time.Minute
+	return e
 }
 
 // VerifierKey is the public key that checks the log's checkpoints.

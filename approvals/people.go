@@ -124,7 +124,7 @@ func (s *Service) Start(ctx context.Context, channel, version string) error {
 		if err := s.noteSettings(tx, now); err != nil {
 			return err
 		}
-		if err := enqueue(tx, peopleRefresh(), tokenExpiry()); err != nil {
+		if err := tx.Enqueue(tokenExpiry()); err != nil {
 			return err
 		}
 		return s.resume(tx, now)
@@ -148,7 +148,8 @@ func (s *Service) noteSettings(tx Tx, now time.Time) error {
 }
 
 // Bind ties the database to its Slack workspace at the first serve, and refuses
-// any other one later with [ErrOtherWorkspace]. Until then nobody may decide.
+// any other one later with [ErrOtherWorkspace]. Until then nobody may decide, and
+// nobody can be looked up.
 func (s *Service) Bind(ctx context.Context, team string) error {
 	return s.update(ctx, func(tx Tx, _ time.Time) error {
 		had, err := tx.Var(varTeam)
@@ -158,7 +159,10 @@ func (s *Service) Bind(ctx context.Context, team string) error {
 		if had != "" && had != team {
 			return ErrOtherWorkspace
 		}
-		return tx.SetVar(varTeam, team)
+		if err := tx.SetVar(varTeam, team); err != nil {
+			return err
+		}
+		return tx.Enqueue(peopleRefresh())
 	})
 }
 

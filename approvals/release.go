@@ -39,8 +39,13 @@ func (s *Service) release(ctx context.Context, e Effect) Outcome {
 
 	// On hold.
 	now := now()
-	if r.Attempt.Open && now.Sub(r.Attempt.At) < settleTime {
-		return Again(followUp, nil)
+	if r.Attempt.Open {
+		if now.Sub(r.Attempt.At) < settleTime {
+			return Again(followUp, nil)
+		}
+		if err := s.settled(ctx, e); err != nil {
+			return Again(Backoff(e.Attempt, time.Second, 30*time.Second), err)
+		}
 	}
 	if windowOver(r, now) || r.Restored {
 		return s.recorded(ctx, e, func(tx Tx, now time.Time, r *Request) error {
@@ -83,7 +88,7 @@ func (s *Service) lookAt(ctx context.Context, e Effect, r Request) (sighting, Ou
 	if err != nil {
 		return seen, s.delayed(ctx, e, err), true
 	}
-	ended := s.newEnding(ctx, seen, self)
+	ended := s.newEnding(ctx, r, seen, self)
 	out := Done()
 	out.Record = func(tx Tx, now time.Time) error {
 		r, err := tx.Request(e.Request)
@@ -100,7 +105,7 @@ func (s *Service) lookAt(ctx context.Context, e Effect, r Request) (sighting, Ou
 func (s *Service) blocked(ctx context.Context, e Effect, r Request, seen sighting) Outcome {
 	pause := Backoff(e.Attempt, time.Second, max(s.poll, time.Second))
 	return s.recordedThen(ctx, e, Again(pause, nil), func(tx Tx, now time.Time, r *Request) error {
-		if now.After(r.RetryUntil()) {
+		if now.After(r.lastChance()) {
 			return s.expire(tx, now, r)
 		}
 		changed := r.Gate.Status != seen.gate.Status
@@ -117,11 +122,12 @@ func (s *Service) blocked(ctx context.Context, e Effect, r Request, seen sightin
 // delayed notes that the provider did not answer a look-up or a call. It never
 // closes a request before its time is over.
 func (s *Service) delayed(ctx context.Context, e Effect, cause error) Outcome {
-	return s.recordedThen(ctx, e, ciAgain(e, cause), func(tx Tx, now time.Time, r *Request) error {
-		if now.After(r.RetryUntil()) && !r.Attempt.Open {
+	out := ciAgain(e, cause)
+	return s.recordedThen(ctx, e, out, func(tx Tx, now time.Time, r *Request) error {
+		if now.After(r.lastChance()) && !r.Attempt.Open {
 			return s.expire(tx, now, r)
 		}
-		r.Attempt.LastBlocked = now
+		r.Attempt.LastBlocked = now.Add(out.After) // the pause does not count either
 		tell := !r.Attempt.ToldDelay && now.Sub(r.ApprovedAt) > tellDelay
 		r.Attempt.ToldDelay = r.Attempt.ToldDelay || tell
 		if err := tx.SaveRequest(r); err != nil || !tell {
@@ -142,6 +148,21 @@ func delayName(err error) string {
 		return strconv.Itoa(status)
 	}
 	return "no answer"
+}
+
+// settled records that the newest call had no effect: the gate still is on hold.
+func (s *Service) settled(ctx context.Context, e Effect) error {
+	return s.update(ctx, func(tx Tx, _ time.Time) error {
+		if err := tx.Holds(e); err != nil {
+			return err
+		}
+		r, err := tx.Request(e.Request)
+		if err != nil {
+			return err
+		}
+		r.Attempt.Open = false
+		return tx.SaveRequest(&r)
+	})
 }
 
 // stopped ends a delivery from within a transaction.
@@ -228,9 +249,10 @@ func (s *Service) call(ctx context.Context, e Effect, r Request, gate Job) Outco
 		})
 	case ci != nil && ci.Status == 429:
 		// Certainly not done: no need to let the list settle.
-		return s.recordedThen(ctx, e, ciAgain(e, err), func(tx Tx, now time.Time, r *Request) error {
+		out := ciAgain(e, err)
+		return s.recordedThen(ctx, e, out, func(tx Tx, now time.Time, r *Request) error {
 			r.Attempt.Open = false
-			r.Attempt.LastBlocked = now
+			r.Attempt.LastBlocked = now.Add(out.After)
 			return tx.SaveRequest(r)
 		})
 	case ci == nil || ci.Status == 0 || ci.Status >= 500:

@@ -86,8 +86,9 @@ type SlackRef struct {
 // Gate is the approval job as it was last seen.
 type Gate struct {
 	Status     string
-	ApprovedBy string // login, or user id when the login cannot be read
-	Bypassed   bool   // approved by somebody else after the request was closed
+	ApprovedBy string    // login, or user id when the login cannot be read
+	Bypassed   bool      // approved by somebody else after the request was closed
+	WaitedAt   time.Time // newest look since the decision that showed it waiting, where a person has to open it
 }
 
 // Attempt is what is known of our approve call in the current round.
@@ -95,6 +96,7 @@ type Attempt struct {
 	Count       int
 	At          time.Time // of the newest call
 	ApprovalID  string    // approval_request_id that it named
+	Earlier     string    // the same of an earlier round: such a call may take effect late
 	Open        bool      // a call was recorded and no look-up has shown the gate on hold since
 	LastBlocked time.Time // newest look-up that failed or did not show the gate on hold
 	ToldDelay   bool      // the thread knows that CircleCI does not answer
@@ -119,6 +121,15 @@ type Failure struct {
 // RetryUntil is when Retry is no longer offered, and when an approval that could
 // not be attempted ends.
 func (r Request) RetryUntil() time.Time { return r.CreatedAt.Add(r.PendingTTL) }
+
+// lastChance is when an approval that could not be used ends at the latest: its
+// window is never cut short.
+func (r Request) lastChance() time.Time {
+	if r.ApprovalExpiresAt.After(r.RetryUntil()) {
+		return r.ApprovalExpiresAt
+	}
+	return r.RetryUntil()
+}
 
 // CanRetry reports whether a fresh vote round may bring the request back.
 func (r Request) CanRetry(now time.Time) bool {

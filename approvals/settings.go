@@ -116,6 +116,10 @@ func ParseSettings(environ []string, channel string) (Settings, []string) {
 			continue
 		}
 		v := variable{name: name, value: strings.TrimSpace(value)}
+		if err := checkValue(key, v.value); err != nil {
+			faults = append(faults, fmt.Sprintf("%s: %v", name, err))
+			v.value = ""
+		}
 		if at.app == "" {
 			global[key] = v
 			continue
@@ -125,13 +129,6 @@ func ParseSettings(environ []string, channel string) (Settings, []string) {
 		}
 		byPlace[at][key] = v
 	}
-	for key, v := range global {
-		if err := checkValue(key, v.value); err != nil {
-			faults = append(faults, fmt.Sprintf("%s: %v", v.name, err))
-			delete(global, key)
-		}
-	}
-
 	out := Settings{policies: map[place]Policy{}}
 	for at := range byPlace {
 		if !slices.Contains(out.apps, at.app) {
@@ -158,7 +155,7 @@ func ParseSettings(environ []string, channel string) (Settings, []string) {
 				continue
 			}
 			faults = append(faults, bad...)
-			if at.environment != DefaultEnvironment && p.AutoApprove && !strings.Contains(p.Source["circleci_approval_job_name"], "_ENV_") {
+			if at.environment != DefaultEnvironment && p.AutoApprove && byPlace[at]["circleci_approval_job_name"].value == "" {
 				faults = append(faults, fmt.Sprintf("RGW_APP_%s_ENV_%s_SETTING_CIRCLECI_APPROVAL_JOB_NAME: a named environment that auto-approves needs a gate of its own", variableName(app), variableName(at.environment)))
 			}
 			out.policies[at] = p

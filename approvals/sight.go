@@ -50,8 +50,8 @@ func ours(r Request, gate Job, self string) bool {
 	if r.Restored && r.Status == Approved && r.AutoApprove && self != "" && gate.ApprovedBy == self {
 		return true
 	}
-	return r.Status == Approved && r.AutoApprove && r.Attempt.Count > 0 &&
-		r.Attempt.ApprovalID == gate.approvalID() && self != "" && gate.ApprovedBy == self
+	named := r.Attempt.Count > 0 && r.Attempt.ApprovalID == gate.approvalID() || r.Attempt.Earlier == gate.approvalID()
+	return r.Status == Approved && r.AutoApprove && named && self != "" && gate.ApprovedBy == self
 }
 
 // windowOver reports whether an approval that could have been used was not. The
@@ -63,22 +63,30 @@ func windowOver(r Request, now time.Time) bool {
 	if late := r.Attempt.LastBlocked.Add(window); !r.Attempt.LastBlocked.IsZero() && late.After(until) {
 		until = late
 	}
-	return now.After(until) || now.After(r.RetryUntil())
+	return now.After(until) || now.After(r.lastChance())
 }
 
-// openedInWindow judges a gate that somebody opened by hand after the decision.
+// clockSlack is how far CircleCI's clock may be behind ours.
+const clockSlack = time.Second
+
+// openedInWindow judges a gate that somebody opened by hand: after the decision,
+// and inside its window. Where the job list does not say when, a look after the
+// decision must have shown it waiting.
 func openedInWindow(r Request, gate Job, now time.Time) bool {
 	if at, err := time.Parse(time.RFC3339, gate.StoppedAt); err == nil {
-		return !windowOver(r, at)
+		return !at.Before(r.ApprovedAt.Add(-clockSlack)) && !windowOver(r, at)
 	}
-	return !windowOver(r, now)
+	return r.Gate.WaitedAt.After(r.ApprovedAt) && !windowOver(r, now)
 }
 
 // dependents lists the jobs behind a gate: those that need it, directly or
-// through others, up to the next gate. A job that filed another request does
-// not count, nor does what needs it.
+// through others, up to the next gate. A job behind it that filed another
+// request does not count, nor does what needs it.
 func dependents(jobs []Job, gateID string, filedRequests []string) []Job {
-	excluded := closure(jobs, filedRequests, func(Job) bool { return true })
+	everything := func(Job) bool { return true }
+	behind := closure(jobs, []string{gateID}, everything)
+	filed := slices.DeleteFunc(slices.Clone(filedRequests), func(id string) bool { return !slices.Contains(behind, id) })
+	excluded := closure(jobs, filed, everything)
 	seen := closure(jobs, []string{gateID}, func(j Job) bool { return !j.IsGate() && !slices.Contains(excluded, j.ID) })
 	var out []Job
 	for _, j := range jobs {
@@ -112,18 +120,23 @@ func closure(jobs []Job, roots []string, let func(Job) bool) []string {
 }
 
 // outcome judges the jobs behind a gate: ended is false while one may still
-// change; failed is the first that did not succeed.
+// change; failed is the first that failed. Jobs that did not have to run, such as
+// a roll-back that waits for a failure, leave the outcome to the others.
 func outcome(behind []Job) (ended bool, failed *Job) {
-	ended = len(behind) > 0
+	succeeded := false
 	for i, j := range behind {
-		switch {
-		case jobFailed(j.Status):
+		if jobFailed(j.Status) {
 			return true, &behind[i]
-		case j.Status != "success":
-			ended = false
 		}
+		succeeded = succeeded || j.Status == "success"
 	}
-	return ended, nil
+	return succeeded && allFinal(behind), nil
+}
+
+// allFinal reports whether none of the jobs changes any more. Jobs that were
+// skipped leave a release without an outcome.
+func allFinal(jobs []Job) bool {
+	return !slices.ContainsFunc(jobs, func(j Job) bool { return !jobFinal(j.Status) })
 }
 
 // stuck reports whether a gate that is not on hold yet never will be: something

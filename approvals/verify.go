@@ -86,6 +86,9 @@ func approvedFor(tx Tx, now time.Time, n NewRequest) (Request, error) {
 
 // receipt proves the decision of the current round.
 func (s *Service) receipt(tx Tx, r Request) (ledger.Receipt, error) {
+	if err := s.maySign(); err != nil {
+		return ledger.Receipt{}, err
+	}
 	events, err := tx.EventsOf(r.ID)
 	if err != nil {
 		return ledger.Receipt{}, err

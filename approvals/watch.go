@@ -107,7 +107,7 @@ func (s *Service) follow(ctx context.Context, e Effect, r Request, jobs []Job, s
 			return slowWatch, err
 		}
 	}
-	ended := s.newEnding(ctx, seen, self)
+	ended := s.newEnding(ctx, r, seen, self)
 	var again time.Duration
 	err := s.update(ctx, func(tx Tx, now time.Time) error {
 		now2, err := tx.Request(r.ID)
@@ -132,7 +132,10 @@ func (s *Service) factsAgain(ctx context.Context, r Request, seen sighting) (boo
 		why = Failure{FailFactsChanged, what + " changed in CircleCI since the request was made"}
 	} else if workflowFinal(facts.WorkflowStatus) {
 		by.ID = facts.CanceledBy
-		why = Failure{FailCIEnded, fmt.Sprintf("the workflow is %s in CircleCI and never reached %s", facts.WorkflowStatus, r.GateName)}
+		why = Failure{FailCIEnded, fmt.Sprintf("The workflow is %s in CircleCI and never reached %s", facts.WorkflowStatus, r.GateName)}
+		if facts.WorkflowStatus == "canceled" {
+			why.Detail = "The workflow was cancelled in CircleCI"
+		}
 	}
 	if why.Code == "" {
 		return false, nil
@@ -157,24 +160,31 @@ func (s *Service) factsAgain(ctx context.Context, r Request, seen sighting) (boo
 type ending struct {
 	self string // our own user id
 	by   string // login, or id when the login cannot be read
+	how  string // for a gate that ended otherwise
 }
 
-func (s *Service) newEnding(ctx context.Context, seen sighting, self string) ending {
+func (s *Service) newEnding(ctx context.Context, r Request, seen sighting, self string) ending {
+	e := ending{self: self}
 	id := ""
 	switch seen.state {
 	case gateOpened:
 		id = seen.gate.ApprovedBy
 	case gateEnded:
-		id = seen.gate.CanceledBy
+		e.how = fmt.Sprintf("%s is %s in CircleCI", r.GateName, seen.gate.Status)
+		if id = seen.gate.CanceledBy; id != "" {
+			e.how = r.GateName + " was cancelled in CircleCI"
+		} else if facts, err := s.ci.Facts(ctx, r.Facts.WorkflowID); err == nil && facts.WorkflowStatus == "canceled" {
+			e.how, e.by = "The workflow was cancelled in CircleCI", facts.CanceledBy
+		}
 	}
 	if id == "" {
-		return ending{self: self}
+		return e
 	}
-	login, err := s.ci.Login(ctx, id)
-	if err != nil || login == "" {
-		login = id
+	var err error
+	if e.by, err = s.ci.Login(ctx, id); err != nil || e.by == "" {
+		e.by = id
 	}
-	return ending{self: self, by: login}
+	return e
 }
 
 // takeIn applies one look at the gate to a request that was read in the same
@@ -189,7 +199,7 @@ func (s *Service) takeIn(tx Tx, now time.Time, r *Request, seen sighting, ended 
 		return 0, s.cancel(tx, now, r, Failure{FailFactsChanged, seen.why}, Actor{Kind: ActorCI}, "circleci")
 	case gateEnded:
 		r.Gate.Status = seen.gate.Status
-		return 0, s.cancel(tx, now, r, Failure{FailCIEnded, fmt.Sprintf("%s is %s in CircleCI", r.GateName, seen.gate.Status)}, by, "circleci")
+		return 0, s.cancel(tx, now, r, Failure{FailCIEnded, ended.how}, by, "circleci")
 	case gateOpened:
 		if r.Attempt.Open && ended.by == "" && now.Sub(r.Attempt.At) < settleTime {
 			return followUp, nil // the list does not say yet by whom
@@ -210,7 +220,10 @@ func (s *Service) takeIn(tx Tx, now time.Time, r *Request, seen sighting, ended 
 		}
 		if seen.state == gateWaits {
 			r.Attempt.LastBlocked = now
-			changed = true
+		}
+		r.Gate.WaitedAt = now
+		if err := tx.SaveRequest(r); err != nil {
+			return 0, err
 		}
 	}
 	if !changed {
@@ -312,7 +325,7 @@ func (s *Service) followDeploy(ctx context.Context, r Request, jobs []Job) (time
 		behind := dependents(jobs, gate.ID, filed)
 		ended, failed := outcome(behind)
 		if !ended {
-			if len(behind) > 0 {
+			if !allFinal(behind) {
 				again = s.deployPoll(r, now)
 			}
 			return nil

@@ -243,7 +243,7 @@ func canceled(r approvals.Request) line {
 		}
 		return l
 	case r.Failure.Code == approvals.FailCIEnded && r.DecidedBy != "":
-		return say(detail, ", by ", quoted(r.DecidedBy, limitName))
+		return say(detail, " by ", quoted(r.DecidedBy, limitName))
 	case r.Failure.Detail != "":
 		return say(detail)
 	}

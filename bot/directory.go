@@ -2,6 +2,7 @@ package bot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -17,6 +18,9 @@ var _ approvals.Directory = (*Workspace)(nil)
 // active member of the workspace. err is a call that did not succeed: then
 // nothing is known.
 func (w *Workspace) User(ctx context.Context, id string) (name, problem string, err error) {
+	if w.Identity().Team == "" {
+		return "", "", errors.New("users.info: the workspace is not known yet")
+	}
 	u, err := w.api.GetUserInfoContext(ctx, id)
 	if err != nil {
 		switch f := diagnose(err); f.code {
@@ -47,8 +51,6 @@ func (w *Workspace) problem(u *slack.User) string {
 		return "the account is a guest"
 	case u.IsStranger:
 		return "the account belongs to another organisation"
-	case team == "":
-		return "the workspace is not known yet"
 	case u.TeamID != team:
 		return "the account belongs to another workspace"
 	}

@@ -7,8 +7,12 @@ import (
 	"net/url"
 )
 
-// maxPages caps a list. Real workflows have a handful of pages; an endless list must not hold us.
-const maxPages = 100
+// Caps on the pages of a list: an endless one must not hold us. Real workflows have a handful of pages; the pipelines of
+// a project, some twenty to a page, can be many.
+const (
+	maxPages         = 100
+	maxPipelinePages = 5000
+)
 
 // read makes one GET and decodes its answer into v.
 func (c *Client) read(ctx context.Context, k call, v any) error {
@@ -33,10 +37,15 @@ type wirePage[T any] struct {
 
 // readAll follows a list to its end. An item that moved to a later page while we read counts once, as last seen.
 func readAll[T any](ctx context.Context, c *Client, k call, id func(T) string) ([]T, error) {
+	return readUntil(ctx, c, k, maxPages, id, func([]T) bool { return false })
+}
+
+// readUntil is readAll that ends after a page of which enough says so.
+func readUntil[T any](ctx context.Context, c *Client, k call, pages int, id func(T) string, enough func(page []T) bool) ([]T, error) {
 	var all []T
 	at := map[string]int{}
 	seen := map[string]bool{}
-	for range maxPages {
+	for range pages {
 		var page wirePage[T]
 		if err := c.read(ctx, k, &page); err != nil {
 			return nil, err
@@ -52,7 +61,7 @@ func readAll[T any](ctx context.Context, c *Client, k call, id func(T) string) (
 			at[id(item)] = len(all)
 			all = append(all, item)
 		}
-		if page.NextPageToken == nil || *page.NextPageToken == "" {
+		if page.NextPageToken == nil || *page.NextPageToken == "" || enough(page.Items) {
 			return all, nil
 		}
 		if seen[*page.NextPageToken] {

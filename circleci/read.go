@@ -3,7 +3,9 @@ package circleci
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Me tells who the token belongs to. The ID of the answer is always set.
@@ -121,6 +123,34 @@ func (c *Client) PipelineWorkflows(ctx context.Context, pipelineID string) ([]Wo
 		workflows[i] = w.workflow()
 	}
 	return workflows, nil
+}
+
+// ProjectPipelines lists the pipelines of a project from the newest back to those made at since; the zero time means all.
+// A page of older ones only ends the list, which CircleCI sorts newest first.
+func (c *Client) ProjectPipelines(ctx context.Context, slug string, since time.Time) ([]Pipeline, error) {
+	k := call{op: "project-pipelines", doing: "list pipelines", method: http.MethodGet}
+	slug, err := NormalizeSlug(slug)
+	if err != nil {
+		return nil, invalid(k.doing, err.Error())
+	}
+	k.path = append(append([]string{"project"}, strings.Split(slug, "/")...), "pipeline")
+	older := func(p wirePipeline) bool { return p.CreatedAt.Time != nil && p.CreatedAt.Before(since) }
+	items, err := readUntil(ctx, c, k, maxPipelinePages, func(p wirePipeline) string { return p.ID }, func(page []wirePipeline) bool {
+		return len(page) > 0 && !slices.ContainsFunc(page, func(p wirePipeline) bool { return !older(p) })
+	})
+	if err != nil {
+		return nil, err
+	}
+	var pipelines []Pipeline
+	for _, p := range items {
+		if !isUUID(p.ID) || p.CreatedAt.Time == nil {
+			return nil, unusable(k.doing, "a pipeline has no id or no time")
+		}
+		if !older(p) {
+			pipelines = append(pipelines, p.pipeline())
+		}
+	}
+	return pipelines, nil
 }
 
 // Project reads a project by its slug, in any spelling that NormalizeSlug takes. The ID of the answer is always set.

@@ -52,6 +52,10 @@ func TestReadsFacts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !p.CreatedAt.Equal(w.pipeline.CreatedAt.Truncate(time.Second)) {
+		t.Errorf("got created %v; want %v to the second", p.CreatedAt, w.pipeline.CreatedAt)
+	}
+	p.CreatedAt = time.Time{}
 	wantPipeline := circleci.Pipeline{
 		ID: w.pipeline.ID, Number: 1234, ProjectSlug: "gh/MyOrg/myapp", TriggerType: "webhook", ActorLogin: "alice",
 		VCS: &circleci.VCS{
@@ -196,6 +200,45 @@ func TestPipelineWorkflowsListsReruns(t *testing.T) {
 	}
 }
 
+func TestProjectPipelines(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.Configure(func(o *circlecitest.Options) { o.PageSize = 2 })
+	now := time.Now().Truncate(time.Second)
+	for i := range 9 {
+		w.AddPipeline(circlecitest.Pipeline{Project: "gh/MyOrg/myapp", Number: int64(100 - i), CreatedAt: now.Add(-time.Duration(i+1) * time.Hour)})
+	}
+	w.AddProject(circlecitest.Project{Slug: "gh/MyOrg/other"})
+	w.AddPipeline(circlecitest.Pipeline{Project: "gh/MyOrg/other", Number: 7})
+	for _, tt := range []struct {
+		slug  string
+		since time.Time
+		want  []int64
+		calls int
+	}{
+		{"gh/MyOrg/myapp", time.Time{}, []int64{1234, 100, 99, 98, 97, 96, 95, 94, 93, 92}, 5},
+		{"github/MyOrg/myapp", now.Add(-3 * time.Hour), []int64{1234, 100, 99, 98}, 3},
+		{"gh/MyOrg/myapp", now.Add(time.Hour), nil, 1},
+		{"gh/MyOrg/other", time.Time{}, []int64{7}, 1},
+	} {
+		before := w.Count("project-pipelines")
+		all, err := w.ProjectPipelines(ctx(t), tt.slug, tt.since)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []int64
+		for _, p := range all {
+			got = append(got, p.Number)
+		}
+		if calls := w.Count("project-pipelines") - before; !slices.Equal(got, tt.want) || calls != tt.calls {
+			t.Errorf("%s since %s: got %v in %d calls; want %v in %d", tt.slug, tt.since, got, calls, tt.want, tt.calls)
+		}
+	}
+	if _, err := w.ProjectPipelines(ctx(t), "gh/MyOrg/nothing", time.Time{}); asError(t, err).Status != 404 {
+		t.Errorf("got %v; want 404", err)
+	}
+}
+
 func TestUnknownStatusesAreText(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -228,6 +271,7 @@ func TestInvalidArgumentsAreNotSent(t *testing.T) {
 		_, calls["values"] = w.PipelineValues(c, bad)
 		_, calls["workflows"] = w.PipelineWorkflows(c, bad)
 		_, calls["project"] = w.Project(c, bad)
+		_, calls["project pipelines"] = w.ProjectPipelines(c, bad, time.Time{})
 		calls["approve"] = w.Approve(c, bad, good)
 		calls["approve gate"] = w.Approve(c, good, bad)
 		calls["cancel job"] = w.CancelJob(c, bad)

@@ -42,6 +42,7 @@ type Pipeline struct {
 	ProjectSlug string
 	TriggerType string // webhook, api, explicit, scheduled_pipeline, …
 	ActorLogin  string
+	CreatedAt   time.Time
 	VCS         *VCS // nil for GitHub App, GitLab and Bitbucket Data Center projects: see Client.PipelineValues
 }
 

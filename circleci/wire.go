@@ -74,9 +74,10 @@ func (j wireJob) job() Job {
 }
 
 type wirePipeline struct {
-	ID          string `json:"id"`
-	Number      int64  `json:"number"`
-	ProjectSlug string `json:"project_slug"`
+	ID          string   `json:"id"`
+	Number      int64    `json:"number"`
+	ProjectSlug string   `json:"project_slug"`
+	CreatedAt   wireTime `json:"created_at"`
 	Trigger     struct {
 		Type  string `json:"type"`
 		Actor struct {
@@ -99,6 +100,9 @@ type wirePipeline struct {
 func (p wirePipeline) pipeline() Pipeline {
 	out := Pipeline{
 		ID: p.ID, Number: p.Number, ProjectSlug: p.ProjectSlug, TriggerType: p.Trigger.Type, ActorLogin: p.Trigger.Actor.Login,
+	}
+	if p.CreatedAt.Time != nil {
+		out.CreatedAt = *p.CreatedAt.Time
 	}
 	if v := p.VCS; v != nil {
 		out.VCS = &VCS{

@@ -28,6 +28,7 @@ func TestEveryRouteHasItsRoles(t *testing.T) {
 		"POST /api/v1/deploy-approval-requests/{id}/cancel": {ci},
 		"POST /api/v1/deploy-approval-requests/verify":      {ci},
 		"POST /api/v1/deploy-approval-requests/{id}/deploy": {ci},
+		"GET /api/v1/audit":                                 {audit},
 		"GET /api/v1/audit/checkpoint":                      {audit},
 		"GET /api/v1/audit/key":                             {audit},
 		"GET /healthz":                                      {all},

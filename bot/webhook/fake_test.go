@@ -3,6 +3,7 @@ package webhook_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http/httptest"
 	"slices"
 	"strconv"
@@ -38,6 +39,9 @@ type fakeService struct {
 	fail     error // what every call but Authenticate answers, if not nil
 	panics   bool
 	awaiting chan struct{} // gets a value when an Await begins
+	exports  []approvals.Export
+	cutOff   error         // what an export ends with after its second page
+	paged    chan struct{} // an export writes one page for each value; nil = at once
 }
 
 func newFake(t *testing.T) *fakeService {
@@ -237,6 +241,35 @@ func (f *fakeService) Checkpoint(_ context.Context, size int64) ([]byte, error) 
 }
 
 func (f *fakeService) VerifierKey() string { return "rack-gateway+1234+key" }
+
+// Export gives every call three pages of a format that names what was asked for.
+func (f *fakeService) Export(ctx context.Context, x approvals.Export, w io.Writer) (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if x.Token == nil {
+		f.t.Error("Export was called without a token")
+	}
+	if err := f.begin(*x.Token); err != nil {
+		return 0, err
+	}
+	f.exports = append(f.exports, x)
+	for page := range 3 {
+		if f.cutOff != nil && page == 2 {
+			return 0, f.cutOff
+		}
+		if f.paged != nil {
+			select {
+			case <-f.paged:
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			}
+		}
+		if _, err := io.WriteString(w, x.Format+" page "+strconv.Itoa(page)+"\n"); err != nil {
+			return 0, err
+		}
+	}
+	return 3, nil
+}
 
 type fakeLinks struct{}
 

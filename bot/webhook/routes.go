@@ -18,6 +18,7 @@ const (
 	routeCancel     = "POST " + requestsPath + "/{id}/cancel"
 	routeVerify     = "POST " + requestsPath + "/verify"
 	routeDeploy     = "POST " + requestsPath + "/{id}/deploy"
+	routeAudit      = "GET " + Base + "/audit"
 	routeCheckpoint = "GET " + Base + "/audit/checkpoint"
 	routeKey        = "GET " + Base + "/audit/key"
 	routeHealth     = "GET /healthz"
@@ -34,6 +35,7 @@ var access = map[string][]string{
 	routeCancel:     {approvals.RoleCICD},
 	routeVerify:     {approvals.RoleCICD},
 	routeDeploy:     {approvals.RoleCICD},
+	routeAudit:      {approvals.RoleAuditor},
 	routeCheckpoint: {approvals.RoleAuditor},
 	routeKey:        {approvals.RoleAuditor},
 }
@@ -47,7 +49,7 @@ func (h *Handler) endpoints() map[string]endpoint {
 	return map[string]endpoint{
 		routeCreate: h.create, routeList: h.list, routeGet: h.get, routeEvents: h.events, routeCancel: h.cancel,
 		routeVerify: h.verify, routeDeploy: h.deploy,
-		routeCheckpoint: h.checkpoint, routeKey: h.key,
+		routeAudit: h.audit, routeCheckpoint: h.checkpoint, routeKey: h.key,
 		routeHealth: h.health, routeReady: h.readiness,
 	}
 }

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
@@ -54,4 +55,7 @@ type Auditing interface {
 	// Checkpoint is the signed note of that tree size; 0 = the newest.
 	Checkpoint(ctx context.Context, size int64) ([]byte, error)
 	VerifierKey() string
+	// Export writes what x asks for, one Write per page; an error that comes
+	// before the first Write is a refusal.
+	Export(ctx context.Context, x approvals.Export, w io.Writer) (size int64, err error)
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -89,8 +90,13 @@ func route(r *http.Request) (op string, ids []string) {
 		return "", nil
 	}
 	if slug, ok := strings.CutPrefix(path, "project/"); ok && r.Method == http.MethodGet {
-		if slug, err := url.PathUnescape(slug); err == nil && strings.Count(slug, "/") == 2 {
+		slug, err := url.PathUnescape(slug)
+		project, pipelines := strings.CutSuffix(slug, "/pipeline")
+		switch parts := strings.Count(slug, "/"); {
+		case err == nil && parts == 2:
 			return "project", []string{slug}
+		case err == nil && parts == 3 && pipelines:
+			return "project-pipelines", []string{project}
 		}
 		return "", nil
 	}
@@ -153,7 +159,7 @@ func (s *Server) handle(r *http.Request, op string, ids []string) answer {
 	if u == nil {
 		return refuse(http.StatusUnauthorized, "You must log in first.")
 	}
-	if op != "project" {
+	if op != "project" && op != "project-pipelines" {
 		for _, id := range ids {
 			if !uuid.MatchString(id) {
 				return refuse(http.StatusBadRequest, "Invalid UUID.")
@@ -173,6 +179,8 @@ func (s *Server) handle(r *http.Request, op string, ids []string) answer {
 			return answer{status: http.StatusOK, body: projectBody(p)}
 		}
 		return refuse(http.StatusNotFound, "Project not found")
+	case "project-pipelines":
+		return s.handleProjectPipelines(r, u, ids[0])
 	case "pipeline", "values", "pipeline-workflows":
 		return s.handlePipeline(r, u, op, ids[0])
 	case "cancel-job":
@@ -207,6 +215,29 @@ func (s *Server) handlePipeline(r *http.Request, u *User, op, id string) answer 
 	items := []any{}
 	for _, wf := range p.workflows {
 		items = append(items, workflowBody(wf))
+	}
+	return s.page(items)
+}
+
+// handleProjectPipelines lists the newest first.
+func (s *Server) handleProjectPipelines(r *http.Request, u *User, slug string) answer {
+	project := s.projectBySlug(slug)
+	if project == nil || u.Access == None {
+		return refuse(http.StatusNotFound, "Project not found")
+	}
+	if token := r.URL.Query().Get("page-token"); token != "" {
+		return s.nextPage(token)
+	}
+	var own []*pipeline
+	for _, p := range s.pipelines {
+		if p.project == project {
+			own = append(own, p)
+		}
+	}
+	slices.SortStableFunc(own, func(a, b *pipeline) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	items := []any{}
+	for _, p := range own {
+		items = append(items, pipelineBody(p))
 	}
 	return s.page(items)
 }

@@ -38,6 +38,8 @@ func TestRefusals(t *testing.T) {
 		{"no such user", "bot-token", "GET", api + "/user/" + other, 404, "User not found"},
 		{"no such job", "bot-token", "POST", api + "/jobs/" + other + "/cancel", 404, "Job not found"},
 		{"no such project", "bot-token", "GET", api + "/project/gh/MyOrg/other", 404, "Project not found"},
+		{"pipelines of no project", "bot-token", "GET", api + "/project/gh/MyOrg/other/pipeline", 404, "Project not found"},
+		{"below the pipelines", "bot-token", "GET", api + "/project/gh/MyOrg/myapp/pipeline/1", 404, "Not found."},
 		{"no UUID", "bot-token", "GET", api + "/workflow/1234", 400, "Invalid UUID."},
 		{"wrong method", "bot-token", "GET", approve, 404, "Not found."},
 		{"wrong method for project", "bot-token", "POST", api + "/project/gh/MyOrg/myapp", 404, "Not found."},

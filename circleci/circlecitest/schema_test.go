@@ -47,6 +47,8 @@ func TestAnswersFollowTheOfficialSchemas(t *testing.T) {
 	add("get", "/user/"+w.bot.ID, "/user/{id}", "200")
 	add("get", "/project/gh/MyOrg/myapp", "/project/{project-slug}", "200")
 	add("get", "/project/circleci/4tXr/9pLk", "/project/{project-slug}", "200")
+	add("get", "/project/gh/MyOrg/myapp/pipeline", "/project/{project-slug}/pipeline", "200")
+	add("get", "/project/circleci/4tXr/9pLk/pipeline", "/project/{project-slug}/pipeline", "200")
 	for _, id := range []string{w.pipeline.ID, tagged.ID, app.ID} {
 		add("get", "/pipeline/"+id, "/pipeline/{pipeline-id}", "200")
 		add("get", "/pipeline/"+id+"/values", "/pipeline/{pipeline-id}/values", "200")

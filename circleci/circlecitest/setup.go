@@ -42,12 +42,14 @@ type Pipeline struct {
 	ActorLogin  string
 	OriginURL   string // the fork; default is the project's repository
 	NoVCS       bool   // no vcs object, as for GitHub App projects
+	CreatedAt   time.Time
 }
 
 // Workflow is one workflow of a pipeline. StartedBy is a login; empty means the pipeline's actor.
 type Workflow struct {
 	ID, Pipeline, Name, StartedBy string
 	Tag                           string // "setup" for a setup workflow
+	CreatedAt                     time.Time
 	Jobs                          []Job
 }
 
@@ -92,7 +94,6 @@ func DeployJobs(gate string) []Job {
 type pipeline struct {
 	Pipeline
 	project   *Project
-	createdAt time.Time
 	workflows []*workflow
 }
 
@@ -216,7 +217,10 @@ func (s *Server) AddPipeline(p Pipeline) Pipeline {
 		}
 		p.Number++
 	}
-	s.pipelines = append(s.pipelines, &pipeline{Pipeline: p, project: project, createdAt: time.Now()})
+	if p.CreatedAt.IsZero() {
+		p.CreatedAt = time.Now()
+	}
+	s.pipelines = append(s.pipelines, &pipeline{Pipeline: p, project: project})
 	s.notify()
 	return p
 }
@@ -236,8 +240,11 @@ func (s *Server) AddWorkflow(w Workflow) string {
 	}
 	setDefault(&w.ID, NewID())
 	setDefault(&w.Name, "deploy")
+	if w.CreatedAt.IsZero() {
+		w.CreatedAt = time.Now()
+	}
 	wf := &workflow{
-		id: w.ID, name: w.Name, tag: w.Tag, pipeline: p, startedBy: starter, createdAt: time.Now(), specs: slices.Clone(w.Jobs),
+		id: w.ID, name: w.Name, tag: w.Tag, pipeline: p, startedBy: starter, createdAt: w.CreatedAt, specs: slices.Clone(w.Jobs),
 	}
 	for _, spec := range w.Jobs {
 		wf.jobs = append(wf.jobs, newJob(spec))

@@ -115,7 +115,7 @@ func projectBody(p *Project) any {
 }
 
 func pipelineBody(p *pipeline) any {
-	at := seconds(p.createdAt)
+	at := seconds(p.CreatedAt)
 	out := map[string]any{
 		"id": p.ID, "number": p.Number, "project_slug": p.project.Slug, "state": "created", "errors": []any{},
 		"created_at": at, "updated_at": at,

@@ -137,7 +137,7 @@ func (c *CI) Jobs(ctx context.Context, workflowID string) ([]approvals.Job, erro
 			ApprovalRequestID: j.ApprovalRequestID, ApprovedBy: j.ApprovedBy, CanceledBy: j.CanceledBy,
 		}
 		if j.StoppedAt != nil {
-			out[i].StoppedAt = j.StoppedAt.Format(time.RFC3339)
+			out[i].StoppedAt = j.StoppedAt.Format(time.RFC3339Nano)
 		}
 	}
 	return out, nil

@@ -85,7 +85,7 @@ The configuration comes from the environment: see the README.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		c.serve(), c.check(), c.keygen(), c.healthcheck(), c.settingsCommand(), c.manifest(), c.versionCommand(),
-		c.tokenCommand(), c.userCommand(), c.backup(), c.recover(),
+		c.tokenCommand(), c.userCommand(), c.backup(), c.recover(), c.keysCommand(), c.auditCommand(), c.accessReview(),
 	)
 	withUsage(root)
 	return root

@@ -1,0 +1,312 @@
+package approvals_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// While no POST is under way, an approval that waits for Slack can be withdrawn.
+func TestWithdraw(t *testing.T) {
+	withdraw := func(w *world, r approvals.Request) error {
+		_, err := w.svc.Withdraw(w.ctx, w.token, r.ID, " wrong branch ")
+		w.wait(0)
+		return err
+	}
+	t.Run("pending, twice", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.request(1, "on_hold")
+			w.must(withdraw(w, r))
+			w.must(withdraw(w, r))
+			if got := w.is(r, approvals.Canceled, approvals.FailWithdrawn); got.Failure.Detail != "wrong branch" || w.count(r, approvals.EventCanceled) != 1 {
+				t.Errorf("got %+v", got)
+			}
+		})
+	})
+	t.Run("approved, blocked", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.approved(1, "blocked")
+			w.must(withdraw(w, r))
+			w.ci.hold(r.Facts.WorkflowID)
+			w.wait(time.Minute)
+			w.is(r, approvals.Canceled)
+			if len(w.ci.posted()) != 0 {
+				t.Error("posted after it was withdrawn")
+			}
+		})
+	})
+	t.Run("during an attempt", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.request(1, "on_hold")
+			w.ci.breaks("approve", &fault{slow: 10 * time.Second, times: 1})
+			w.must(w.approve("U01", r))
+			w.wait(time.Second)
+			w.fails(withdraw(w, r), approvals.CodeConflict)
+			w.wait(10 * time.Second)
+			w.is(r, approvals.Released)
+			w.fails(withdraw(w, r), approvals.CodeConflict)
+		})
+	})
+	t.Run("after an attempt that did nothing", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.request(1, "on_hold")
+			w.ci.breaks("approve", &fault{status: 500, times: 1})
+			w.must(w.approve("U01", r))
+			w.cfg.Hold = func() string { return "the clock" } // no further attempt
+			w.restart()
+			w.wait(time.Minute)
+			w.must(withdraw(w, r))
+		})
+	})
+	t.Run("not ours", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.request(1, "on_hold")
+			_, err := w.svc.Withdraw(w.ctx, approvals.Token{Role: approvals.RoleCICD, Apps: []string{"x"}}, r.ID, "")
+			w.fails(err, approvals.CodeNotFound)
+			_, err = w.svc.Withdraw(w.ctx, approvals.Token{Role: approvals.RoleAuditor}, r.ID, "")
+			w.fails(err, approvals.CodeForbidden)
+		})
+	})
+}
+
+func TestFactsChanged(t *testing.T) {
+	for name, change := range map[string]func(*flow){
+		"revision": func(f *flow) { f.facts.Revision = "f" + f.facts.Revision[1:] }, "starter": func(f *flow) { f.facts.StartedBy = "other" }, "gate gone": func(f *flow) { f.job("hold").Name = "held" },
+	} {
+		bubble(t, "", func(w *world) {
+			r := w.approved(1, "blocked")
+			w.ci.do(r.Facts.WorkflowID, change)
+			if name != "gate gone" {
+				w.ci.hold(r.Facts.WorkflowID)
+			}
+			w.wait(time.Minute)
+			w.is(r, approvals.Canceled, approvals.FailFactsChanged)
+			if len(w.ci.posted()) != 0 {
+				t.Errorf("%s: posted", name)
+			}
+		})
+	}
+}
+
+func TestBypass(t *testing.T) {
+	t.Run("pending", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.request(1, "on_hold")
+			w.ci.humanApproves(r.Facts.WorkflowID)
+			w.wait(20 * time.Second)
+			if got := w.is(r, approvals.Bypassed); got.Gate.ApprovedBy != "eve" || got.ClosedAt.IsZero() || w.count(r, approvals.EventBypassed) != 1 {
+				t.Errorf("got %+v", got)
+			}
+		})
+	})
+	t.Run("approved, before the call", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.approved(1, "blocked")
+			w.ci.do(r.Facts.WorkflowID, func(f *flow) { f.open(f.job("hold"), "user-eve") })
+			w.wait(20 * time.Second)
+			w.is(r, approvals.Bypassed)
+		})
+	})
+	t.Run("by our user without a call", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.approved(1, "blocked")
+			w.ci.do(r.Facts.WorkflowID, func(f *flow) { f.open(f.job("hold"), botUser) })
+			w.wait(20 * time.Second)
+			w.is(r, approvals.Bypassed)
+		})
+	})
+	t.Run("closed", func(t *testing.T) {
+		bubble(t, "ON_CLOSE=nothing", func(w *world) {
+			r := w.request(1, "on_hold")
+			w.must(w.reject("U01", r))
+			w.wait(time.Minute)
+			w.ci.humanApproves(r.Facts.WorkflowID)
+			w.wait(6 * time.Minute)
+			if got := w.is(r, approvals.Rejected); !got.Gate.Bypassed || got.Gate.ApprovedBy != "eve" || w.count(r, approvals.EventGateBypassed) != 1 {
+				t.Errorf("got %+v", got)
+			}
+			w.wait(20 * time.Minute)
+			if w.count(r, approvals.EventGateBypassed) != 1 {
+				t.Error("the alarm was repeated")
+			}
+		})
+	})
+	t.Run("by hand, after the decision", func(t *testing.T) {
+		bubble(t, "CIRCLECI_AUTO_APPROVE_ON_APPROVAL=false", func(w *world) {
+			r := w.approved(1, "on_hold")
+			w.wait(time.Minute)
+			w.ci.humanApproves(r.Facts.WorkflowID)
+			w.wait(20 * time.Second)
+			if got := w.is(r, approvals.Released); got.Gate.ApprovedBy != "eve" || len(w.ci.posted()) != 0 {
+				t.Errorf("got %+v", got)
+			}
+		})
+	})
+	t.Run("by hand, before the decision but not seen yet", func(t *testing.T) {
+		bubble(t, "CIRCLECI_AUTO_APPROVE_ON_APPROVAL=false", func(w *world) {
+			r := w.request(1, "on_hold")
+			w.ci.humanApproves(r.Facts.WorkflowID)
+			w.wait(10 * time.Second)
+			w.must(w.approve("U01", r))
+			w.wait(20 * time.Second)
+			w.is(r, approvals.Bypassed)
+		})
+	})
+	t.Run("by hand, too late", func(t *testing.T) {
+		bubble(t, "CIRCLECI_AUTO_APPROVE_ON_APPROVAL=false ON_CLOSE=nothing", func(w *world) {
+			r := w.approved(1, "on_hold")
+			w.wait(16 * time.Minute)
+			w.is(r, approvals.Expired, approvals.FailWindowOver)
+			w.ci.humanApproves(r.Facts.WorkflowID)
+			w.wait(6 * time.Minute)
+			if got := w.is(r, approvals.Expired); !got.Gate.Bypassed {
+				t.Errorf("got %+v", got)
+			}
+		})
+	})
+	t.Run("by hand, in a window that the daemon slept through", func(t *testing.T) {
+		bubble(t, "CIRCLECI_AUTO_APPROVE_ON_APPROVAL=false", func(w *world) {
+			r := w.approved(1, "on_hold")
+			w.halt()
+			time.Sleep(10 * time.Minute)
+			w.ci.humanApproves(r.Facts.WorkflowID)
+			time.Sleep(20 * time.Minute)
+			w.restart()
+			w.wait(30 * time.Second)
+			w.is(r, approvals.Released)
+		})
+	})
+}
+
+func TestCanceledInCircleCI(t *testing.T) {
+	for name, change := range map[string]func(*flow){
+		"gate":                   func(f *flow) { f.job("hold").Status = "canceled"; f.job("hold").CanceledBy = "user-eve" },
+		"not run":                func(f *flow) { f.job("hold").Status = "not_run" },
+		"workflow, gate blocked": func(f *flow) { f.facts.WorkflowStatus = "failed"; f.job("ask").Status = "failed" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "", func(w *world) {
+				r := w.request(1, "blocked")
+				w.ci.do(r.Facts.WorkflowID, change)
+				w.wait(20 * time.Second)
+				got := w.is(r, approvals.Canceled, approvals.FailCIEnded)
+				if name == "gate" && got.DecidedBy != "eve" || got.ClosedAt.IsZero() {
+					t.Errorf("got %+v", got)
+				}
+			})
+		})
+	}
+}
+
+func TestOnClose(t *testing.T) {
+	for name, c := range map[string]struct {
+		settings, gate, accepts string
+		hold                    bool
+		want                    []string
+	}{
+		"job":                           {"", "on_hold", "", false, []string{"job:hold"}},
+		"nothing":                       {"ON_CLOSE=nothing", "on_hold", "", false, nil},
+		"workflow":                      {"ON_CLOSE=cancel_workflow", "on_hold", "", false, []string{"workflow"}},
+		"workflow, blocked":             {"ON_CLOSE=cancel_workflow", "blocked", "", false, []string{"workflow"}},
+		"blocked for ever":              {"", "blocked", "", false, nil},
+		"blocked, then on hold":         {"", "blocked", "", true, []string{"job:hold"}},
+		"a job wants it canceled":       {"", "on_hold", "canceled", false, []string{"workflow"}},
+		"a job wants any end, blocked":  {"", "blocked", "terminal", false, []string{"workflow"}},
+		"canceled accepted and nothing": {"ON_CLOSE=nothing", "on_hold", "canceled", false, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, c.settings, func(w *world) {
+				r := w.request(1, c.gate)
+				if c.accepts != "" {
+					w.ci.do(r.Facts.WorkflowID, func(f *flow) {
+						f.job("deploy").Needs[f.job("hold").ID] = []string{"success", c.accepts}
+					})
+				}
+				w.ci.breaks("cancel", &fault{status: 500, times: 1})
+				w.must(w.reject("U01", r))
+				w.wait(time.Minute)
+				if c.hold {
+					w.ci.hold(r.Facts.WorkflowID)
+				}
+				w.wait(7 * time.Minute)
+				if got := w.ci.canceled(); !slices.Equal(got, c.want) {
+					t.Errorf("got %q; want %q", got, c.want)
+				}
+				if got := w.count(r, approvals.EventGateClosed); got != len(c.want) {
+					t.Errorf("got %d events; want %d", got, len(c.want))
+				}
+			})
+		})
+	}
+}
+
+// Another request for the same workflow needs the gate.
+func TestNewerRequestKeepsTheGate(t *testing.T) {
+	t.Run("pending", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.request(1, "blocked")
+			_, err := w.svc.Withdraw(w.ctx, w.token, r.ID, "")
+			w.must(err)
+			newer, created, err := w.ask(r.Facts.WorkflowID)
+			if err != nil || !created {
+				w.t.Fatal(created, err)
+			}
+			w.ci.hold(r.Facts.WorkflowID)
+			w.wait(time.Minute)
+			if len(w.ci.canceled()) != 0 {
+				w.t.Fatal("the gate of the newer request was cancelled")
+			}
+			w.must(w.approve("U01", newer))
+			w.is(newer, approvals.Released)
+		})
+	})
+	t.Run("with a retry on offer", func(t *testing.T) {
+		bubble(t, "PENDING_TTL=1h", func(w *world) {
+			r := w.approved(1, "blocked")
+			w.halt()
+			time.Sleep(20 * time.Minute)
+			w.ci.hold(r.Facts.WorkflowID)
+			w.restart()
+			w.wait(30 * time.Second)
+			w.is(r, approvals.Expired)
+			newer, created, err := w.ask(r.Facts.WorkflowID)
+			if err != nil || !created {
+				w.t.Fatal(created, err)
+			}
+			w.refused(w.approve("U02", r), approvals.RefusedTaken)
+			w.ci.breaks("approve", &fault{status: 403, times: 1})
+			w.must(w.approve("U01", newer))
+			w.is(newer, approvals.Undeliverable)
+			w.wait(45 * time.Minute) // the older one's retry is over, the newer one's is not
+			if !w.get(newer).CanRetry(time.Now()) || len(w.ci.canceled()) != 0 {
+				w.t.Fatalf("got %q cancelled; want nothing: a retry of the newer request is on offer", w.ci.canceled())
+			}
+			w.must(w.approve("U01", newer))
+			w.is(newer, approvals.Released)
+		})
+	})
+}
+
+func TestAppGoneAtStart(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		pending, decided := w.request(1, "on_hold"), w.request(2, "blocked")
+		_ = pending
+		w.is(pending, approvals.Superseded)
+		w.must(w.approve("U01", decided))
+		other := w.ci.newFlow(3, 3, "on_hold")
+		open, _, err := w.ask(other)
+		w.must(err)
+		w.cfg.Settings = approvals.Settings{}
+		w.restart()
+		w.is(open, approvals.Canceled, approvals.FailAppGone)
+		w.is(decided, approvals.Approved)
+		w.ci.hold(decided.Facts.WorkflowID)
+		w.wait(time.Minute)
+		w.is(decided, approvals.Canceled, approvals.FailAppGone)
+		if len(w.ci.posted()) != 0 {
+			t.Error("posted for an app that is gone")
+		}
+	})
+}

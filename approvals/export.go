@@ -1,0 +1,240 @@
+package approvals
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Formats of an export.
+const (
+	// ExportJSONL is the whole log from its start: one line = one leaf, byte for byte.
+	ExportJSONL = "jsonl"
+	// ExportCSV is one row per request.
+	ExportCSV = "csv"
+)
+
+// Export says what is wanted of the log, and by whom. [ParseExport] makes it
+// of what people write.
+type Export struct {
+	Format string
+	From   time.Time // CSV only: requests made at or after; zero = from the first
+	To     time.Time // the last moment; zero = until now
+	App    string    // CSV only; empty = all that the token covers
+	Token  *Token    // who reads; nil = the operator
+	// PipelineURL is the page of a pipeline for people, for CSV; nil = none.
+	PipelineURL func(slug string, number int64) string
+}
+
+// ParseExport reads the parameters of an export as text; empty ones were not
+// given, and the format is then JSONL.
+func ParseExport(format, from, to, app string) (Export, error) {
+	x := Export{Format: format, App: app}
+	var faults []FieldError
+	fault := func(field, detail string) { faults = append(faults, FieldError{field, detail}) }
+	if x.Format == "" {
+		x.Format = ExportJSONL
+	}
+	switch x.Format {
+	case ExportJSONL:
+		// A part of the log proves nothing: every leaf hangs on those before it.
+		for field, value := range map[string]string{"from": from, "app": app} {
+			if value != "" {
+				fault(field, "is for csv only: jsonl is always the whole log from its start")
+			}
+		}
+	case ExportCSV:
+		if app != "" && !ValidName(app) {
+			fault("app", "cannot be the name of an app")
+		}
+	default:
+		fault("format", "must be jsonl or csv")
+	}
+	var more []FieldError
+	x.From, x.To, more = parsePeriod(from, to)
+	faults = append(faults, more...)
+	return x, invalidFields(faults)
+}
+
+// ParsePeriod reads the two ends of a period; an empty one is the zero time. A
+// date without a time means UTC, and as the end of a period the whole of that day.
+func ParsePeriod(from, to string) (start, end time.Time, err error) {
+	start, end, faults := parsePeriod(from, to)
+	return start, end, invalidFields(faults)
+}
+
+func parsePeriod(from, to string) (start, end time.Time, faults []FieldError) {
+	var err error
+	if start, _, err = parseMoment(from); err != nil {
+		faults = append(faults, FieldError{"from", err.Error()})
+	}
+	end, day, err := parseMoment(to)
+	if err != nil {
+		faults = append(faults, FieldError{"to", err.Error()})
+	}
+	if day {
+		end = end.AddDate(0, 0, 1).Add(-time.Millisecond) // times are kept to the millisecond
+	}
+	if len(faults) == 0 && !start.IsZero() && !end.IsZero() && end.Before(start) {
+		faults = append(faults, FieldError{"to", "is before from"})
+	}
+	return start, end, faults
+}
+
+func parseMoment(s string) (at time.Time, day bool, err error) {
+	if s == "" {
+		return time.Time{}, false, nil
+	}
+	if at, err = time.Parse(time.DateOnly, s); err == nil {
+		day = true
+	} else if at, err = time.Parse(time.RFC3339, s); err != nil {
+		return time.Time{}, false, errors.New("must be a date such as 2026-11-23 or a time such as 2026-11-23T09:30:00Z")
+	}
+	// Times are kept as milliseconds, and their ends of the range are of no use.
+	if at = at.UTC(); at.Year() < 1971 || at.Year() > 9998 {
+		return time.Time{}, false, errors.New("must be in the years 1971 to 9998")
+	}
+	return at, day, nil
+}
+
+func invalidFields(faults []FieldError) error {
+	if len(faults) == 0 {
+		return nil
+	}
+	slices.SortFunc(faults, func(a, b FieldError) int { return strings.Compare(a.Field, b.Field) })
+	words := make([]string, len(faults))
+	for i, f := range faults {
+		words[i] = f.Field + " " + f.Detail
+	}
+	return &Error{Code: CodeInvalid, Message: strings.Join(words, "; "), Fields: faults}
+}
+
+// Export writes the log or the requests to w, one Write per page, in memory
+// that does not grow with the log. A refusal is returned before the first Write.
+//
+// Reading is recorded first, in the transaction that fixes the size: without a
+// To the export ends with its own event, and a checkpoint of the size that is
+// returned matches it exactly. For CSV the size is that of a tree which holds
+// every event of every row.
+func (s *Service) Export(ctx context.Context, x Export, w io.Writer) (size int64, err error) {
+	if err := x.refusal(); err != nil {
+		return 0, err
+	}
+	if size, err = s.recordExport(ctx, x); err != nil {
+		return 0, err
+	}
+	if x.Format == ExportCSV {
+		return s.exportRequests(ctx, x, w)
+	}
+	return s.exportLeaves(ctx, x.To, size, w)
+}
+
+// refusal says why the token may not have this export.
+func (x Export) refusal() error {
+	if x.Token == nil {
+		return nil
+	}
+	switch {
+	case x.Token.Role != RoleAuditor:
+		return refuse(CodeForbidden, "a token with the role %s may not do this", x.Token.Role)
+	case x.Format == ExportJSONL && x.Token.Apps != nil:
+		return refuse(CodeForbidden, "the log holds the events of all apps and this token is not for all: ask for format=csv")
+	case x.App != "" && !x.Token.Covers(x.App):
+		return refuse(CodeForbidden, "this token is not for app %q", x.App)
+	}
+	return nil
+}
+
+// apps lists what the rows are limited to; nil = nothing.
+func (x Export) apps() []string {
+	switch {
+	case x.App != "":
+		return []string{x.App}
+	case x.Token != nil && x.Token.Apps != nil:
+		return slices.Clone(x.Token.Apps)
+	}
+	return nil
+}
+
+// recordExport returns the size of the log whose last event is this one.
+func (s *Service) recordExport(ctx context.Context, x Export) (size int64, err error) {
+	e := Event{Type: EventLogExported, Actor: operator(), Source: "operator", Outcome: x.Format, Data: map[string]string{}}
+	if x.Token != nil {
+		e.Actor, e.Source = Actor{Kind: ActorToken, ID: x.Token.ID}, "api"
+	}
+	for name, at := range map[string]time.Time{"from": x.From, "to": x.To} {
+		if !at.IsZero() {
+			e.Data[name] = at.Format(timeFormat)
+		}
+	}
+	if apps := x.apps(); apps != nil {
+		e.Data["apps"] = strings.Join(apps, " ")
+	}
+	err = s.update(ctx, func(tx Tx, now time.Time) error {
+		if x.Format == ExportJSONL && !x.To.IsZero() {
+			// Of an empty log there is nothing to sign.
+			for line, err := range tx.Leaves(0) {
+				if err != nil {
+					return err
+				}
+				if later(line, x.To) {
+					return invalidFields([]FieldError{{"to", "is before the first event of the log"}})
+				}
+				break
+			}
+		}
+		e, err := record(tx, now, e)
+		size = e.Seq + 1
+		return err
+	})
+	return size, err
+}
+
+// later reports whether a leaf is of after to. One that cannot be read is not:
+// it goes out as it is, for the verification to find.
+func later(line []byte, to time.Time) bool {
+	e, err := ParseEvent(line)
+	return err == nil && e.At().After(to)
+}
+
+// leafPage is how many leaves are held in memory.
+const leafPage = 256
+
+// exportLeaves writes the leaves below size, and no more from the first one on
+// that is of after to. Every page is read in a transaction of its own: a slow
+// reader must not keep one open, and a leaf does not change.
+func (s *Service) exportLeaves(ctx context.Context, to time.Time, size int64, w io.Writer) (next int64, err error) {
+	var page bytes.Buffer
+	for over := false; next < size && !over; {
+		page.Reset()
+		end := min(next+leafPage, size)
+		err := s.store.View(ctx, func(tx Tx) error {
+			for line, err := range tx.Leaves(next) {
+				if err != nil {
+					return err
+				}
+				if over = !to.IsZero() && later(line, to); over {
+					return nil
+				}
+				page.Write(line)
+				page.WriteByte('\n')
+				if next++; next == end {
+					return nil
+				}
+			}
+			return fmt.Errorf("read log: leaf %d is missing", next)
+		})
+		if err != nil {
+			return next, err
+		}
+		if _, err := w.Write(page.Bytes()); err != nil {
+			return next, fmt.Errorf("write export: %w", err)
+		}
+	}
+	return next, nil
+}

@@ -1,0 +1,294 @@
+package approvals_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+const defaultChannel = "CDEFAULT"
+
+// keyCase has good values of one key for the levels global, app, environment.
+type keyCase struct {
+	key, fallback string
+	levels        [3]string
+	shown         [3]string // as shown, where that differs
+}
+
+var keyCases = []keyCase{
+	{key: "vcs_provider", fallback: "github", levels: [3]string{"bitbucket", "github", "bitbucket"}},
+	{key: "vcs_repo", levels: [3]string{"a/g", "a/a", "a/e"}},
+	{key: "ci_provider", fallback: "circleci", levels: [3]string{"circleci", "circleci", "circleci"}},
+	{key: "circleci_approval_job_name", levels: [3]string{"hold g", "Hold/a", "hold-é"}},
+	{key: "circleci_auto_approve_on_approval", fallback: "false", levels: [3]string{"true", "false", "1"}, shown: [3]string{"true", "false", "true"}},
+	{key: "circleci_project_slug", fallback: "gh/acme/shop", levels: [3]string{"circleci/o/p", "github/o/r", "bitbucket/o/r"}, shown: [3]string{"circleci/o/p", "gh/o/r", "bb/o/r"}},
+	{key: "slack_channel", fallback: defaultChannel, levels: [3]string{"CGGG", "GAAA", "CEEE"}},
+	{key: "approvers", levels: [3]string{"UGGG", "SAAA", " UEEE, SEEE,UEEE,, WEEE "}, shown: [3]string{"UGGG", "SAAA", "UEEE,SEEE,WEEE"}},
+	{key: "notify", levels: [3]string{"UGGG", "SAAA", "UEEE"}},
+	{key: "required_approvals", fallback: "1", levels: [3]string{"2", "3", "20"}},
+	{key: "allow_self_approval", fallback: "false", levels: [3]string{"true", "false", "true"}},
+	{key: "allowed_branches", levels: [3]string{"main", "release/*", "main,tag:v*"}},
+	{key: "pending_ttl", fallback: "24h0m0s", levels: [3]string{"1m", "90m", "2160h"}, shown: [3]string{"1m0s", "1h30m0s", "2160h0m0s"}},
+	{key: "deploy_approval_window_minutes", fallback: "15", levels: [3]string{"1", "30", "1440"}},
+	{key: "mfa_on_reject", fallback: "false", levels: [3]string{"true", "false", "true"}},
+	{key: "on_close", fallback: "cancel_job", levels: [3]string{"cancel_workflow", "nothing", "cancel_job"}},
+	{key: "supersede", fallback: "branch", levels: [3]string{"environment", "off", "branch"}},
+}
+
+func TestSettingKeysAreAllCovered(t *testing.T) {
+	var keys []string
+	for _, c := range keyCases {
+		keys = append(keys, c.key)
+	}
+	if diff := cmp.Diff(approvals.SettingKeys(), keys); diff != "" {
+		t.Errorf("keys (-product +table):\n%s", diff)
+	}
+}
+
+func TestSettingLevels(t *testing.T) {
+	for _, c := range keyCases {
+		t.Run(c.key, func(t *testing.T) {
+			upper := strings.ToUpper(c.key)
+			names := [3]string{"RGW_SETTING_" + upper, "RGW_APP_MY_SHOP_SETTING_" + upper, "RGW_APP_MY_SHOP_ENV_PROD_EU_SETTING_" + upper}
+			var environ []string
+			for key, v := range map[string]string{"vcs_repo": "acme/shop", "circleci_approval_job_name": "hold"} {
+				if key != c.key {
+					environ = append(environ, "RGW_APP_MY_SHOP_ENV_PROD_EU_SETTING_"+strings.ToUpper(key)+"="+v)
+				}
+			}
+			check := func(want, source string) {
+				t.Helper()
+				s, faults := approvals.ParseSettings(environ, defaultChannel)
+				if len(faults) != 0 {
+					t.Fatalf("got faults %q; want none", faults)
+				}
+				p, err := s.Lookup("my-shop", "prod-eu")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := p.Value(c.key); got != want || p.Source[c.key] != source {
+					t.Errorf("got %q from %q; want %q from %q", got, p.Source[c.key], want, source)
+				}
+			}
+			if c.key != "vcs_repo" && c.key != "circleci_approval_job_name" {
+				check(c.fallback, "")
+			}
+			for i, name := range names {
+				want := c.levels[i]
+				if c.shown[i] != "" {
+					want = c.shown[i]
+				}
+				environ = append(environ, name+"= "+c.levels[i]+" ")
+				check(want, name)
+			}
+			environ[len(environ)-1] = names[2] + "=" // an empty value is no value
+			want := c.levels[1]
+			if c.shown[1] != "" {
+				want = c.shown[1]
+			}
+			check(want, names[1])
+		})
+	}
+}
+
+func TestSettingBadValues(t *testing.T) {
+	const mark = "zzBADzz"
+	bad := map[string][]string{
+		"vcs_provider":                      {mark, "gitlab", "GitHub"},
+		"vcs_repo":                          {mark, "a/b/" + mark, mark + "/..", "./" + mark, "https://github.com/a/" + mark, mark + "/ b"},
+		"ci_provider":                       {mark, "github-actions"},
+		"circleci_auto_approve_on_approval": {mark, "yes", "on"},
+		"circleci_project_slug":             {mark, "gh/" + mark, "gl/a/" + mark, "circleci/../" + mark},
+		"slack_channel":                     {mark, "#" + mark, "U012345"},
+		"approvers":                         {mark, "U012345," + mark, "@" + mark, "C012345"},
+		"notify":                            {mark, "S01;" + mark},
+		"required_approvals":                {mark, "0", "-1", "21", "1.5", "99999999999999999999"},
+		"allow_self_approval":               {mark},
+		"allowed_branches":                  {"[" + mark, "main,tag:[" + mark, "*[" + mark},
+		"pending_ttl":                       {mark, "24", "59s", "-1h", "2161h", "0"},
+		"deploy_approval_window_minutes":    {mark, "0", "1441", "15m", "-5"},
+		"mfa_on_reject":                     {mark},
+		"on_close":                          {mark, "Nothing"},
+		"supersede":                         {mark, "all"},
+	}
+	base := []string{"RGW_APP_SHOP_SETTING_VCS_REPO=acme/shop", "RGW_APP_SHOP_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold"}
+	for key, values := range bad {
+		for _, v := range values {
+			for _, prefix := range []string{"RGW_SETTING_", "RGW_APP_SHOP_SETTING_", "RGW_APP_SHOP_ENV_DEFAULT_SETTING_"} {
+				name := prefix + strings.ToUpper(key)
+				_, faults := approvals.ParseSettings(append(slices.Clone(base), name+"="+v), defaultChannel)
+				all := strings.Join(faults, "\n")
+				if !strings.Contains(all, name+": ") || strings.Contains(all, mark) {
+					t.Errorf("%s with a bad value: got faults %q; want one that names the variable and not the value", name, faults)
+				}
+			}
+		}
+	}
+}
+
+// A bad value is a fault although nothing uses it.
+func TestSettingBadValueThatIsOverridden(t *testing.T) {
+	_, faults := approvals.ParseSettings([]string{
+		"RGW_APP_SHOP_SETTING_VCS_REPO=acme/shop", "RGW_APP_SHOP_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold",
+		"RGW_APP_SHOP_SETTING_ON_CLOSE=bogus", "RGW_APP_SHOP_ENV_DEFAULT_SETTING_ON_CLOSE=nothing",
+	}, defaultChannel)
+	if len(faults) != 1 || !strings.HasPrefix(faults[0], "RGW_APP_SHOP_SETTING_ON_CLOSE: ") {
+		t.Errorf("got faults %q; want one for RGW_APP_SHOP_SETTING_ON_CLOSE", faults)
+	}
+}
+
+func TestSettingNames(t *testing.T) {
+	long := strings.Repeat("a", 40)
+	for _, c := range []struct {
+		name string
+		want bool
+	}{
+		{"a", true}, {"shop", true}, {"shop-2", true}, {long, true}, {"env", true}, {"env-x", true}, {"setting-x", true}, {"x-setting", true}, {"my-environment", true},
+		{"", false}, {long + "a", false}, {"2shop", false}, {"-a", false}, {"Shop", false}, {"a_b", false}, {"a.b", false}, {"é", false}, {"a\n", false},
+		{"a-env-b", false}, {"a-setting-b", false}, {"a-env", false},
+	} {
+		if got := approvals.ValidName(c.name); got != c.want {
+			t.Errorf("ValidName(%q): got %v; want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestSettingVariableNames(t *testing.T) {
+	for _, c := range []struct{ name, app, env, fault string }{
+		{name: "RGW_APP_A_SETTING_NOTIFY", app: "a", env: "default"},
+		{name: "RGW_APP_A_ENV_B_C_SETTING_NOTIFY", app: "a", env: "b-c"},
+		{name: "RGW_APP_ENV_X_SETTING_NOTIFY", app: "env-x", env: "default"},
+		{name: "RGW_APP_ENV_X_ENV_ENV_SETTING_NOTIFY", app: "env-x", env: "env"},
+		{name: "RGW_APP_A_ENV_ENV_X_SETTING_NOTIFY", app: "a", env: "env-x"},
+		{name: "RGW_APP_X_SETTING_SETTING_NOTIFY", app: "x-setting", env: "default"},
+		{name: "RGW_APP_A_ENV_SETTING_SETTING_NOTIFY", app: "a", env: "setting"},
+		{name: "RGW_APP_A_ENV_B_ENV_C_SETTING_NOTIFY", fault: "environment's name"},
+		{name: "RGW_APP_A_ENV_B_ENV_SETTING_NOTIFY", fault: "environment's name"},
+		{name: "RGW_APP_A_SETTING_B_SETTING_NOTIFY", fault: "app's name"},
+		{name: "RGW_APP__SETTING_NOTIFY", fault: "app's name"},
+		{name: "RGW_APP_A_ENV__SETTING_NOTIFY", fault: "environment's name"},
+		{name: "RGW_APP_a_SETTING_NOTIFY", fault: "app's name"},
+		{name: "RGW_APP_A_ENV_b_SETTING_NOTIFY", fault: "environment's name"},
+		{name: "RGW_APP_2A_SETTING_NOTIFY", fault: "app's name"},
+		{name: "RGW_APP_A.B_SETTING_NOTIFY", fault: "app's name"},
+		{name: "RGW_APP_A_NOTIFY", fault: "no _SETTING_"},
+		{name: "RGW_APP_A_SETTING_NOTIFI", fault: "not a known setting"},
+		{name: "RGW_APP_A_SETTING_notify", fault: "not a known setting"},
+		{name: "RGW_APP_A_SETTING_", fault: "not a known setting"},
+		{name: "RGW_SETTING_NOPE", fault: "not a known setting"},
+		{name: "RGW_SETTING_Notify", fault: "not a known setting"},
+	} {
+		s, faults := approvals.ParseSettings([]string{
+			c.name + "=UTEST", "RGW_SETTING_VCS_REPO=acme/shop", "RGW_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold", "RGWX=1", "PATH=/",
+		}, defaultChannel)
+		if c.fault != "" {
+			if len(faults) != 1 || !strings.HasPrefix(faults[0], c.name+": ") || !strings.Contains(faults[0], c.fault) {
+				t.Errorf("%s: got faults %q; want one with %q", c.name, faults, c.fault)
+			}
+			continue
+		}
+		p, err := s.Lookup(c.app, c.env)
+		if err != nil || !slices.Equal(p.Notify, []string{"UTEST"}) {
+			t.Errorf("%s: got %v, %v; want it to set %s/%s", c.name, p.Notify, err, c.app, c.env)
+		}
+	}
+}
+
+func TestSettingsWhole(t *testing.T) {
+	const repo, gate, auto = "_SETTING_VCS_REPO=acme/shop", "_SETTING_CIRCLECI_APPROVAL_JOB_NAME=", "_SETTING_CIRCLECI_AUTO_APPROVE_ON_APPROVAL=true"
+	for _, c := range []struct {
+		name    string
+		environ []string
+		envs    []string // of the app
+		fault   string   // "" = none; else the one fault holds it
+	}{
+		{name: "default alone", environ: []string{"RGW_APP_A" + repo, "RGW_APP_A" + gate + "g"}, envs: []string{"default"}},
+		{name: "required", environ: []string{"RGW_APP_A" + repo}, envs: []string{"default"}, fault: "RGW_APP_A_SETTING_CIRCLECI_APPROVAL_JOB_NAME: required"},
+		{name: "an empty variable makes an app", environ: []string{"RGW_APP_A_SETTING_NOTIFY=", "RGW_SETTING_VCS_REPO=a/b"}, envs: []string{"default"}, fault: "RGW_APP_A_SETTING_CIRCLECI_APPROVAL_JOB_NAME: required"},
+		{name: "default and named", environ: []string{"RGW_APP_A" + repo, "RGW_APP_A" + gate + "g", "RGW_APP_A_ENV_B" + gate + "h"}, envs: []string{"b", "default"}},
+		{name: "default incomplete, named complete", environ: []string{"RGW_APP_A" + repo, "RGW_APP_A_ENV_B" + gate + "h", "RGW_APP_A_ENV_C" + gate + "i"}, envs: []string{"b", "c"}},
+		{name: "default named and incomplete", environ: []string{"RGW_APP_A" + repo, "RGW_APP_A_ENV_B" + gate + "h", "RGW_APP_A_ENV_DEFAULT_SETTING_NOTIFY=UTEST"}, envs: []string{"b", "default"}, fault: "CIRCLECI_APPROVAL_JOB_NAME: required"},
+		{name: "named inherits and shares", environ: []string{"RGW_APP_A" + repo, "RGW_APP_A" + gate + "g", "RGW_APP_A_ENV_B_SETTING_NOTIFY=UTEST"}, envs: []string{"b", "default"}, fault: "a/b and a/default share"},
+		{name: "two apps share", environ: []string{"RGW_APP_A" + repo, "RGW_APP_A" + gate + "g", "RGW_APP_B_SETTING_VCS_REPO=ACME/Shop", "RGW_APP_B" + gate + "g"}, envs: []string{"default"}, fault: "a/default and b/default share"},
+		{name: "share through a slug", environ: []string{"RGW_APP_A" + repo, "RGW_APP_A" + gate + "g", "RGW_APP_B_SETTING_VCS_REPO=x/y", "RGW_APP_B_SETTING_CIRCLECI_PROJECT_SLUG=github/acme/shop", "RGW_APP_B" + gate + "g"}, envs: []string{"default"}, fault: "share one project"},
+		{name: "gate names differ in case", environ: []string{"RGW_APP_A" + repo, "RGW_APP_A" + gate + "g", "RGW_APP_B" + repo, "RGW_APP_B" + gate + "G"}, envs: []string{"default"}},
+		{name: "named, auto, own gate", environ: []string{"RGW_APP_A_ENV_B" + repo, "RGW_APP_A_ENV_B" + gate + "h", "RGW_APP_A" + auto}, envs: []string{"b"}},
+		{name: "named, auto, app's gate", environ: []string{"RGW_APP_A_ENV_B" + repo, "RGW_APP_A" + gate + "h", "RGW_APP_A" + auto}, envs: []string{"b"}, fault: "RGW_APP_A_ENV_B_SETTING_CIRCLECI_APPROVAL_JOB_NAME: a named environment"},
+		{name: "named, auto, global gate", environ: []string{"RGW_APP_A_ENV_B" + repo, "RGW_SETTING_CIRCLECI_APPROVAL_JOB_NAME=h", "RGW_APP_A" + auto}, envs: []string{"b"}, fault: "gate of its own"},
+		{name: "named, auto, app's gate of an app env-…", environ: []string{"RGW_APP_ENV_A_ENV_B" + repo, "RGW_APP_ENV_A" + gate + "h", "RGW_APP_ENV_A" + auto}, envs: nil, fault: "gate of its own"},
+		{name: "named, not auto, app's gate", environ: []string{"RGW_APP_A_ENV_B" + repo, "RGW_APP_A" + gate + "h"}, envs: []string{"b"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, faults := approvals.ParseSettings(c.environ, defaultChannel)
+			if got := s.Environments("a"); !slices.Equal(got, c.envs) {
+				t.Errorf("environments: got %q; want %q", got, c.envs)
+			}
+			if c.fault == "" && len(faults) != 0 || c.fault != "" && (len(faults) != 1 || !strings.Contains(faults[0], c.fault)) {
+				t.Errorf("got faults %q; want %q", faults, c.fault)
+			}
+		})
+	}
+}
+
+func TestSettingsLookupAndLists(t *testing.T) {
+	environ := []string{
+		"RGW_APP_A_SETTING_VCS_REPO=acme/shop", "RGW_APP_A_SETTING_CIRCLECI_APPROVAL_JOB_NAME=g", "RGW_APP_A_ENV_B_SETTING_CIRCLECI_APPROVAL_JOB_NAME=h",
+		"RGW_APP_A_ENV_B_SETTING_SLACK_CHANNEL=CBBB", "RGW_APP_Z_SETTING_VCS_REPO=acme/zoo", "RGW_APP_Z_SETTING_CIRCLECI_APPROVAL_JOB_NAME=g", "RGW_APP_Z_SETTING_VCS_PROVIDER=bitbucket",
+	}
+	s, faults := approvals.ParseSettings(environ, defaultChannel)
+	if len(faults) != 0 {
+		t.Fatalf("got faults %q", faults)
+	}
+	for _, c := range []struct {
+		app, env string
+		want     approvals.Code
+	}{{"a", "", ""}, {"a", "default", ""}, {"a", "b", ""}, {"z", "", ""}, {"a", "c", approvals.CodeEnvironmentUnknown}, {"z", "b", approvals.CodeEnvironmentUnknown}, {"q", "", approvals.CodeAppUnknown}, {"", "", approvals.CodeAppUnknown}} {
+		if _, err := s.Lookup(c.app, c.env); code(err) != c.want {
+			t.Errorf("Lookup(%q, %q): got %v; want code %q", c.app, c.env, err, c.want)
+		}
+	}
+	if diff := cmp.Diff([][]string{{"a", "z"}, {"CBBB", defaultChannel}, {"bb/acme/zoo", "gh/acme/shop"}}, [][]string{s.Apps(), s.Channels(), s.Projects()}); diff != "" {
+		t.Errorf("apps, channels, projects (-want +got):\n%s", diff)
+	}
+	slices.Reverse(environ)
+	again, _ := approvals.ParseSettings(environ, defaultChannel)
+	other, _ := approvals.ParseSettings(environ, "COTHER")
+	if again.Hash() != s.Hash() || other.Hash() == s.Hash() {
+		t.Error("the hash must depend on the effective values and on nothing else")
+	}
+}
+
+func FuzzParseSettings(f *testing.F) {
+	const mark = "q9Zx7W4kp"
+	f.Add("RGW_APP_A_ENV_B_SETTING_VCS_REPO", "acme/shop", "RGW_SETTING_PENDING_TTL", "1h")
+	f.Add("RGW_APP_ENV_ENV_ENV_SETTING_SETTING_APPROVERS", "U1,S2", "RGW_APP__SETTING_", "")
+	f.Add("RGW_APP_A_SETTING_ALLOWED_BRANCHES", "[a-,\\", "RGW_SETTING_REQUIRED_APPROVALS", "0x1")
+	for _, c := range keyCases {
+		f.Add("RGW_APP_A_SETTING_"+strings.ToUpper(c.key), c.levels[0], "RGW_SETTING_"+strings.ToUpper(c.key), c.levels[1])
+	}
+	f.Fuzz(func(t *testing.T, name1, value1, name2, value2 string) {
+		if strings.Contains(name1+value1+name2+value2, mark) {
+			t.Skip()
+		}
+		s, faults := approvals.ParseSettings([]string{name1 + "=" + value1, name2 + "=" + value2}, defaultChannel)
+		if len(faults) == 0 {
+			for _, app := range s.Apps() {
+				if !approvals.ValidName(app) || len(s.Environments(app)) == 0 {
+					t.Errorf("app %q with environments %q came out of it", app, s.Environments(app))
+				}
+			}
+		}
+		_ = s.Hash()
+		_, faults = approvals.ParseSettings([]string{name1 + "=" + mark + value1, name2 + "=" + value2 + mark}, defaultChannel)
+		for _, fault := range faults {
+			cut := strings.ReplaceAll(strings.ReplaceAll(fault, name1, ""), name2, "")
+			if strings.Contains(cut, mark) && !strings.Contains(name1+name2, "=") {
+				t.Errorf("a fault tells the value: %q", fault)
+			}
+		}
+	})
+}

@@ -1,0 +1,106 @@
+package approvals_test
+
+import (
+	"crypto/sha256"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+func TestTokenText(t *testing.T) {
+	text, id, hash := approvals.NewTokenText()
+	gotID, gotHash, ok := approvals.ParseToken(text)
+	if !ok || gotID != id || gotHash != hash || hash != sha256.Sum256([]byte(text)) || !strings.HasPrefix(text, "rgw_"+id) {
+		t.Fatal("a new token does not parse to its own id and hash")
+	}
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	for i := range text {
+		typo := []byte(text)
+		typo[i] = alphabet[(strings.IndexByte(alphabet, typo[i])+1)%len(alphabet)]
+		if _, _, ok := approvals.ParseToken(string(typo)); ok {
+			t.Errorf("a typo at %d passes", i)
+		}
+		if _, _, ok := approvals.ParseToken(text[:i]); ok {
+			t.Errorf("a text cut at %d passes", i)
+		}
+	}
+	for i := 5; i < len(text); i++ {
+		swapped := []byte(text)
+		swapped[i-1], swapped[i] = swapped[i], swapped[i-1]
+		if _, _, ok := approvals.ParseToken(string(swapped)); ok && string(swapped) != text {
+			t.Errorf("letters swapped at %d pass", i)
+		}
+	}
+	for name, bad := range map[string]string{"lower case": strings.ToLower(text), "longer": text + "A", "space": " " + text, "new line": text + "\n", "no prefix": text[4:]} {
+		if _, _, ok := approvals.ParseToken(bad); ok {
+			t.Errorf("%s passes", name)
+		}
+	}
+}
+
+func FuzzParseToken(f *testing.F) {
+	text, _, _ := approvals.NewTokenText()
+	f.Add(text)
+	f.Add("rgw_")
+	f.Add("")
+	f.Add("rgw_" + strings.Repeat("A", 49))
+	f.Fuzz(func(t *testing.T, s string) {
+		id, hash, ok := approvals.ParseToken(s)
+		if !ok && (id != "" || hash != [32]byte{}) {
+			t.Error("a text that is no token has an id or a hash")
+		}
+		if ok && (!strings.HasPrefix(s, "rgw_"+id) || len(id) != 10 || hash != sha256.Sum256([]byte(s))) {
+			t.Error("id or hash do not fit the text")
+		}
+	})
+}
+
+func TestTokenRights(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		token  approvals.Token
+		covers bool // app a
+		usable bool
+	}{
+		"all apps":   {approvals.Token{ExpiresAt: now.Add(1)}, true, true},
+		"no app":     {approvals.Token{Apps: []string{}, ExpiresAt: now.Add(1)}, false, true},
+		"this app":   {approvals.Token{Apps: []string{"b", "a"}, ExpiresAt: now}, true, false},
+		"other apps": {approvals.Token{Apps: []string{"b", "ab"}, ExpiresAt: now.Add(1), RevokedAt: now}, false, false},
+		"zero":       {approvals.Token{}, true, false},
+	} {
+		if got := c.token.Covers("a"); got != c.covers {
+			t.Errorf("%s: covers: got %v; want %v", name, got, c.covers)
+		}
+		if got := c.token.Usable(now); got != c.usable {
+			t.Errorf("%s: usable: got %v; want %v", name, got, c.usable)
+		}
+	}
+}
+
+func TestParseLife(t *testing.T) {
+	const day = 24 * time.Hour
+	for in, want := range map[string]time.Duration{
+		"90d": 90 * day, "1d": day, "3650d": 3650 * day, "87600h": 3650 * day, "12h": 12 * time.Hour, "5m": 5 * time.Minute, "1s": time.Second, "007d": 7 * day,
+		"": 0, "d": 0, "9": 0, "0d": 0, "-1d": 0, "+1d": 0, "1.5h": 0, "3651d": 0, "87601h": 0, "1w": 0, "1D": 0, "1 d": 0, " 1d": 0, "1d ": 0, "1h30m": 0,
+		"99999999999999999999d": 0, "106751991167301d": 0, "9999999999d": 0, "1e3d": 0, "٣d": 0,
+	} {
+		got, err := approvals.ParseLife(in)
+		if got != want || (err != nil) != (want == 0) {
+			t.Errorf("ParseLife(%q): got %v, %v; want %v", in, got, err, want)
+		}
+	}
+}
+
+func FuzzParseLife(f *testing.F) {
+	for _, s := range []string{"90d", "1s", "", "d", "9223372036854775807s", "1000000000d"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		d, err := approvals.ParseLife(s)
+		if err == nil && (d < time.Second || d > 3650*24*time.Hour) || err != nil && d != 0 {
+			t.Errorf("ParseLife(%q): got %v, %v", s, d, err)
+		}
+	})
+}

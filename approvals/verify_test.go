@@ -1,0 +1,142 @@
+package approvals_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+func TestDeployOutcome(t *testing.T) {
+	for _, c := range []struct {
+		status string
+		want   approvals.Status
+	}{{"success", approvals.Deployed}, {"failed", approvals.DeployFailed}, {"unauthorized", approvals.DeployFailed}, {"hibernating", approvals.Released}} {
+		bubble(t, "", func(w *world) {
+			r := w.approved(1, "on_hold")
+			w.ci.set(r.Facts.WorkflowID, "deploy", c.status)
+			w.wait(20 * time.Second)
+			got := w.is(r, c.want)
+			if got.ClosedAt.IsZero() != (c.want == approvals.Released) || got.Deploy.FinishedAt.IsZero() != (c.want == approvals.Released) {
+				t.Errorf("%s: got %+v", c.status, got.Deploy)
+			}
+		})
+	}
+	t.Run("no job behind it", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.request(1, "on_hold")
+			w.ci.do(r.Facts.WorkflowID, func(f *flow) { f.jobs = f.jobs[:2] })
+			w.must(w.approve("U01", r))
+			w.wait(time.Hour)
+			w.is(r, approvals.Released)
+		})
+	})
+}
+
+func TestVerify(t *testing.T) {
+	for name, c := range map[string]struct {
+		settings string
+		setup    func(*world) approvals.Request
+		commit   string
+		want     approvals.Code
+	}{
+		"pending":        {"", func(w *world) approvals.Request { return w.request(1, "on_hold") }, "", approvals.CodeNotApproved},
+		"no attempt yet": {"", func(w *world) approvals.Request { return w.approved(1, "blocked") }, "", approvals.CodeNotApproved},
+		"not automatic":  {"CIRCLECI_AUTO_APPROVE_ON_APPROVAL=false", func(w *world) approvals.Request { return w.approved(1, "on_hold") }, "", ""},
+		"released":       {"", func(w *world) approvals.Request { return w.approved(1, "on_hold") }, "", ""},
+		"short commit":   {"", func(w *world) approvals.Request { return w.approved(1, "on_hold") }, "0000000", ""},
+		"another commit": {"", func(w *world) approvals.Request { return w.approved(1, "on_hold") }, "fffffff", approvals.CodeCommitNotApproved},
+		"after the window": {"", func(w *world) approvals.Request {
+			r := w.approved(1, "on_hold")
+			w.wait(15*time.Minute + time.Second)
+			return r
+		}, "", approvals.CodeApprovalExpired},
+		"inside the window":  {"", func(w *world) approvals.Request { r := w.approved(1, "on_hold"); w.wait(14 * time.Minute); return r }, "", ""},
+		"attempt under way":  {"", func(w *world) approvals.Request { w.ci.lag = 9 * time.Second; return w.approved(1, "on_hold") }, "", ""},
+		"rejected":           {"", func(w *world) approvals.Request { r := w.request(1, "on_hold"); w.must(w.reject("U01", r)); return r }, "", approvals.CodeNotApproved},
+		"expired, approved":  {"CIRCLECI_AUTO_APPROVE_ON_APPROVAL=false", func(w *world) approvals.Request { r := w.approved(1, "on_hold"); w.wait(16 * time.Minute); return r }, "", approvals.CodeApprovalExpired},
+		"expired, undecided": {"PENDING_TTL=1m", func(w *world) approvals.Request { r := w.request(1, "on_hold"); w.wait(61 * time.Second); return r }, "", approvals.CodeNotApproved},
+		"deployed": {"", func(w *world) approvals.Request {
+			r := w.approved(1, "on_hold")
+			w.ci.set(r.Facts.WorkflowID, "deploy", "success")
+			w.wait(20 * time.Second)
+			w.is(r, approvals.Deployed)
+			return r
+		}, "", ""},
+		"bypassed": {"", func(w *world) approvals.Request {
+			r := w.request(1, "on_hold")
+			w.ci.humanApproves(r.Facts.WorkflowID)
+			w.wait(20 * time.Second)
+			return r
+		}, "", approvals.CodeNotApproved},
+		"another workflow": {"", func(w *world) approvals.Request {
+			r := w.approved(1, "on_hold")
+			r.Facts.WorkflowID = workflowID(2)
+			return r
+		}, "", approvals.CodeNotApproved},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, c.settings, func(w *world) {
+				r := c.setup(w)
+				commit := c.commit
+				if commit == "" {
+					commit = r.Facts.Revision
+				}
+				got, err := w.svc.Verify(context.Background(), w.token, approvals.Verification{App: "shop", GitCommit: commit, WorkflowID: r.Facts.WorkflowID})
+				w.fails(err, c.want)
+				if c.want != "" {
+					return
+				}
+				w.must(err)
+				w.must(got.Receipt.Verify(w.svc.VerifierKey()))
+				if e, err := approvals.ParseEvent([]byte(got.Receipt.Leaf)); err != nil || e.Type != approvals.EventApproved || e.Request != r.ID {
+					t.Errorf("the receipt is for %+v, %v", e, err)
+				}
+			})
+		})
+	}
+}
+
+// A log that does not continue what was signed before is not signed, not in a
+// receipt either.
+func TestVerifyDoesNotSignABrokenLog(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		r := w.approved(1, "on_hold")
+		w.cfg.Unsigned = "the log is behind its anchor"
+		w.restart()
+		if _, err := w.svc.Checkpoint(w.ctx, 0); code(err) != approvals.CodeUnavailable {
+			t.Errorf("checkpoint: got %v; want it refused", err)
+		}
+		_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+		if code(err) != approvals.CodeUnavailable {
+			t.Errorf("verify: got %v; want it refused: the receipt holds a signed checkpoint", err)
+		}
+	})
+}
+
+func TestReportDeploy(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		r := w.request(1, "on_hold")
+		report := func(phase string) error {
+			_, err := w.svc.ReportDeploy(w.ctx, w.token, r.ID, phase, "detail", "")
+			w.wait(0)
+			return err
+		}
+		w.fails(report("started"), approvals.CodeNotApproved)
+		w.must(w.approve("U01", r))
+		w.fails(report("done"), approvals.CodeInvalid)
+		w.must(report("started"))
+		w.must(report("succeeded"))
+		if got := w.is(r, approvals.Released); got.Deploy.Phase != "succeeded" || got.Deploy.StartedAt.IsZero() || w.count(r, approvals.EventDeployReport) != 2 {
+			t.Errorf("got %+v; a report must not decide the outcome", got.Deploy)
+		}
+		w.ci.set(r.Facts.WorkflowID, "deploy", "failed")
+		w.wait(20 * time.Second)
+		w.is(r, approvals.DeployFailed)
+		w.must(report("succeeded"))
+		if got := w.is(r, approvals.DeployFailed); got.Deploy.Phase != "failed" {
+			t.Errorf("got %+v; a late report must not change the outcome", got.Deploy)
+		}
+	})
+}

@@ -1,0 +1,273 @@
+package approvals_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
+)
+
+const team = "T1"
+
+// tb is what the world needs of a *testing.T or a *rapid.T.
+type tb interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// world is a whole gateway in memory: store, CI, workspace, people.
+type world struct {
+	t       tb
+	ctx     context.Context
+	store   *memStore
+	ci      *fakeCI
+	dir     *fakeDirectory
+	svc     *approvals.Service
+	worker  *approvals.Worker
+	admin   approvals.Admin
+	token   approvals.Token
+	cfg     approvals.Config
+	secrets map[string]totp.Secret
+	stop    func()
+
+	mu   sync.Mutex
+	told []approvals.EventType // thread lines, in order
+}
+
+type fakeDirectory struct {
+	mu       sync.Mutex
+	down     bool
+	problems map[string]string
+}
+
+func (d *fakeDirectory) User(_ context.Context, id string) (string, string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.down {
+		return "", "", errors.New("slack does not answer")
+	}
+	return "Name " + id, d.problems[id], nil
+}
+
+func (d *fakeDirectory) Group(_ context.Context, id string) (approvals.Group, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.down {
+		return approvals.Group{}, errors.New("slack does not answer")
+	}
+	return approvals.Group{Handle: strings.ToLower(id), Members: []string{"U02"}}, nil
+}
+
+func (d *fakeDirectory) set(down bool) { d.mu.Lock(); defer d.mu.Unlock(); d.down = down }
+
+// bubble runs fn in a synctest bubble with a world. Settings are KEY=value of
+// the app shop, or whole variables.
+func bubble(t *testing.T, settings string, fn func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, settings)
+		defer func() { w.halt() }()
+		w.run()
+		fn(w)
+	})
+}
+
+func parse(t tb, settings string) approvals.Settings {
+	environ := []string{"RGW_APP_SHOP_SETTING_VCS_REPO=acme/shop", "RGW_APP_SHOP_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold",
+		"RGW_APP_SHOP_SETTING_CIRCLECI_AUTO_APPROVE_ON_APPROVAL=true", "RGW_APP_SHOP_SETTING_PENDING_TTL=2h"}
+	for f := range strings.FieldsSeq(settings) {
+		if !strings.HasPrefix(f, "RGW_") {
+			f = "RGW_APP_SHOP_SETTING_" + f
+		}
+		name, _, _ := strings.Cut(f, "=")
+		environ = slices.DeleteFunc(environ, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+		environ = append(environ, f)
+	}
+	s, faults := approvals.ParseSettings(environ, defaultChannel)
+	if len(faults) > 0 {
+		t.Fatalf("settings: %q", faults)
+	}
+	return s
+}
+
+func newWorld(t tb, settings string) *world {
+	w := &world{t: t, ctx: context.Background(), store: newMemStore(), dir: &fakeDirectory{problems: map[string]string{}}, secrets: map[string]totp.Secret{},
+		ci: &fakeCI{flows: map[string]*flow{}, faults: map[string]*fault{}}}
+	w.admin = approvals.Admin{Store: w.store}
+	signer, err := approvals.OpenLog(w.ctx, w.store)
+	w.must(err)
+	w.cfg = approvals.Config{Store: w.store, CI: w.ci, Directory: w.dir, Settings: parse(t, settings), Signer: signer}
+	for _, id := range []string{"U01", "U02", "U03"} {
+		_, err := w.admin.AddPerson(w.ctx, id, "", "login-"+id)
+		w.must(err)
+		w.secrets[id] = totp.NewSecret()
+		w.must(w.admin.Enrol(w.ctx, id, w.secrets[id], "", approvals.EnrolledByImport))
+	}
+	_, w.token, err = w.admin.CreateToken(w.ctx, "ci", approvals.RoleCICD, []string{"shop"}, 1000*time.Hour)
+	w.must(err)
+	w.start()
+	w.must(w.svc.Bind(w.ctx, team))
+	return w
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// start makes a new process on the same store.
+func (w *world) start() {
+	w.svc = approvals.New(w.cfg)
+	w.worker = &approvals.Worker{Service: w.svc, Deliver: map[approvals.Kind]approvals.Deliverer{
+		approvals.CardPost: w, approvals.CardUpdate: w, approvals.ThreadReply: w, approvals.Notice: w,
+	}}
+	w.must(w.svc.Start(w.ctx, defaultChannel, "test"))
+}
+
+// run starts the worker, halt stops it, as a process that ends.
+func (w *world) run() {
+	ctx, cancel := context.WithCancel(w.ctx)
+	done := make(chan struct{})
+	go func() { w.worker.Run(ctx); close(done) }()
+	w.stop = func() { cancel(); <-done }
+	w.wait(0)
+}
+
+func (w *world) halt() {
+	if w.stop != nil {
+		w.stop()
+		w.stop = nil
+	}
+}
+
+func (w *world) restart() { w.halt(); w.store.releaseLeases(); w.start(); w.run() }
+
+// wait lets time pass and everything come to rest. A long time passes in
+// coarser steps, for the worker's own ticks would fill it.
+func (w *world) wait(d time.Duration) {
+	if w.stop != nil && d >= 3*time.Minute {
+		w.halt()
+		until := time.Now().Add(d - time.Second)
+		for time.Now().Before(until) {
+			time.Sleep(min(2*time.Second, time.Until(until)))
+			w.worker.Drain(w.ctx)
+		}
+		w.run()
+		d = time.Second
+	}
+	time.Sleep(d + time.Millisecond)
+	synctest.Wait()
+}
+
+// Deliver is Slack: it takes everything.
+func (w *world) Deliver(ctx context.Context, e approvals.Effect) approvals.Outcome {
+	out := approvals.Done()
+	switch e.Kind {
+	case approvals.CardPost, approvals.CardUpdate:
+		card, err := w.svc.Card(ctx, e.Request)
+		if err != nil {
+			return approvals.Again(time.Second, err)
+		}
+		if e.Kind == approvals.CardPost {
+			out.Record = w.svc.Posted(card.Request, approvals.SlackRef{Channel: defaultChannel, TS: "1", Permalink: "https://slack/" + e.Request})
+		}
+	default:
+		told, err := w.svc.Tell(ctx, e.Seq)
+		if err != nil {
+			return approvals.Again(time.Second, err)
+		}
+		if e.Kind == approvals.ThreadReply {
+			w.mu.Lock()
+			w.told = append(w.told, told.Event.Type)
+			w.mu.Unlock()
+		}
+	}
+	return out
+}
+
+func (w *world) ask(workflow string) (approvals.Request, bool, error) {
+	w.ci.mu.Lock()
+	commit := "0000000"
+	if f := w.ci.flows[workflow]; f != nil {
+		commit = f.facts.Revision
+	}
+	w.ci.mu.Unlock()
+	return w.svc.Request(w.ctx, w.token, approvals.NewRequest{App: "shop", GitCommit: commit, WorkflowID: workflow})
+}
+
+// request files one for a new workflow whose gate has the status.
+func (w *world) request(n int, gate string) approvals.Request {
+	w.t.Helper()
+	r, created, err := w.ask(w.ci.newFlow(n, int64(n), gate))
+	if err != nil || !created {
+		w.t.Fatalf("create: got %v, %v", created, err)
+	}
+	w.wait(0)
+	return r
+}
+
+func (w *world) code(user string) string { return w.secrets[user].At(time.Now()) }
+
+func (w *world) approve(user string, r approvals.Request) error {
+	_, err := w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: user}, r.ID, w.code(user))
+	w.wait(0)
+	return err
+}
+
+func (w *world) reject(user string, r approvals.Request) error {
+	_, err := w.svc.Reject(w.ctx, approvals.Clicker{Team: team, User: user}, r.ID, "no", "")
+	w.wait(0)
+	return err
+}
+
+func (w *world) get(r approvals.Request) approvals.Request {
+	w.t.Helper()
+	got, _, err := w.svc.Story(w.ctx, r.ID)
+	w.must(err)
+	return got
+}
+
+// is checks the status, and the failure when one is given.
+func (w *world) is(r approvals.Request, want approvals.Status, failure ...string) approvals.Request {
+	w.t.Helper()
+	got := w.get(r)
+	if got.Status != want || len(failure) > 0 && got.Failure.Code != failure[0] {
+		w.t.Fatalf("request #%d: got %s (%s: %s); want %s %s", got.Number, got.Status, got.Failure.Code, got.Failure.Detail, want, failure)
+	}
+	return got
+}
+
+func (w *world) count(r approvals.Request, types ...approvals.EventType) (n int) {
+	_, events, err := w.svc.Story(w.ctx, r.ID)
+	w.must(err)
+	for _, e := range events {
+		if slices.Contains(types, e.Type) {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *world) refused(err error, want approvals.RefusalCode) {
+	w.t.Helper()
+	if why(err) != want {
+		w.t.Fatalf("got %v; want refusal %q", err, want)
+	}
+}
+
+func (w *world) fails(err error, want approvals.Code) {
+	w.t.Helper()
+	if code(err) != want {
+		w.t.Fatalf("got %v; want code %q", err, want)
+	}
+}

@@ -1,0 +1,177 @@
+package gatewayd
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+)
+
+func (c *cli) auditReconcile() *cobra.Command {
+	var from, to, app, lookback, output string
+	var all bool
+	cmd := &cobra.Command{
+		Use: "reconcile --from T [--to T] [--app A]", Short: "List the gates in CircleCI that were not approved here or have no request", Args: cobra.NoArgs,
+		Long: `Ask CircleCI for every workflow that ran in the period and compare each approval
+job that the settings name with the log. Listed are:
+
+  no_request         no request was made here for it, approved or not
+  not_approved_here  it was approved, and the log has no approval for that
+  not_open           the log says that it was released, CircleCI does not
+
+Needs the settings and CIRCLECI_TOKEN besides database and keys. Times are dates
+(UTC; as --to the whole day) or RFC 3339. A workflow may be run again, and a gate
+wait, long after its pipeline was made: --lookback says how far back to look.
+Findings are no fault: the exit code is 0. What could not be read is: exit 1.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkEvidence(output); err != nil {
+				return err
+			}
+			start, end, err := approvals.ParsePeriod(from, to)
+			if err != nil {
+				return flagError(err)
+			}
+			if end.IsZero() {
+				end = time.Now()
+			}
+			var back time.Duration
+			if lookback != "0" {
+				if back, err = approvals.ParseLife(lookback); err != nil {
+					return usageError{fmt.Errorf("--lookback %w", err)}
+				}
+			}
+			cfg, err := reconcileConfig(c.env)
+			if err != nil {
+				return err
+			}
+			client, err := circleci.New(circleci.Config{
+				URL: cfg.CircleURL, AppURL: cfg.CircleAppURL, Token: cfg.CircleToken.reveal(), UserAgent: "rack-gatewayd/" + buildVersion(),
+			})
+			if err != nil {
+				return err
+			}
+			return c.withStore(cmd.Context(), func(db *store.DB) error {
+				gates, err := approvals.Reconciliation{
+					Store: db, CI: NewCI(client), Settings: cfg.settings, App: app, From: start, To: end, Lookback: back,
+					Told: func(project string, n int) { fmt.Fprintf(c.stderr, "%s: reading %d pipelines …\n", project, n) },
+				}.Run(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return c.printGates(output, gates, all, client.Links())
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&from, "from", "", "start of the period")
+	f.StringVar(&to, "to", "", "end of the period (default: now)")
+	f.StringVar(&app, "app", "", "only this app")
+	f.StringVar(&lookback, "lookback", "90d", "how long before the period a pipeline may have been made; 0 = not at all")
+	f.BoolVar(&all, "all", false, "list the gates that are as they should be, too")
+	evidenceFlag(cmd, &output)
+	required(cmd, "from")
+	return cmd
+}
+
+// reconcileConfig reads what it takes to ask CircleCI for the gates of the
+// settings.
+func reconcileConfig(env []string) (config, error) {
+	var f faults
+	c := config{variables: readVariables(env, &f)}
+	c.checkStore(&f)
+	c.checkCI(&f)
+	f = onlyAbout(f, "RGW_DATABASE_URL", "RGW_SECRET_KEYS", "CIRCLECI_TOKEN", "CIRCLECI_URL", "CIRCLECI_APP_URL")
+	var bad []string
+	c.settings, bad = approvals.ParseSettings(env, c.SlackChannel)
+	f = append(f, bad...)
+	if len(bad) == 0 && len(c.settings.Apps()) == 0 {
+		f.add("RGW_APP_<APP>_SETTING_<KEY>", "no app is configured")
+	}
+	return c, f.err()
+}
+
+// gateView is a gate as it is shown.
+type gateView struct {
+	Finding       approvals.Finding `json:"finding"` // empty = as it should be
+	App           string            `json:"app"`
+	Environment   string            `json:"environment"`
+	Gate          string            `json:"gate"`
+	GateStatus    string            `json:"gate_status"`
+	ApprovedBy    string            `json:"circleci_approver"`
+	Request       int64             `json:"request,omitempty"`
+	RequestStatus approvals.Status  `json:"request_status,omitempty"`
+	Project       string            `json:"project"`
+	Pipeline      int64             `json:"pipeline"`
+	WorkflowID    string            `json:"workflow_id"`
+	CreatedAt     time.Time         `json:"created_at"`
+	URL           string            `json:"url"`
+}
+
+func (c *cli) printGates(output string, gates []approvals.ReconciledGate, all bool, links circleci.Links) error {
+	views, found := []gateView{}, 0
+	table := [][]string{{"FINDING", "APP", "ENVIRONMENT", "GATE", "GATE STATUS", "APPROVED IN CIRCLECI BY", "REQUEST", "REQUEST STATUS", "WORKFLOW"}}
+	sheet := [][]string{{"finding", "app", "environment", "gate", "gate_status", "circleci_approver", "request", "request_status", "project", "pipeline", "workflow_id", "created_at", "url"}}
+	for _, g := range gates {
+		if g.Finding != approvals.FindingNone {
+			found++
+		} else if !all {
+			continue
+		}
+		v := gateView{
+			Finding: g.Finding, App: g.App, Environment: g.Environment, Gate: g.Gate, GateStatus: g.Status, ApprovedBy: g.ApprovedBy,
+			Request: g.Request, RequestStatus: g.RequestStatus, Project: g.Project, Pipeline: g.PipelineNumber, WorkflowID: g.WorkflowID,
+			CreatedAt: g.CreatedAt, URL: links.WorkflowURL(g.Project, g.PipelineNumber, g.WorkflowID),
+		}
+		views = append(views, v)
+		request := ""
+		if v.Request > 0 {
+			request = strconv.FormatInt(v.Request, 10)
+		}
+		table = append(table, []string{string(v.Finding), v.App, v.Environment, v.Gate, v.GateStatus, v.ApprovedBy, request, string(v.RequestStatus), v.URL})
+		sheet = append(sheet, []string{
+			string(v.Finding), v.App, v.Environment, v.Gate, v.GateStatus, v.ApprovedBy, request, string(v.RequestStatus),
+			v.Project, strconv.FormatInt(v.Pipeline, 10), v.WorkflowID, v.CreatedAt.UTC().Format(time.RFC3339), v.URL,
+		})
+	}
+	fmt.Fprintf(c.stderr, "%d gates in the period, %d of them with a finding.\n", len(gates), found)
+	return c.printEvidence(output, evidence{tables: [][][]string{table}, sheet: sheet, json: views})
+}
+
+// Pipelines implements approvals.CIHistory.
+func (c *CI) Pipelines(ctx context.Context, project string, since time.Time) ([]approvals.PipelineRef, error) {
+	found, err := c.client.ProjectPipelines(ctx, project, since)
+	if err != nil {
+		return nil, ciError(err)
+	}
+	out := make([]approvals.PipelineRef, len(found))
+	for i, p := range found {
+		out[i] = approvals.PipelineRef{ID: p.ID, Number: p.Number, CreatedAt: p.CreatedAt}
+	}
+	return out, nil
+}
+
+// Workflows implements approvals.CIHistory.
+func (c *CI) Workflows(ctx context.Context, pipelineID string) ([]approvals.WorkflowRef, error) {
+	found, err := c.client.PipelineWorkflows(ctx, pipelineID)
+	if err != nil {
+		return nil, ciError(err)
+	}
+	var out []approvals.WorkflowRef
+	for _, w := range found {
+		if w.Tag == "setup" {
+			continue
+		}
+		ref := approvals.WorkflowRef{ID: w.ID, CreatedAt: w.CreatedAt}
+		if w.StoppedAt != nil {
+			ref.StoppedAt = *w.StoppedAt
+		}
+		out = append(out, ref)
+	}
+	return out, nil
+}

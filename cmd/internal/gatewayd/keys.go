@@ -1,0 +1,125 @@
+package gatewayd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+)
+
+// resealBatch is how many secrets are sealed anew in one transaction: a running
+// daemon waits for no more than that.
+const resealBatch = 50
+
+func (c *cli) keysCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "keys", Short: "The keys of RGW_SECRET_KEYS"}
+	cmd.AddCommand(c.keysRotate())
+	return cmd
+}
+
+func (c *cli) keysRotate() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use: "rotate", Short: "Seal all secrets anew with the first key of RGW_SECRET_KEYS", Args: cobra.NoArgs,
+		Long: `Seal all secrets anew with the first key of RGW_SECRET_KEYS, in batches, beside
+a running daemon. Stdout lists the ids of the keys that may then leave the ring.
+
+ 1. Put a new key (keygen) in front of RGW_SECRET_KEYS, keep the old ones behind
+    it, and restart the daemon with that: it must know both.
+ 2. Run keys rotate with the same RGW_SECRET_KEYS.
+ 3. Take the keys that it lists out of the ring, here and at the daemon.
+
+A key that something is sealed with cannot be left out: every command, and the
+daemon, refuses such a ring and names the key. Backups that were made before
+still need it.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
+			cfg, err := storeConfig(c.env)
+			if err != nil {
+				return err
+			}
+			return c.withStore(cmd.Context(), func(db *store.DB) error {
+				r, err := rotate(cmd.Context(), db, cfg.keys.IDs())
+				if err != nil {
+					return err
+				}
+				return c.printRotation(r, output)
+			})
+		},
+	}
+	outputFlag(cmd, &output)
+	return cmd
+}
+
+// rotation is what came of a rotation.
+type rotation struct {
+	Sealing  string   `json:"sealing"`  // id of the key that seals
+	Resealed int      `json:"resealed"` // secrets sealed anew
+	Unused   []string `json:"unused"`   // ids of the keys of the ring that may leave it
+	InUse    []string `json:"in_use"`   // ids of other keys that something is sealed with
+}
+
+// rotate seals anew and records it, also when it could not be finished.
+func rotate(ctx context.Context, db *store.DB, ring []string) (rotation, error) {
+	r := rotation{Sealing: ring[0], Unused: []string{}, InUse: []string{}}
+	var fault error
+	for done := false; !done && fault == nil; {
+		var n int
+		done, n, fault = db.Reseal(ctx, resealBatch)
+		r.Resealed += n
+	}
+	used, err := db.UsedKeys(ctx)
+	if err != nil {
+		return r, err
+	}
+	for _, id := range ring[1:] {
+		if slices.Contains(used, id) {
+			r.InUse = append(r.InUse, id)
+		} else {
+			r.Unused = append(r.Unused, id)
+		}
+	}
+	e := approvals.Event{
+		Type: approvals.EventKeysRotated, Actor: approvals.Actor{Kind: approvals.ActorOperator}, Source: "operator", Outcome: "done",
+		Data: map[string]string{"key": r.Sealing, "resealed": strconv.Itoa(r.Resealed), "unused": strings.Join(r.Unused, " ")},
+	}
+	if fault != nil || len(r.InUse) > 0 {
+		e.Outcome = "unfinished"
+		e.Data["in_use"] = strings.Join(r.InUse, " ")
+	}
+	if err := approvals.New(approvals.Config{Store: db}).Record(ctx, e); err != nil {
+		return r, err
+	}
+	return r, fault
+}
+
+func (c *cli) printRotation(r rotation, output string) error {
+	fmt.Fprintf(c.stderr, "%d secrets were sealed anew with key %s.\n", r.Resealed, r.Sealing)
+	if output == "json" {
+		if err := c.printJSON(r); err != nil {
+			return err
+		}
+	} else {
+		for _, id := range r.Unused {
+			fmt.Fprintln(c.stdout, id)
+		}
+	}
+	switch {
+	case len(r.InUse) > 0:
+		return fmt.Errorf("still in use: %s. A daemon with another first key seals with it: restart it with this RGW_SECRET_KEYS, then run keys rotate again",
+			strings.Join(r.InUse, ", "))
+	case len(r.Unused) > 0:
+		fmt.Fprintf(c.stderr, "Nothing is sealed with these any more; they may leave RGW_SECRET_KEYS: %s\n", strings.Join(r.Unused, ", "))
+	default:
+		fmt.Fprintln(c.stderr, "The ring has no other key.")
+	}
+	return nil
+}

@@ -1,0 +1,284 @@
+// Package stage puts the whole product on loopback: a simulated Slack, a
+// simulated CircleCI, the real daemon between them and the real client. The
+// demo plays on it, and the tests that count do.
+//
+// It is no part of the product: only the demo and tests import it.
+package stage
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gateway"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gatewayd"
+)
+
+// Names of what every stage has. Project, gate and app are the documentation's.
+const (
+	Channel      = "C0DEPLOYS"
+	App          = "myapp"
+	Project      = "gh/MyOrg/myapp"
+	Gate         = "approve_deploy_production"
+	Revision     = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
+	Branch       = "main"
+	Number       = 1234
+	Starter      = "alice" // VCS login of who pushed
+	Ana          = "U0ANA" // admins
+	Bea          = "U0BEA"
+	Alice        = "U0ALICE" // an admin, and the starter
+	Carl         = "U0CARL"  // no admin
+	MachineUser  = "rack-gateway-bot"
+	machineToken = "circleci-machine-token"
+)
+
+// Options change a stage; the zero value is Socket Mode with the settings of
+// the documentation.
+type Options struct {
+	// HTTP uses signed requests instead of Socket Mode.
+	HTTP bool
+	// Env is added to the daemon's environment, and wins.
+	Env []string
+	// Log receives the daemon's log; nil drops it.
+	Log io.Writer
+}
+
+// Stage is one product with its surroundings. Make it with [New].
+type Stage struct {
+	Slack  *slacktest.Server
+	Circle *circlecitest.Server
+	URL    string // base of the daemon's API
+	Dir    string // holds the database
+	Token  string // a cicd token for App, once [Stage.People] ran
+
+	opts       Options
+	env        []string
+	stopCircle func()
+	secrets    map[string]totp.Secret
+
+	mu     sync.Mutex
+	daemon *running
+}
+
+type running struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	code   int
+}
+
+// New starts both simulators and prepares the daemon's environment in dir.
+func New(dir string, opts Options) (*Stage, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	s := &Stage{
+		Slack: slacktest.New(slacktest.Config{}), Circle: circlecitest.New(),
+		URL: "http://" + address, Dir: dir, opts: opts, secrets: map[string]totp.Secret{},
+	}
+	if err := s.Slack.Start(); err != nil {
+		return nil, err
+	}
+	s.furnishSlack()
+	circleURL := s.furnishCircle()
+	cfg := s.Slack.Config()
+	keys, err := s.keygen()
+	if err != nil {
+		return nil, err
+	}
+	s.env = []string{
+		"RGW_LISTEN=" + address,
+		"RGW_DATABASE_URL=sqlite:" + filepath.Join(dir, "rack-gateway.db"),
+		"RGW_SECRET_KEYS=" + keys,
+		"RGW_ANCHOR_FILE=" + filepath.Join(dir, "anchor"),
+		"RGW_POLL_INTERVAL=1s",
+		"RGW_LOG_FORMAT=json",
+		"CIRCLECI_TOKEN=" + machineToken,
+		"CIRCLECI_URL=" + circleURL,
+		"SLACK_BOT_TOKEN=" + cfg.BotToken,
+		"SLACK_API_URL=" + s.Slack.URL(),
+		"SLACK_CHANNEL=" + Channel,
+		"RGW_APP_MYAPP_SETTING_VCS_PROVIDER=github",
+		"RGW_APP_MYAPP_SETTING_VCS_REPO=MyOrg/myapp",
+		"RGW_APP_MYAPP_SETTING_CI_PROVIDER=circleci",
+		"RGW_APP_MYAPP_SETTING_CIRCLECI_APPROVAL_JOB_NAME=" + Gate,
+		"RGW_APP_MYAPP_SETTING_CIRCLECI_AUTO_APPROVE_ON_APPROVAL=true",
+	}
+	if opts.HTTP {
+		s.Slack.SetRequestURL(s.URL)
+		s.env = append(s.env, "SLACK_SIGNING_SECRET="+cfg.SigningSecret)
+	} else {
+		s.env = append(s.env, "SLACK_APP_TOKEN="+cfg.AppToken)
+	}
+	s.env = append(s.env, opts.Env...)
+	return s, nil
+}
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+func (s *Stage) keygen() (string, error) {
+	var out bytes.Buffer
+	if code := gatewayd.Run(context.Background(), []string{"keygen"}, nil, nil, &out, io.Discard); code != 0 {
+		return "", fmt.Errorf("keygen: exit %d", code)
+	}
+	return strings.TrimSpace(out.String()), nil
+}
+
+func (s *Stage) furnishSlack() {
+	bot := s.Slack.Config().BotUserID
+	for id, name := range map[string]string{Ana: "Ana", Bea: "Bea", Alice: "Alice", Carl: "Carl"} {
+		s.Slack.SetUser(slacktest.User{ID: id, Name: strings.ToLower(name), RealName: name})
+	}
+	s.Slack.SetChannel(slacktest.Channel{ID: Channel, Name: "deploys", Members: []string{bot, Ana, Bea, Alice, Carl}})
+}
+
+func (s *Stage) furnishCircle() string {
+	s.Circle.AddUser(circlecitest.User{Login: MachineUser, Name: "Rack Gateway"})
+	for _, login := range []string{Starter, "ana", "bea", "mallory"} {
+		s.Circle.AddUser(circlecitest.User{Login: login})
+	}
+	s.Circle.AddToken(machineToken, MachineUser)
+	s.Circle.AddProject(circlecitest.Project{Slug: Project})
+	url, stop := s.Circle.Start()
+	s.stopCircle = stop
+	return url
+}
+
+// Pipeline pushes the documentation's commit: test, build, request_approval,
+// the gate and deploy. It returns the workflow's id; request_approval is running.
+func (s *Stage) Pipeline(number int64) (workflowID string) {
+	p := s.Circle.AddPipeline(circlecitest.Pipeline{
+		Number: number, Project: Project, Revision: Revision, Branch: Branch, Subject: "Fix the invoice rounding", ActorLogin: Starter,
+	})
+	id := s.Circle.AddWorkflow(circlecitest.Workflow{Pipeline: p.ID, Name: "deploy", Jobs: circlecitest.DeployJobs(Gate)})
+	for _, job := range []string{"test", "build"} {
+		if err := s.Circle.Succeed(id, job); err != nil {
+			panic(err) // the workflow was made a line above
+		}
+	}
+	return id
+}
+
+// Environ is the daemon's environment.
+func (s *Stage) Environ() []string { return s.env }
+
+// SetEnv changes the daemon's environment for the next start.
+func (s *Stage) SetEnv(kv ...string) { s.env = append(s.env, kv...) }
+
+// Start runs the daemon in this process and returns when it is ready and, in
+// Socket Mode, connected.
+func (s *Stage) Start(ctx context.Context) error {
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r := &running{cancel: cancel, done: make(chan struct{})}
+	var stderr bytes.Buffer
+	var out io.Writer = &stderr
+	if s.opts.Log != nil {
+		out = io.MultiWriter(&stderr, s.opts.Log)
+	}
+	go func() {
+		defer close(r.done)
+		r.code = gatewayd.Run(run, []string{"serve"}, s.env, strings.NewReader(""), io.Discard, out)
+	}()
+	s.mu.Lock()
+	s.daemon = r
+	s.mu.Unlock()
+	if err := s.ready(ctx, r.done); err != nil {
+		cancel()
+		<-r.done
+		return fmt.Errorf("start the daemon (exit %d): %w\n%s", r.code, err, stderr.String())
+	}
+	return nil
+}
+
+// ready waits until the daemon answers and Slack reaches it.
+func (s *Stage) ready(ctx context.Context, ended <-chan struct{}) error {
+	for {
+		resp, err := http.Get(s.URL + "/readyz")
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				break
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ended:
+			return fmt.Errorf("it ended")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if s.opts.HTTP {
+		return s.Slack.Wait(ctx, func() bool { return len(s.Slack.CallsOf("auth.test")) > 0 })
+	}
+	return s.Slack.WaitSockets(ctx, 1)
+}
+
+// Stop ends the daemon as SIGTERM does and returns its exit code.
+func (s *Stage) Stop() int {
+	s.mu.Lock()
+	r := s.daemon
+	s.daemon = nil
+	s.mu.Unlock()
+	if r == nil {
+		return 0
+	}
+	r.cancel()
+	<-r.done
+	return r.code
+}
+
+// Close ends everything.
+func (s *Stage) Close() {
+	s.Stop()
+	s.Slack.Close()
+	s.stopCircle()
+}
+
+// Result is what a command said.
+type Result struct {
+	Code           int
+	Stdout, Stderr string
+}
+
+// Operator runs a command of rack-gatewayd.
+func (s *Stage) Operator(ctx context.Context, stdin string, args ...string) Result {
+	var out, err bytes.Buffer
+	code := gatewayd.Run(ctx, args, s.env, strings.NewReader(stdin), &out, &err)
+	return Result{code, out.String(), err.String()}
+}
+
+// Client runs a command of rack-gateway, with the variables that CircleCI sets
+// in a job of the workflow ("" = outside of one).
+func (s *Stage) Client(ctx context.Context, workflowID string, args ...string) Result {
+	return s.ClientAs(ctx, s.Token, workflowID, args...)
+}
+
+// ClientAs is Client with another API token.
+func (s *Stage) ClientAs(ctx context.Context, token, workflowID string, args ...string) Result {
+	var out, err bytes.Buffer
+	env := []string{"RACK_GATEWAY_URL=" + s.URL, "RACK_GATEWAY_API_TOKEN=" + token, "PATH=" + os.Getenv("PATH")}
+	if workflowID != "" {
+		env = append(env, "CIRCLE_WORKFLOW_ID="+workflowID, "CIRCLE_SHA1="+Revision, "CIRCLE_BRANCH="+Branch)
+	}
+	code := gateway.Run(ctx, args, env, strings.NewReader(""), &out, &err)
+	return Result{code, out.String(), err.String()}
+}
