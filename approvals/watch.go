@@ -132,10 +132,7 @@ func (s *Service) factsAgain(ctx context.Context, r Request, seen sighting) (boo
 		why = Failure{FailFactsChanged, what + " changed in CircleCI since the request was made"}
 	} else if workflowFinal(facts.WorkflowStatus) {
 		by.ID = facts.CanceledBy
-		why = Failure{FailCIEnded, fmt.Sprintf("The workflow is %s in CircleCI and never reached %s", facts.WorkflowStatus, r.GateName)}
-		if facts.WorkflowStatus == "canceled" {
-			why.Detail = "The workflow was cancelled in CircleCI"
-		}
+		why = Failure{FailCIEnded, endedText(r, facts.WorkflowStatus)}
 	}
 	if why.Code == "" {
 		return false, nil
@@ -156,6 +153,17 @@ func (s *Service) factsAgain(ctx context.Context, r Request, seen sighting) (boo
 	return changed, err
 }
 
+// endedText says how a workflow ended that never opened the gate.
+func endedText(r Request, workflow string) string {
+	switch workflow {
+	case "canceled":
+		return "The workflow was cancelled in CircleCI"
+	case "failed", "error":
+		return "The workflow failed in CircleCI before it reached " + r.GateName
+	}
+	return fmt.Sprintf("The workflow is over in CircleCI (%s) and never reached %s", workflow, r.GateName)
+}
+
 // ending is what is known of who ended a gate, read before the transaction.
 type ending struct {
 	self string // our own user id
@@ -173,8 +181,8 @@ func (s *Service) newEnding(ctx context.Context, r Request, seen sighting, self 
 		e.how = fmt.Sprintf("%s is %s in CircleCI", r.GateName, seen.gate.Status)
 		if id = seen.gate.CanceledBy; id != "" {
 			e.how = r.GateName + " was cancelled in CircleCI"
-		} else if facts, err := s.ci.Facts(ctx, r.Facts.WorkflowID); err == nil && facts.WorkflowStatus == "canceled" {
-			e.how, e.by = "The workflow was cancelled in CircleCI", facts.CanceledBy
+		} else if facts, err := s.ci.Facts(ctx, r.Facts.WorkflowID); err == nil && workflowFinal(facts.WorkflowStatus) {
+			e.how, e.by = endedText(r, facts.WorkflowStatus), facts.CanceledBy
 		}
 	}
 	if id == "" {

@@ -106,7 +106,7 @@ func TestEndedInCircleCIBeforeTheGateWasReached(t *testing.T) {
 		want string
 	}{
 		"cancelled":     {func(p *play, a asked) error { return p.Circle.CancelWorkflowAs("bea", a.workflow) }, "The workflow was cancelled in CircleCI by bea"},
-		"a job failed":  {func(p *play, a asked) error { return p.Circle.Fail(a.workflow, "request_approval") }, "not_run"},
+		"a job failed":  {func(p *play, a asked) error { return p.Circle.Fail(a.workflow, "request_approval") }, "failed in CircleCI before it reached"},
 		"stays blocked": {func(p *play, a asked) error { return p.Circle.Fail(a.workflow, "request_approval") }, "failed"},
 	} {
 		t.Run(name, func(t *testing.T) {

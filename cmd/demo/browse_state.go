@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
+)
+
+// person is somebody whom the visitor can be.
+type person struct {
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Login string `json:"login"`
+	About string `json:"about"`
+	Admin bool   `json:"admin"`
+}
+
+var cast = []person{
+	{stage.Ana, "Ana", "ana", "Admin", true},
+	{stage.Bea, "Bea", "bea", "Admin", true},
+	{stage.Alice, "Alice", stage.Starter, "Admin, pushed the first commit", true},
+	{stage.Carl, "Carl", "carl", "No admin", false},
+}
+
+func someone(id string) (person, bool) {
+	i := slices.IndexFunc(cast, func(p person) bool { return p.ID == id })
+	if i < 0 {
+		return person{}, false
+	}
+	return cast[i], true
+}
+
+// state is all that one person sees.
+type state struct {
+	Me        person                      `json:"me"`
+	People    []person                    `json:"people"`
+	Code      string                      `json:"code"`  // of the person's authenticator, if there is one
+	Until     int64                       `json:"until"` // Unix milliseconds
+	Messages  []slacktest.Message         `json:"messages"`
+	Private   []slacktest.Message         `json:"private"` // only this person sees them
+	View      *slacktest.View             `json:"view"`
+	Pipelines []circlecitest.PipelineView `json:"pipelines"`
+	Commands  []command                   `json:"commands"`
+}
+
+func (b *browser) state(me person, now time.Time) state {
+	s := state{
+		Me: me, People: cast, Until: totp.StepEnd(totp.Step(now)).UnixMilli(),
+		Messages:  list(b.Slack.AllMessages(stage.Channel)),
+		Private:   list(b.Slack.Ephemerals(me.ID)),
+		View:      b.Slack.View(me.ID),
+		Pipelines: list(b.Circle.Snapshot().Pipelines),
+	}
+	if me.Admin {
+		s.Code = b.Code(me.ID, now)
+	}
+	b.mu.Lock()
+	s.Commands = list(b.commands)
+	b.mu.Unlock()
+	return s
+}
+
+// list copies a slice; an empty one is [] in JSON and not null.
+func list[T any](items []T) []T { return append([]T{}, items...) }
+
+// events sends a person's state, whole, whenever it changed.
+// Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
+func (b *browser) events(w http.ResponseWriter, r *http.Request) {
+	me, ok := someone(r.URL.Query().Get("as"))
+	if !ok {
+		http.Error(w, "nobody has this id", http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	out := http.NewResponseController(w)
+	var last []byte
+	for {
+		changed, now := b.bell.listen(), time.Now()
+		raw, err := json.Marshal(b.state(me, now))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		if !bytes.Equal(raw, last) {
+			last = raw
+			if _, err := fmt.Fprintf(w, "data: %s\n\n", raw); err != nil || out.Flush() != nil {
+				return // the page was closed
+			}
+		}
+		select {
+		case <-changed:
+		case <-time.After(time.Until(totp.StepEnd(totp.Step(now)))):
+		case <-r.Context().Done():
+			return
+		}
+	}
+}

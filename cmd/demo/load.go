@@ -1,0 +1,290 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/bot"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
+)
+
+const loadUsage = `Usage: demo load [--rate R] [--for D] [--pending N] [--decided N] [--apps A] [--dir DIR]
+
+Measures the real daemon, as a process, against a simulated Slack and CircleCI
+on loopback: creates per second, time to a modal, to an answer and to the gate,
+memory, and starts with a full database. The simulated services and the callers
+work on the same processors. It only measures; nothing is asserted.
+`
+
+// loadPlan is what is measured.
+type loadPlan struct {
+	rate, pending, decided, apps int
+	length                       time.Duration
+}
+
+func load(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("demo load", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprint(stderr, loadUsage); flags.PrintDefaults() }
+	var p loadPlan
+	flags.IntVar(&p.rate, "rate", 100, "creates per second")
+	flags.DurationVar(&p.length, "for", time.Minute, "how long")
+	flags.IntVar(&p.pending, "pending", 1000, "requests that are pending before")
+	flags.IntVar(&p.decided, "decided", 30, "requests that are approved, one by one")
+	flags.IntVar(&p.apps, "apps", 300, "apps, each with a channel: Slack takes one message a second and channel")
+	dir := flags.String("dir", "", "keep database and log in this directory (default: a temporary one)")
+	if code, ok := parse(flags, args); !ok {
+		return code
+	}
+	if flags.NArg() > 0 || p.rate < 1 || p.apps < 1 || p.apps > 999 || p.pending < 0 || p.decided < 0 || p.decided > p.apps {
+		flags.Usage()
+		return 2
+	}
+	if *dir == "" {
+		temporary, err := os.MkdirTemp("", "rack-gateway-load-")
+		if err != nil {
+			fmt.Fprintf(stderr, "demo load: %v\n", err)
+			return 1
+		}
+		defer os.RemoveAll(temporary)
+		*dir = temporary
+	}
+	if err := measure(ctx, *dir, p, stdout); err != nil {
+		fmt.Fprintf(stderr, "demo load: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// bench is the daemon under measurement.
+type bench struct {
+	*stage.Stage
+	plan   loadPlan
+	out    io.Writer
+	log    *os.File
+	caller *caller
+	next   int64 // pipeline number
+	daemon *stage.Process
+}
+
+func measure(ctx context.Context, dir string, p loadPlan, out io.Writer) error {
+	b := &bench{plan: p, out: out}
+	env := []string{"RGW_RATE_LIMIT=0", "RGW_LOG_LEVEL=error", "RGW_SETTING_SUPERSEDE=off", "RGW_SETTING_ON_CLOSE=nothing", "RGW_SETTING_CIRCLECI_AUTO_APPROVE_ON_APPROVAL=true"}
+	for i := range p.apps {
+		prefix := "RGW_APP_" + strings.ToUpper(loadApp(i)) + "_SETTING_"
+		env = append(env, prefix+"VCS_REPO=MyOrg/"+loadApp(i), prefix+"CIRCLECI_APPROVAL_JOB_NAME="+stage.Gate, prefix+"SLACK_CHANNEL="+loadChannel(i))
+	}
+	var err error
+	if b.Stage, err = stage.New(dir, stage.Options{Env: env}); err != nil {
+		return err
+	}
+	defer b.Close()
+	if b.log, err = os.Create(filepath.Join(dir, "daemon.log")); err != nil {
+		return err
+	}
+	defer b.log.Close()
+	if err := b.furnish(ctx); err != nil {
+		return err
+	}
+	if b.Token, err = b.NewToken(ctx, "load", "--role", "cicd", "--all-apps"); err != nil {
+		return err
+	}
+	b.caller = newCaller(b.URL, b.Token)
+	for _, step := range []func(context.Context) error{b.startEmpty, b.fill, b.throughput, b.steady, b.drain, b.decisions, b.restart} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return b.daemon.Stop()
+}
+
+func loadApp(i int) string     { return fmt.Sprintf("load%03d", i) }
+func loadChannel(i int) string { return fmt.Sprintf("C0LOAD%03d", i) }
+func loadAdmin(i int) string   { return fmt.Sprintf("U0LOAD%03d", i) }
+
+func (b *bench) furnish(ctx context.Context) error {
+	for i := range b.plan.apps {
+		b.Circle.AddProject(circlecitest.Project{Slug: "gh/MyOrg/" + loadApp(i)})
+		members := []string{b.Slack.Config().BotUserID}
+		if i < b.plan.decided {
+			b.Slack.SetUser(slacktest.User{ID: loadAdmin(i)})
+			if err := b.Admin(ctx, loadAdmin(i), loadAdmin(i), "login-"+loadApp(i)); err != nil {
+				return err
+			}
+			members = append(members, loadAdmin(i))
+		}
+		b.Slack.SetChannel(slacktest.Channel{ID: loadChannel(i), Members: members})
+	}
+	return nil
+}
+
+// push starts a pipeline whose gate is on hold, and returns what its job sends.
+func (b *bench) push() (app int, workflow string, body []byte) {
+	b.next++
+	app = int(b.next) % b.plan.apps
+	p := b.Circle.AddPipeline(circlecitest.Pipeline{
+		Number: b.next, Project: "gh/MyOrg/" + loadApp(app), Revision: stage.Revision, Branch: stage.Branch, ActorLogin: stage.Starter,
+	})
+	workflow = b.Circle.AddWorkflow(circlecitest.Workflow{Pipeline: p.ID, Name: "deploy", Jobs: []circlecitest.Job{
+		{Name: stage.Gate, Type: "approval"}, {Name: "deploy", Requires: circlecitest.Requires(stage.Gate)},
+	}})
+	body = fmt.Appendf(nil, `{"app":%q,"git_commit":%q,"branch":%q,"message":"Deploy","ci_metadata":{"workflow_id":%q}}`,
+		loadApp(app), stage.Revision, stage.Branch, workflow)
+	return app, workflow, body
+}
+
+func (b *bench) startEmpty(ctx context.Context) error { return b.start(ctx, "start, empty database") }
+
+// start starts the daemon and tells how long it took to be ready.
+func (b *bench) start(ctx context.Context, what string) error {
+	began := time.Now()
+	var err error
+	if b.daemon, err = b.Spawn(b.log); err != nil {
+		return err
+	}
+	own, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	answers := make(chan time.Duration, 1)
+	go func() { answers <- b.caller.untilReady(own, began) }()
+	if err := b.Ready(own, b.daemon); err != nil {
+		return err
+	}
+	fmt.Fprintf(b.out, "%-34s ready after %s, connected to Slack after %s\n", what, short(<-answers), short(time.Since(began)))
+	return nil
+}
+
+func (b *bench) fill(ctx context.Context) error {
+	if b.plan.pending == 0 {
+		return nil
+	}
+	began := time.Now()
+	t, err := b.creates(ctx, 16, func(n int) bool { return n < b.plan.pending })
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(b.out, "%-34s %.0f/s, %s\n", fmt.Sprintf("create %d pending, 16 at once", b.plan.pending), float64(len(t))/time.Since(began).Seconds(), t)
+	b.memory("memory with these")
+	return nil
+}
+
+func (b *bench) throughput(ctx context.Context) error {
+	for _, many := range []int{1, 8, 32} {
+		began := time.Now()
+		t, err := b.creates(ctx, many, func(int) bool { return time.Since(began) < 3*time.Second })
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(b.out, "%-34s %.0f/s, %s\n", fmt.Sprintf("create, %d at once", many), float64(len(t))/time.Since(began).Seconds(), t)
+	}
+	return nil
+}
+
+// drainTime is how long is waited for the cards.
+const drainTime = 30 * time.Minute
+
+// drain waits until every request has its card.
+func (b *bench) drain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	began, made := time.Now(), int(b.caller.made.Load())
+	first := b.cards()
+	for b.cards() < made {
+		if err := pause(ctx, 500*time.Millisecond); err != nil {
+			return fmt.Errorf("%d of %d cards stand: %w", b.cards(), made, err)
+		}
+	}
+	took := time.Since(began)
+	fmt.Fprintf(b.out, "%-34s after another %s, %.0f/s\n", fmt.Sprintf("all %d cards stand", made), short(took), float64(made-first)/took.Seconds())
+	return nil
+}
+
+func (b *bench) cards() int {
+	n := 0
+	for i := range b.plan.apps {
+		n += len(b.Slack.Messages(loadChannel(i)))
+	}
+	return n
+}
+
+// decisions approves requests one after the other.
+func (b *bench) decisions(ctx context.Context) error {
+	var modal, answer, post times
+	for i := range b.plan.decided {
+		took, err := b.decide(ctx, i)
+		if err != nil {
+			return fmt.Errorf("decision %d: %w", i, err)
+		}
+		modal, answer, post = append(modal, took[0]), append(answer, took[1]), append(post, took[2])
+	}
+	if b.plan.decided > 0 {
+		fmt.Fprintf(b.out, "%-34s %s\n", "click to modal", modal)
+		fmt.Fprintf(b.out, "%-34s %s\n", "submission to answer", answer)
+		fmt.Fprintf(b.out, "%-34s %s\n", "decision recorded to approve call", post)
+	}
+	b.memory("memory at the end")
+	return nil
+}
+
+// decide plays one approval in the channel of app i.
+func (b *bench) decide(ctx context.Context, i int) (took [3]time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for int(b.next+1)%b.plan.apps != i {
+		b.next++
+	}
+	_, workflow, body := b.push()
+	id, err := b.caller.create(ctx, body)
+	if err != nil {
+		return took, err
+	}
+	var card slacktest.Message
+	find := func() bool {
+		for _, m := range b.Slack.Messages(loadChannel(i)) {
+			if isCard(m, id) {
+				card = m
+				return true
+			}
+		}
+		return false
+	}
+	if err := b.Slack.Wait(ctx, find); err != nil {
+		return took, fmt.Errorf("no card: %w", err)
+	}
+	user := loadAdmin(i)
+	began := time.Now()
+	if _, err := b.Slack.Click(ctx, user, card.Channel, card.TS, bot.ActionApprove); err != nil {
+		return took, err
+	}
+	view, err := b.Slack.WaitView(ctx, user)
+	if err != nil {
+		return took, err
+	}
+	took[0] = time.Since(began)
+	began = time.Now()
+	got, err := b.Submit(ctx, user, view, b.Code(user, time.Now()))
+	took[1] = time.Since(began)
+	if err != nil || !got.Closed {
+		return took, errors.Join(err, fmt.Errorf("the code was not accepted: %v", got.Errors))
+	}
+	if err := b.Circle.Wait(ctx, func() bool { return len(b.Circle.Approvals(workflow)) > 0 }); err != nil {
+		return took, fmt.Errorf("no approve call: %w", err)
+	}
+	decided, err := b.caller.decided(ctx, id)
+	took[2] = max(0, b.Circle.Approvals(workflow)[0].At.Sub(decided))
+	return took, err
+}
+
+// restart kills the daemon and starts it on what it left.
+func (b *bench) restart(ctx context.Context) error {
+	b.daemon.Kill()
+	return b.start(ctx, fmt.Sprintf("start after SIGKILL, %d requests", b.caller.made.Load()))
+}
