@@ -2,6 +2,7 @@ package bot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,6 +30,9 @@ func (b *Bot) findMessage(ctx context.Context, channel string, from time.Time, m
 	look := slack.GetConversationHistoryParameters{
 		ChannelID: channel, Oldest: stamp(from.Add(-lookSlack)), Limit: lookLimit, IncludeAllMetadata: true,
 	}
+	if !b.introduced() {
+		return "", errStranger
+	}
 	for range lookPages {
 		var page *slack.GetConversationHistoryResponse
 		err := b.call("conversations.history", func() (err error) {
@@ -54,6 +58,9 @@ func (b *Bot) findMessage(ctx context.Context, channel string, from time.Time, m
 func (b *Bot) findReply(ctx context.Context, parent approvals.SlackRef, t approvals.Told) (bool, error) {
 	look := slack.GetConversationRepliesParameters{
 		ChannelID: parent.Channel, Timestamp: parent.TS, Oldest: stamp(t.Event.At().Add(-lookSlack)), Limit: lookLimit, IncludeAllMetadata: true,
+	}
+	if !b.introduced() {
+		return false, errStranger
 	}
 	for range lookPages {
 		var page []slack.Message
@@ -89,6 +96,12 @@ func (b *Bot) unlooked(method, channel string, err error) error {
 	}
 	return nil
 }
+
+// errStranger puts a look off: until Slack has said who we are, our own messages
+// cannot be told from others', and what was posted already would be posted again.
+var errStranger = errors.New("Slack has not said yet who we are")
+
+func (b *Bot) introduced() bool { return b.ws.Identity().BotID != "" }
 
 // own keeps messages of other apps from being taken for ours: anybody may copy
 // the metadata.

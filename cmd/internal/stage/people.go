@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -84,8 +85,8 @@ func (s *Stage) Code(user string, at time.Time) string { return s.secrets[user].
 // WrongCode is six digits that the authenticator shows neither now nor one step
 // before or after.
 func (s *Stage) WrongCode(user string, at time.Time) string {
-	for n := 0; ; n++ {
-		code := fmt.Sprintf("%06d", n)
+	for {
+		code := fmt.Sprintf("%06d", rand.IntN(1e6))
 		right := false
 		for _, d := range []time.Duration{-60, -30, 0, 30, 60} {
 			right = right || s.Code(user, at.Add(d*time.Second)) == code

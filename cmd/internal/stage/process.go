@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gatewayd"
@@ -87,9 +88,17 @@ func (p *Process) Stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	<-p.done
-	return p.err
+	select {
+	case <-p.done:
+		return p.err
+	case <-time.After(stopTime):
+		p.Kill()
+		return fmt.Errorf("the daemon did not end within %s of SIGTERM", stopTime)
+	}
 }
+
+// stopTime is more than the daemon promises to take.
+const stopTime = 20 * time.Second
 
 // Ready waits until the daemon answers and Slack reaches it.
 func (s *Stage) Ready(ctx context.Context, p *Process) error { return s.ready(ctx, p.done) }

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
@@ -125,8 +126,17 @@ func New(dir string, opts Options) (*Stage, error) {
 	return s, nil
 }
 
+// stages counts the stages of this process.
+var stages atomic.Uint32
+
+// freeAddress finds a port. Where all of 127/8 is loopback, each stage takes an
+// address of its own there, so that nothing else can take the port meanwhile.
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	n := stages.Add(1)
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+os.Getpid()%250, n/250%250, 1+n%250))
+	if err != nil {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+	}
 	if err != nil {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}
