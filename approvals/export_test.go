@@ -35,7 +35,7 @@ func (w *Worker) Drain(ctx context.Context) bool {
 	for busy := true; busy; {
 		busy = false
 		for _, family := range []string{FamilyLocal, FamilyCI, FamilyWatch, FamilySlack} {
-			for ; w.one(ctx, family); left-- {
+			for ; one(ctx, w, family); left-- {
 				if busy = true; left == 0 {
 					return false
 				}
@@ -43,4 +43,13 @@ func (w *Worker) Drain(ctx context.Context) bool {
 		}
 	}
 	return true
+}
+
+// one delivers one effect; false when none is due.
+func one(ctx context.Context, w *Worker, family string) bool {
+	e, found := w.claim(ctx, family)
+	if found {
+		w.carry(ctx, e)
+	}
+	return found
 }

@@ -21,9 +21,11 @@ type Worker struct {
 	Observe func(e Effect, out Outcome, took time.Duration)
 }
 
-// families says how many deliveries each family may have under way.
+// families says how many deliveries each family may have under way. Those of
+// Slack mostly wait for their channel's turn, one message a second: there must
+// be more of them than busy channels, or a quiet channel waits for the busy ones.
 func families() map[string]int {
-	return map[string]int{FamilyCI: 6, FamilySlack: 6, FamilyWatch: watchLanes, FamilyLocal: 2}
+	return map[string]int{FamilyCI: 8, FamilySlack: 64, FamilyWatch: watchLanes, FamilyLocal: 2}
 }
 
 const (
@@ -45,8 +47,8 @@ const (
 func (w *Worker) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	for family, n := range families() {
-		wake := make(chan struct{}, n)
-		all.Go(func() { w.rouse(ctx, family, wake, n) })
+		wake := make(chan struct{}, 1)
+		all.Go(func() { w.rouse(ctx, family, wake) })
 		for range n {
 			all.Go(func() { w.work(ctx, family, wake) })
 		}
@@ -54,17 +56,12 @@ func (w *Worker) Run(ctx context.Context) {
 	all.Wait()
 }
 
-// rouse wakes the family's workers after every commit, when an effect becomes
-// due, and now and then.
-func (w *Worker) rouse(ctx context.Context, family string, wake chan struct{}, n int) {
+// rouse wakes one of the family's workers after every commit, when an effect
+// becomes due, and now and then. Who finds something wakes the next.
+func (w *Worker) rouse(ctx context.Context, family string, wake chan struct{}) {
 	for {
 		changed := w.Service.Changed()
-		for range n {
-			select {
-			case wake <- struct{}{}:
-			default:
-			}
-		}
+		signal(wake)
 		timer := time.NewTimer(w.untilDue(ctx, family))
 		select {
 		case <-ctx.Done():
@@ -74,6 +71,13 @@ func (w *Worker) rouse(ctx context.Context, family string, wake chan struct{}, n
 		case <-timer.C:
 		}
 		timer.Stop()
+	}
+}
+
+func signal(wake chan struct{}) {
+	select {
+	case wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -101,14 +105,19 @@ func (w *Worker) work(ctx context.Context, family string, wake chan struct{}) {
 			return
 		case <-wake:
 		}
-		for ctx.Err() == nil && w.one(ctx, family) {
+		for ctx.Err() == nil {
+			e, found := w.claim(ctx, family)
+			if !found {
+				break
+			}
+			signal(wake)
+			w.carry(ctx, e)
 		}
 	}
 }
 
-// one delivers one effect; false when none is due.
-func (w *Worker) one(ctx context.Context, family string) bool {
-	var e Effect
+// claim takes one effect, if one is due.
+func (w *Worker) claim(ctx context.Context, family string) (e Effect, found bool) {
 	err := w.Service.store.View(ctx, func(tx Tx) error {
 		due, err := tx.NextDue(family)
 		if err == nil && (due.IsZero() || due.After(now())) {
@@ -127,8 +136,13 @@ func (w *Worker) one(ctx context.Context, family string) bool {
 		if !errors.Is(err, ErrNotFound) && ctx.Err() == nil {
 			w.Service.log.Error("claim an effect", "family", family, "err", err)
 		}
-		return false
+		return e, false
 	}
+	return e, true
+}
+
+// carry delivers a claimed effect and records what came of it.
+func (w *Worker) carry(ctx context.Context, e Effect) {
 	started := time.Now()
 	out := w.deliver(ctx, e)
 	if err := w.finish(ctx, e, out); err != nil && !errors.Is(err, ErrLostLease) {
@@ -137,7 +151,6 @@ func (w *Worker) one(ctx context.Context, family string) bool {
 	if w.Observe != nil {
 		w.Observe(e, out, time.Since(started))
 	}
-	return true
 }
 
 // deliver runs the deliverer. A stop of the process gives it five more seconds;

@@ -11,13 +11,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 )
 
-const loadUsage = `Usage: demo load [--rate R] [--for D] [--pending N] [--decided N] [--apps A] [--dir DIR]
+const loadUsage = `Usage: demo load [--rate R] [--for D] [--pending N] [--decided N] [--drain D]
+                 [--apps A] [--dir DIR]
 
 Measures the real daemon, as a process, against a simulated Slack and CircleCI
 on loopback: creates per second, time to a modal, to an answer and to the gate,
@@ -28,7 +30,7 @@ work on the same processors. It only measures; nothing is asserted.
 // loadPlan is what is measured.
 type loadPlan struct {
 	rate, pending, decided, apps int
-	length                       time.Duration
+	length, drain                time.Duration
 }
 
 func load(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -38,14 +40,15 @@ func load(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var p loadPlan
 	flags.IntVar(&p.rate, "rate", 100, "creates per second")
 	flags.DurationVar(&p.length, "for", time.Minute, "how long")
+	flags.DurationVar(&p.drain, "drain", 5*time.Minute, "how long to wait for all cards after that")
 	flags.IntVar(&p.pending, "pending", 1000, "requests that are pending before")
-	flags.IntVar(&p.decided, "decided", 30, "requests that are approved, one by one")
+	flags.IntVar(&p.decided, "decided", 30, "requests that are approved one by one, before and after")
 	flags.IntVar(&p.apps, "apps", 300, "apps, each with a channel: Slack takes one message a second and channel")
 	dir := flags.String("dir", "", "keep database and log in this directory (default: a temporary one)")
 	if code, ok := parse(flags, args); !ok {
 		return code
 	}
-	if flags.NArg() > 0 || p.rate < 1 || p.apps < 1 || p.apps > 999 || p.pending < 0 || p.decided < 0 || p.decided > p.apps {
+	if flags.NArg() > 0 || p.rate < 1 || p.apps < 1 || p.apps > 999 || p.pending < 0 || p.decided < 0 || p.decided >= p.apps {
 		flags.Usage()
 		return 2
 	}
@@ -74,10 +77,11 @@ type bench struct {
 	caller *caller
 	next   int64 // pipeline number
 	daemon *stage.Process
+	used   map[string]int64 // newest step of an admin's codes
 }
 
 func measure(ctx context.Context, dir string, p loadPlan, out io.Writer) error {
-	b := &bench{plan: p, out: out}
+	b := &bench{plan: p, out: out, used: map[string]int64{}}
 	env := []string{"RGW_RATE_LIMIT=0", "RGW_LOG_LEVEL=error", "RGW_SETTING_SUPERSEDE=off", "RGW_SETTING_ON_CLOSE=nothing", "RGW_SETTING_CIRCLECI_AUTO_APPROVE_ON_APPROVAL=true"}
 	for i := range p.apps {
 		prefix := "RGW_APP_" + strings.ToUpper(loadApp(i)) + "_SETTING_"
@@ -99,7 +103,7 @@ func measure(ctx context.Context, dir string, p loadPlan, out io.Writer) error {
 		return err
 	}
 	b.caller = newCaller(b.URL, b.Token)
-	for _, step := range []func(context.Context) error{b.startEmpty, b.fill, b.throughput, b.steady, b.drain, b.decisions, b.restart} {
+	for _, step := range []func(context.Context) error{b.startEmpty, b.decisions, b.fill, b.throughput, b.steady, b.drain, b.decisions, b.restart} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -127,10 +131,17 @@ func (b *bench) furnish(ctx context.Context) error {
 	return nil
 }
 
-// push starts a pipeline whose gate is on hold, and returns what its job sends.
-func (b *bench) push() (app int, workflow string, body []byte) {
+// push starts a pipeline of one app after the other, but for those that are kept
+// for decisions, and returns what its job sends.
+func (b *bench) push() []byte {
+	crowd := b.plan.apps - b.plan.decided
+	_, body := b.pushTo(b.plan.decided + int(b.next)%crowd)
+	return body
+}
+
+// pushTo starts a pipeline whose gate is on hold.
+func (b *bench) pushTo(app int) (workflow string, body []byte) {
 	b.next++
-	app = int(b.next) % b.plan.apps
 	p := b.Circle.AddPipeline(circlecitest.Pipeline{
 		Number: b.next, Project: "gh/MyOrg/" + loadApp(app), Revision: stage.Revision, Branch: stage.Branch, ActorLogin: stage.Starter,
 	})
@@ -139,7 +150,7 @@ func (b *bench) push() (app int, workflow string, body []byte) {
 	}})
 	body = fmt.Appendf(nil, `{"app":%q,"git_commit":%q,"branch":%q,"message":"Deploy","ci_metadata":{"workflow_id":%q}}`,
 		loadApp(app), stage.Revision, stage.Branch, workflow)
-	return app, workflow, body
+	return workflow, body
 }
 
 func (b *bench) startEmpty(ctx context.Context) error { return b.start(ctx, "start, empty database") }
@@ -177,9 +188,10 @@ func (b *bench) fill(ctx context.Context) error {
 }
 
 func (b *bench) throughput(ctx context.Context) error {
+	length := min(3*time.Second, b.plan.length)
 	for _, many := range []int{1, 8, 32} {
 		began := time.Now()
-		t, err := b.creates(ctx, many, func(int) bool { return time.Since(began) < 3*time.Second })
+		t, err := b.creates(ctx, many, func(int) bool { return time.Since(began) < length })
 		if err != nil {
 			return err
 		}
@@ -188,22 +200,17 @@ func (b *bench) throughput(ctx context.Context) error {
 	return nil
 }
 
-// drainTime is how long is waited for the cards.
-const drainTime = 30 * time.Minute
-
 // drain waits until every request has its card.
 func (b *bench) drain(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, drainTime)
-	defer cancel()
 	began, made := time.Now(), int(b.caller.made.Load())
 	first := b.cards()
-	for b.cards() < made {
+	for b.cards() < made && time.Since(began) < b.plan.drain {
 		if err := pause(ctx, 500*time.Millisecond); err != nil {
-			return fmt.Errorf("%d of %d cards stand: %w", b.cards(), made, err)
+			return err
 		}
 	}
-	took := time.Since(began)
-	fmt.Fprintf(b.out, "%-34s after another %s, %.0f/s\n", fmt.Sprintf("all %d cards stand", made), short(took), float64(made-first)/took.Seconds())
+	took, stand := time.Since(began), b.cards()
+	fmt.Fprintf(b.out, "%-34s %d of %d after another %s, %.0f/s\n", "cards that stand", stand, made, short(took), float64(stand-first)/took.Seconds())
 	return nil
 }
 
@@ -217,31 +224,31 @@ func (b *bench) cards() int {
 
 // decisions approves requests one after the other.
 func (b *bench) decisions(ctx context.Context) error {
-	var modal, answer, post times
+	var card, modal, answer, post times
 	for i := range b.plan.decided {
 		took, err := b.decide(ctx, i)
 		if err != nil {
-			return fmt.Errorf("decision %d: %w", i, err)
+			fmt.Fprintf(b.out, "decision %d: %v\n", i, err)
+			break
 		}
-		modal, answer, post = append(modal, took[0]), append(answer, took[1]), append(post, took[2])
+		card, modal, answer, post = append(card, took[0]), append(modal, took[1]), append(answer, took[2]), append(post, took[3])
 	}
 	if b.plan.decided > 0 {
+		fmt.Fprintf(b.out, "%-34s %s\n", "create to card", card)
 		fmt.Fprintf(b.out, "%-34s %s\n", "click to modal", modal)
 		fmt.Fprintf(b.out, "%-34s %s\n", "submission to answer", answer)
 		fmt.Fprintf(b.out, "%-34s %s\n", "decision recorded to approve call", post)
 	}
-	b.memory("memory at the end")
-	return nil
+	b.memory("memory now")
+	return ctx.Err()
 }
 
 // decide plays one approval in the channel of app i.
-func (b *bench) decide(ctx context.Context, i int) (took [3]time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+func (b *bench) decide(ctx context.Context, i int) (took [4]time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	for int(b.next+1)%b.plan.apps != i {
-		b.next++
-	}
-	_, workflow, body := b.push()
+	workflow, body := b.pushTo(i)
+	began := time.Now()
 	id, err := b.caller.create(ctx, body)
 	if err != nil {
 		return took, err
@@ -259,8 +266,9 @@ func (b *bench) decide(ctx context.Context, i int) (took [3]time.Duration, err e
 	if err := b.Slack.Wait(ctx, find); err != nil {
 		return took, fmt.Errorf("no card: %w", err)
 	}
+	took[0] = time.Since(began)
 	user := loadAdmin(i)
-	began := time.Now()
+	began = time.Now()
 	if _, err := b.Slack.Click(ctx, user, card.Channel, card.TS, bot.ActionApprove); err != nil {
 		return took, err
 	}
@@ -268,10 +276,14 @@ func (b *bench) decide(ctx context.Context, i int) (took [3]time.Duration, err e
 	if err != nil {
 		return took, err
 	}
-	took[0] = time.Since(began)
-	began = time.Now()
-	got, err := b.Submit(ctx, user, view, b.Code(user, time.Now()))
 	took[1] = time.Since(began)
+	code, err := b.code(ctx, user)
+	if err != nil {
+		return took, err
+	}
+	began = time.Now()
+	got, err := b.Submit(ctx, user, view, code)
+	took[2] = time.Since(began)
 	if err != nil || !got.Closed {
 		return took, errors.Join(err, fmt.Errorf("the code was not accepted: %v", got.Errors))
 	}
@@ -279,8 +291,20 @@ func (b *bench) decide(ctx context.Context, i int) (took [3]time.Duration, err e
 		return took, fmt.Errorf("no approve call: %w", err)
 	}
 	decided, err := b.caller.decided(ctx, id)
-	took[2] = max(0, b.Circle.Approvals(workflow)[0].At.Sub(decided))
+	took[3] = max(0, b.Circle.Approvals(workflow)[0].At.Sub(decided))
 	return took, err
+}
+
+// code waits for a code that was not used before.
+func (b *bench) code(ctx context.Context, user string) (string, error) {
+	var step int64
+	err := again(ctx, func() bool {
+		now := totp.Step(time.Now())
+		step = max(b.used[user]+1, now)
+		return step <= now+1
+	})
+	b.used[user] = step
+	return b.Code(user, time.Unix(step*30, 0)), err
 }
 
 // restart kills the daemon and starts it on what it left.

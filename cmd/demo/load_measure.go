@@ -79,8 +79,11 @@ func (c *caller) decided(ctx context.Context, id string) (time.Time, error) {
 // untilReady waits for /readyz and returns the time since began.
 func (c *caller) untilReady(ctx context.Context, began time.Time) time.Duration {
 	for {
-		resp, err := c.http.Get(c.url + "/readyz")
-		if err == nil {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/readyz", nil)
+		if err != nil {
+			return 0
+		}
+		if resp, err := c.http.Do(req); err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
 				return time.Since(began)
@@ -106,8 +109,7 @@ func (b *bench) creates(ctx context.Context, many int, more func(begun int) bool
 			return nil, false
 		}
 		begun++
-		_, _, body := b.push()
-		return body, true
+		return b.push(), true
 	}
 	var calling sync.WaitGroup
 	for range many {
@@ -148,7 +150,7 @@ func (b *bench) steady(ctx context.Context) error {
 			return ctx.Err()
 		case <-ticker.C:
 		}
-		_, _, body := b.push()
+		body := b.push()
 		sent := time.Now()
 		calling.Go(func() {
 			_, err := b.caller.create(ctx, body)

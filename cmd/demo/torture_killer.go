@@ -114,7 +114,7 @@ func (k *killer) arm(proc *stage.Process) (otherwise string, patience time.Durat
 			}
 			return left == 0
 		}
-		return pointRandom, 2 * time.Second, k.hit
+		return pointRandom, 1500 * time.Millisecond, k.hit
 	}
 	target, left := k.rarest(), k.rng.IntN(3)
 	k.want = func(op, phase string) bool {
@@ -123,7 +123,7 @@ func (k *killer) arm(proc *stage.Process) (otherwise string, patience time.Durat
 		}
 		return left < 0
 	}
-	return pointRandom, 2500 * time.Millisecond, k.hit
+	return pointRandom, 1500 * time.Millisecond, k.hit
 }
 
 // rarest picks one of the points that fell least.

@@ -1,0 +1,260 @@
+package proof
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/bot"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
+)
+
+// Case is all that can be known of one request from outside. Gather it while
+// things move in this order: Slack, the tries, status and events. Then what is
+// told or tried has its event.
+type Case struct {
+	ID     string
+	Status approvals.Status
+	Events []approvals.Event // oldest first
+
+	Required int    // approvals that it needs
+	Auto     bool   // the gateway approves the gate
+	OnClose  string // what happens to a gate that will not be approved
+
+	Cards    []slacktest.Message // channel messages marked as the card, as they are now
+	Thread   []slacktest.Message // replies below the recorded card, oldest first
+	Tries    []circlecitest.Approval
+	Released []time.Time // when approve calls by API arrived at the workflow
+	Self     string      // our user id at CircleCI
+	Gate     string      // true status of the gate
+	GateBy   string      // login that approved it
+
+	// Blind: Slack's history may not be read, so that an unknown outcome may lead
+	// to a second message.
+	Blind bool
+}
+
+// told are the events that people must read in the thread.
+var told = []approvals.EventType{
+	approvals.EventRequested, approvals.EventCodeFailed, approvals.EventVoted, approvals.EventApproved, approvals.EventRejected,
+	approvals.EventAccepted, approvals.EventGateRefused, approvals.EventDelayed, approvals.EventReleased, approvals.EventDeployed,
+	approvals.EventDeployFailed, approvals.EventExpired, approvals.EventSuperseded, approvals.EventCanceled, approvals.EventBypassed,
+	approvals.EventUndeliverable, approvals.EventGateClosed, approvals.EventGateBypassed, approvals.EventDeployReport,
+}
+
+// endings are the events that close a request, or end its decision, by status.
+var endings = map[approvals.Status]approvals.EventType{
+	approvals.Deployed: approvals.EventDeployed, approvals.DeployFailed: approvals.EventDeployFailed,
+	approvals.Rejected: approvals.EventRejected, approvals.Expired: approvals.EventExpired,
+	approvals.Superseded: approvals.EventSuperseded, approvals.Canceled: approvals.EventCanceled,
+	approvals.Bypassed: approvals.EventBypassed, approvals.Undeliverable: approvals.EventUndeliverable,
+}
+
+// Unsettled says what is still to come. What stays in it for longer than any
+// back-off is a broken promise: a decision that ends silently, a line that is lost.
+func (c Case) Unsettled() []string {
+	var open []string
+	wait := func(format string, args ...any) { open = append(open, fmt.Sprintf(format, args...)) }
+	if endings[c.Status] == "" {
+		wait("I5: the request is %s", c.Status)
+	}
+	if len(c.Cards) == 0 {
+		wait("I5: there is no card")
+	}
+	for _, card := range c.Cards[:min(1, len(c.Cards))] {
+		for _, b := range slacktest.Buttons(card) {
+			if b == bot.ActionApprove || b == bot.ActionReject {
+				wait("I5: the card of a request that is %s has the button %s", c.Status, b)
+			}
+		}
+	}
+	have := c.seqs()
+	for _, e := range c.Events {
+		if slices.Contains(told, e.Type) && !slices.Contains(have, e.Seq) {
+			wait("I5: the thread does not tell event %d %s", e.Seq, e.Type)
+		}
+	}
+	passed := slices.Contains([]approvals.Status{approvals.Released, approvals.Deployed, approvals.DeployFailed}, c.Status)
+	took := slices.ContainsFunc(c.Tries, func(try circlecitest.Approval) bool { return try.Took && try.UserID == c.Self })
+	switch {
+	case c.Auto && passed && !took:
+		wait("I4: the request is %s and no approve call took", c.Status)
+	case took && !passed:
+		wait("I4: our approve call opened the gate, but the request is %s", c.Status)
+	}
+	if c.closes() && (c.Gate == "on_hold" || c.Gate == "blocked") {
+		wait("I5: on_close %s left the gate %s", c.OnClose, c.Gate)
+	}
+	return open
+}
+
+// closes reports whether on_close has to act on the gate.
+func (c Case) closes() bool {
+	ended := []approvals.Status{approvals.Rejected, approvals.Expired, approvals.Superseded, approvals.Canceled}
+	return c.OnClose != approvals.CloseNothing && slices.Contains(ended, c.Status)
+}
+
+// seqs are the numbers of the events that the thread tells, in its order.
+func (c Case) seqs() []int64 {
+	var seqs []int64
+	for _, m := range c.Thread {
+		if m.Metadata == nil || m.Metadata.EventType != bot.MetadataReply {
+			continue
+		}
+		text, _ := m.Metadata.EventPayload["seq"].(string)
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+			seqs = append(seqs, n)
+		}
+	}
+	return seqs
+}
+
+// Broken says which promises are broken for good, at any moment.
+func (c Case) Broken() []string {
+	var found []string
+	add := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+	c.judgeDecisions(add)
+	c.judgeCalls(add)
+	c.judgeSlack(add)
+	return found
+}
+
+// count counts events.
+func (c Case) count(t approvals.EventType, round string) int {
+	n := 0
+	for _, e := range c.Events {
+		if e.Type == t && (round == "" || e.Data["round"] == round) {
+			n++
+		}
+	}
+	return n
+}
+
+func (c Case) judgeDecisions(add func(string, ...any)) {
+	if c.count(approvals.EventRequested, "") != 1 {
+		add("I1: %d events say that the request was made", c.count(approvals.EventRequested, ""))
+	}
+	for _, e := range c.Events {
+		if e.Type != approvals.EventApproved {
+			continue
+		}
+		if n := c.count(approvals.EventApproved, e.Data["round"]); n > 1 {
+			add("I3: round %s was approved %d times", e.Data["round"], n)
+		}
+		if n := len(c.voters(e)); n < c.Required {
+			add("I2: round %s was decided by %d people; want %d", e.Data["round"], n, c.Required)
+		}
+	}
+	rejected := c.count(approvals.EventRejected, "")
+	if rejected > 1 || rejected == 1 && c.count(approvals.EventApproved, "1") > 0 {
+		add("I3: the request was rejected %d times and approved %d times", rejected, c.count(approvals.EventApproved, ""))
+	}
+	for status, t := range endings {
+		n := c.count(t, "")
+		final := status != approvals.Undeliverable && status != approvals.Expired
+		if final && n > 1 {
+			add("I5: %d events %s", n, t)
+		}
+		if c.Status == status && n == 0 {
+			add("I5: the request is %s and no event says so", status)
+		}
+	}
+	if n := c.count(approvals.EventReleased, ""); n > 1 {
+		add("I5: %d events %s", n, approvals.EventReleased)
+	}
+}
+
+// voters lists who voted in the round of a decision before it.
+func (c Case) voters(decision approvals.Event) []string {
+	var who []string
+	for _, e := range c.Events {
+		if e.Type == approvals.EventVoted && e.Seq < decision.Seq && e.Data["round"] == decision.Data["round"] && e.MFA == "totp" &&
+			!slices.Contains(who, e.Actor.ID) {
+			who = append(who, e.Actor.ID)
+		}
+	}
+	return who
+}
+
+// tick is the precision of an event's time.
+const tick = time.Millisecond
+
+func (c Case) judgeCalls(add func(string, ...any)) {
+	if len(c.Released) > 0 && !c.Auto {
+		add("I2: %d approve calls although the gateway must not approve", len(c.Released))
+	}
+	for _, at := range c.Released {
+		last := approvals.Event{}
+		for _, e := range c.Events {
+			if e.Type == approvals.EventAttempt && !e.At().After(at.Add(tick)) {
+				last = e
+			}
+			if e.Type == approvals.EventReleased && e.At().Add(tick).Before(at) {
+				add("I4: an approve call %s after the release was recorded", at.Sub(e.At()))
+			}
+		}
+		if last.Type == "" {
+			add("I2: an approve call without a recorded attempt")
+			continue
+		}
+		decided := slices.ContainsFunc(c.Events, func(e approvals.Event) bool {
+			return e.Type == approvals.EventApproved && e.Seq < last.Seq && e.Data["round"] == last.Data["round"]
+		})
+		if !decided {
+			add("I2: an approve call without a decision of its round %s", last.Data["round"])
+		}
+	}
+	open := false
+	for _, try := range c.Tries {
+		if try.UserID != c.Self {
+			continue
+		}
+		if open {
+			add("I4: an approve call after the gate was open by us")
+		}
+		open = open || try.Took
+	}
+}
+
+func (c Case) judgeSlack(add func(string, ...any)) {
+	if len(c.Cards) > 1 && !c.Blind {
+		add("I5: %d cards", len(c.Cards))
+	}
+	seqs := c.seqs()
+	for i, n := range seqs {
+		if !c.Blind && slices.Contains(seqs[:i], n) {
+			add("I5: event %d is told twice", n)
+		}
+		if i > 0 && n < seqs[i-1] && !c.Blind {
+			add("I5: event %d is told after event %d", n, seqs[i-1])
+		}
+		if !slices.ContainsFunc(c.Events, func(e approvals.Event) bool { return e.Seq == n }) {
+			add("I5: the thread tells event %d, which is not of this request", n)
+		}
+	}
+}
+
+// Story renders a case for people who look for the cause of a finding.
+func (c Case) Story() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "request %s is %s, gate %s by %q, %d cards\n", c.ID, c.Status, c.Gate, c.GateBy, len(c.Cards))
+	for _, e := range c.Events {
+		fmt.Fprintf(&b, "  event %4d %s %-24s by %s %s %s %s %v\n", e.Seq, e.Time, e.Type, e.Actor.Kind, e.Actor.ID, e.Outcome, e.Reason, e.Data)
+	}
+	for _, try := range c.Tries {
+		fmt.Fprintf(&b, "  approve %s by %s took %t\n", try.At.UTC().Format("15:04:05.000"), try.UserID, try.Took)
+	}
+	for _, at := range c.Released {
+		fmt.Fprintf(&b, "  call approve %s\n", at.UTC().Format("15:04:05.000"))
+	}
+	for _, card := range c.Cards {
+		fmt.Fprintf(&b, "  card %s revision %d: %s %v\n", card.TS, card.Revision, card.Text, slacktest.Buttons(card))
+	}
+	seqs := c.seqs()
+	fmt.Fprintf(&b, "  thread tells %v\n", seqs)
+	return b.String()
+}

@@ -1,0 +1,69 @@
+package proof
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+)
+
+// Log reads the whole log and checks it (I7) with everything that was ever
+// signed, and the database itself (I8).
+func Log(ctx context.Context, db *store.DB, key string, anchors [][]byte) (events []approvals.Event, found []string, err error) {
+	if err := db.Check(ctx); err != nil {
+		found = append(found, fmt.Sprintf("I8: %v", err))
+	}
+	var newest []byte
+	largest := int64(-1)
+	err = db.View(ctx, func(tx approvals.Tx) error {
+		for _, text := range anchors {
+			c, err := ledger.ParseCheckpoint(text, key)
+			if err != nil {
+				found = append(found, fmt.Sprintf("I7: a checkpoint cannot be read: %v", err))
+				continue
+			}
+			if err := ledger.Consistent(tx.Ledger(), c); err != nil {
+				found = append(found, fmt.Sprintf("I7: the checkpoint of %d events: %v", c.Size, err))
+			}
+			if c.Size > largest {
+				largest, newest = c.Size, text
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, found, err
+	}
+	read, write := io.Pipe()
+	go func() {
+		write.CloseWithError(db.View(ctx, func(tx approvals.Tx) error {
+			for line, err := range tx.Leaves(0) {
+				if err != nil {
+					return err
+				}
+				e, err := approvals.ParseEvent(line)
+				if err != nil {
+					return err
+				}
+				events = append(events, e)
+				if _, err := write.Write(append(bytes.Clone(line), '\n')); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}()
+	if newest == nil {
+		_, err := io.Copy(io.Discard, read)
+		return events, found, err
+	}
+	if _, err := ledger.Verify(read, ledger.VerifyOptions{Checkpoint: newest, Key: key}); err != nil {
+		found = append(found, fmt.Sprintf("I7: %v", err))
+	}
+	_, err = io.Copy(io.Discard, read)
+	return events, found, err
+}

@@ -1,0 +1,238 @@
+package proof_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/proof"
+)
+
+// script is everything that is chosen about one world.
+type script struct {
+	Lanes   []laneScript
+	Crashes []int // after how many commits each life ends; the one after the last goes on
+	Faults  []fault
+
+	Blind, RateLimits     bool
+	Lag                   int // readings for which the job list stays as it was
+	HideID, CancelBlocked bool
+}
+
+type laneScript struct {
+	OnHold, Auto, CodeOnReject bool
+	Required                   int
+	OnClose                    string
+	Acts                       []act
+}
+
+// act is one thing that somebody does, after a pause.
+type act struct {
+	What  string
+	Who   int
+	Pause time.Duration
+}
+
+// What people, CI and CircleCI do.
+const (
+	actRequest   = "request"
+	actApprove   = "approve"
+	actWrongCode = "wrong code"
+	actReplay    = "replayed code"
+	actReject    = "reject"
+	actWithdraw  = "withdraw"
+	actHold      = "the gate is reached"
+	actBypass    = "bypass"
+	actCancel    = "cancel in CircleCI"
+	actDeploy    = "deploy ends"
+	actFail      = "deploy fails"
+	actPush      = "new pipeline"
+)
+
+// seconds draws a pause; most are short.
+func seconds(t *rapid.T, name string, most int) time.Duration {
+	return time.Duration(rapid.IntRange(0, most*10).Draw(t, name)) * 100 * time.Millisecond
+}
+
+func drawScript(t *rapid.T, lanes int) script {
+	s := script{
+		Blind: rapid.IntRange(0, 5).Draw(t, "blind") == 0, RateLimits: rapid.Bool().Draw(t, "rate limits"),
+		Lag: rapid.IntRange(0, 2).Draw(t, "lag"), HideID: rapid.Bool().Draw(t, "hide id"), CancelBlocked: rapid.Bool().Draw(t, "cancel blocked"),
+		Crashes: rapid.SliceOfN(rapid.IntRange(1, 150), 0, 5).Draw(t, "crashes"),
+	}
+	ops, kinds := operations(), faultKinds()
+	for range rapid.IntRange(0, 10).Draw(t, "faults") {
+		s.Faults = append(s.Faults, fault{
+			Op: rapid.SampledFrom(ops).Draw(t, "op"), Nth: rapid.SampledFrom([]int{1, 1, 1, 2, 2, 3, 5, 8, 13, 21}).Draw(t, "nth"), Kind: rapid.SampledFrom(kinds).Draw(t, "kind"),
+		})
+	}
+	for range lanes {
+		s.Lanes = append(s.Lanes, drawLane(t))
+	}
+	return s
+}
+
+func drawLane(t *rapid.T) laneScript {
+	l := laneScript{
+		OnHold: rapid.Bool().Draw(t, "on hold"), Auto: rapid.IntRange(0, 4).Draw(t, "auto") > 0, CodeOnReject: rapid.Bool().Draw(t, "code on reject"),
+		Required: rapid.IntRange(1, 2).Draw(t, "required"),
+		OnClose:  rapid.SampledFrom([]string{approvals.CloseCancelJob, approvals.CloseCancelWorkflow, approvals.CloseNothing}).Draw(t, "on close"),
+	}
+	what := rapid.SampledFrom([]string{
+		actApprove, actApprove, actApprove, actApprove, actHold, actHold, actHold, actDeploy, actDeploy, actFail,
+		actWrongCode, actReplay, actReject, actWithdraw, actBypass, actCancel, actPush,
+	})
+	l.Acts = append(l.Acts, act{What: actRequest, Pause: seconds(t, "pause", 1)})
+	for range rapid.IntRange(0, 7).Draw(t, "acts") {
+		l.Acts = append(l.Acts, act{What: what.Draw(t, "act"), Who: rapid.IntRange(0, admins-1).Draw(t, "who"), Pause: seconds(t, "pause", 3)})
+	}
+	return l
+}
+
+// perform does one act.
+func (l *lane) perform(ctx context.Context, a act) {
+	if !rest(ctx, a.Pause) {
+		return
+	}
+	s := l.newest()
+	if a.What == actRequest || a.What == actPush {
+		s = l.push()
+		l.note("%s: workflow %s", a.What, s.workflow)
+		l.file(ctx, s)
+		return
+	}
+	if s == nil || s.id == "" {
+		return
+	}
+	l.note("%s by %d", a.What, a.Who)
+	switch a.What {
+	case actApprove, actWrongCode, actReplay, actReject:
+		l.decide(ctx, s, a.Who, a.What)
+	case actWithdraw:
+		l.withdraw(ctx, s)
+	case actHold:
+		l.end(s, "request_approval")
+	case actBypass:
+		_ = l.circle.ApproveAs("mallory", s.workflow, gateName) // refused unless it is on hold
+	case actCancel:
+		_ = l.circle.CancelWorkflowAs("mallory", s.workflow)
+	case actDeploy:
+		l.end(s, "deploy")
+	case actFail:
+		if l.circle.JobStatus(s.workflow, "deploy") == "running" {
+			_ = l.circle.Fail(s.workflow, "deploy")
+		}
+	}
+}
+
+// play does all acts and judges after each, then sees to it that nothing is left
+// that people or CI would have to do.
+func (l *lane) play(ctx context.Context) {
+	for _, a := range l.script.Acts {
+		l.perform(ctx, a)
+		l.judge(ctx, false)
+		l.anchor(ctx)
+	}
+}
+
+// push on what waits for people or CI: then only the product can be in the way.
+func (l *lane) nudge(ctx context.Context) {
+	for _, s := range l.stories {
+		if s.id == "" {
+			continue
+		}
+		l.end(s, "request_approval", "deploy")
+		var r approvals.Request
+		err := l.db.View(ctx, func(tx approvals.Tx) (err error) { r, err = tx.Request(s.id); return err })
+		if err == nil && r.Status == approvals.Approved && !r.AutoApprove {
+			_ = l.circle.ApproveAs("alice", s.workflow, gateName) // the card asks for it
+		}
+	}
+}
+
+// evidence is all that is known of a story.
+func (l *lane) evidence(ctx context.Context, s *story) (proof.Case, error) {
+	messages := l.slack.AllMessages(l.channel)
+	c := proof.Case{
+		ID: s.id, Required: l.script.Required, Auto: l.script.Auto, OnClose: l.script.OnClose, Self: l.self, Blind: l.blind,
+		Tries: l.circle.Approvals(s.workflow),
+	}
+	for _, try := range c.Tries {
+		if try.UserID == l.self {
+			c.Released = append(c.Released, try.At)
+		}
+	}
+	gate, _ := l.circle.Job(s.workflow, gateName)
+	c.Gate, c.GateBy = gate.Status, gate.ApprovedBy
+	var r approvals.Request
+	err := l.db.View(ctx, func(tx approvals.Tx) (err error) {
+		if r, err = tx.Request(s.id); err != nil {
+			return err
+		}
+		c.Events, err = tx.EventsOf(s.id)
+		return err
+	})
+	c.Status = r.Status
+	for _, m := range messages {
+		switch {
+		case isCard(m, s.id):
+			c.Cards = append(c.Cards, m)
+		case r.Slack.TS != "" && m.ThreadTS == r.Slack.TS:
+			c.Thread = append(c.Thread, m)
+		}
+	}
+	// People follow the card that the gateway knows.
+	for i, m := range c.Cards {
+		if m.TS == r.Slack.TS {
+			c.Cards[0], c.Cards[i] = c.Cards[i], c.Cards[0]
+		}
+	}
+	return c, err
+}
+
+// judge checks what must hold at any moment, or with final that nothing is still
+// to come. It returns what is.
+func (l *lane) judge(ctx context.Context, final bool) (open []string) {
+	for _, s := range l.stories {
+		if s.id == "" {
+			continue
+		}
+		c, err := l.evidence(ctx, s)
+		if err != nil {
+			l.violation(fmt.Sprintf("I1: acknowledged request %s: %v", s.id, err))
+			continue
+		}
+		found := c.Broken()
+		left := c.Unsettled()
+		if s.want != "" && len(left) == 0 && c.Status != s.want {
+			found = append(found, fmt.Sprintf("I1: acknowledged as %s but it is %s", s.want, c.Status))
+		}
+		if final {
+			found = append(found, left...)
+		}
+		if len(found) > 0 {
+			l.violation(strings.Join(found, "\n") + "\n" + strings.Join(l.trace, "\n") + "\n" + c.Story() + l.calls())
+		}
+		open = append(open, left...)
+	}
+	return open
+}
+
+// calls lists what was said in Slack's and CircleCI's logs, for people.
+func (l *lane) calls() string {
+	var b strings.Builder
+	for _, c := range l.slack.Calls() {
+		if c.Args["channel"] == l.channel || c.Args["channel"] == "" {
+			fmt.Fprintf(&b, "  slack %s %s %s\n", c.At.UTC().Format("15:04:05.000"), c.Method, c.Error)
+		}
+	}
+	for _, m := range l.slack.Thread(l.channel, "") {
+		fmt.Fprintf(&b, "  message %s %s\n", m.TS, strings.ReplaceAll(slacktest.Text(m.Blocks), "\n", " / "))
+	}
+	return b.String()
+}

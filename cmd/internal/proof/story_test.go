@@ -1,0 +1,207 @@
+package proof_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+var trace = flag.Bool("proof.trace", false, "tell of every story, not only of those that break a promise")
+
+var stories = flag.Int("proof.stories", 100, "how many random stories are played; with 1000 or more the tables of faults and crashes are played whole")
+
+// opening is when each world begins: bubbles start in 2000, when Slack's time
+// stamps had a digit less.
+var opening = time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)
+
+const (
+	// settleTime is how long a world may need for all that is left, once no more
+	// goes wrong: longer than every back-off that its faults can have caused, and
+	// than the expiry of what nobody decides.
+	settleTime = 20 * time.Minute
+	// afterwards is how long is looked for what must not come any more.
+	afterwards = 3 * time.Second
+)
+
+// played is what became of a script.
+type played struct {
+	broken  []string // promises
+	commits int
+	ends    []approvals.Status // of each lane's newest request
+}
+
+// play runs a script in a bubble.
+func play(t *testing.T, made template, s script) (p played) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(opening))
+		w := newWorld(t, made, s)
+		ctx, cancel := context.WithCancel(context.Background())
+		var alive, playing sync.WaitGroup
+		alive.Go(func() { w.run(ctx) })
+		for _, l := range w.lanes {
+			playing.Go(func() { l.play(ctx) })
+		}
+		playing.Wait()
+		w.calm()
+		w.settle(ctx)
+		w.anchor(ctx)
+		cancel()
+		alive.Wait()
+		w.inquest(context.Background())
+		if *trace {
+			for _, l := range w.lanes {
+				t.Logf("%s\n%s", strings.Join(l.trace, "\n"), l.calls())
+			}
+		}
+		w.slack.Close()
+		w.circle.Close()
+		p.ends = w.ends(context.Background())
+		if err := w.db.Close(); err != nil {
+			w.violation(fmt.Sprintf("close the database: %v", err))
+		}
+		p.broken, p.commits = w.broken, int(w.commits.Load())
+	})
+	return p
+}
+
+// ends lists the status of each lane's newest request.
+func (w *world) ends(ctx context.Context) (all []approvals.Status) {
+	for _, l := range w.lanes {
+		end := approvals.Status("")
+		if s := l.newest(); s != nil && s.id != "" {
+			if c, err := l.evidence(ctx, s); err == nil {
+				end = c.Status
+			}
+		}
+		all = append(all, end)
+	}
+	return all
+}
+
+// settle waits until nothing is still to come anywhere.
+func (w *world) settle(ctx context.Context) {
+	deadline := time.Now().Add(settleTime)
+	for time.Now().Before(deadline) {
+		open := 0
+		for _, l := range w.lanes {
+			l.nudge(ctx)
+			open += len(l.judge(ctx, false))
+		}
+		if open == 0 || len(w.broken) > 0 {
+			break
+		}
+		rest(ctx, time.Second)
+	}
+	rest(ctx, afterwards)
+	if len(w.broken) == 0 {
+		for _, l := range w.lanes {
+			l.judge(ctx, true)
+		}
+	}
+}
+
+// TestStories plays random stories under random faults and crashes. -proof.stories
+// says how many; a failure prints the seed that repeats its script.
+func TestStories(t *testing.T) {
+	made := newTemplate(t)
+	for name, value := range map[string]string{"rapid.nofailfile": "true", "rapid.shrinktime": "60s"} {
+		if err := flag.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parts := runtime.GOMAXPROCS(0)
+	checks := (*stories + parts*maxLanes - 1) / (parts * maxLanes)
+	if err := flag.Set("rapid.checks", fmt.Sprint(checks)); err != nil {
+		t.Fatal(err)
+	}
+	var told, commits atomic.Int64
+	t.Run("all", func(t *testing.T) {
+		for part := range parts {
+			t.Run(fmt.Sprint(part), func(t *testing.T) {
+				t.Parallel()
+				rapid.Check(t, func(rt *rapid.T) {
+					s := drawScript(rt, maxLanes)
+					p := play(t, made, s)
+					told.Add(int64(len(s.Lanes)))
+					commits.Add(int64(p.commits))
+					if len(p.broken) > 0 {
+						rt.Fatalf("%s", strings.Join(p.broken, "\n\n"))
+					}
+				})
+			})
+		}
+	})
+	t.Logf("%d stories, %d commits", told.Load(), commits.Load())
+}
+
+// plain are stories without chance that together make every call.
+func plain() []laneScript {
+	vote := []act{{What: actRequest}, {What: actWrongCode, Who: 1}, {What: actApprove}, {What: actApprove, Who: 1}, {What: actHold, Pause: time.Second}, {What: actDeploy, Pause: 5 * time.Second}}
+	return []laneScript{
+		{Required: 1, Auto: true, OnClose: approvals.CloseCancelJob, Acts: vote},
+		{Required: 2, Auto: true, OnHold: true, OnClose: approvals.CloseCancelJob, Acts: vote},
+		{Required: 1, Auto: true, OnHold: true, OnClose: approvals.CloseCancelJob, Acts: []act{{What: actRequest}, {What: actReject, Pause: time.Second}}},
+		{Required: 1, Auto: true, OnClose: approvals.CloseCancelWorkflow, Acts: []act{{What: actRequest}, {What: actWithdraw, Pause: 2 * time.Second}}},
+		{Required: 1, Auto: false, OnHold: true, OnClose: approvals.CloseNothing, Acts: vote},
+		{Required: 1, Auto: true, OnHold: true, OnClose: approvals.CloseCancelJob, Acts: []act{{What: actRequest}, {What: actBypass, Pause: 2 * time.Second}}},
+	}
+}
+
+// every is which part of the tables is played: all of them in long runs only.
+func every() int {
+	if *stories >= 1000 {
+		return 1
+	}
+	return 7
+}
+
+// TestFaultTable breaks every call in every way.
+func TestFaultTable(t *testing.T) {
+	made := newTemplate(t)
+	for i, op := range operations() {
+		for j, kind := range faultKinds() {
+			if (i*len(faultKinds())+j)%every() != 0 {
+				continue
+			}
+			t.Run(op+"/"+kind, func(t *testing.T) {
+				t.Parallel()
+				p := play(t, made, script{Lanes: plain(), Faults: []fault{{op, 1, kind}, {op, 2, kind}, {op, 5, kind}}})
+				for _, b := range p.broken {
+					t.Error(b)
+				}
+			})
+		}
+	}
+}
+
+// TestCrashAfterEveryCommit ends the process after the first commit, after the
+// second, and so on, of stories that without a crash make about as many.
+func TestCrashAfterEveryCommit(t *testing.T) {
+	made := newTemplate(t)
+	lanes := plain()[:3]
+	whole := play(t, made, script{Lanes: lanes})
+	for _, b := range whole.broken {
+		t.Error(b)
+	}
+	for n := 1; n <= whole.commits; n += every() {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			p := play(t, made, script{Lanes: lanes, Crashes: []int{n}})
+			for _, b := range p.broken {
+				t.Error(b)
+			}
+		})
+	}
+}
