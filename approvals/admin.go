@@ -267,6 +267,11 @@ func (a Admin) CreateToken(ctx context.Context, name, role string, apps []string
 // RevokeToken ends a token by id or name.
 func (a Admin) RevokeToken(ctx context.Context, idOrName string) (Token, error) {
 	var t Token
+	if id, _, ok := ParseToken(idOrName); ok {
+		idOrName = id // a token that was pasted: never said again
+	} else if strings.HasPrefix(idOrName, tokenPrefix) {
+		return t, refuse(CodeInvalid, "name the token by its id or name: see token list")
+	}
 	err := a.update(ctx, func(tx Tx, now time.Time) error {
 		all, err := tx.Tokens()
 		if err != nil {

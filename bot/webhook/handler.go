@@ -254,7 +254,9 @@ func tooMany(wait time.Duration) error {
 	return &approvals.Error{Code: CodeRateLimited, Message: "too many calls: wait as Retry-After says", RetryAfter: wait}
 }
 
-var requestIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{8,64}$`)
+// requestIDPattern fits the ids of common proxies, but no token of ours or of
+// Slack, which begin rgw_ and xoxb-.
+var requestIDPattern = regexp.MustCompile(`^[A-Fa-f0-9-]{8,64}$`)
 
 // requestID keeps the id that a proxy gave, if it is fit for a log.
 func requestID(r *http.Request) string {

@@ -467,7 +467,7 @@ func TestObserve(t *testing.T) {
 func TestRequestID(t *testing.T) {
 	t.Parallel()
 	_, s := serve(t, nil)
-	if got := ask(t, s, "GET", "/healthz", "", "", "X-Request-Id", "proxy-1234.abc"); got.Header.Get("X-Request-Id") != "proxy-1234.abc" {
+	if got := ask(t, s, "GET", "/healthz", "", "", "X-Request-Id", "0af7651916cd43dd8448eb211c80319c"); got.Header.Get("X-Request-Id") != "0af7651916cd43dd8448eb211c80319c" {
 		t.Errorf("got %q; want the proxy's id", got.Header.Get("X-Request-Id"))
 	}
 	if got := ask(t, s, "GET", "/healthz", "", "", "X-Request-Id", `"}<x>`); len(got.Header.Get("X-Request-Id")) < 20 {

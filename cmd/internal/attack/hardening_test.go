@@ -1,0 +1,247 @@
+package attack_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
+)
+
+// slow opens connections that begin a call and do not end it.
+func slow(t *testing.T, w *world, n int) []net.Conn {
+	t.Helper()
+	all := make([]net.Conn, 0, n)
+	t.Cleanup(func() {
+		for _, c := range all {
+			c.Close()
+		}
+	})
+	for i := range n {
+		c, err := net.Dial("tcp", strings.TrimPrefix(w.URL, "http://"))
+		must(t, err)
+		all = append(all, c)
+		// Some in the head, some in a body that never comes.
+		start := "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "
+		if i%2 == 1 {
+			start = "POST /api/v1/deploy-approval-requests HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + w.Token + "\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n{"
+		}
+		_, err = io.WriteString(c, start)
+		must(t, err)
+	}
+	return all
+}
+
+// health asks /healthz on new connections and returns the slowest but one percent.
+func health(t *testing.T, w *world, calls int) time.Duration {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	took := make([]time.Duration, 0, calls)
+	for range calls {
+		start := time.Now()
+		res, err := client.Get(w.URL + "/healthz")
+		must(t, err)
+		res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			t.Fatalf("health: got %s; want 200", res.Status)
+		}
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	return took[len(took)*99/100]
+}
+
+// memory is the resident size of a process in MiB, 0 where it cannot be read.
+func memory(pid int) int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	s := bufio.NewScanner(bytes.NewReader(text))
+	for s.Scan() {
+		if rest, ok := strings.CutPrefix(s.Text(), "VmRSS:"); ok {
+			kib, _ := strconv.Atoi(strings.Fields(rest)[0])
+			return kib >> 10
+		}
+	}
+	return 0
+}
+
+// TestSlowClientsDoNotStopTheService holds 500 and then almost as many connections as
+// are allowed, none of which ever finishes its call. Times and memory are logged: the
+// machine that tests is not the one that serves. (Threat 24)
+func TestSlowClientsDoNotStopTheService(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, stage.Options{Env: []string{"RGW_RATE_LIMIT=0"}})
+	daemon := w.spawn(t)
+	before, idle := health(t, w, 100), memory(daemon.PID())
+
+	held := slow(t, w, 500)
+	t.Logf("health p99: %s with none, %s with 500 slow connections; memory %d, then %d MiB", before, health(t, w, 100), idle, memory(daemon.PID()))
+
+	// The cap is 2,000; those of before are still there.
+	held = append(held, slow(t, w, 1_490)...)
+	t.Logf("health p99: %s with 1,990 slow connections; memory %d MiB", health(t, w, 20), memory(daemon.PID()))
+
+	// Beyond the cap callers wait in the kernel until the slow ones are thrown out,
+	// which takes 10 s at most; nobody has to restart anything.
+	slow(t, w, 100)
+	start := time.Now()
+	health(t, w, 5)
+	t.Logf("health beyond the cap after %s; memory %d MiB", time.Since(start), memory(daemon.PID()))
+	for i, c := range held {
+		must(t, c.SetReadDeadline(time.Now().Add(25*time.Second)))
+		if _, err := io.Copy(io.Discard, c); err != nil && strings.Contains(err.Error(), "timeout") {
+			t.Fatalf("slow connection %d was not ended: %v", i, err)
+		}
+	}
+	f := w.requested(t, 1234)
+	must(t, noApproval(w, nil, w.named("after", f)))
+}
+
+func TestOversizedCallsAreRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, stage.Options{HTTP: true, Env: []string{"RGW_RATE_LIMIT=0"}})
+	w.spawn(t)
+	for _, tt := range []struct {
+		name, method, path, contentType string
+		header, body                    int
+		want                            int
+	}{
+		{"header", "GET", "/healthz", "", 64 << 10, 0, http.StatusRequestHeaderFieldsTooLarge},
+		{"body of the API", "POST", "/api/v1/deploy-approval-requests", "application/json", 0, 64<<10 + 1, http.StatusRequestEntityTooLarge},
+		{"body for Slack", "POST", "/slack/interactions", "application/x-www-form-urlencoded", 0, 1<<20 + 1, http.StatusRequestEntityTooLarge},
+		{"largest body for Slack, not signed", "POST", "/slack/interactions", "application/x-www-form-urlencoded", 0, 1 << 20, http.StatusUnauthorized},
+		{"form of the enrolment page", "POST", "/enroll/U0ANA.x", "application/x-www-form-urlencoded", 0, 8 << 10, http.StatusRequestEntityTooLarge},
+	} {
+		req, err := http.NewRequestWithContext(w.ctx, tt.method, w.URL+tt.path, strings.NewReader(strings.Repeat("x", tt.body)))
+		must(t, err)
+		req.Header.Set("Authorization", "Bearer "+w.Token)
+		req.Header.Set("Content-Type", tt.contentType)
+		req.Header.Set("Sec-Fetch-Site", "same-origin")
+		if tt.header > 0 {
+			req.Header.Set("X-Large", strings.Repeat("x", tt.header))
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		res.Body.Close()
+		if res.StatusCode != tt.want {
+			t.Errorf("%s: got %d; want %d", tt.name, res.StatusCode, tt.want)
+		}
+	}
+	health(t, w, 1)
+}
+
+// stranger calls without a token; from is what it claims in X-Forwarded-For.
+func stranger(t *testing.T, w *world, path, from string) (status int, retryAfter string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, w.URL+path, nil)
+	must(t, err)
+	if from != "" {
+		req.Header.Set("X-Forwarded-For", from)
+	}
+	res, err := http.DefaultClient.Do(req)
+	must(t, err)
+	res.Body.Close()
+	return res.StatusCode, res.Header.Get("Retry-After")
+}
+
+// until429 calls until it is held back, at most 60 times, and returns how often it got
+// through; 60 = never held back.
+func until429(t *testing.T, w *world, path string, from func(n int) string) int {
+	t.Helper()
+	for n := range 60 {
+		status, wait := stranger(t, w, path, from(n))
+		if status != http.StatusTooManyRequests {
+			continue
+		}
+		if s, err := strconv.Atoi(wait); err != nil || s < 1 || s > 60 {
+			t.Errorf("%s: got Retry-After %q; want seconds", path, wait)
+		}
+		return n
+	}
+	return 60
+}
+
+// TestStrangersAreHeldBack: who has no token gets about 30 calls a minute from one
+// address, whatever he claims to be forwarded for; who has one is not held up by him.
+func TestStrangersAreHeldBack(t *testing.T) {
+	t.Parallel()
+	const requests, enrolment = "/api/v1/deploy-approval-requests", "/enroll/U0ANA.guess"
+	nobody := func(int) string { return "" }
+	everybody := func(n int) string { return fmt.Sprintf("203.0.113.%d", n) }
+	few := func(got int) bool { return got >= 25 && got <= 40 }
+	for _, tt := range []struct {
+		name, path, proxies string
+		from                func(int) string
+		free                bool
+	}{
+		{"without a token", requests, "", nobody, false},
+		{"enrolment page", enrolment, "", nobody, false},
+		{"unknown paths", "/nothing", "", nobody, false},
+		{"made-up addresses, no proxy is trusted", requests, "", everybody, false},
+		{"made-up addresses at the enrolment page", enrolment, "", everybody, false},
+		{"addresses from a trusted proxy", requests, "127.0.0.0/8", everybody, true},
+		{"one address, with made-up ones before it", requests, "127.0.0.0/8", func(n int) string { return fmt.Sprintf("198.51.100.%d, 203.0.113.7", n) }, false},
+		{"a proxy that is not trusted", requests, "10.0.0.0/8", everybody, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, stage.Options{Env: []string{"RGW_TRUSTED_PROXIES=" + tt.proxies}})
+			must(t, w.Start(w.ctx))
+			if got := until429(t, w, tt.path, tt.from); tt.free != (got == 60) || !tt.free && !few(got) {
+				t.Errorf("got %d calls through; want about 30 (or all: %t)", got, tt.free)
+			}
+			if r := w.Client(w.ctx, "", "deploy-approval", "list", "--retry-for", "0"); r.Code != 0 {
+				t.Errorf("with a token: got %+v; want exit 0", r)
+			}
+			if status, _ := stranger(t, w, "/healthz", ""); status != http.StatusOK {
+				t.Errorf("health: got %d; want 200", status)
+			}
+		})
+	}
+}
+
+// TestNothingOfTheInsideIsServed: metrics have a listener of their own, profiles none.
+func TestNothingOfTheInsideIsServed(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	metrics := l.Addr().String()
+	must(t, l.Close())
+	w := newWorld(t, stage.Options{Env: []string{"RGW_METRICS_LISTEN=" + metrics}})
+	must(t, w.Start(w.ctx))
+	for _, tt := range []struct {
+		url  string
+		want int
+	}{
+		{w.URL + "/metrics", 404},
+		{w.URL + "/debug/pprof/", 404},
+		{w.URL + "/debug/vars", 404},
+		{w.URL + "/", 404},
+		{"http://" + metrics + "/metrics", 200},
+		{"http://" + metrics + "/debug/pprof/", 404},
+		{"http://" + metrics + "/debug/pprof/heap", 404},
+		{"http://" + metrics + "/api/v1/deploy-approval-requests", 404},
+		{"http://" + metrics + "/healthz", 404},
+	} {
+		res, err := http.Get(tt.url)
+		must(t, err)
+		res.Body.Close()
+		if res.StatusCode != tt.want {
+			t.Errorf("%s: got %d; want %d", strings.TrimPrefix(tt.url, "http://"), res.StatusCode, tt.want)
+		}
+	}
+}
