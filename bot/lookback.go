@@ -99,7 +99,7 @@ func (b *Bot) unlooked(method, channel string, err error) error {
 
 // errStranger puts a look off: until Slack has said who we are, our own messages
 // cannot be told from others', and what was posted already would be posted again.
-var errStranger = errors.New("Slack has not said yet who we are")
+var errStranger = errors.New("slack has not said yet who we are")
 
 func (b *Bot) introduced() bool { return b.ws.Identity().BotID != "" }
 
