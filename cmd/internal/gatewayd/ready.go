@@ -11,6 +11,9 @@ import (
 // probeEvery bounds how often /readyz, which anybody may ask, writes.
 const probeEvery = 2 * time.Second
 
+// partIntegrity is the finding of the daily check.
+const partIntegrity = "integrity"
+
 // health keeps the last word on what is asked in the background.
 type health struct {
 	mu     sync.Mutex
@@ -62,6 +65,9 @@ func (d *daemon) ready(ctx context.Context) webhook.Readiness {
 		}
 	}
 	storeFault := d.broken
+	if err := d.health.fault(partIntegrity); err != nil {
+		storeFault = err.Error()
+	}
 	if err := d.health.canWrite(ctx, d.db.CanWrite); err != nil {
 		storeFault = "the database cannot be written: " + err.Error()
 	}

@@ -169,6 +169,9 @@ func (d *daemon) hold() string {
 	if d.broken != "" {
 		return d.broken
 	}
+	if err := d.health.fault(partIntegrity); err != nil {
+		return "the database or its log is damaged: " + err.Error()
+	}
 	if err := d.lock.Held(); err != nil {
 		return "another process may work on the database: " + err.Error()
 	}
@@ -196,6 +199,7 @@ func (d *daemon) run(ctx context.Context, listener, scraped net.Listener) error 
 	back.Go(func() { worker.Run(working) })
 	front.Go(func() { d.connect(ctx, cancel) })
 	front.Go(func() { d.watchCI(ctx) })
+	front.Go(func() { d.selfCheck(ctx) })
 
 	if scraped != nil {
 		front.Go(func() {

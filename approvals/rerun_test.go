@@ -1,0 +1,72 @@
+package approvals_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// A rerun from failed repeats no job that succeeded, so that its gate may wait
+// although nobody asked: the old request's thread says so, once.
+func TestNewerWorkflowWaitsUnasked(t *testing.T) {
+	for name, tt := range map[string]struct {
+		gate string // of the newer workflow
+		ask  bool
+		want int
+	}{
+		"unasked":         {"on_hold", false, 1},
+		"asked":           {"on_hold", true, 0},
+		"not reached yet": {"blocked", false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "", func(w *world) {
+				r := w.request(1, "on_hold")
+				w.must(w.reject("U01", r))
+				w.wait(time.Minute)
+				newer := w.ci.newFlow(2, 1, tt.gate)
+				if tt.ask {
+					if _, _, err := w.ask(newer); err != nil {
+						w.t.Fatal(err)
+					}
+				}
+				w.wait(20 * time.Minute)
+				if got := w.count(r, approvals.EventNewerWorkflow); got != tt.want {
+					t.Errorf("got %d remarks on the newer workflow; want %d", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// A token that runs out is announced two weeks and three days before, once each.
+func TestTokenExpiryIsAnnounced(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		_, token, err := approvals.Admin{Store: w.store}.CreateToken(w.ctx, "ci-short", approvals.RoleCICD, nil, 20*24*time.Hour)
+		w.must(err)
+		warned := func() (n int) {
+			w.must(w.store.View(w.ctx, func(tx approvals.Tx) error {
+				for line, err := range tx.Leaves(0) {
+					if err != nil {
+						return err
+					}
+					e, err := approvals.ParseEvent(line)
+					if err != nil {
+						return err
+					}
+					if e.Type == approvals.EventTokenExpiring && e.Data["token"] == token.ID {
+						n++
+					}
+				}
+				return nil
+			}))
+			return n
+		}
+		for _, step := range []struct{ days, want int }{{5, 0}, {2, 1}, {8, 1}, {3, 2}, {1, 2}} {
+			w.wait(time.Duration(step.days) * 24 * time.Hour)
+			if got := warned(); got != step.want {
+				t.Errorf("after %d more days: got %d warnings; want %d", step.days, got, step.want)
+			}
+		}
+	})
+}

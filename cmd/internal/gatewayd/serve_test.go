@@ -1,0 +1,131 @@
+package gatewayd_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gatewayd"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
+)
+
+// firstLine lets a test wait for a word in a daemon's log.
+type firstLine struct {
+	word  string
+	found chan struct{}
+	text  bytes.Buffer
+}
+
+func (f *firstLine) Write(p []byte) (int, error) {
+	had := strings.Contains(f.text.String(), f.word)
+	f.text.Write(p)
+	if !had && strings.Contains(f.text.String(), f.word) {
+		close(f.found)
+	}
+	return len(p), nil
+}
+
+// A second serve on a database waits for the first one before it listens, and
+// takes over when it ends. Operator commands go on all the time.
+func TestSecondServeWaits(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	address := "127.0.0.1:0"
+	l, err := net.Listen("tcp", address)
+	w.must(err)
+	address = l.Addr().String()
+	w.must(l.Close())
+	log := &firstLine{word: "another serve holds the database", found: make(chan struct{})}
+	ctx, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	ended := make(chan int, 1)
+	go func() {
+		env := append(append([]string{}, w.Environ()...), "RGW_LISTEN="+address)
+		ended <- gatewayd.Run(ctx, []string{"serve"}, env, strings.NewReader(""), io.Discard, log)
+	}()
+	select {
+	case <-log.found:
+	case code := <-ended:
+		t.Fatalf("the second serve ended with %d: %s", code, &log.text)
+	}
+	if _, err := http.Get("http://" + address + "/healthz"); err == nil {
+		t.Error("the second serve listens beside the first")
+	}
+	w.operator(0, "token", "list")
+	if code := w.Stop(); code != 0 {
+		t.Fatalf("stop: got exit %d; want 0", code)
+	}
+	w.must(w.Slack.Wait(w.ctx, func() bool { return w.Slack.Sockets() == 1 }))
+	resp, err := http.Get("http://" + address + "/healthz")
+	w.must(err)
+	resp.Body.Close()
+	cancel()
+	if code := <-ended; code != 0 {
+		t.Errorf("the second serve: got exit %d; want 0", code)
+	}
+}
+
+// A serve whose lock file was replaced may not be alone any more: it decides
+// nothing and says why.
+func TestLostLockStopsDecisions(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	_, id := w.request(1)
+	w.must(os.Remove(filepath.Join(w.Dir, "rack-gateway.db.lock")))
+	if text := w.press(stage.Ana, id); !strings.Contains(text, "lock") {
+		t.Errorf("approve: got %q; want a refusal that names the lock", text)
+	}
+	if code, body := w.readyz(); code != http.StatusServiceUnavailable || !strings.Contains(body, "lost its lock") {
+		t.Errorf("readyz: got %d %s; want 503 that says why", code, body)
+	}
+}
+
+// Another workspace's token on this database ends the serve.
+func TestOtherWorkspaceIsRefused(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	if code := w.Stop(); code != 0 {
+		t.Fatalf("stop: got exit %d; want 0", code)
+	}
+	other := slacktest.New(slacktest.Config{TeamID: "T0OTHER"})
+	w.must(other.Start())
+	defer other.Close()
+	var log bytes.Buffer
+	env := append(append([]string{}, w.Environ()...), "SLACK_API_URL="+other.URL())
+	if code := gatewayd.Run(w.ctx, []string{"serve"}, env, strings.NewReader(""), io.Discard, &log); code != 1 || !strings.Contains(log.String(), "another Slack workspace") {
+		t.Errorf("got exit %d, %s; want 1 and why", code, &log)
+	}
+}
+
+// One report names every fault of a configuration, and no value.
+func TestConfigurationReport(t *testing.T) {
+	t.Parallel()
+	var errs bytes.Buffer
+	env := []string{
+		"RGW_LISTEN=secretvalue", "RGW_DATABASE_URL=secretvalue", "RGW_SECRET_KEYS=secretvalue", "SLACK_BOT_TOKEN=secretvalue",
+		"SLACK_APP_TOKEN=secretvalue", "SLACK_SIGNING_SECRET=secretvalue", "SLACK_CHANNEL=secretvalue", "SLACK_API_URL=secretvalue",
+		"CIRCLECI_URL=secretvalue", "CIRCLECI_APP_URL=secretvalue", "CIRCLECI_TOKEN_FILE=/nonexistent/secretvalue", "RGW_PUBLIC_URL=secretvalue",
+		"RGW_TRUSTED_PROXIES=secretvalue", "RGW_RATE_LIMIT=secretvalue", "RGW_POLL_INTERVAL=secretvalue", "RGW_LOG_LEVEL=secretvalue",
+		"RGW_LOG_FORMAT=secretvalue", "RGW_METRICS_LISTEN=secretvalue", "RGW_APP_X_SETTING_VCS_REPO=secretvalue", "RGW_APP_X_SETTING_NOSUCH=secretvalue",
+	}
+	code := gatewayd.Run(t.Context(), []string{"serve"}, env, strings.NewReader(""), io.Discard, &errs)
+	if code != 1 {
+		t.Errorf("got exit %d; want 1", code)
+	}
+	if strings.Contains(errs.String(), "secretvalue") {
+		t.Errorf("a value stands in the report:\n%s", &errs)
+	}
+	for _, kv := range env {
+		name, _, _ := strings.Cut(kv, "=")
+		if name != "SLACK_SIGNING_SECRET" && !strings.Contains(errs.String(), name+":") {
+			t.Errorf("the report does not name %s:\n%s", name, &errs)
+		}
+	}
+}
