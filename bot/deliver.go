@@ -16,8 +16,9 @@ var _ approvals.Deliverer = (*Bot)(nil)
 
 const (
 	retryFirst = time.Second
-	retryMost  = 5 * time.Minute
-	cardSoon   = time.Second // until a card that is being posted stands
+	retryMost  = 30 * time.Second // after an outage nobody waits longer
+	retryMend  = 5 * time.Minute  // for what the operator has to mend first
+	cardSoon   = time.Second      // until a card that is being posted stands
 )
 
 // Deliver carries out one effect for Slack. Slack has no idempotency key: from
@@ -250,9 +251,9 @@ func (b *Bot) later(e approvals.Effect, channel string, err error) approvals.Out
 	case limited:
 		return approvals.Again(f.after, errors.New(words))
 	case unreachable:
-		pause, subject = approvals.Backoff(e.Attempt, 5*time.Second, retryMost), "channel "+channel
+		pause, subject = approvals.Backoff(e.Attempt, 5*time.Second, retryMend), "channel "+channel
 	case denied:
-		pause = approvals.Backoff(e.Attempt, 10*time.Second, retryMost)
+		pause = approvals.Backoff(e.Attempt, 10*time.Second, retryMend)
 	case malformed, gone, nobody:
 		if e.Kind == approvals.ThreadReply || e.Kind == approvals.Notice {
 			return approvals.Dead(errors.New(words))
