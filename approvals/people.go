@@ -111,8 +111,8 @@ func announce(tx Tx, e Event, user string) error {
 var ErrOtherWorkspace = errors.New("the database belongs to another Slack workspace")
 
 // Start prepares a serve: it ends what the settings do not know any more, and
-// sees to it that nothing open is left without a worker. channel is where
-// notices about people and keys go.
+// brings forward what was decided. channel is where notices about people and keys
+// go.
 func (s *Service) Start(ctx context.Context, channel, version string) error {
 	return s.update(ctx, func(tx Tx, now time.Time) error {
 		if err := tx.SetVar(varChannel, channel); err != nil {
@@ -121,11 +121,17 @@ func (s *Service) Start(ctx context.Context, channel, version string) error {
 		if _, err := record(tx, now, Event{Type: EventStarted, Actor: Actor{Kind: ActorSystem}, Data: map[string]string{"version": version}}); err != nil {
 			return err
 		}
-		if err := s.noteSettings(tx, now); err != nil {
+		changed, err := s.noteSettings(tx, now)
+		if err != nil {
 			return err
 		}
 		if err := tx.Enqueue(tokenExpiry()); err != nil {
 			return err
+		}
+		if changed {
+			if err := s.closeGone(tx, now); err != nil {
+				return err
+			}
 		}
 		return s.resume(tx, now)
 	})
@@ -135,16 +141,16 @@ func (s *Service) Start(ctx context.Context, channel, version string) error {
 const varSettings = "settings"
 
 // noteSettings records that the settings changed since the last start.
-func (s *Service) noteSettings(tx Tx, now time.Time) error {
+func (s *Service) noteSettings(tx Tx, now time.Time) (changed bool, err error) {
 	had, err := tx.Var(varSettings)
 	hash := s.settings.Hash()
 	if err != nil || had == hash {
-		return err
+		return false, err
 	}
 	if _, err := record(tx, now, Event{Type: EventSettingsChanged, Actor: operator(), Source: "operator", Data: map[string]string{"hash": hash}}); err != nil {
-		return err
+		return false, err
 	}
-	return tx.SetVar(varSettings, hash)
+	return true, tx.SetVar(varSettings, hash)
 }
 
 // Bind ties the database to its Slack workspace at the first serve, and refuses
@@ -166,22 +172,33 @@ func (s *Service) Bind(ctx context.Context, team string) error {
 	})
 }
 
-// resume closes what lost its app, and enqueues the work of what is open: rows
-// that exist are only brought forward.
-func (s *Service) resume(tx Tx, now time.Time) error {
-	open, err := tx.Requests(Filter{Statuses: OpenStatuses()})
+// closeGone closes the pending requests whose app is not in the settings any more.
+func (s *Service) closeGone(tx Tx, now time.Time) error {
+	pending, err := tx.Requests(Filter{Statuses: []Status{Pending}})
 	if err != nil {
 		return err
 	}
-	for _, r := range open {
-		if _, err := s.settings.Lookup(r.App, r.Environment); err != nil && r.Status == Pending {
-			if err := s.cancel(tx, now, &r, Failure{FailAppGone, "the app is not in the settings any more"}, Actor{Kind: ActorSystem}, "timer"); err != nil {
-				return err
-			}
+	for _, r := range pending {
+		if _, err := s.settings.Lookup(r.App, r.Environment); err == nil {
 			continue
 		}
-		effects := []Effect{deadline(r), watch(r.Facts.WorkflowID, now.Add(s.poll))}
-		if r.Status == Approved && r.AutoApprove {
+		if err := s.cancel(tx, now, &r, Failure{FailAppGone, "the app is not in the settings any more"}, Actor{Kind: ActorSystem}, "timer"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resume looks at once after what was decided and is not released. All other work
+// waits in the outbox as it was.
+func (s *Service) resume(tx Tx, now time.Time) error {
+	decided, err := tx.Requests(Filter{Statuses: []Status{Approved}})
+	if err != nil {
+		return err
+	}
+	for _, r := range decided {
+		effects := []Effect{deadline(r), watch(r.Facts.WorkflowID, now)}
+		if r.AutoApprove {
 			effects = append(effects, gateRelease(r))
 		}
 		if err := enqueue(tx, effects...); err != nil {

@@ -16,8 +16,8 @@ const (
 	openTime = 2500 * time.Millisecond
 	// A card that was just posted is waited for this often and long, well within
 	// a trigger's life.
-	unsettledLooks = 15
-	unsettledPause = 50 * time.Millisecond
+	unsettledLooks = 75
+	unsettledPause = 10 * time.Millisecond
 	// submitTime is what a submission may take: Slack waits 3 s for its answer.
 	submitTime = 2500 * time.Millisecond
 	// tellTime is for telling somebody why nothing happened.
