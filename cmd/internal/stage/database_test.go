@@ -46,7 +46,8 @@ func (p *play) log() []approvals.Event {
 	return events
 }
 
-// change edits a request behind the daemon's back, as if time had passed.
+// change edits a request behind the daemon's back, as if time had passed: its
+// deadline, which waits in the outbox, comes forward too.
 func (p *play) change(id string, edit func(*approvals.Request)) {
 	p.t.Helper()
 	p.ok(p.database().Update(p.ctx, func(tx approvals.Tx) error {
@@ -55,6 +56,9 @@ func (p *play) change(id string, edit func(*approvals.Request)) {
 			return err
 		}
 		edit(&r)
-		return tx.SaveRequest(&r)
+		if err := tx.SaveRequest(&r); err != nil {
+			return err
+		}
+		return tx.Enqueue(approvals.Effect{Kind: approvals.Deadline, Lane: approvals.FamilyLocal + ":deadline", Request: id, Dedupe: "deadline:" + id})
 	}))
 }
