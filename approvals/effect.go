@@ -15,7 +15,7 @@ const (
 	GateClose     Kind = "gate.close"     // deal with the gate that will not be approved
 	Watch         Kind = "watch"          // look at the jobs of the workflow in Payload
 	RerunWatch    Kind = "rerun.watch"    // look for a newer workflow whose gate waits unasked
-	Deadline      Kind = "deadline"       // judge the expiry of Request
+	Deadline      Kind = "deadline"       // judge the expiry of Request, and the end of Retry
 	PeopleRefresh Kind = "people.refresh" // ask Slack who people and groups are
 	TokenExpiry   Kind = "token.expiry"   // warn of tokens that run out
 )
@@ -51,6 +51,9 @@ type Outcome struct {
 	// Again: deliver once more After this long. Otherwise the effect is done.
 	Again bool
 	After time.Duration
+	// Lane: what is behind it in its lane would fail like it. It keeps its place,
+	// and the lane rests for After. Goes with Again.
+	Lane bool
 	// Err says why it has to be repeated, or why it was given up; for the log.
 	Err error
 	// Record is run in the transaction that ends this delivery, if not nil.
@@ -63,6 +66,13 @@ func Done() Outcome { return Outcome{} }
 // Again repeats an effect after a pause.
 func Again(after time.Duration, err error) Outcome {
 	return Outcome{Again: true, After: after, Err: err}
+}
+
+// AgainInOrder repeats an effect after a pause in which its lane rests: the other
+// side is down for all of them, and afterwards they go in the order in which they
+// came.
+func AgainInOrder(after time.Duration, err error) Outcome {
+	return Outcome{Again: true, After: after, Lane: true, Err: err}
 }
 
 // Dead gives an effect up.
@@ -106,6 +116,13 @@ func gateClose(r Request, due time.Time) Effect {
 
 func deadline(r Request) Effect {
 	return Effect{Kind: Deadline, Lane: FamilyLocal + ":deadline", Request: r.ID, Dedupe: "deadline:" + r.ID, Due: r.ExpiresAt}
+}
+
+// retryEnds is the deadline of a request that can be brought back.
+func retryEnds(r Request, due time.Time) Effect {
+	e := deadline(r)
+	e.Due = due
+	return e
 }
 
 // watchLanes is how many workflows are looked at side by side, so that a slow

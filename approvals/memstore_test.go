@@ -40,6 +40,7 @@ type memState struct {
 	tokens   map[string]approvals.Token
 	vars     map[string]string
 	outbox   map[int64]memRow
+	holds    map[string]memHold
 	lastRow  int64
 	lastNo   int64
 	log      ledgertest.Memory
@@ -53,8 +54,14 @@ type memRow struct {
 	nudge time.Time
 }
 
+// memHold keeps a lane from being claimed.
+type memHold struct {
+	until  time.Time
+	reason string
+}
+
 func newMemStore() *memStore {
-	return &memStore{now: &memState{requests: map[string]approvals.Request{}, people: map[string]approvals.Person{}, auths: map[string]approvals.Authenticator{}, broken: map[string]bool{}, groups: map[string]approvals.Group{}, tokens: map[string]approvals.Token{}, vars: map[string]string{}, outbox: map[int64]memRow{}}}
+	return &memStore{now: &memState{requests: map[string]approvals.Request{}, people: map[string]approvals.Person{}, auths: map[string]approvals.Authenticator{}, broken: map[string]bool{}, groups: map[string]approvals.Group{}, tokens: map[string]approvals.Token{}, vars: map[string]string{}, outbox: map[int64]memRow{}, holds: map[string]memHold{}}}
 }
 
 func (s *memStore) snapshot() *memState {
@@ -79,6 +86,7 @@ func (s *memStore) Update(ctx context.Context, fn func(approvals.Tx) error) erro
 	next := *s.snapshot()
 	next.requests, next.people, next.auths, next.broken = maps.Clone(next.requests), maps.Clone(next.people), maps.Clone(next.auths), maps.Clone(next.broken)
 	next.groups, next.tokens, next.vars, next.outbox = maps.Clone(next.groups), maps.Clone(next.tokens), maps.Clone(next.vars), maps.Clone(next.outbox)
+	next.holds = maps.Clone(next.holds)
 	if err := fn(&memTx{memState: &next, writable: true}); err != nil {
 		return err
 	}
@@ -102,6 +110,7 @@ func (s *memStore) Update(ctx context.Context, fn func(approvals.Tx) error) erro
 func (s *memStore) releaseLeases() {
 	_ = s.Update(context.Background(), func(tx approvals.Tx) error {
 		box := tx.(*memTx).outbox
+		clear(tx.(*memTx).holds)
 		for id, row := range box {
 			row.lease = time.Time{}
 			box[id] = row
@@ -313,6 +322,11 @@ func (t *memTx) wakes(family string) map[string]time.Time {
 			due[row.Lane] = sooner(due[row.Lane], row.Due)
 		}
 	}
+	for lane, at := range due {
+		if until := t.holds[lane].until; until.After(at) {
+			due[lane] = until
+		}
+	}
 	maps.Copy(due, leased)
 	return due
 }
@@ -382,6 +396,25 @@ func (t *memTx) Finish(e approvals.Effect, due time.Time, _ string) error {
 	row.Due, row.lease, row.nudge = due, time.Time{}, time.Time{}
 	t.outbox[e.ID] = row
 	return nil
+}
+
+func (t *memTx) Hold(e approvals.Effect, until time.Time, reason string) error {
+	t.write()
+	if err := t.Holds(e); err != nil {
+		return err
+	}
+	row := t.outbox[e.ID]
+	row.lease, row.nudge = time.Time{}, time.Time{}
+	t.outbox[e.ID] = row
+	t.holds[e.Lane] = memHold{until, reason}
+	return nil
+}
+
+func (t *memTx) Held(lane string, now time.Time) (string, error) {
+	if h := t.holds[lane]; h.until.After(now) {
+		return h.reason, nil
+	}
+	return "", nil
 }
 
 func (t *memTx) NextDue(family string) (at time.Time, _ error) {

@@ -134,6 +134,12 @@ type Outbox interface {
 	// Finish ends a claim: the row goes, or becomes due again at due when it is
 	// not zero. [ErrLostLease] when the claim is no longer e's.
 	Finish(e Effect, due time.Time, reason string) error
+	// Hold ends a claim like Finish, for a delivery that failed as those behind it
+	// in the lane would: e keeps its place, and nothing of the lane is claimed
+	// before until. [ErrLostLease].
+	Hold(e Effect, until time.Time, reason string) error
+	// Held is why nothing of the lane is claimed now, "" while something may be.
+	Held(lane string, now time.Time) (reason string, err error)
 	// Holds is nil while e's claim stands, [ErrLostLease] otherwise.
 	Holds(e Effect) error
 	// NextDue is when the next effect that is not claimed becomes due; zero = none.

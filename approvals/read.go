@@ -64,8 +64,26 @@ func (s *Service) get(ctx context.Context, id string) (r Request, err error) {
 
 // Get reads a request by id or number.
 func (s *Service) Get(ctx context.Context, t Token, idOrNumber string) (r Request, err error) {
-	err = s.view(ctx, func(tx Tx, _ time.Time) error { r, err = covered(tx, t, idOrNumber); return err })
+	err = s.view(ctx, func(tx Tx, now time.Time) error {
+		if r, err = covered(tx, t, idOrNumber); err != nil {
+			return err
+		}
+		return noteUnposted(tx, now, &r)
+	})
 	return r, err
+}
+
+// noteUnposted says why a card does not stand yet that was not tried itself: its
+// channel rests after what another one met there.
+func noteUnposted(tx Tx, now time.Time, r *Request) error {
+	if r.Status != Pending || r.Slack.TS != "" || r.Failure.Code != "" {
+		return nil
+	}
+	why, err := tx.Held(slackLane(*r), now)
+	if err == nil && why != "" {
+		r.Failure = Failure{FailCardNotPosted, why}
+	}
+	return err
 }
 
 // Await answers as soon as the request's status is not the given one any more,
@@ -107,7 +125,17 @@ func (s *Service) List(ctx context.Context, t Token, f Filter) ([]Request, error
 
 // Recent reads requests without regard to tokens, newest first.
 func (s *Service) Recent(ctx context.Context, f Filter) (found []Request, err error) {
-	err = s.view(ctx, func(tx Tx, _ time.Time) error { found, err = tx.Requests(f); return err })
+	err = s.view(ctx, func(tx Tx, now time.Time) error {
+		if found, err = tx.Requests(f); err != nil {
+			return err
+		}
+		for i := range found {
+			if err := noteUnposted(tx, now, &found[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	return found, err
 }
 

@@ -56,13 +56,17 @@ func (w *Worker) Run(ctx context.Context) {
 	all.Wait()
 }
 
-// rouse wakes one of the family's workers after every commit, when an effect
-// becomes due, and now and then. Who finds something wakes the next.
+// rouse wakes one of the family's workers when an effect is due. It looks after
+// every commit, when one becomes due, and now and then. Who finds something wakes
+// the next.
 func (w *Worker) rouse(ctx context.Context, family string, wake chan struct{}) {
 	for {
 		changed := w.Service.Changed()
-		signal(wake)
-		timer := time.NewTimer(w.untilDue(ctx, family))
+		pause, due := w.untilDue(ctx, family)
+		if due {
+			signal(wake)
+		}
+		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -81,21 +85,29 @@ func signal(wake chan struct{}) {
 	}
 }
 
-func (w *Worker) untilDue(ctx context.Context, family string) time.Duration {
+// untilDue is how long to wait for the next look, and whether something is due.
+func (w *Worker) untilDue(ctx context.Context, family string) (pause time.Duration, due bool) {
 	tick := tick
 	if family == FamilyLocal {
 		tick = localTick
 	}
-	var due time.Time
-	err := w.Service.view(ctx, func(tx Tx, _ time.Time) error {
-		var err error
-		due, err = tx.NextDue(family)
+	at, err := w.nextDue(ctx, family)
+	if err != nil || at.IsZero() {
+		return tick, err != nil // whoever claims says what is wrong
+	}
+	left := time.Until(at)
+	if left <= 0 {
+		return tick, true
+	}
+	return max(min(left, tick), time.Millisecond), false
+}
+
+func (w *Worker) nextDue(ctx context.Context, family string) (at time.Time, err error) {
+	err = w.Service.store.View(ctx, func(tx Tx) error {
+		at, err = tx.NextDue(family)
 		return err
 	})
-	if err != nil || due.IsZero() {
-		return tick
-	}
-	return max(min(time.Until(due), tick), time.Millisecond)
+	return at, err
 }
 
 func (w *Worker) work(ctx context.Context, family string, wake chan struct{}) {
@@ -118,13 +130,10 @@ func (w *Worker) work(ctx context.Context, family string, wake chan struct{}) {
 
 // claim takes one effect, if one is due.
 func (w *Worker) claim(ctx context.Context, family string) (e Effect, found bool) {
-	err := w.Service.store.View(ctx, func(tx Tx) error {
-		due, err := tx.NextDue(family)
-		if err == nil && (due.IsZero() || due.After(now())) {
-			err = ErrNotFound
-		}
-		return err
-	})
+	due, err := w.nextDue(ctx, family)
+	if err == nil && (due.IsZero() || due.After(now())) {
+		return e, false
+	}
 	if err == nil {
 		err = w.Service.store.Update(ctx, func(tx Tx) error {
 			var err error
@@ -198,11 +207,7 @@ func (w *Worker) finish(ctx context.Context, e Effect, out Outcome) error {
 		w.Service.log.Warn("effect not delivered", "kind", e.Kind, "request", e.Request, "attempt", e.Attempt, "again", out.Again, "after", out.After, "err", out.Err)
 	}
 	return w.Service.update(own, func(tx Tx, now time.Time) error {
-		var due time.Time
-		if out.Again {
-			due = now.Add(jitter(out.After))
-		}
-		if err := tx.Finish(e, due, reason); err != nil {
+		if err := settleClaim(tx, now, e, out, reason); err != nil {
 			return err
 		}
 		if out.Record != nil {
@@ -210,6 +215,18 @@ func (w *Worker) finish(ctx context.Context, e Effect, out Outcome) error {
 		}
 		return nil
 	})
+}
+
+// settleClaim ends the claim as the outcome says.
+func settleClaim(tx Tx, now time.Time, e Effect, out Outcome, reason string) error {
+	if !out.Again {
+		return tx.Finish(e, time.Time{}, reason)
+	}
+	due := now.Add(jitter(out.After))
+	if out.Lane {
+		return tx.Hold(e, due, reason)
+	}
+	return tx.Finish(e, due, reason)
 }
 
 // jitter spreads repeats by a tenth, so that what failed together does not come

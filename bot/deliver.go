@@ -17,7 +17,8 @@ var _ approvals.Deliverer = (*Bot)(nil)
 const (
 	retryFirst = time.Second
 	retryMost  = 30 * time.Second // after an outage nobody waits longer
-	retryMend  = 5 * time.Minute  // for what the operator has to mend first
+	mendFirst  = 5 * time.Second  // for what the operator has to mend first
+	retryMend  = 5 * time.Minute  // the same where nobody behind it waits
 	cardSoon   = time.Second      // until a card that is being posted stands
 )
 
@@ -57,7 +58,7 @@ func (b *Bot) postCard(ctx context.Context, e approvals.Effect) approvals.Outcom
 	ref := approvals.SlackRef{Channel: channel}
 	if e.Attempt > 1 {
 		if ref, err = b.findCard(ctx, c.Request); err != nil {
-			return b.later(e, channel, err)
+			return b.later(ctx, e, channel, err)
 		}
 		rendered.Version = 0 // what was found may show an older state
 	}
@@ -65,7 +66,7 @@ func (b *Bot) postCard(ctx context.Context, e approvals.Effect) approvals.Outcom
 		mark := slack.SlackMetadata{EventType: MetadataCard, EventPayload: map[string]any{keyRequest: c.Request.ID}}
 		posted, err := b.post(ctx, channel, "", mark, b.view.card(c), b.view.spare(c))
 		if err != nil {
-			out := b.later(e, channel, err)
+			out := b.later(ctx, e, channel, err)
 			out.Record = b.service.PostFailed(c.Request.ID, diagnose(err).words(channel))
 			return out
 		}
@@ -108,6 +109,7 @@ func (b *Bot) updateCard(ctx context.Context, e approvals.Effect) approvals.Outc
 	}
 	if err == nil {
 		b.health.good("channel " + ref.Channel)
+		b.health.good("slack")
 		return approvals.Done()
 	}
 	switch f := diagnose(err); f.kind {
@@ -115,7 +117,7 @@ func (b *Bot) updateCard(ctx context.Context, e approvals.Effect) approvals.Outc
 		// The thread tells what the card cannot.
 		return approvals.Dead(fmt.Errorf("update the card of %s: %s", c.Request.ID, f.words(ref.Channel)))
 	}
-	return b.later(e, ref.Channel, err)
+	return b.later(ctx, e, ref.Channel, err)
 }
 
 func (b *Bot) update(ctx context.Context, channel, ts string, m message) error {
@@ -137,15 +139,20 @@ func (b *Bot) postReply(ctx context.Context, e approvals.Effect) approvals.Outco
 	if e.Attempt > 1 {
 		if told, err := b.findReply(ctx, parent, t); err != nil || told {
 			if err != nil {
-				return b.later(e, parent.Channel, err)
+				return b.later(ctx, e, parent.Channel, err)
 			}
 			return approvals.Done()
 		}
 	}
 	m := b.view.reply(t, time.Now())
 	posted, err := b.post(ctx, parent.Channel, parent.TS, replyMark(t.Event.Seq), m, message{Text: m.Text})
+	if err != nil && diagnose(err).kind == gone {
+		m = b.view.stray(t, time.Now())
+		posted, err = b.post(ctx, parent.Channel, "", replyMark(t.Event.Seq), m, message{Text: m.Text})
+		posted.thread = parent.TS // it names its request already
+	}
 	if err != nil {
-		return b.later(e, parent.Channel, err)
+		return b.later(ctx, e, parent.Channel, err)
 	}
 	if posted.thread == "" {
 		// The card was deleted, and Slack put the reply into the channel: there
@@ -174,10 +181,10 @@ func (b *Bot) postNotice(ctx context.Context, e approvals.Effect) approvals.Outc
 	}
 	if e.Attempt > 1 && !toPerson {
 		// Direct messages cannot be read back: there a second one is tolerated.
-		told, err := b.findMessage(ctx, id, t.Event.At(), func(m slack.Message) bool { return marked(m, MetadataReply, keySeq, fmt.Sprint(t.Event.Seq)) })
+		told, err := b.findMessage(ctx, id, t.Event.At(), repliesTo(t))
 		switch {
 		case err != nil:
-			return b.later(e, id, err)
+			return b.later(ctx, e, id, err)
 		case told != "":
 			return approvals.Done()
 		}
@@ -188,7 +195,7 @@ func (b *Bot) postNotice(ctx context.Context, e approvals.Effect) approvals.Outc
 		if toPerson && (f.kind == nobody || f.kind == unreachable) {
 			return approvals.Dead(fmt.Errorf("write to %s: %s", id, f.words("")))
 		}
-		return b.later(e, id, err)
+		return b.later(ctx, e, id, err)
 	}
 	return approvals.Done()
 }
@@ -241,29 +248,58 @@ func (b *Bot) postOnce(ctx context.Context, channel, thread string, mark slack.S
 }
 
 // later decides when a call that did not succeed is repeated, and tells the
-// operator if it is for him to mend.
-func (b *Bot) later(e approvals.Effect, channel string, err error) approvals.Outcome {
+// operator if it is for him to mend. What any other message for the channel would
+// meet too makes its lane rest: so that after an outage cards and lines come in
+// their order.
+func (b *Bot) later(ctx context.Context, e approvals.Effect, channel string, err error) approvals.Outcome {
 	f := diagnose(err)
-	words := f.words(channel)
+	words := errors.New(f.words(channel))
 	pause := approvals.Backoff(e.Attempt, retryFirst, retryMost)
 	subject := "slack"
+	again := approvals.AgainInOrder
 	switch f.kind {
 	case limited:
-		return approvals.Again(f.after, errors.New(words))
+		if e.Kind == approvals.CardUpdate {
+			// Another method than that of cards and lines, with a rate of its own.
+			again = approvals.Again
+		}
+		return again(f.after, words)
 	case unreachable:
-		pause, subject = approvals.Backoff(e.Attempt, 5*time.Second, retryMend), "channel "+channel
+		subject = "channel " + channel
+		pause = approvals.Backoff(e.Attempt, mendFirst, retryMost)
+		if f.restricted() {
+			again, pause = approvals.Again, approvals.Backoff(e.Attempt, mendFirst, retryMend)
+		}
 	case denied:
-		pause = approvals.Backoff(e.Attempt, 10*time.Second, retryMend)
+		pause = approvals.Backoff(e.Attempt, mendFirst, retryMost)
 	case malformed, gone, nobody:
 		if e.Kind == approvals.ThreadReply || e.Kind == approvals.Notice {
-			return approvals.Dead(errors.New(words))
+			return approvals.Dead(words)
 		}
 		subject = "channel " + channel
+		again = approvals.Again
+	case transient:
+		if f.code != "" && e.Attempt >= ownFault && b.answers(ctx) {
+			again = approvals.Again
+		}
 	}
-	if b.health.bad(subject, words) {
+	if b.health.bad(subject, words.Error()) {
 		b.log.Warn("Slack does not take a message", "channel", channel, "why", words)
 	}
-	return approvals.Again(pause, errors.New(words))
+	return again(pause, words)
+}
+
+// ownFault is from which attempt on a refusal that is not known may lie in the
+// message rather than in Slack.
+const ownFault = 3
+
+// answers reports whether Slack works apart from what just failed. Otherwise one
+// message that Slack cannot stomach would hold up all that come after it.
+func (b *Bot) answers(ctx context.Context) bool {
+	return b.call("auth.test", func() error {
+		_, err := b.ws.api.AuthTestContext(ctx)
+		return err
+	}) == nil
 }
 
 // explain is what Slack says about blocks of ours that it refuses: pointers

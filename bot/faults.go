@@ -85,11 +85,17 @@ func kindOf(code string) faultKind {
 	case "user_not_found", "user_disabled", "cannot_dm_bot", "user_not_visible", "messages_tab_disabled":
 		return nobody
 	}
-	if strings.HasPrefix(code, "restricted_action") {
+	if strings.HasPrefix(code, restrictedAction) {
 		return unreachable
 	}
 	return transient
 }
+
+// restrictedAction begins the names of refusals that the workspace's owner chose,
+// some for replies or for one thread only.
+const restrictedAction = "restricted_action"
+
+func (f fault) restricted() bool { return strings.HasPrefix(f.code, restrictedAction) }
 
 // words says to the operator what is wrong and what to do. They never hold a
 // token, a URL or what was sent.
@@ -120,7 +126,7 @@ func (f fault) words(channel string) string {
 	case "ratelimited":
 		return "ratelimited: Slack asks for fewer calls; they wait"
 	}
-	if strings.HasPrefix(f.code, "restricted_action") {
+	if f.restricted() {
 		return f.code + ": the workspace's settings forbid posting in " + channel + ": ask its owner"
 	}
 	if f.code != "" {

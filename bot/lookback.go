@@ -62,6 +62,7 @@ func (b *Bot) findReply(ctx context.Context, parent approvals.SlackRef, t approv
 	if !b.introduced() {
 		return false, errStranger
 	}
+	tells := repliesTo(t)
 	for range lookPages {
 		var page []slack.Message
 		var next string
@@ -69,11 +70,16 @@ func (b *Bot) findReply(ctx context.Context, parent approvals.SlackRef, t approv
 			page, _, next, err = b.ws.api.GetConversationRepliesContext(ctx, &look)
 			return err
 		})
+		if err != nil && diagnose(err).kind == gone {
+			// Without its card a reply stands in the channel.
+			ts, err := b.findMessage(ctx, parent.Channel, t.Event.At(), tells)
+			return ts != "", err
+		}
 		if err != nil {
 			return false, b.unlooked("conversations.replies", parent.Channel, err)
 		}
 		for _, m := range page {
-			if b.own(m) && marked(m, MetadataReply, keySeq, fmt.Sprint(t.Event.Seq)) {
+			if b.own(m) && tells(m) {
 				return true, nil
 			}
 		}
@@ -82,6 +88,11 @@ func (b *Bot) findReply(ctx context.Context, parent approvals.SlackRef, t approv
 		}
 	}
 	return false, nil
+}
+
+// repliesTo recognises the message that tells an event.
+func repliesTo(t approvals.Told) func(slack.Message) bool {
+	return func(m slack.Message) bool { return marked(m, MetadataReply, keySeq, fmt.Sprint(t.Event.Seq)) }
 }
 
 // unlooked lets only a fault that may pass stop a post. What never changes by

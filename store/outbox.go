@@ -13,8 +13,9 @@ import (
 // claimed; those behind it are blocked. At most one of a lane is claimed.
 //
 // The table lanes says when each lane can be claimed from next: at the end of
-// its lease, else at the earliest due of its rows that are not blocked. With it a
-// claim costs the same however many effects wait.
+// its lease, else at the earliest due of its rows that are not blocked, and never
+// before the end of its hold. With it a claim costs the same however many effects
+// wait.
 const (
 	waiting = 0 // until due
 	ready   = 1 // due has passed
@@ -136,6 +137,27 @@ func (t *tx) Finish(e approvals.Effect, due time.Time, reason string) error {
 	return t.settle(lane)
 }
 
+func (t *tx) Hold(e approvals.Effect, until time.Time, reason string) error {
+	if err := t.Holds(e); err != nil {
+		return err
+	}
+	if _, err := t.exec("UPDATE outbox SET state = ?, lease_until = 0, nudge = 0, reason = ? WHERE id = ?", waiting, reason, e.ID); err != nil {
+		return err
+	}
+	if _, err := t.exec("UPDATE lanes SET hold = ?, reason = ? WHERE lane = ?", millis(until), reason, e.Lane); err != nil {
+		return err
+	}
+	return t.settle(e.Lane)
+}
+
+func (t *tx) Held(lane string, now time.Time) (reason string, err error) {
+	err = t.get("SELECT reason FROM lanes WHERE lane = ? AND hold > ?", []any{lane, now.UnixMilli()}, &reason)
+	if errors.Is(err, approvals.ErrNotFound) {
+		return "", nil
+	}
+	return reason, err
+}
+
 // settle writes down when the lane wakes. It belongs at the end of every change
 // of a row of the lane.
 func (t *tx) settle(lane string) error {
@@ -154,7 +176,7 @@ func (t *tx) settle(lane string) error {
 		return err
 	}
 	family, _, _ := strings.Cut(lane, ":")
-	_, err = t.exec("INSERT INTO lanes (lane, family, wake) VALUES (?, ?, ?) ON CONFLICT (lane) DO UPDATE SET wake = excluded.wake",
+	_, err = t.exec("INSERT INTO lanes (lane, family, wake) VALUES (?, ?, ?) ON CONFLICT (lane) DO UPDATE SET wake = max(excluded.wake, hold)",
 		lane, family, *wake)
 	return err
 }

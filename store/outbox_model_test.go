@@ -15,8 +15,9 @@ import (
 // naive is the outbox as ports.go describes it, without any regard for speed.
 // Times are milliseconds; rows are in the order in which they were enqueued.
 type naive struct {
-	rows []*row
-	now  int64
+	rows  []*row
+	holds map[string]int64 // until when nothing of a lane is claimed
+	now   int64
 }
 
 type row struct {
@@ -29,6 +30,9 @@ type row struct {
 
 func (n *naive) free(r *row) bool {
 	older := true
+	if n.holds[r.lane] > n.now {
+		return false
+	}
 	for _, o := range n.rows {
 		older = older && o != r
 		if o.lane == r.lane && (o.claimed && o.lease > n.now || older && r.chain != "" && o.chain == r.chain) {
@@ -65,7 +69,7 @@ func TestOutboxModel(t *testing.T) {
 }
 
 func play(rt *rapid.T, tx approvals.Tx) {
-	model := &naive{now: time.Now().Add(time.Hour).UnixMilli()}
+	model := &naive{holds: map[string]int64{}, now: time.Now().Add(time.Hour).UnixMilli()}
 	at := func(ms int64) time.Time { return time.UnixMilli(ms) }
 	var held []approvals.Effect
 	rt.Repeat(map[string]func(*rapid.T){
@@ -149,6 +153,31 @@ func play(rt *rapid.T, tx approvals.Tx) {
 			}
 			if err := tx.Finish(e, due, "why"); !errors.Is(err, approvals.ErrLostLease) {
 				rt.Fatalf("finish of a lost claim: got %v", err)
+			}
+		},
+		"hold": func(rt *rapid.T) {
+			if len(held) == 0 {
+				rt.Skip("nothing was claimed")
+			}
+			e := rapid.SampledFrom(held).Draw(rt, "effect")
+			until := model.now + rapid.Int64Range(0, 10).Draw(rt, "after")
+			for _, r := range model.rows {
+				if !r.claimed || r.id != e.ID || r.attempt != e.Attempt {
+					continue
+				}
+				if err := tx.Hold(e, at(until), "down"); err != nil {
+					rt.Fatal(err)
+				}
+				r.claimed, r.nudge = false, 0
+				model.holds[r.lane] = until
+				why, err := tx.Held(r.lane, at(model.now))
+				if err != nil || (why == "down") != (until > model.now) {
+					rt.Fatalf("held: got %q, %v", why, err)
+				}
+				return
+			}
+			if err := tx.Hold(e, at(until), "down"); !errors.Is(err, approvals.ErrLostLease) {
+				rt.Fatalf("hold of a lost claim: got %v", err)
 			}
 		},
 		"wait": func(rt *rapid.T) { model.now += rapid.Int64Range(1, 6).Draw(rt, "ms") },

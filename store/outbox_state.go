@@ -5,22 +5,25 @@ import (
 	"time"
 )
 
-// ReleaseLeases ends all claims, so that effects which a dead process had
-// claimed need not wait for their leases. Call it before any worker starts, and
+// ReleaseLeases ends all claims and holds, so that effects which a dead process
+// had claimed need not wait for their leases, and what the operator mended before
+// the start is tried at once. Call it before any worker starts, and
 // only while holding the [Lock] of the database.
 func (db *DB) ReleaseLeases(ctx context.Context) error {
 	return db.update(ctx, func(t *tx) error {
 		var lanes []string
-		err := t.each("UPDATE outbox SET state = ?, lease_until = 0 WHERE state = ? RETURNING lane", []any{waiting, claimed},
-			func(scan func(...any) error) error {
-				var lane string
-				if err := scan(&lane); err != nil {
-					return err
-				}
-				lanes = append(lanes, lane)
-				return nil
-			})
-		if err != nil {
+		collect := func(scan func(...any) error) error {
+			var lane string
+			if err := scan(&lane); err != nil {
+				return err
+			}
+			lanes = append(lanes, lane)
+			return nil
+		}
+		if err := t.each("UPDATE outbox SET state = ?, lease_until = 0 WHERE state = ? RETURNING lane", []any{waiting, claimed}, collect); err != nil {
+			return err
+		}
+		if err := t.each("UPDATE lanes SET hold = 0, reason = '' WHERE hold > 0 RETURNING lane", nil, collect); err != nil {
 			return err
 		}
 		for _, lane := range lanes {

@@ -78,6 +78,7 @@ func (o outbox) nextDue(family string) (in time.Duration) {
 //	claim FAMILY = NAME   (or "none")
 //	done NAME             finish for good
 //	again NAME DURATION   finish, due again
+//	hold NAME DURATION    the lane rests
 //	lost NAME             neither finish nor holds succeed
 //	holds NAME
 //	sleep DURATION
@@ -125,6 +126,13 @@ func script(t *testing.T, steps string) {
 					after = span(words[2])
 				}
 				if err := o.finish(claims[words[1]], after); err != nil {
+					t.Errorf("%s: %v", line, err)
+				}
+			case "hold":
+				err := o.db.Update(t.Context(), func(tx approvals.Tx) error {
+					return tx.Hold(claims[words[1]], time.Now().Add(span(words[2])), "down")
+				})
+				if err != nil {
 					t.Errorf("%s: %v", line, err)
 				}
 			case "lost":
@@ -212,6 +220,31 @@ func TestOutbox(t *testing.T) {
 			claim watch = c
 			done c
 			claim watch = a`,
+		"a lane that rests keeps its order": `
+			add a slack:c chain=r
+			sleep 1s
+			add b slack:c chain=q
+			add other slack:d
+			claim slack = a
+			hold a 1m
+			lost a
+			add c slack:c
+			claim slack = other
+			claim slack = none
+			next slack = 1m
+			sleep 1m
+			claim slack = a
+			done a
+			claim slack = b
+			done b
+			claim slack = c`,
+		"a restart ends the rest of a lane": `
+			add a slack:c
+			claim slack = a
+			hold a 1h
+			claim slack = none
+			restart
+			claim slack = a`,
 		"chain keeps order through retries and priorities": `
 			add a slack:c chain=r prio=2
 			add b slack:c chain=r prio=0
