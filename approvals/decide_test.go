@@ -331,3 +331,21 @@ func TestRaceOfDecisions(t *testing.T) {
 		})
 	}
 }
+
+// Where Slack answers for a few people at a time only, all get their turn.
+func TestPeopleAreAskedInTurns(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		w.dir.set(true)
+		w.wait(31 * time.Minute)
+		r := w.request(1, "on_hold")
+		w.refused(w.approve("U03", r), approvals.RefusedStalePerson)
+		w.dir.set(false)
+		for range 3 {
+			w.dir.mu.Lock()
+			w.dir.limited, w.dir.left = true, 1
+			w.dir.mu.Unlock()
+			w.wait(30 * time.Second)
+		}
+		w.must(w.approve("U03", r))
+	})
+}

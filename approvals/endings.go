@@ -53,11 +53,12 @@ func (s *Service) end(tx Tx, now time.Time, r *Request, to Status, e Event) erro
 	if mayRerun(*r) {
 		effects = append(effects, rerunWatch(*r, now))
 	}
+	due := now
+	if r.CanRetry(now) {
+		due = r.RetryUntil().Add(time.Second)
+		effects = append(effects, retryEnds(*r, due))
+	}
 	if closesGate(*r) {
-		due := now
-		if r.CanRetry(now) {
-			due = r.RetryUntil().Add(time.Second)
-		}
 		effects = append(effects, gateClose(*r, due))
 	}
 	return enqueue(tx, effects...)
@@ -119,16 +120,26 @@ func (s *Service) Withdraw(ctx context.Context, t Token, idOrNumber, reason stri
 	return r, err
 }
 
-// deadline judges the expiry of one request.
+// deadline judges the expiry of one request; after it, the end of Retry.
 func (s *Service) deadline(ctx context.Context, e Effect) Outcome {
 	var next time.Time
 	err := s.update(ctx, func(tx Tx, now time.Time) error {
 		r, err := tx.Request(e.Request)
-		if errors.Is(err, ErrNotFound) || err == nil && !r.Status.Open() {
+		if errors.Is(err, ErrNotFound) {
 			return nil
 		}
 		if err != nil {
 			return err
+		}
+		if r.CanRetry(now) {
+			next = r.RetryUntil().Add(time.Second)
+			return nil
+		}
+		if !r.Status.Open() {
+			if r.retryable() {
+				return tx.Enqueue(cardUpdate(r)) // without its button
+			}
+			return nil
 		}
 		end := r.ExpiresAt
 		if r.Status == Approved {
@@ -155,7 +166,7 @@ func (s *Service) deadline(ctx context.Context, e Effect) Outcome {
 }
 
 // closeGate deals with a gate that will not be approved, as the app's on_close
-// says. A gate that is blocked is waited for.
+// says. A gate that is blocked cannot be cancelled yet.
 func (s *Service) closeGate(ctx context.Context, e Effect) Outcome {
 	r, standing, err := s.closing(ctx, e.Request)
 	if err != nil {
@@ -163,6 +174,9 @@ func (s *Service) closeGate(ctx context.Context, e Effect) Outcome {
 	}
 	if !closesGate(r) || standing {
 		return Done()
+	}
+	if now := now(); r.CanRetry(now) {
+		return Again(r.RetryUntil().Add(time.Second).Sub(now), nil)
 	}
 	jobs, err := s.ci.Jobs(ctx, r.Facts.WorkflowID)
 	if err != nil {
@@ -174,7 +188,7 @@ func (s *Service) closeGate(ctx context.Context, e Effect) Outcome {
 	}
 	whole := r.OnClose == CloseCancelWorkflow || acceptsCanceled(jobs, gate.ID)
 	if !whole && gate.Status != "on_hold" {
-		return Again(s.poll, nil)
+		return s.closeLater(e, gate)
 	}
 	if whole {
 		err = s.ci.CancelWorkflow(ctx, r.Facts.WorkflowID)
@@ -195,8 +209,11 @@ func (s *Service) closeGate(ctx context.Context, e Effect) Outcome {
 		closed.Outcome = map[bool]string{true: CloseCancelWorkflow, false: CloseCancelJob}[whole]
 		if refused != nil {
 			closed.Outcome, closed.Reason = "refused", refused.Error()
-		} else {
-			r.Gate.Status = "canceled"
+		}
+		if refused == nil {
+			// Accepted is not done, and somebody may have opened it at this very
+			// moment: only the job list tells.
+			r.Gate.Status, r.Gate.AssumedAt = "canceled", now
 		}
 		if closed, err = record(tx, now, closed); err != nil {
 			return err
@@ -204,9 +221,29 @@ func (s *Service) closeGate(ctx context.Context, e Effect) Outcome {
 		if err := tx.SaveRequest(&r); err != nil {
 			return err
 		}
-		return enqueue(tx, reply(r, closed), cardUpdate(r), watch(r.Facts.WorkflowID, now.Add(s.poll)))
+		return enqueue(tx, reply(r, closed), cardUpdate(r), watch(r.Facts.WorkflowID, now.Add(min(s.poll, time.Second))))
 	}
 	return outcome
+}
+
+// closeLater leaves a gate that was not reached yet to the watcher.
+func (s *Service) closeLater(e Effect, gate Job) Outcome {
+	out := Done()
+	out.Record = func(tx Tx, now time.Time) error {
+		r, err := tx.Request(e.Request)
+		if err != nil {
+			return err
+		}
+		if r.Gate.AssumedAt.IsZero() {
+			// That it is reached must be news, whatever was seen before.
+			r.Gate.Status = gate.Status
+		}
+		if err := tx.SaveRequest(&r); err != nil {
+			return err
+		}
+		return tx.Enqueue(watch(r.Facts.WorkflowID, now.Add(s.poll)))
+	}
+	return out
 }
 
 // closing reads a request that may have its gate closed. standing: another

@@ -260,6 +260,28 @@ func TestNewerRequestKeepsTheGate(t *testing.T) {
 			}
 			w.must(w.approve("U01", newer))
 			w.is(newer, approvals.Released)
+			w.wait(10 * time.Minute)
+			if n := w.count(r, approvals.EventGateBypassed); n != 0 || w.get(r).Gate.Bypassed {
+				w.t.Fatalf("got %d alarms about a gate that the newer request opened", n)
+			}
+		})
+	})
+	t.Run("opened by somebody else after both ended", func(t *testing.T) {
+		bubble(t, "ON_CLOSE=nothing PENDING_TTL=1h", func(w *world) {
+			r := w.request(1, "on_hold")
+			w.wait(time.Hour + time.Minute)
+			w.is(r, approvals.Expired)
+			newer, created, err := w.ask(r.Facts.WorkflowID)
+			if err != nil || !created {
+				w.t.Fatal(created, err)
+			}
+			w.wait(time.Hour + time.Minute)
+			w.is(newer, approvals.Expired)
+			w.ci.humanApproves(r.Facts.WorkflowID)
+			w.wait(10 * time.Minute)
+			if n := w.count(r, approvals.EventGateBypassed) + w.count(newer, approvals.EventGateBypassed); n != 1 {
+				w.t.Fatalf("got %d alarms about one gate", n)
+			}
 		})
 	})
 	t.Run("with a retry on offer", func(t *testing.T) {
@@ -307,6 +329,58 @@ func TestAppGoneAtStart(t *testing.T) {
 		w.is(decided, approvals.Canceled, approvals.FailAppGone)
 		if len(w.ci.posted()) != 0 {
 			t.Error("posted for an app that is gone")
+		}
+	})
+}
+
+// The button to retry goes away when Retry ends, though nothing else happens then.
+func TestRetryEndsOnTheCard(t *testing.T) {
+	for name, how := range map[string]struct {
+		settings string
+		end      func(w *world, r approvals.Request)
+		want     approvals.Status
+	}{
+		"undeliverable": {"", func(w *world, r approvals.Request) {
+			w.ci.breaks("approve", &fault{status: 403, times: 1})
+			w.must(w.approve("U01", r))
+		}, approvals.Undeliverable},
+		"window over": {"CIRCLECI_AUTO_APPROVE_ON_APPROVAL=false ON_CLOSE=nothing", func(w *world, r approvals.Request) {
+			w.must(w.approve("U01", r))
+			w.wait(20 * time.Minute)
+		}, approvals.Expired},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, how.settings, func(w *world) {
+				r := w.request(1, "on_hold")
+				how.end(w, r)
+				w.wait(time.Minute)
+				w.is(r, how.want)
+				if !w.card(r).RetryOffered {
+					t.Fatal("the card does not offer Retry")
+				}
+				w.wait(time.Until(r.CreatedAt.Add(2*time.Hour)) + 3*time.Second)
+				if w.card(r).RetryOffered {
+					t.Error("the card still offers Retry")
+				}
+			})
+		})
+	}
+}
+
+// A gate that is reached only after the request was closed is dealt with then,
+// whatever an older look saw.
+func TestGateReachedAfterTheClose(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		r := w.request(1, "blocked")
+		w.must(w.reject("U01", r))
+		w.wait(10 * time.Minute)
+		if got := w.ci.canceled(); len(got) != 0 {
+			t.Fatalf("cancelled %v; a gate that is blocked cannot be", got)
+		}
+		w.ci.hold(r.Facts.WorkflowID)
+		w.wait(20 * time.Second)
+		if got := w.ci.canceled(); len(got) != 1 {
+			t.Errorf("cancelled %v; want the gate once", got)
 		}
 	})
 }

@@ -10,6 +10,10 @@ import (
 const (
 	refreshEvery = 5 * time.Minute
 	refreshAgain = 20 * time.Second // after Slack failed
+	// refreshFresh is how new an answer must be for the round after a failure not to
+	// ask again: Slack takes about 100 such calls a minute, and those who were not
+	// asked must get their turn.
+	refreshFresh = 2 * time.Minute
 )
 
 // varChannel is where operators' notices go.
@@ -23,10 +27,15 @@ func (s *Service) refreshPeople(ctx context.Context, _ Effect) Outcome {
 		return Again(refreshAgain, err)
 	}
 	var failed error
+	next := refreshEvery
 	standings := map[string]Standing{}
 	names := map[string]string{}
 	for _, p := range people {
 		if !p.RemovedAt.IsZero() {
+			continue
+		}
+		if age := now().Sub(p.Standing.CheckedAt); s.refreshFailed && age < refreshFresh {
+			next = min(next, refreshEvery-age)
 			continue
 		}
 		name, problem, err := s.dir.User(ctx, p.SlackID)
@@ -47,8 +56,9 @@ func (s *Service) refreshPeople(ctx context.Context, _ Effect) Outcome {
 		g.ID, g.CheckedAt = id, now()
 		groups = append(groups, g)
 	}
-	out := Again(refreshEvery, nil)
-	if failed != nil {
+	out := Again(next, nil)
+	s.refreshFailed = failed != nil
+	if s.refreshFailed {
 		out = Again(refreshAgain, failed)
 	}
 	out.Record = func(tx Tx, _ time.Time) error {

@@ -34,7 +34,7 @@ func (s *Service) release(ctx context.Context, e Effect) Outcome {
 		return out
 	}
 	if seen.state == gateWaits {
-		return s.blocked(ctx, e, r, seen)
+		return s.blocked(ctx, e, seen)
 	}
 
 	// On hold.
@@ -101,21 +101,35 @@ func (s *Service) lookAt(ctx context.Context, e Effect, r Request) (sighting, Ou
 	return seen, out, true
 }
 
+// quickLooks is how often a release looks again by itself whether its gate was
+// reached: the job that files a request mostly ends within seconds of it. Then the
+// watcher goes on, whose looks at all requests keep a common pace.
+const quickLooks = 4
+
 // blocked waits for the gate to become approvable.
-func (s *Service) blocked(ctx context.Context, e Effect, r Request, seen sighting) Outcome {
-	pause := Backoff(e.Attempt, time.Second, max(s.poll, time.Second))
-	return s.recordedThen(ctx, e, Again(pause, nil), func(tx Tx, now time.Time, r *Request) error {
+func (s *Service) blocked(ctx context.Context, e Effect, seen sighting) Outcome {
+	out := Again(min(Backoff(e.Attempt, time.Second, time.Minute), s.poll), nil)
+	if e.Attempt > quickLooks {
+		out = Done()
+	}
+	return s.recordedThen(ctx, e, out, func(tx Tx, now time.Time, r *Request) error {
 		if now.After(r.lastChance()) {
 			return s.expire(tx, now, r)
 		}
-		changed := r.Gate.Status != seen.gate.Status
+		changed := r.Gate.Status != seen.gate.Status || r.Attempt.ToldDelay
 		r.Gate.Status = seen.gate.Status
-		r.Attempt.LastBlocked = now
+		r.Attempt.LastBlocked = newer(r.Attempt.LastBlocked, now)
 		r.Attempt.Open = false
-		if err := tx.SaveRequest(r); err != nil || !changed {
+		r.Attempt.ToldDelay = false
+		if err := tx.SaveRequest(r); err != nil {
 			return err
 		}
-		return tx.Enqueue(cardUpdate(*r))
+		// It may be there already, brought forward by nothing but its own pace.
+		effects := []Effect{watch(r.Facts.WorkflowID, now.Add(s.poll))}
+		if changed {
+			effects = append(effects, cardUpdate(*r))
+		}
+		return enqueue(tx, effects...)
 	})
 }
 
@@ -127,20 +141,27 @@ func (s *Service) delayed(ctx context.Context, e Effect, cause error) Outcome {
 		if now.After(r.lastChance()) && !r.Attempt.Open {
 			return s.expire(tx, now, r)
 		}
-		r.Attempt.LastBlocked = now.Add(out.After) // the pause does not count either
-		tell := !r.Attempt.ToldDelay && now.Sub(r.ApprovedAt) > tellDelay
-		r.Attempt.ToldDelay = r.Attempt.ToldDelay || tell
-		if err := tx.SaveRequest(r); err != nil || !tell {
-			return err
-		}
-		d := about(*r, EventDelayed, Actor{Kind: ActorCI}, "circleci")
-		d.Outcome = delayName(cause)
-		d, err := record(tx, now, d)
-		if err != nil {
-			return err
-		}
-		return enqueue(tx, reply(*r, d), cardUpdate(*r))
+		return noteSilence(tx, now, r, now.Add(out.After), cause)
 	})
+}
+
+// noteSilence records that the provider did not answer about an approval that
+// waits. The time until the next try does not count against it. The thread hears
+// of it when it lasts.
+func noteSilence(tx Tx, now time.Time, r *Request, until time.Time, cause error) error {
+	r.Attempt.LastBlocked = newer(r.Attempt.LastBlocked, until)
+	tell := r.AutoApprove && !r.Attempt.ToldDelay && now.Sub(r.ApprovedAt) > tellDelay
+	r.Attempt.ToldDelay = r.Attempt.ToldDelay || tell
+	if err := tx.SaveRequest(r); err != nil || !tell {
+		return err
+	}
+	d := about(*r, EventDelayed, Actor{Kind: ActorCI}, "circleci")
+	d.Outcome = delayName(cause)
+	d, err := record(tx, now, d)
+	if err != nil {
+		return err
+	}
+	return enqueue(tx, reply(*r, d), cardUpdate(*r))
 }
 
 func delayName(err error) string {

@@ -88,8 +88,14 @@ type Gate struct {
 	Status     string
 	ApprovedBy string    // login, or user id when the login cannot be read
 	Bypassed   bool      // approved by somebody else after the request was closed
-	WaitedAt   time.Time // newest look since the decision that showed it waiting, where a person has to open it
+	WaitedAt   time.Time // newest look since the decision that showed it waiting
+	// AssumedAt: since then Status is what ought to have become of it, by our cancel
+	// or by the end of its workflow, and no job list has shown it. Zero = it was seen.
+	AssumedAt time.Time
 }
+
+// over reports whether the gate was seen to have ended.
+func (g Gate) over() bool { return jobFinal(g.Status) && g.AssumedAt.IsZero() }
 
 // Attempt is what is known of our approve call in the current round.
 type Attempt struct {
@@ -133,9 +139,10 @@ func (r Request) lastChance() time.Time {
 
 // CanRetry reports whether a fresh vote round may bring the request back.
 func (r Request) CanRetry(now time.Time) bool {
-	if now.After(r.RetryUntil()) {
-		return false
-	}
+	return r.retryable() && !now.After(r.RetryUntil())
+}
+
+func (r Request) retryable() bool {
 	return r.Status == Undeliverable || r.Status == Expired && !r.ApprovedAt.IsZero()
 }
 

@@ -18,7 +18,7 @@ const (
 // again without a job that files another request: a rerun from failed repeats
 // no job that succeeded.
 func mayRerun(r Request) bool {
-	return slices.Contains([]Status{Rejected, Expired, Canceled, DeployFailed}, r.Status)
+	return r.Status == DeployFailed || !r.Status.Open() && !r.Status.Passed()
 }
 
 func rerunWatch(r Request, now time.Time) Effect {
@@ -45,8 +45,7 @@ func (s *Service) lookForRerun(ctx context.Context, e Effect) Outcome {
 		next.Err = err
 		return next
 	}
-	out := Done()
-	out.Record = func(tx Tx, now time.Time) error {
+	next.Record = func(tx Tx, now time.Time) error {
 		r, err := tx.Request(e.Request)
 		if err != nil {
 			return err
@@ -58,13 +57,13 @@ func (s *Service) lookForRerun(ctx context.Context, e Effect) Outcome {
 		}
 		return tx.Enqueue(reply(r, found))
 	}
-	return out
+	return next
 }
 
 // unasked finds the id of a newer workflow of the pipeline whose gate is on hold
-// without a request, "" when there is none.
+// without a request, and of which the thread does not know; "" when there is none.
 func (s *Service) unasked(ctx context.Context, r Request) (string, error) {
-	if err := s.pace.wait(ctx); err != nil {
+	if err := s.pace.wait(ctx, 1); err != nil {
 		return "", err
 	}
 	ids, err := s.ci.Siblings(ctx, r.Facts.PipelineID)
@@ -76,7 +75,12 @@ func (s *Service) unasked(ctx context.Context, r Request) (string, error) {
 		asked := false
 		err := s.view(ctx, func(tx Tx, _ time.Time) error {
 			found, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, WorkflowID: id, Limit: 1})
-			asked = len(found) > 0
+			if err != nil || len(found) > 0 {
+				asked = true
+				return err
+			}
+			told, err := tx.EventsOf(r.ID)
+			asked = slices.ContainsFunc(told, func(e Event) bool { return e.Type == EventNewerWorkflow && e.Data["workflow_id"] == id })
 			return err
 		})
 		if err != nil {
@@ -85,7 +89,7 @@ func (s *Service) unasked(ctx context.Context, r Request) (string, error) {
 		if asked {
 			continue
 		}
-		if err := s.pace.wait(ctx); err != nil {
+		if err := s.pace.wait(ctx, 1); err != nil {
 			return "", err
 		}
 		jobs, err := s.ci.Jobs(ctx, id)

@@ -39,6 +39,22 @@ func TestNewerWorkflowWaitsUnasked(t *testing.T) {
 	}
 }
 
+// Each further one is told, once; an answer to one ends nothing.
+func TestNewerWorkflowsWaitUnasked(t *testing.T) {
+	bubble(t, "SUPERSEDE=off", func(w *world) {
+		r := w.request(1, "on_hold")
+		w.must(w.reject("U01", r))
+		for n := 2; n <= 3; n++ {
+			w.ci.newFlow(n, 1, "on_hold")
+			w.wait(15 * time.Minute)
+			if got := w.count(r, approvals.EventNewerWorkflow); got != n-1 {
+				t.Errorf("got %d remarks after %d newer workflows", got, n-1)
+			}
+			w.ci.set(workflowID(n), "hold", "canceled")
+		}
+	})
+}
+
 // A token that runs out is announced two weeks and three days before, once each.
 func TestTokenExpiryIsAnnounced(t *testing.T) {
 	bubble(t, "", func(w *world) {

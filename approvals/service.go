@@ -21,7 +21,10 @@ type Service struct {
 	signer   *ledger.Signer
 	unsigned string
 
-	pace *pace
+	pace    *pace
+	started time.Time // what was seen before is another process's
+
+	refreshFailed bool // the last round of people; only [Service.refreshPeople] uses it
 
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next commit
@@ -60,7 +63,7 @@ func New(c Config) *Service {
 	return &Service{
 		store: c.Store, ci: c.CI, dir: c.Directory, settings: c.Settings, log: c.Log,
 		poll: c.Poll, hold: c.Hold, signer: c.Signer, unsigned: c.Unsigned, pace: newPace(lookRate),
-		changed: make(chan struct{}),
+		started: now(), changed: make(chan struct{}),
 	}
 }
 

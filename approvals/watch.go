@@ -13,6 +13,13 @@ import (
 // they hardly ever change, and are read again before the gate is approved anyway.
 const factsEvery = 20
 
+// factsCalls is how many calls one reading of the facts takes: the workflow and
+// its pipeline. Who is who is asked once.
+const factsCalls = 2
+
+// longRest is how long a look may wait for its turn with its lane held.
+const longRest = 20 * time.Second
+
 // look reads the job list of one workflow, once for all requests that wait for
 // it, and takes in what became of them.
 func (s *Service) look(ctx context.Context, e Effect) Outcome {
@@ -24,16 +31,19 @@ func (s *Service) look(ctx context.Context, e Effect) Outcome {
 	if len(watched) == 0 {
 		return Done()
 	}
-	if err := s.pace.wait(ctx); err != nil {
+	if rest := s.pace.resting(); rest > longRest {
+		return Again(rest, nil) // no use in holding the lane
+	}
+	if err := s.pace.wait(ctx, 1); err != nil {
 		return Again(s.poll, err)
 	}
 	jobs, err := s.ci.Jobs(ctx, workflow)
 	if err != nil {
-		return s.lookFailed(ctx, watched, err)
+		return s.lookFailed(watched, err)
 	}
 	self, err := s.ci.Self(ctx)
 	if err != nil {
-		return s.lookFailed(ctx, watched, err)
+		return s.lookFailed(watched, err)
 	}
 	next := time.Duration(0)
 	for _, r := range watched {
@@ -52,13 +62,17 @@ func (s *Service) look(ctx context.Context, e Effect) Outcome {
 	return Again(next, nil)
 }
 
-// lookFailed keeps watching. An approval that waits for a person loses no time
-// while the provider does not answer.
-func (s *Service) lookFailed(ctx context.Context, watched []Request, cause error) Outcome {
+// lookFailed keeps watching. An approval loses no time while the provider does
+// not answer.
+func (s *Service) lookFailed(watched []Request, cause error) Outcome {
 	out := Again(s.poll, cause)
 	var ci *CIError
 	if errors.As(cause, &ci) {
-		out.After = max(out.After, min(ci.RetryAfter, slowWatch))
+		rest := min(ci.RetryAfter, slowWatch)
+		if ci.Status == 429 {
+			s.pace.rest(max(rest, s.poll))
+		}
+		out.After = max(out.After, rest)
 	}
 	out.Record = func(tx Tx, now time.Time) error {
 		for _, w := range watched {
@@ -66,11 +80,10 @@ func (s *Service) lookFailed(ctx context.Context, watched []Request, cause error
 			if err != nil {
 				return err
 			}
-			if r.Status != Approved || r.AutoApprove {
+			if r.Status != Approved {
 				continue
 			}
-			r.Attempt.LastBlocked = now
-			if err := tx.SaveRequest(&r); err != nil {
+			if err := noteSilence(tx, now, &r, now.Add(out.After), cause); err != nil {
 				return err
 			}
 		}
@@ -85,7 +98,7 @@ func (s *Service) watched(ctx context.Context, workflow string) ([]Request, erro
 	err := s.view(ctx, func(tx Tx, _ time.Time) error {
 		all, err := tx.Requests(Filter{WorkflowID: workflow})
 		for _, r := range all {
-			if r.Status.Open() || r.Status == Released && r.Deploy.FinishedAt.IsZero() || !r.Status.Passed() && !jobFinal(r.Gate.Status) {
+			if r.Status.Open() || r.Status == Released && r.Deploy.FinishedAt.IsZero() || !r.Status.Passed() && !r.Gate.over() {
 				out = append(out, r)
 			}
 		}
@@ -122,6 +135,9 @@ func (s *Service) follow(ctx context.Context, e Effect, r Request, jobs []Job, s
 
 // factsAgain reads the facts once more; it reports whether the request ended by it.
 func (s *Service) factsAgain(ctx context.Context, r Request, seen sighting) (bool, error) {
+	if err := s.pace.wait(ctx, factsCalls); err != nil {
+		return false, err
+	}
 	facts, err := s.ci.Facts(ctx, r.Facts.WorkflowID)
 	if err != nil {
 		return false, err
@@ -130,7 +146,8 @@ func (s *Service) factsAgain(ctx context.Context, r Request, seen sighting) (boo
 	by := Actor{Kind: ActorCI}
 	if what := r.Facts.differs(facts); what != "" {
 		why = Failure{FailFactsChanged, what + " changed in CircleCI since the request was made"}
-	} else if workflowFinal(facts.WorkflowStatus) {
+	} else if workflowFinal(facts.WorkflowStatus) && seen.state == gateWaits {
+		// With a gate on hold the job list lags behind: the next look tells.
 		by.ID = facts.CanceledBy
 		why = Failure{FailCIEnded, endedText(r, facts.WorkflowStatus)}
 	}
@@ -146,7 +163,7 @@ func (s *Service) factsAgain(ctx context.Context, r Request, seen sighting) (boo
 		changed = true
 		r.Gate.Status = seen.gate.Status
 		if why.Code == FailCIEnded {
-			r.Gate.Status = "not_run"
+			r.Gate.Status, r.Gate.AssumedAt = "not_run", now
 		}
 		return s.cancel(tx, now, &r, why, by, "circleci")
 	})
@@ -202,6 +219,9 @@ func (s *Service) takeIn(tx Tx, now time.Time, r *Request, seen sighting, ended 
 		return s.takeInClosed(tx, now, r, seen, ended)
 	}
 	by := Actor{Kind: ActorCI, ID: ended.by}
+	if r.Status == Approved {
+		s.keepWindow(r, seen, now)
+	}
 	switch seen.state {
 	case gateChanged:
 		return 0, s.cancel(tx, now, r, Failure{FailFactsChanged, seen.why}, Actor{Kind: ActorCI}, "circleci")
@@ -222,27 +242,23 @@ func (s *Service) takeIn(tx Tx, now time.Time, r *Request, seen sighting, ended 
 	}
 	changed := r.Gate.Status != seen.gate.Status
 	r.Gate.Status = seen.gate.Status
-	if r.Status == Approved && !r.AutoApprove {
-		if seen.state == gateOnHold && windowOver(*r, now) {
+	if r.Status == Approved {
+		if !r.AutoApprove && seen.state == gateOnHold && windowOver(*r, now) {
 			return slowWatch, s.expire(tx, now, r)
 		}
-		if seen.state == gateWaits {
-			r.Attempt.LastBlocked = now
-		}
 		r.Gate.WaitedAt = now
+		// The provider answers again.
+		changed = changed || r.Attempt.ToldDelay && seen.state == gateWaits
+		r.Attempt.ToldDelay = r.Attempt.ToldDelay && seen.state == gateOnHold
+	}
+	if r.Status == Approved || changed {
 		if err := tx.SaveRequest(r); err != nil {
 			return 0, err
 		}
 	}
-	if !changed {
-		return s.poll, nil
-	}
-	if err := tx.SaveRequest(r); err != nil {
-		return 0, err
-	}
-	if r.Status == Approved {
+	if r.Status == Approved && changed {
 		// A card that says "waiting for CircleCI to reach the gate" is out of date;
-		// and the release need not wait for its own next look.
+		// and a gate that can be opened now is what the release waits for.
 		effects := []Effect{cardUpdate(*r)}
 		if r.AutoApprove && seen.state == gateOnHold {
 			effects = append(effects, gateRelease(*r))
@@ -252,39 +268,107 @@ func (s *Service) takeIn(tx Tx, now time.Time, r *Request, seen sighting, ended 
 	return s.poll, nil
 }
 
+// keepWindow sees to it that an approval loses no time while its gate cannot be
+// approved. Between a look that showed it waiting and the next one nobody knows
+// when it was reached: as long as this process kept looking, all of that time is
+// the approval's.
+func (s *Service) keepWindow(r *Request, seen sighting, now time.Time) {
+	waited := r.Gate.Status != "on_hold" && !jobFinal(r.Gate.Status)
+	if seen.state == gateWaits || waited && !r.Attempt.LastBlocked.Before(s.started) {
+		r.Attempt.LastBlocked = newer(r.Attempt.LastBlocked, now)
+	}
+}
+
+func newer(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // takeInClosed keeps an eye on the gate of a request that is closed, so that a
 // later approval by anyone raises an alarm.
 func (s *Service) takeInClosed(tx Tx, now time.Time, r *Request, seen sighting, ended ending) (time.Duration, error) {
-	if r.Status.Passed() || jobFinal(r.Gate.Status) {
+	if r.Status.Passed() || r.Gate.over() {
 		return 0, nil
 	}
 	switch seen.state {
 	case gateChanged:
 		return 0, nil
 	case gateOnHold, gateWaits:
-		if r.Gate.Status == seen.gate.Status {
-			return slowWatch, nil
-		}
-		r.Gate.Status = seen.gate.Status
-		return slowWatch, tx.SaveRequest(r)
+		return s.takeInWaiting(tx, now, r, seen)
 	case gateEnded:
-		r.Gate.Status = seen.gate.Status
+		r.Gate.Status, r.Gate.AssumedAt = seen.gate.Status, time.Time{}
 		if err := tx.SaveRequest(r); err != nil {
 			return 0, err
 		}
 		return 0, tx.Enqueue(cardUpdate(*r))
 	}
-	r.Gate.Status, r.Gate.ApprovedBy, r.Gate.Bypassed = seen.gate.Status, ended.by, true
-	if err := tx.SaveRequest(r); err != nil {
+	asked, err := askedAgain(tx, *r)
+	if err != nil {
+		return 0, err
+	}
+	r.Gate = Gate{Status: seen.gate.Status, ApprovedBy: ended.by, Bypassed: !asked}
+	if err := tx.SaveRequest(r); err != nil || asked {
 		return 0, err
 	}
 	e := about(*r, EventGateBypassed, Actor{Kind: ActorCI, ID: ended.by}, "circleci")
 	e.Outcome = string(r.Status)
-	e, err := record(tx, now, e)
-	if err != nil {
+	if e, err = record(tx, now, e); err != nil {
 		return 0, err
 	}
 	return 0, enqueue(tx, reply(*r, e), noticeChannel(r.Channel, e), cardUpdate(*r))
+}
+
+// askedAgain reports whether a newer request was made for the same gate: who
+// opened it is told there.
+func askedAgain(tx Tx, r Request) (bool, error) {
+	same, err := tx.Requests(Filter{WorkflowID: r.Facts.WorkflowID})
+	return slices.ContainsFunc(same, func(o Request) bool { return o.Number > r.Number && o.GateName == r.GateName }), err
+}
+
+// takeInWaiting goes on with on_close where it had to wait for the gate.
+func (s *Service) takeInWaiting(tx Tx, now time.Time, r *Request, seen sighting) (time.Duration, error) {
+	if !r.Gate.AssumedAt.IsZero() {
+		return s.takeInAssumed(tx, now, r, seen)
+	}
+	closes := closesGate(*r) && !r.CanRetry(now)
+	again := slowWatch
+	if closes && seen.state == gateWaits {
+		again = s.poll
+	}
+	if r.Gate.Status == seen.gate.Status {
+		return again, nil
+	}
+	r.Gate.Status = seen.gate.Status
+	if err := tx.SaveRequest(r); err != nil {
+		return 0, err
+	}
+	if closes && seen.state == gateOnHold {
+		return again, tx.Enqueue(gateClose(*r, now))
+	}
+	return again, nil
+}
+
+// showTime is how long it may take until the job list shows how a gate ended.
+const showTime = 2 * time.Minute
+
+// takeInAssumed compares what ought to have become of a gate with a look that
+// shows it waiting.
+func (s *Service) takeInAssumed(tx Tx, now time.Time, r *Request, seen sighting) (time.Duration, error) {
+	if now.Sub(r.Gate.AssumedAt) < showTime {
+		return s.poll, nil
+	}
+	r.Gate.AssumedAt = time.Time{}
+	if seen.state == gateWaits {
+		// Of a workflow that is over: the list leaves it as it was.
+		return 0, tx.SaveRequest(r)
+	}
+	r.Gate.Status = seen.gate.Status
+	if err := tx.SaveRequest(r); err != nil {
+		return 0, err
+	}
+	return slowWatch, tx.Enqueue(cardUpdate(*r))
 }
 
 // released records that the gate is open by the decision.

@@ -38,22 +38,33 @@ type world struct {
 	secrets map[string]totp.Secret
 	stop    func()
 
-	mu   sync.Mutex
-	told []approvals.EventType // thread lines, in order
+	mu    sync.Mutex
+	told  []approvals.EventType // thread lines, in order
+	cards map[string]approvals.Card
+}
+
+// card is what a request's card shows.
+func (w *world) card(r approvals.Request) approvals.Card {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cards[r.ID]
 }
 
 type fakeDirectory struct {
 	mu       sync.Mutex
 	down     bool
 	problems map[string]string
+	limited  bool // only left more people are told of
+	left     int
 }
 
 func (d *fakeDirectory) User(_ context.Context, id string) (string, string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.down {
+	if d.down || d.limited && d.left == 0 {
 		return "", "", errors.New("slack does not answer")
 	}
+	d.left--
 	return "Name " + id, d.problems[id], nil
 }
 
@@ -99,7 +110,7 @@ func parse(t tb, settings string) approvals.Settings {
 }
 
 func newWorld(t tb, settings string) *world {
-	w := &world{t: t, ctx: context.Background(), store: newMemStore(), dir: &fakeDirectory{problems: map[string]string{}}, secrets: map[string]totp.Secret{},
+	w := &world{t: t, ctx: context.Background(), cards: map[string]approvals.Card{}, store: newMemStore(), dir: &fakeDirectory{problems: map[string]string{}}, secrets: map[string]totp.Secret{},
 		ci: &fakeCI{flows: map[string]*flow{}, faults: map[string]*fault{}}}
 	w.admin = approvals.Admin{Store: w.store}
 	signer, err := approvals.OpenLog(w.ctx, w.store)
@@ -178,6 +189,9 @@ func (w *world) Deliver(ctx context.Context, e approvals.Effect) approvals.Outco
 		if err != nil {
 			return approvals.Again(time.Second, err)
 		}
+		w.mu.Lock()
+		w.cards[e.Request] = card
+		w.mu.Unlock()
 		if e.Kind == approvals.CardPost {
 			out.Record = w.svc.Posted(card.Request, approvals.SlackRef{Channel: defaultChannel, TS: "1", Permalink: "https://slack/" + e.Request})
 		}

@@ -113,7 +113,7 @@ func (v view) tell(t approvals.Told) (line, []slack.Block) {
 	case approvals.EventGateRefused:
 		return say("CircleCI did not take the approval", attemptNumber(e, r), ": ", quoted(firstOf(e.Reason, e.Outcome), limitMessage)), nil
 	case approvals.EventDelayed:
-		return say("CircleCI is not answering (", quoted(e.Outcome, limitName), ") since ", atClock(e.At()), ". The approval is kept and will be delivered."), nil
+		return v.delayed(e), nil
 	case approvals.EventReleased:
 		if !r.AutoApprove && e.Actor.ID != "" {
 			return say("Released: ", gate, " was approved in CircleCI by ", quoted(e.Actor.ID, limitName), "."), nil
@@ -166,6 +166,16 @@ func (v view) requested(r approvals.Request) (line, []slack.Block) {
 	return l, nil
 }
 
+// delayed tells why an approval is not delivered yet.
+func (v view) delayed(e approvals.Event) line {
+	const kept = ". The approval is kept and will be delivered."
+	switch e.Outcome {
+	case "401", "403", "404":
+		return say("CircleCI does not let me look at the workflow (", e.Outcome, ") since ", atClock(e.At()), ": the operator has to look at the gateway’s CircleCI token", kept)
+	}
+	return say("CircleCI is not answering (", quoted(e.Outcome, limitName), ") since ", atClock(e.At()), kept)
+}
+
 func lackOfRight(e approvals.Event, r approvals.Request) line {
 	switch approvals.RefusalCode(e.Reason) {
 	case approvals.RefusedWorkspace:
@@ -212,9 +222,9 @@ func starter(t approvals.Told) line {
 func (v view) gateClosed(e approvals.Event, r approvals.Request) line {
 	switch e.Outcome {
 	case approvals.CloseCancelWorkflow:
-		return say("The CircleCI workflow was cancelled.")
+		return say("Told CircleCI to cancel the workflow.")
 	case approvals.CloseCancelJob:
-		return say("The CircleCI job ", literal(r.GateName), " was cancelled.")
+		return say("Told CircleCI to cancel the job ", literal(r.GateName), ".")
 	}
 	return say("CircleCI did not let me cancel ", literal(r.GateName), " (", quoted(firstOf(e.Reason, e.Outcome), limitMessage), "). It still waits there: cancel it by hand.")
 }

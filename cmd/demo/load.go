@@ -15,6 +15,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/proof"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 )
 
@@ -256,7 +257,7 @@ func (b *bench) decide(ctx context.Context, i int) (took [4]time.Duration, err e
 	var card slacktest.Message
 	find := func() bool {
 		for _, m := range b.Slack.Messages(loadChannel(i)) {
-			if isCard(m, id) {
+			if proof.IsCard(m, id) {
 				card = m
 				return true
 			}

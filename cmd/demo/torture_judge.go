@@ -33,15 +33,8 @@ func (s *story) evidence(ctx context.Context) (proof.Case, error) {
 	if c.Events, err = s.quick.Events(ctx, s.id); err != nil {
 		return c, err
 	}
-	ts := string(r.Slack.TS)
-	for _, m := range messages {
-		switch {
-		case isCard(m, s.id):
-			c.Cards = append(c.Cards, m)
-		case ts != "" && m.ThreadTS == ts:
-			c.Thread = append(c.Thread, m)
-		}
-	}
+	c.Read(messages, string(r.Slack.TS))
+	c.ReadDMs(s.Slack)
 	return c, nil
 }
 

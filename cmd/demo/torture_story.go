@@ -134,17 +134,13 @@ func (s *story) look(ctx context.Context) error {
 	}
 	return again(ctx, func() bool {
 		for _, m := range s.Slack.Messages(s.channel) {
-			if isCard(m, s.id) {
+			if proof.IsCard(m, s.id) {
 				s.card = m
 				return true
 			}
 		}
 		return false
 	})
-}
-
-func isCard(m slacktest.Message, id string) bool {
-	return m.Metadata != nil && m.Metadata.EventType == bot.MetadataCard && m.Metadata.EventPayload["request_id"] == id
 }
 
 // get reads the request; it is repeated until the daemon answers.

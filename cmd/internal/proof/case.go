@@ -25,17 +25,69 @@ type Case struct {
 	Auto     bool   // the gateway approves the gate
 	OnClose  string // what happens to a gate that will not be approved
 
-	Cards    []slacktest.Message // channel messages marked as the card, as they are now
-	Thread   []slacktest.Message // replies below the recorded card, oldest first
+	Cards    []slacktest.Message            // channel messages marked as the card, as they are now
+	Thread   []slacktest.Message            // replies below the recorded card, oldest first
+	Channel  []slacktest.Message            // what stands in the card's channel outside of threads, oldest first
+	DMs      map[string][]slacktest.Message // by person: of those whose authenticators were locked
 	Tries    []circlecitest.Approval
 	Released []time.Time // when approve calls by API arrived at the workflow
 	Self     string      // our user id at CircleCI
 	Gate     string      // true status of the gate
 	GateBy   string      // login that approved it
 
+	// AskedAgain: a newer request was made for the same gate, and tells what becomes
+	// of it.
+	AskedAgain bool
 	// Blind: Slack's history may not be read, so that an unknown outcome may lead
 	// to a second message.
 	Blind bool
+}
+
+// Read sorts the messages of the card's channel, taken before status and events,
+// by what they are to the request; ts is its recorded card, "" while there is none.
+func (c *Case) Read(messages []slacktest.Message, ts string) {
+	for _, m := range messages {
+		switch {
+		case IsCard(m, c.ID):
+			c.Cards = append(c.Cards, m)
+		case ts != "" && m.ThreadTS == ts:
+			c.Thread = append(c.Thread, m)
+		case m.ThreadTS == "":
+			c.Channel = append(c.Channel, m)
+		}
+	}
+	// People follow the card that the gateway knows.
+	for i, m := range c.Cards {
+		if m.TS == ts {
+			c.Cards[0], c.Cards[i] = c.Cards[i], c.Cards[0]
+		}
+	}
+}
+
+// Attempted is the newest attempt at or before a time; zero when there is none. An
+// approve call belongs to the newest attempt of all requests for its gate.
+func (c *Case) Attempted(at time.Time) (newest time.Time) {
+	for _, e := range c.Events {
+		if e.Type == approvals.EventAttempt && !e.At().After(at.Add(tick)) {
+			newest = e.At()
+		}
+	}
+	return newest
+}
+
+// ReadDMs fetches the direct messages of those who have to be written to.
+func (c *Case) ReadDMs(slack *slacktest.Server) {
+	c.DMs = map[string][]slacktest.Message{}
+	for _, e := range c.Events {
+		if alarms[e.Type] {
+			c.DMs[e.Actor.ID] = slack.DMs(e.Actor.ID)
+		}
+	}
+}
+
+// IsCard reports whether a message is the card of a request.
+func IsCard(m slacktest.Message, request string) bool {
+	return m.Metadata != nil && m.Metadata.EventType == bot.MetadataCard && m.Metadata.EventPayload["request_id"] == request
 }
 
 // told are the events that people must read in the thread.
@@ -45,6 +97,10 @@ var told = []approvals.EventType{
 	approvals.EventDeployFailed, approvals.EventExpired, approvals.EventSuperseded, approvals.EventCanceled, approvals.EventBypassed,
 	approvals.EventUndeliverable, approvals.EventGateClosed, approvals.EventGateBypassed, approvals.EventDeployReport,
 }
+
+// alarms are the events that the channel hears of, outside of the thread; of those
+// that are true the person hears, too.
+var alarms = map[approvals.EventType]bool{approvals.EventGateBypassed: false, approvals.EventCodeLocked: true}
 
 // endings are the events that close a request, or end its decision, by status.
 var endings = map[approvals.Status]approvals.EventType{
@@ -72,11 +128,24 @@ func (c Case) Unsettled() []string {
 			}
 		}
 	}
-	have := c.seqs()
+	if len(c.Cards) > 0 && retryable(c.Status) && slices.Contains(slacktest.Buttons(c.Cards[0]), bot.ActionRetry) {
+		wait("I5: the card of a request that is %s still offers Retry", c.Status)
+	}
+	have, heard := seqs(c.Thread), seqs(c.Channel)
 	for _, e := range c.Events {
 		if slices.Contains(told, e.Type) && !slices.Contains(have, e.Seq) {
 			wait("I5: the thread does not tell event %d %s", e.Seq, e.Type)
 		}
+		toPerson, alarm := alarms[e.Type]
+		if alarm && !slices.Contains(heard, e.Seq) {
+			wait("I5: the channel does not hear of event %d %s", e.Seq, e.Type)
+		}
+		if toPerson && !slices.Contains(seqs(c.DMs[e.Actor.ID]), e.Seq) {
+			wait("I5: %s does not hear of event %d %s", e.Actor.ID, e.Seq, e.Type)
+		}
+	}
+	if c.Gate == "success" && closed(c.Status) && !c.AskedAgain && c.count(approvals.EventGateBypassed, "") == 0 {
+		wait("I5: the gate of a request that is %s was opened and nobody was told", c.Status)
 	}
 	passed := slices.Contains([]approvals.Status{approvals.Released, approvals.Deployed, approvals.DeployFailed}, c.Status)
 	took := slices.ContainsFunc(c.Tries, func(try circlecitest.Approval) bool { return try.Took && try.UserID == c.Self })
@@ -86,7 +155,7 @@ func (c Case) Unsettled() []string {
 	case took && !passed:
 		wait("I4: our approve call opened the gate, but the request is %s", c.Status)
 	}
-	if c.closes() && (c.Gate == "on_hold" || c.Gate == "blocked") {
+	if c.closes() && !c.AskedAgain && (c.Gate == "on_hold" || c.Gate == "blocked") {
 		wait("I5: on_close %s left the gate %s", c.OnClose, c.Gate)
 	}
 	return open
@@ -94,14 +163,23 @@ func (c Case) Unsettled() []string {
 
 // closes reports whether on_close has to act on the gate.
 func (c Case) closes() bool {
-	ended := []approvals.Status{approvals.Rejected, approvals.Expired, approvals.Superseded, approvals.Canceled}
-	return c.OnClose != approvals.CloseNothing && slices.Contains(ended, c.Status)
+	return c.OnClose != approvals.CloseNothing && closed(c.Status) && c.Status != approvals.Undeliverable
 }
 
-// seqs are the numbers of the events that the thread tells, in its order.
-func (c Case) seqs() []int64 {
+// closed reports whether the gate was not to be opened any more.
+func closed(s approvals.Status) bool {
+	return slices.Contains([]approvals.Status{approvals.Rejected, approvals.Expired, approvals.Superseded, approvals.Canceled, approvals.Undeliverable}, s)
+}
+
+// retryable reports whether a request may be one that Retry brings back, for a time.
+func retryable(s approvals.Status) bool {
+	return s == approvals.Expired || s == approvals.Undeliverable
+}
+
+// seqs are the numbers of the events that messages tell, in their order.
+func seqs(messages []slacktest.Message) []int64 {
 	var seqs []int64
-	for _, m := range c.Thread {
+	for _, m := range messages {
 		if m.Metadata == nil || m.Metadata.EventType != bot.MetadataReply {
 			continue
 		}
@@ -224,13 +302,18 @@ func (c Case) judgeSlack(add func(string, ...any)) {
 	if len(c.Cards) > 1 && !c.Blind {
 		add("I5: %d cards", len(c.Cards))
 	}
-	seqs := c.seqs()
-	for i, n := range seqs {
-		if !c.Blind && slices.Contains(seqs[:i], n) {
+	told, heard := seqs(c.Thread), seqs(c.Channel)
+	for i, n := range heard {
+		if !c.Blind && slices.Contains(heard[:i], n) {
+			add("I5: the channel hears of event %d twice", n)
+		}
+	}
+	for i, n := range told {
+		if !c.Blind && slices.Contains(told[:i], n) {
 			add("I5: event %d is told twice", n)
 		}
-		if i > 0 && n < seqs[i-1] && !c.Blind {
-			add("I5: event %d is told after event %d", n, seqs[i-1])
+		if i > 0 && n < told[i-1] && !c.Blind {
+			add("I5: event %d is told after event %d", n, told[i-1])
 		}
 		if !slices.ContainsFunc(c.Events, func(e approvals.Event) bool { return e.Seq == n }) {
 			add("I5: the thread tells event %d, which is not of this request", n)
@@ -254,7 +337,6 @@ func (c Case) Story() string {
 	for _, card := range c.Cards {
 		fmt.Fprintf(&b, "  card %s revision %d: %s %v\n", card.TS, card.Revision, card.Text, slacktest.Buttons(card))
 	}
-	seqs := c.seqs()
-	fmt.Fprintf(&b, "  thread tells %v\n", seqs)
+	fmt.Fprintf(&b, "  thread tells %v, channel hears %v\n", seqs(c.Thread), seqs(c.Channel))
 	return b.String()
 }

@@ -13,19 +13,26 @@ func TestFoundBefore(t *testing.T) {
 	one := []laneScript{{Required: 1, Auto: true, OnHold: true, OnClose: approvals.CloseCancelJob, Acts: []act{
 		{What: actRequest, Pause: 100 * time.Millisecond}, {What: actApprove, Pause: 8 * time.Second}, {What: actDeploy, Pause: 5 * time.Second},
 	}}}
+	lane := func(auto bool, onClose string, acts ...act) []laneScript {
+		return []laneScript{{Required: 1, Auto: auto, OnHold: true, OnClose: onClose, Acts: append([]act{{What: actRequest, Pause: time.Second}}, acts...)}}
+	}
 	for _, tt := range []struct {
 		name   string
 		script script
+		want   approvals.Status
 	}{
 		{"a second card, for Slack had not said yet who we are", script{Lanes: one, Faults: []fault{
 			{"slack chat.postMessage", 1, crashAfter}, {"slack auth.test", 2, failSlow},
-		}}},
+		}}, approvals.Deployed},
 		{"a second reply, for Slack had not said yet who we are", script{Lanes: one, Faults: []fault{
 			{"slack chat.postMessage", 2, crashAfter}, {"slack auth.test", 2, failSlow},
-		}}},
+		}}, approvals.Deployed},
 		{"nobody may decide, for people were looked up before the workspace was known", script{Lanes: one, Faults: []fault{
 			{"slack auth.test", 1, failSlow},
-		}}},
+		}}, approvals.Deployed},
+		{"a gate that was opened at the moment of the reject is taken for cancelled", script{
+			Lag: 2, Lanes: lane(true, approvals.CloseCancelWorkflow, act{What: actBypass, Pause: 2 * time.Second}, act{What: actReject}),
+		}, approvals.Rejected},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -33,8 +40,36 @@ func TestFoundBefore(t *testing.T) {
 			for _, b := range p.broken {
 				t.Error(b)
 			}
-			if p.ends[0] != approvals.Deployed {
-				t.Errorf("got a request that is %s; want deployed", p.ends[0])
+			if p.ends[0] != tt.want {
+				t.Errorf("got a request that is %s; want %s", p.ends[0], tt.want)
+			}
+		})
+	}
+}
+
+// TestOpenedWhileTheListLags lets a person open the gate, and its deploy end, at
+// every moment between two readings of the workflow itself, while the job list is
+// behind: the workflow that is over must not be taken for one that never reached
+// its gate.
+func TestOpenedWhileTheListLags(t *testing.T) {
+	made := newTemplate(t)
+	for from := 36 * time.Second; from < 44*time.Second; from += 4 * time.Second {
+		s := script{Lag: 2}
+		for i := range maxLanes {
+			s.Lanes = append(s.Lanes, laneScript{Required: 1, OnHold: true, OnClose: approvals.CloseCancelJob, Acts: []act{
+				{What: actRequest}, {What: actApprove, Pause: 2 * time.Second}, {What: actHand, Pause: from + time.Duration(i)*time.Second/2},
+			}})
+		}
+		t.Run(from.String(), func(t *testing.T) {
+			t.Parallel()
+			p := play(t, made, s)
+			for _, b := range p.broken {
+				t.Error(b)
+			}
+			for i, end := range p.ends {
+				if end != approvals.Deployed {
+					t.Errorf("lane %d: got a request that is %s; want deployed", i, end)
+				}
 			}
 		})
 	}

@@ -171,15 +171,11 @@ func (l *lane) withdraw(ctx context.Context, s *story) {
 func (l *lane) card(s *story) (slacktest.Message, bool) {
 	var found slacktest.Message
 	for _, m := range l.slack.Messages(l.channel) {
-		if isCard(m, s.id) {
+		if proof.IsCard(m, s.id) {
 			found = m
 		}
 	}
 	return found, found.TS != ""
-}
-
-func isCard(m slacktest.Message, id string) bool {
-	return m.Metadata != nil && m.Metadata.EventType == bot.MetadataCard && m.Metadata.EventPayload["request_id"] == id
 }
 
 // deliver carries what a person did to the bot, and its answer back.

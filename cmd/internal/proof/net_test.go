@@ -109,6 +109,18 @@ func (n *network) take(op string) string {
 	return ""
 }
 
+// callsTo counts the calls so far whose operation begins so.
+func (n *network) callsTo(service string) (calls int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for op, count := range n.counts {
+		if strings.HasPrefix(op, service) {
+			calls += count
+		}
+	}
+	return calls
+}
+
 // calm takes back what has not gone wrong yet.
 func (n *network) calm() {
 	n.mu.Lock()

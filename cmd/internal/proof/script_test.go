@@ -3,6 +3,7 @@ package proof_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,18 @@ type script struct {
 	Blind, RateLimits     bool
 	Lag                   int // readings for which the job list stays as it was
 	HideID, CancelBlocked bool
+}
+
+// orderly reports whether nothing makes one card look like the fault of its own
+// that others need not wait for: Slack refuses it often, and answers otherwise.
+func (s script) orderly() bool {
+	refused := 0
+	for _, f := range s.Faults {
+		if f.Kind == failBroken {
+			refused++
+		}
+	}
+	return refused < 3
 }
 
 type laneScript struct {
@@ -52,7 +65,13 @@ const (
 	actDeploy    = "deploy ends"
 	actFail      = "deploy fails"
 	actPush      = "new pipeline"
+	actAgain     = "request again"
+	actGuess     = "guess codes"
+	actHand      = "approved by hand, and deployed"
 )
+
+// guesses is one wrong code more than it takes to be paused.
+const guesses = 6
 
 // seconds draws a pause; most are short.
 func seconds(t *rapid.T, name string, most int) time.Duration {
@@ -85,7 +104,7 @@ func drawLane(t *rapid.T) laneScript {
 	}
 	what := rapid.SampledFrom([]string{
 		actApprove, actApprove, actApprove, actApprove, actHold, actHold, actHold, actDeploy, actDeploy, actFail,
-		actWrongCode, actReplay, actReject, actWithdraw, actBypass, actCancel, actPush,
+		actWrongCode, actReplay, actReject, actWithdraw, actBypass, actCancel, actPush, actAgain, actGuess, actHand,
 	})
 	l.Acts = append(l.Acts, act{What: actRequest, Pause: seconds(t, "pause", 1)})
 	for range rapid.IntRange(0, 7).Draw(t, "acts") {
@@ -113,12 +132,21 @@ func (l *lane) perform(ctx context.Context, a act) {
 	switch a.What {
 	case actApprove, actWrongCode, actReplay, actReject:
 		l.decide(ctx, s, a.Who, a.What)
+	case actGuess:
+		for range guesses {
+			l.decide(ctx, s, a.Who, actWrongCode)
+		}
+	case actAgain:
+		l.again(ctx, s)
 	case actWithdraw:
 		l.withdraw(ctx, s)
 	case actHold:
 		l.end(s, "request_approval")
 	case actBypass:
 		_ = l.circle.ApproveAs("mallory", s.workflow, gateName) // refused unless it is on hold
+	case actHand:
+		_ = l.circle.ApproveAs("alice", s.workflow, gateName) // refused unless it is on hold
+		l.end(s, "deploy")
 	case actCancel:
 		_ = l.circle.CancelWorkflowAs("mallory", s.workflow)
 	case actDeploy:
@@ -160,44 +188,93 @@ func (l *lane) evidence(ctx context.Context, s *story) (proof.Case, error) {
 	messages := l.slack.AllMessages(l.channel)
 	c := proof.Case{
 		ID: s.id, Required: l.script.Required, Auto: l.script.Auto, OnClose: l.script.OnClose, Self: l.self, Blind: l.blind,
-		Tries: l.circle.Approvals(s.workflow),
 	}
-	for _, try := range c.Tries {
-		if try.UserID == l.self {
-			c.Released = append(c.Released, try.At)
-		}
-	}
+	tries := l.circle.Approvals(s.workflow)
 	gate, _ := l.circle.Job(s.workflow, gateName)
 	c.Gate, c.GateBy = gate.Status, gate.ApprovedBy
 	var r approvals.Request
+	var others []proof.Case
 	err := l.db.View(ctx, func(tx approvals.Tx) (err error) {
 		if r, err = tx.Request(s.id); err != nil {
 			return err
 		}
-		c.Events, err = tx.EventsOf(s.id)
-		return err
+		if c.Events, err = tx.EventsOf(s.id); err != nil {
+			return err
+		}
+		for _, o := range l.stories {
+			if o.workflow != s.workflow || o.id == s.id || o.id == "" {
+				continue
+			}
+			var other proof.Case
+			if other.Events, err = tx.EventsOf(o.id); err != nil {
+				return err
+			}
+			others = append(others, other)
+		}
+		return nil
 	})
 	c.Status = r.Status
-	for _, m := range messages {
-		switch {
-		case isCard(m, s.id):
-			c.Cards = append(c.Cards, m)
-		case r.Slack.TS != "" && m.ThreadTS == r.Slack.TS:
-			c.Thread = append(c.Thread, m)
+	c.AskedAgain = slices.IndexFunc(l.stories, func(o *story) bool { return o.id == s.id }) < lastOf(l.stories, s.workflow)
+	for _, try := range tries {
+		ours := try.UserID == l.self
+		if ours && slices.ContainsFunc(others, func(o proof.Case) bool { return o.Attempted(try.At).After(c.Attempted(try.At)) }) {
+			continue
+		}
+		c.Tries = append(c.Tries, try)
+		if ours {
+			c.Released = append(c.Released, try.At)
 		}
 	}
-	// People follow the card that the gateway knows.
-	for i, m := range c.Cards {
-		if m.TS == r.Slack.TS {
-			c.Cards[0], c.Cards[i] = c.Cards[i], c.Cards[0]
-		}
-	}
+	c.Read(messages, r.Slack.TS)
+	c.ReadDMs(l.slack)
 	return c, err
+}
+
+// lastOf is the index of the newest acknowledged story of a workflow.
+func lastOf(stories []*story, workflow string) int {
+	last := -1
+	for i, s := range stories {
+		if s.workflow == workflow && s.id != "" {
+			last = i
+		}
+	}
+	return last
+}
+
+// again files a request for a workflow that has one already.
+func (l *lane) again(ctx context.Context, s *story) {
+	next := &story{workflow: s.workflow, revision: s.revision}
+	l.file(ctx, next)
+	if next.id != "" && next.id != s.id {
+		l.stories = append(l.stories, next)
+	}
+}
+
+// outOfOrder reports whether cards of the channel stand in another order than that
+// in which they were asked for.
+func (l *lane) outOfOrder() bool {
+	last := ""
+	for _, s := range l.stories {
+		for _, m := range l.slack.Messages(l.channel) {
+			if s.id == "" || !proof.IsCard(m, s.id) {
+				continue
+			}
+			if m.TS < last {
+				return true
+			}
+			last = m.TS
+			break // a second one, where it is tolerated, is late
+		}
+	}
+	return false
 }
 
 // judge checks what must hold at any moment, or with final that nothing is still
 // to come. It returns what is.
 func (l *lane) judge(ctx context.Context, final bool) (open []string) {
+	if l.orderly && l.outOfOrder() {
+		l.violation("I5: the cards stand in another order than the requests\n" + strings.Join(l.trace, "\n") + "\n" + l.calls())
+	}
 	for _, s := range l.stories {
 		if s.id == "" {
 			continue

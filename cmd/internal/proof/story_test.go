@@ -30,6 +30,7 @@ const (
 	// goes wrong: longer than every back-off that its faults can have caused, and
 	// than the expiry of what nobody decides.
 	settleTime = 20 * time.Minute
+	settleStep = 3 * time.Second
 	// afterwards is how long is looked for what must not come any more.
 	afterwards = 3 * time.Second
 )
@@ -93,7 +94,15 @@ func (w *world) ends(ctx context.Context) (all []approvals.Status) {
 // settle waits until nothing is still to come anywhere.
 func (w *world) settle(ctx context.Context) {
 	deadline := time.Now().Add(settleTime)
+	judged := int64(-1)
 	for time.Now().Before(deadline) {
+		// What moves, moves by a commit of the product.
+		commits := w.commits.Load()
+		if commits == judged {
+			rest(ctx, settleStep)
+			continue
+		}
+		judged = commits
 		open := 0
 		for _, l := range w.lanes {
 			l.nudge(ctx)
@@ -102,7 +111,7 @@ func (w *world) settle(ctx context.Context) {
 		if open == 0 || len(w.broken) > 0 {
 			break
 		}
-		rest(ctx, time.Second)
+		rest(ctx, settleStep)
 	}
 	rest(ctx, afterwards)
 	if len(w.broken) == 0 {

@@ -125,6 +125,7 @@ type world struct {
 	lanes    []*lane
 	self     string
 	blind    bool
+	orderly  bool // cards come in the order of their requests
 	codes    proof.Codes
 	commits  atomic.Int64
 
@@ -149,6 +150,7 @@ func newWorld(t *testing.T, made template, s script) *world {
 	w := &world{
 		slack: slacktest.New(slacktest.Config{Scopes: scopes, RateLimits: s.RateLimits}), circle: circlecitest.New(),
 		db: open(t, path), secrets: made.secrets, blind: s.Blind, crashes: s.Crashes,
+		orderly: s.orderly(),
 	}
 	w.net = &network{slack: w.slack, circle: w.circle, faults: s.Faults, counts: map[string]int{}}
 	w.slack.SetBaseURL("http://" + slackHost)

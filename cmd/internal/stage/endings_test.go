@@ -180,7 +180,7 @@ func TestNewerPipelineSupersedes(t *testing.T) {
 			}
 			p.gateIs(a, "canceled")
 			p.cardSays(a, closed, "Superseded: myapp", "#2")
-			p.replied(a, "Superseded", "was cancelled")
+			p.replied(a, "Superseded", "Told CircleCI to cancel")
 			p.approve(stage.Ana, b, "approve")
 			p.ok(p.Circle.Succeed(b.workflow, "test"))
 		})

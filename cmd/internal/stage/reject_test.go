@@ -35,11 +35,11 @@ func TestRejectIsShownAndClosesTheGate(t *testing.T) {
 		workflow string
 		thread   string
 	}{
-		{"cancel_job", stage.Options{}, nil, true, "cancel-job", "canceled", "canceled", "job approve_deploy_production was cancelled"},
-		{"cancel_workflow", settings("ON_CLOSE=cancel_workflow"), nil, true, "cancel-workflow", "canceled", "canceled", "workflow was cancelled"},
-		{"cancel_workflow before the gate is reached", settings("ON_CLOSE=cancel_workflow"), nil, false, "cancel-workflow", "", "canceled", "workflow was cancelled"},
-		{"cancel_job when a job accepts canceled", stage.Options{}, accepts("canceled"), true, "cancel-workflow", "canceled", "canceled", "workflow was cancelled"},
-		{"cancel_job when a job accepts any end", stage.Options{}, accepts("terminal"), true, "cancel-workflow", "canceled", "canceled", "workflow was cancelled"},
+		{"cancel_job", stage.Options{}, nil, true, "cancel-job", "canceled", "canceled", "to cancel the job approve_deploy_production"},
+		{"cancel_workflow", settings("ON_CLOSE=cancel_workflow"), nil, true, "cancel-workflow", "canceled", "canceled", "to cancel the workflow"},
+		{"cancel_workflow before the gate is reached", settings("ON_CLOSE=cancel_workflow"), nil, false, "cancel-workflow", "", "canceled", "to cancel the workflow"},
+		{"cancel_job when a job accepts canceled", stage.Options{}, accepts("canceled"), true, "cancel-workflow", "canceled", "canceled", "to cancel the workflow"},
+		{"cancel_job when a job accepts any end", stage.Options{}, accepts("terminal"), true, "cancel-workflow", "canceled", "canceled", "to cancel the workflow"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := setup(t, tt.o)
@@ -84,7 +84,7 @@ func TestRejectOfABlockedGateCancelsItOnceItIsReached(t *testing.T) {
 	}
 	p.ok(p.Circle.Succeed(a.workflow, "request_approval"))
 	p.gateIs(a, "canceled")
-	p.replied(a, "was cancelled")
+	p.replied(a, "Told CircleCI to cancel")
 }
 
 func TestRejectWithOnCloseNothingLeavesTheGate(t *testing.T) {
@@ -116,7 +116,7 @@ func TestCancelIsRepeatedUntilCircleCIAnswers(t *testing.T) {
 	p.Circle.Inject(circlecitest.Fault{Op: "cancel-job", Count: 2, Status: 500})
 	p.reject(stage.Bea, a, "wait")
 	p.gateIs(a, "canceled")
-	p.replied(a, "was cancelled")
+	p.replied(a, "Told CircleCI to cancel")
 }
 
 func TestWhoMayReject(t *testing.T) {
