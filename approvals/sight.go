@@ -24,6 +24,11 @@ const (
 	gateChanged                  // not the gate that was reviewed
 )
 
+// noNews reports whether the gate waits as it did at the last look.
+func (s sighting) noNews(r Request) bool {
+	return (s.state == gateWaits || s.state == gateOnHold) && s.gate.Status == r.Gate.Status
+}
+
 // sight finds a request's gate in a job list.
 func sight(r Request, jobs []Job) sighting {
 	gate, why := findGate(jobs, r.GateName)

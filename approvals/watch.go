@@ -120,6 +120,9 @@ func (s *Service) follow(ctx context.Context, e Effect, r Request, jobs []Job, s
 			return slowWatch, err
 		}
 	}
+	if r.Status == Pending && seen.noNews(r) {
+		return s.poll, nil
+	}
 	ended := s.newEnding(ctx, r, seen, self)
 	var again time.Duration
 	err := s.update(ctx, func(tx Tx, now time.Time) error {
