@@ -14,28 +14,8 @@ import (
 
 // evidence gathers all that can be seen of the story's request from outside.
 func (s *story) evidence(ctx context.Context) (proof.Case, error) {
-	messages := s.Slack.AllMessages(s.channel)
-	c := proof.Case{
-		ID: s.id, Required: s.required, Auto: s.auto, OnClose: s.onClose, Self: s.self, Tries: s.Circle.Approvals(s.workflow),
-	}
-	for _, try := range c.Tries {
-		if try.UserID == s.self {
-			c.Released = append(c.Released, try.At)
-		}
-	}
-	gate, _ := s.Circle.Job(s.workflow, tortureGate)
-	c.Gate, c.GateBy = gate.Status, gate.ApprovedBy
-	r, err := s.quick.Get(ctx, s.id)
-	if err != nil {
-		return c, err
-	}
-	c.Status = r.Status
-	if c.Events, err = s.quick.Events(ctx, s.id); err != nil {
-		return c, err
-	}
-	c.Read(messages, string(r.Slack.TS))
-	c.ReadDMs(s.Slack)
-	return c, nil
+	known := proof.Case{ID: s.id, Required: s.required, Auto: s.auto, OnClose: s.onClose, Self: s.self}
+	return gather(ctx, s.Stage, s.quick, known, s.channel, s.workflow, tortureGate)
 }
 
 // settle waits until nothing more is to come, and judges.

@@ -16,7 +16,6 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/proof"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
-	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
 // chamber is the daemon with many apps, each with a project, a channel and
@@ -155,26 +154,9 @@ func (c *chamber) keepAnchor() {
 	}
 }
 
-// autopsy opens the database while no daemon runs, and judges log and file.
+// autopsy judges log and file while no daemon runs.
 func (c *chamber) autopsy(ctx context.Context) ([]approvals.Event, error) {
-	keys, err := store.ParseKeys(c.Variable("RGW_SECRET_KEYS"))
-	if err != nil {
-		return nil, err
-	}
-	path, err := store.ParseURL(c.Variable("RGW_DATABASE_URL"))
-	if err != nil {
-		return nil, err
-	}
-	db, err := store.Open(ctx, store.Config{Path: path, Keys: keys})
-	if err != nil {
-		return nil, err
-	}
-	defer db.Close()
-	signer, err := approvals.OpenLog(ctx, db)
-	if err != nil {
-		return nil, err
-	}
-	events, found, err := proof.Log(ctx, db, signer.VerifierKey(), c.anchors)
+	events, found, err := autopsy(ctx, c.Stage, c.anchors)
 	for _, f := range found {
 		c.violation(f)
 	}
