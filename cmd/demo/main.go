@@ -30,6 +30,7 @@ const usage = `Usage: demo [--port N] [--http]
        demo --auto [--http]
        demo torture [--kills N] [--seed S] …
        demo load [--rate R] [--for D] …
+       demo outage [--for D] [--requests N] …
 
 Serves a page on loopback that shows a simulated Slack and CircleCI with the real
 daemon between them, to approve a deploy with the mouse. Ctrl-C removes it all.
@@ -38,7 +39,8 @@ daemon between them, to approve a deploy with the mouse. Ctrl-C removes it all.
 deploy, and exits 0 only if CircleCI shows the gate approved exactly once.
 
 torture kills the daemon again and again while many stories are played, and
-exits 0 only if nothing was lost, doubled or silent. load measures.
+exits 0 only if nothing was lost, doubled or silent. load measures. outage takes
+Slack and CircleCI away for a while and judges the same way.
 `
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -48,6 +50,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return torture(ctx, args[1:], stdout, stderr)
 		case "load":
 			return load(ctx, args[1:], stdout, stderr)
+		case "outage":
+			return outage(ctx, args[1:], stdout, stderr)
 		}
 	}
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)

@@ -62,6 +62,7 @@ func TestUsage(t *testing.T) {
 	}{
 		{"--help", 0}, {"--nonsense", 2}, {"--auto extra", 2}, {"torture --help", 0}, {"torture --kills 0", 2}, {"torture extra", 2},
 		{"load --help", 0}, {"load --rate 0", 2}, {"load --decided 9 --apps 9", 2},
+		{"outage --help", 0}, {"outage extra", 2}, {"outage --for 0s", 2}, {"outage --window 90s", 2}, {"outage --requests -1", 2},
 	} {
 		if got := run(t.Context(), strings.Fields(tt.args), &bytes.Buffer{}, &bytes.Buffer{}); got != tt.want {
 			t.Errorf("demo %s: got exit code %d; want %d", tt.args, got, tt.want)
