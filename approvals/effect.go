@@ -96,12 +96,13 @@ func cardUpdate(r Request) Effect {
 	return Effect{Kind: CardUpdate, Lane: slackLane(r), Request: r.ID, Dedupe: "card.update:" + r.ID}
 }
 
-// reply tells an event in the thread. Votes and endings go before remarks.
+// reply tells an event in the thread. Votes and decisions come as soon as cards,
+// whose channel they share, and before remarks.
 func reply(r Request, e Event) Effect {
 	priority := 2
 	switch e.Type {
 	case EventVoted, EventApproved, EventRejected, EventReleased, EventBypassed, EventUndeliverable:
-		priority = 1
+		priority = 0
 	}
 	return Effect{Kind: ThreadReply, Lane: slackLane(r), Chain: r.ID, Priority: priority, Request: r.ID, Seq: e.Seq}
 }
