@@ -29,8 +29,12 @@ func (db *DB) Backup(ctx context.Context, file string) (err error) {
 			os.Remove(temp.Name())
 		}
 	}()
+	if err := db.inPlace(); err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	// Trouble here may be the target's: it says nothing of the database.
 	if err := copyInto(ctx, db.path, temp.Name()); err != nil {
-		return fmt.Errorf("backup: %w", fault(err))
+		return fmt.Errorf("backup: write the copy: %w", err)
 	}
 	if err := temp.Sync(); err != nil {
 		return fmt.Errorf("backup: %w", err)

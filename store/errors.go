@@ -2,7 +2,6 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/mattn/go-sqlite3"
@@ -17,6 +16,11 @@ import (
 var ErrUnavailable error = &approvals.Error{
 	Code: approvals.CodeUnavailable, Message: "the database cannot be used right now; try again later", RetryAfter: 5 * time.Second,
 }
+
+// ErrReplaced says that a file of the open database was removed or replaced:
+// what is written now would be lost, or damage what is there instead. Only
+// opening the database anew ends it. It comes with [ErrUnavailable].
+var ErrReplaced = errors.New("a file of the database was removed or replaced while it was in use")
 
 // Why [Open] refuses a database.
 var (
@@ -34,12 +38,33 @@ var (
 	ErrWrongKey = errors.New("key ring has another key under a known id")
 )
 
+// trouble is [ErrUnavailable] because of cause, which its text names: a client
+// gets the message of ErrUnavailable, the operator the cause.
+type trouble struct{ cause error }
+
+func (t trouble) Error() string   { return t.cause.Error() }
+func (t trouble) Unwrap() []error { return []error{ErrUnavailable, t.cause} }
+
 // fault adds [ErrUnavailable] to what is the database's own trouble.
 func fault(err error) error {
 	if unusable(err) && !errors.Is(err, ErrUnavailable) {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return trouble{err}
 	}
 	return err
+}
+
+// Broken reports whether err is trouble that does not pass by itself: I/O errors,
+// damage, files that were replaced. A disk that is full or read-only and a
+// database that is busy are not: what can be read is still worth having.
+func Broken(err error) bool {
+	var e sqlite3.Error
+	return errors.Is(err, ErrReplaced) || damaged(err) || errors.As(err, &e) && e.Code == sqlite3.ErrIoErr
+}
+
+// damaged reports whether the file is not what SQLite once wrote.
+func damaged(err error) bool {
+	var e sqlite3.Error
+	return errors.Is(err, ErrDamaged) || errors.As(err, &e) && (e.Code == sqlite3.ErrCorrupt || e.Code == sqlite3.ErrNotADB)
 }
 
 func unusable(err error) bool {
@@ -67,9 +92,4 @@ func violates(err error) bool {
 func isBusy(err error) bool {
 	var e sqlite3.Error
 	return errors.As(err, &e) && e.Code == sqlite3.ErrBusy
-}
-
-func isNoDatabase(err error) bool {
-	var e sqlite3.Error
-	return errors.As(err, &e) && (e.Code == sqlite3.ErrNotADB || e.Code == sqlite3.ErrCorrupt)
 }

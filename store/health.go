@@ -37,8 +37,30 @@ func check(ctx context.Context, pool *sql.DB, kind string) error {
 	return nil
 }
 
+// Damage is what a transaction since the opening said of a damaged file, nil when
+// none did. It stays, even if the damaged page is not met again.
+func (db *DB) Damage() error {
+	if err := db.damage.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// fault adds [ErrUnavailable] to the database's own trouble, and remembers damage.
+func (db *DB) fault(err error) error {
+	err = fault(err)
+	if damaged(err) {
+		err := fmt.Errorf("%w: %w", ErrDamaged, err)
+		db.damage.CompareAndSwap(nil, &err)
+	}
+	return err
+}
+
 // CanWrite commits a row of a few bytes; [ErrUnavailable].
 func (db *DB) CanWrite(ctx context.Context) error {
+	if err := db.Damage(); err != nil {
+		return err
+	}
 	return db.update(ctx, func(t *tx) error {
 		_, err := t.exec("UPDATE probe SET at = ?", time.Now().UnixMilli())
 		return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 )
 
 // readers is how many connections read side by side.
@@ -23,7 +24,9 @@ type DB struct {
 	keys   *KeyRing
 	writer *sql.DB
 	reader *sql.DB
-	turn   chan struct{} // holds one value while somebody writes
+	turn   chan struct{}         // holds one value while somebody writes
+	place  atomic.Pointer[place] // of its files when they were last looked at
+	damage atomic.Pointer[error]
 }
 
 // Open opens the database, creating it (mode 0600, its directory 0700) and
@@ -43,7 +46,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	db := &DB{path: path, keys: c.Keys, turn: make(chan struct{}, 1)}
 	if err := db.open(ctx); err != nil {
 		db.Close()
-		if isNoDatabase(err) {
+		if damaged(err) && !errors.Is(err, ErrDamaged) {
 			err = fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 		return nil, fmt.Errorf("open database %s: %w", c.Path, fault(err))
@@ -72,12 +75,24 @@ func (db *DB) open(ctx context.Context) error {
 	db.reader = sql.OpenDB(readerOf(db.path))
 	db.reader.SetMaxOpenConns(readers)
 	db.reader.SetMaxIdleConns(readers)
-	return db.reader.PingContext(ctx)
+	if err := db.reader.PingContext(ctx); err != nil {
+		return err
+	}
+	p, err := look(db.path)
+	if err != nil {
+		return err
+	}
+	db.place.Store(&p)
+	return nil
 }
 
 // Close ends all connections. The writer goes last: only it can fold the
-// write-ahead log into the file.
+// write-ahead log into the file. Where that would do harm ([ErrReplaced]) they are
+// left for the end of the process, as if it were killed.
 func (db *DB) Close() error {
+	if !db.mayFold() {
+		return fmt.Errorf("close database: %w", ErrReplaced)
+	}
 	var errs []error
 	for _, pool := range []*sql.DB{db.reader, db.writer} {
 		if pool != nil {

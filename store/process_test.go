@@ -49,6 +49,12 @@ func runAs(role, path, app string) error {
 	if err != nil {
 		return err
 	}
+	switch role {
+	case "starved":
+		return errors.Join(beStarved(ctx, db, app), db.Close())
+	case "deserted":
+		return beDeserted(ctx, db)
+	}
 	most := 1 << 30
 	if role == "writer" {
 		most = 50

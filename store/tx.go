@@ -30,14 +30,17 @@ func (db *DB) update(ctx context.Context, fn func(*tx) error) error {
 	}
 	defer func() { <-db.turn }()
 
+	if err := db.inPlace(); err != nil {
+		return err
+	}
 	// The driver interrupts what runs when its context ends; a commit that was
 	// interrupted would leave the caller not knowing.
 	sqltx, err := db.writer.BeginTx(context.WithoutCancel(ctx), nil)
 	if err != nil {
-		return fmt.Errorf("begin: %w", fault(err))
+		return fmt.Errorf("begin: %w", db.fault(err))
 	}
 	defer sqltx.Rollback() // no effect after the commit
-	t := &tx{ctx: ctx, sql: sqltx, keys: db.keys}
+	t := &tx{ctx: ctx, db: db, sql: sqltx, keys: db.keys}
 	if err := fn(t); err != nil {
 		return err
 	}
@@ -45,9 +48,9 @@ func (db *DB) update(ctx context.Context, fn func(*tx) error) error {
 		return t.broken
 	}
 	if err := sqltx.Commit(); err != nil {
-		return fmt.Errorf("commit: %w: %w", ErrUnavailable, err)
+		return fmt.Errorf("commit: %w", trouble{db.fault(err)})
 	}
-	return nil
+	return db.inPlace() // else nobody will find what was committed
 }
 
 // View runs fn on a snapshot. Writing verbs fail in it.
@@ -56,17 +59,21 @@ func (db *DB) View(ctx context.Context, fn func(approvals.Tx) error) error {
 }
 
 func (db *DB) view(ctx context.Context, fn func(*tx) error) error {
+	if err := db.inPlace(); err != nil {
+		return err
+	}
 	sqltx, err := db.reader.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("begin: %w", fault(err))
+		return fmt.Errorf("begin: %w", db.fault(err))
 	}
 	defer sqltx.Rollback()
-	return fn(&tx{ctx: ctx, sql: sqltx, keys: db.keys})
+	return fn(&tx{ctx: ctx, db: db, sql: sqltx, keys: db.keys})
 }
 
 // tx is one transaction.
 type tx struct {
 	ctx  context.Context
+	db   *DB
 	sql  *sql.Tx
 	keys *KeyRing
 	// broken is the first failure of the database itself. SQLite may have rolled
@@ -78,7 +85,7 @@ func (t *tx) failed(err error) error {
 	if errors.Is(err, sql.ErrTxDone) && t.ctx.Err() != nil {
 		return t.ctx.Err() // the end of a view's context ends its transaction
 	}
-	err = fault(err)
+	err = t.db.fault(err)
 	if t.broken == nil && errors.Is(err, ErrUnavailable) {
 		t.broken = err
 	}
