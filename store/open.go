@@ -99,6 +99,7 @@ func (db *DB) Close() error {
 			errs = append(errs, pool.Close())
 		}
 	}
+	errs = append(errs, db.setAside())
 	return errors.Join(errs...)
 }
 

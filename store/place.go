@@ -77,3 +77,28 @@ func (db *DB) mayFold() bool {
 	}
 	return true
 }
+
+// setAside keeps the log of a database that is gone from the one in its place,
+// to which SQLite would apply it. It is renamed, not removed: if the old file
+// still is somewhere, its last commits are in there.
+func (db *DB) setAside() error {
+	had := db.place.Load()
+	if had == nil {
+		return nil
+	}
+	if info, err := os.Stat(db.path); err != nil || os.SameFile(info, had[0]) {
+		return nil
+	}
+	log, memory := db.path+sideFiles[1], db.path+sideFiles[2]
+	if info, err := os.Stat(log); err == nil && os.SameFile(info, had[1]) {
+		if err := os.Rename(log, db.path+".replaced-wal"); err != nil {
+			return fmt.Errorf("set the log of the replaced database aside: %w", err)
+		}
+	}
+	if info, err := os.Stat(memory); err == nil && os.SameFile(info, had[2]) {
+		if err := os.Remove(memory); err != nil {
+			return fmt.Errorf("remove the memory of the replaced database: %w", err)
+		}
+	}
+	return nil
+}

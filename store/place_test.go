@@ -73,10 +73,15 @@ func TestReplacedFiles(t *testing.T) {
 			if err := db.Close(); err != nil {
 				t.Errorf("close: %v", err)
 			}
-			if tt.gone {
-				ids = nil
+			db = storetest.Open(t, path, storetest.Keys)
+			if !tt.gone {
+				sound(t, db, ids)
+				return
 			}
-			sound(t, storetest.Open(t, path, storetest.Keys), ids)
+			sound(t, db, nil)
+			if counts, err := db.RequestCounts(t.Context()); len(counts) != 0 || err != nil {
+				t.Errorf("got %v, %v; want nothing of the old database in the new one", counts, err)
+			}
 		})
 	}
 }
