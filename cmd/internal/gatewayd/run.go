@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
 // version is set by the linker for builds outside a module proxy or checkout.
@@ -60,7 +61,10 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		return exitUsage
 	}
 	var domain *approvals.Error
-	if errors.As(err, &domain) {
+	switch {
+	case errors.Is(err, store.ErrUnavailable): // why is for the operator to know
+		err = fmt.Errorf("the database cannot be used: %w", err)
+	case errors.As(err, &domain):
 		err = errors.New(domain.Message)
 	}
 	fmt.Fprintf(stderr, "rack-gatewayd: %v\n", err)
