@@ -25,7 +25,8 @@ const anchorTick = 2 * time.Second
 type anchor struct {
 	path    string
 	service *approvals.Service
-	written func() // after each write
+	held    func() error // nil while no other daemon writes the file
+	written func()       // after each write
 	last    []byte
 }
 
@@ -68,14 +69,12 @@ func checkAnchor(ctx context.Context, path string, db *store.DB, signer *ledger.
 }
 
 // run writes the newest checkpoint after every commit until ctx ends, and once
-// more then.
-func (a *anchor) run(ctx context.Context, warn func(error)) {
+// more then. It tells how each writing went.
+func (a *anchor) run(ctx context.Context, tell func(error)) {
 	for over := false; !over; {
 		over = ctx.Err() != nil
 		changed := a.service.Changed()
-		if err := a.write(context.WithoutCancel(ctx)); err != nil {
-			warn(err)
-		}
+		tell(a.write(context.WithoutCancel(ctx)))
 		if !sleep(ctx, anchorPause) {
 			continue // once more, then out
 		}
@@ -90,6 +89,9 @@ func (a *anchor) run(ctx context.Context, warn func(error)) {
 }
 
 func (a *anchor) write(ctx context.Context) error {
+	if err := a.held(); err != nil {
+		return err
+	}
 	text, err := a.service.Checkpoint(ctx, 0)
 	if err != nil {
 		return fmt.Errorf("sign a checkpoint: %w", err)
@@ -103,6 +105,20 @@ func (a *anchor) write(ctx context.Context) error {
 	a.last = text
 	a.written()
 	return nil
+}
+
+// anchored takes how a writing of the anchor file went. The file is a witness,
+// not a part of any decision: without it an old copy that is restored later is
+// noticed against an older checkpoint, so that its trouble degrades only.
+func (d *daemon) anchored(err error) {
+	if !d.health.set(partAnchor, err) {
+		return
+	}
+	if err != nil {
+		d.log.Error("the newest checkpoint is not in its file", "err", err)
+		return
+	}
+	d.log.Info("the newest checkpoint is in its file again")
 }
 
 // replaceFile puts text in place of a file, so that a reader or a crash finds

@@ -11,8 +11,11 @@ import (
 // probeEvery bounds how often /readyz, which anybody may ask, writes.
 const probeEvery = 2 * time.Second
 
-// partIntegrity is the finding of the daily check.
-const partIntegrity = "integrity"
+// Parts that /readyz shows as the store's.
+const (
+	partIntegrity = "integrity" // the finding of the daily check
+	partAnchor    = "anchor"    // how the last writing of RGW_ANCHOR_FILE went
+)
 
 // health keeps the last word on what is asked in the background.
 type health struct {
@@ -21,16 +24,19 @@ type health struct {
 
 	probing sync.Mutex
 	probed  time.Time
-	written error
+	written error // under mu too
 }
 
-func (h *health) set(part string, err error) {
+// set keeps a word and reports whether it changed between good and bad.
+func (h *health) set(part string, err error) (turned bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.faults == nil {
 		h.faults = map[string]error{}
 	}
+	turned = (h.faults[part] == nil) != (err == nil)
 	h.faults[part] = err
+	return turned
 }
 
 func (h *health) fault(part string) error {
@@ -46,10 +52,22 @@ func (h *health) canWrite(ctx context.Context, probe func(context.Context) error
 	if h.probed.IsZero() || time.Since(h.probed) > probeEvery {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		h.written, h.probed = probe(ctx), time.Now()
+		err := probe(ctx)
+		h.mu.Lock()
+		h.written, h.probed = err, time.Now()
+		h.mu.Unlock()
 	}
 	return h.written
 }
+
+// lastWrite is the result of the last probe, without waiting for one.
+func (h *health) lastWrite() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.written
+}
+
+func unwritable(err error) string { return "the database cannot be written: " + err.Error() }
 
 // ready answers /readyz: unavailable only when nothing can be recorded or
 // decided; what is wrong elsewhere degrades.
@@ -69,9 +87,13 @@ func (d *daemon) ready(ctx context.Context) webhook.Readiness {
 		storeFault = err.Error()
 	}
 	if err := d.health.canWrite(ctx, d.db.CanWrite); err != nil {
-		storeFault = "the database cannot be written: " + err.Error()
+		storeFault = unwritable(err)
 	}
-	part("store", webhook.StatusUnavailable, storeFault)
+	storeStatus := webhook.StatusUnavailable
+	if err := d.health.fault(partAnchor); err != nil && storeFault == "" {
+		storeStatus, storeFault = webhook.StatusDegraded, err.Error()
+	}
+	part("store", storeStatus, storeFault)
 
 	_, slack := d.bot.Health()
 	if err := d.health.fault("slack"); err != nil {

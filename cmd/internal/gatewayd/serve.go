@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -60,6 +62,9 @@ type daemon struct {
 
 func (d *daemon) serve(ctx context.Context) error {
 	if err := d.open(ctx); err != nil {
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return nil // stopped while it waited
+		}
 		return err
 	}
 	defer d.close()
@@ -116,10 +121,19 @@ func (d *daemon) openLog(ctx context.Context) error {
 	if d.broken, err = checkAnchor(ctx, d.cfg.AnchorFile, d.db, d.signer); err != nil {
 		return err
 	}
-	if d.broken != "" {
+	switch {
+	case d.broken != "":
 		d.log.Error("nothing is approved: " + d.broken)
+		return d.db.Doubt(ctx) // what an old copy has to post may stand in Slack
+	case d.cfg.AnchorFile != "" && missing(d.cfg.AnchorFile):
+		d.log.Warn("RGW_ANCHOR_FILE is not there and is made anew: whether this database is an old copy cannot be told")
 	}
 	return nil
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 func (d *daemon) close() {
@@ -159,7 +173,7 @@ func (d *daemon) build() error {
 		TrustedProxies: d.cfg.proxies, Log: d.log, Observe: d.metrics.served,
 	})
 	if d.cfg.AnchorFile != "" && d.broken == "" {
-		d.anchor = &anchor{path: d.cfg.AnchorFile, service: d.service, written: d.metrics.anchors.Inc}
+		d.anchor = &anchor{path: d.cfg.AnchorFile, service: d.service, held: d.lock.Held, written: d.metrics.anchors.Inc}
 	}
 	return nil
 }
@@ -171,6 +185,12 @@ func (d *daemon) hold() string {
 	}
 	if err := d.health.fault(partIntegrity); err != nil {
 		return "the database or its log is damaged: " + err.Error()
+	}
+	if err := d.db.Damage(); err != nil {
+		return err.Error()
+	}
+	if err := d.health.lastWrite(); err != nil {
+		return unwritable(err)
 	}
 	if err := d.lock.Held(); err != nil {
 		return "another process may work on the database: " + err.Error()
@@ -189,9 +209,7 @@ func (d *daemon) run(ctx context.Context, listener, scraped net.Listener) error 
 
 	var front, back sync.WaitGroup
 	if d.anchor != nil {
-		back.Go(func() {
-			d.anchor.run(working, func(err error) { d.log.Error("anchor", "err", err) })
-		})
+		back.Go(func() { d.anchor.run(working, d.anchored) })
 	}
 	worker := &approvals.Worker{Service: d.service, Observe: d.metrics.delivered, Deliver: map[approvals.Kind]approvals.Deliverer{
 		approvals.CardPost: d.bot, approvals.CardUpdate: d.bot, approvals.ThreadReply: d.bot, approvals.Notice: d.bot,
@@ -200,6 +218,16 @@ func (d *daemon) run(ctx context.Context, listener, scraped net.Listener) error 
 	front.Go(func() { d.connect(ctx, cancel) })
 	front.Go(func() { d.watchCI(ctx) })
 	front.Go(func() { d.selfCheck(ctx) })
+	front.Go(func() {
+		watch := storeWatch{
+			probe: func(ctx context.Context) error { return d.health.canWrite(ctx, d.db.CanWrite) },
+			gone:  func() bool { return missing(d.db.Path()) },
+			log:   d.log,
+		}
+		if err := watch.run(ctx); err != nil {
+			cancel(err)
+		}
+	})
 
 	if scraped != nil {
 		front.Go(func() {

@@ -1,0 +1,60 @@
+package gatewayd
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+)
+
+const (
+	// watchStoreEvery is how often the daemon tries whether it can write, so that
+	// decisions are refused at the click and not after the code. It is more than
+	// [probeEvery], so that each time is a try.
+	watchStoreEvery = 5 * time.Second
+	// brokenTime is how long trouble that does not pass by itself may last.
+	brokenTime = 2 * time.Minute
+)
+
+// storeWatch notices when the database cannot be written, and when it can again.
+//
+// I/O errors, damage and replaced files ([store.Broken]) end the process after
+// brokenTime, with a code that makes a supervisor start it anew: that opens the
+// files afresh and checks them, and refuses to start, with the reason, when they
+// are bad. What a start would not mend does not end it. On a disk that is full
+// or read-only, requests can still be read, callers get a clear answer, and the
+// first write that succeeds ends the trouble. When the database file is gone, a
+// start would make an empty one, and this process may be all that still has the
+// old one (/proc/PID/fd): it stays, and refuses everything.
+type storeWatch struct {
+	probe func(context.Context) error // a write
+	gone  func() bool                 // whether the database file is
+	log   *slog.Logger
+}
+
+// run returns why the process must end, or nil at the end of ctx.
+func (w storeWatch) run(ctx context.Context) error {
+	failing := false
+	var broken time.Time // since when, zero = not
+	for sleep(ctx, watchStoreEvery) {
+		err := w.probe(ctx)
+		switch {
+		case err != nil && !failing:
+			w.log.Error("nothing is recorded or decided: " + unwritable(err))
+		case err == nil && failing:
+			w.log.Info("the database can be written again")
+		}
+		failing = err != nil
+		switch {
+		case !store.Broken(err) || w.gone():
+			broken = time.Time{}
+		case broken.IsZero():
+			broken = time.Now()
+		case time.Since(broken) >= brokenTime:
+			return fmt.Errorf("the database has not worked for %s: %w", time.Since(broken).Round(time.Second), err)
+		}
+	}
+	return nil
+}
