@@ -1,9 +1,11 @@
 package gatewayd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -60,14 +62,19 @@ expire; approved ones are compared with CircleCI before anything is approved.`,
 					return err
 				}
 				lost := lostCheckpoint(cfg.AnchorFile, signer)
+				// First what may be done in vain: the recovery counts as done once
+				// the log has its new name.
+				if err := db.Doubt(cmd.Context()); err != nil {
+					return err
+				}
 				service := approvals.New(approvals.Config{Store: db, Signer: signer})
 				if err := service.Recover(cmd.Context(), lost); err != nil {
 					return err
 				}
-				if err := db.Doubt(cmd.Context()); err != nil {
+				if signer, err = approvals.OpenLog(cmd.Context(), db); err != nil {
 					return err
 				}
-				if signer, err = approvals.OpenLog(cmd.Context(), db); err != nil {
+				if err := startAnchor(cmd.Context(), cfg.AnchorFile, db, signer); err != nil {
 					return err
 				}
 				fmt.Fprintf(c.stderr, "The log goes on as %s. Give auditors the new key (GET /api/v1/audit/key) and start the daemon.\n", signer.Origin())
@@ -79,15 +86,41 @@ expire; approved ones are compared with CircleCI before anything is approved.`,
 	return cmd
 }
 
-// lostCheckpoint describes what the anchor file proves of the old log.
+// lostCheckpoint describes what the anchor file proves of the old log. It may be
+// of another key than the restored one's: of a log that went on from another
+// recovery, or of a database that is gone.
 func lostCheckpoint(path string, signer *ledger.Signer) string {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return ""
 	}
 	checkpoint, err := ledger.ParseCheckpoint(text, signer.VerifierKey())
-	if err != nil {
-		return ""
+	if err == nil {
+		return fmt.Sprintf("%s %d %s", checkpoint.Origin, checkpoint.Size, checkpoint.RootText())
 	}
-	return fmt.Sprintf("%s %d %s", checkpoint.Origin, checkpoint.Size, checkpoint.RootText())
+	lines := strings.SplitN(string(text), "\n", 4)
+	if len(lines) < 4 || len(text) > maxAnchor {
+		return "unreadable"
+	}
+	return strings.Join(lines[:3], " ") + " (not signed by this log)"
+}
+
+// maxAnchor bounds what of a foreign anchor file gets into the log.
+const maxAnchor = 4 << 10
+
+// startAnchor puts the new log's first checkpoint into the anchor file. What was
+// there is in the log now; without this, a checkpoint that neither this log nor
+// the one before it signed would forbid every decision for ever.
+func startAnchor(ctx context.Context, path string, db *store.DB, signer *ledger.Signer) error {
+	if path == "" {
+		return nil
+	}
+	text, err := approvals.New(approvals.Config{Store: db, Signer: signer}).Checkpoint(ctx, 0)
+	if err == nil {
+		err = replaceFile(path, text)
+	}
+	if err != nil {
+		return fmt.Errorf("the log goes on under a new name, but RGW_ANCHOR_FILE still has the old checkpoint: %w; mend that and say recover again", err)
+	}
+	return nil
 }
