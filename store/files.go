@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // prepareFile makes sure that the file exists and nobody else can read it.
@@ -41,8 +42,15 @@ func prepareFile(path string) error {
 			return fmt.Errorf("database file can be read by others: %w", err)
 		}
 	}
+	// SQLite would open it for reading only, and fail later for another reason.
+	if err := syscall.Access(path, writable); err != nil {
+		return fmt.Errorf("database file cannot be written: %w", err)
+	}
 	return nil
 }
+
+// writable is W_OK of access(2).
+const writable = 2
 
 // syncDir makes new and renamed files of a directory survive a power loss.
 func syncDir(dir string) error {

@@ -153,6 +153,13 @@ func TestDamageWhileOpen(t *testing.T) {
 	if !errors.Is(err, store.ErrUnavailable) || !store.Broken(err) {
 		t.Errorf("reading: got %v; want %v that does not pass", err, store.ErrUnavailable)
 	}
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	if err := db.Backup(t.Context(), backup); err == nil {
+		t.Error("backup of a damaged file: got no error")
+	}
+	if list, _ := filepath.Glob(backup + "*"); len(list) != 0 {
+		t.Errorf("after it: got %v; want nothing", list)
+	}
 	for what, err := range map[string]error{"damage": db.Damage(), "probe": db.CanWrite(t.Context())} {
 		if !errors.Is(err, store.ErrDamaged) || !store.Broken(err) {
 			t.Errorf("%s: got %v; want %v", what, err, store.ErrDamaged)

@@ -62,6 +62,9 @@ expire; approved ones are compared with CircleCI before anything is approved.`,
 					return err
 				}
 				lost := lostCheckpoint(cfg.AnchorFile, signer)
+				if err := tryAnchor(cfg.AnchorFile); err != nil {
+					return fmt.Errorf("nothing was changed: write RGW_ANCHOR_FILE: %w", err)
+				}
 				// First what may be done in vain: the recovery counts as done once
 				// the log has its new name.
 				if err := db.Doubt(cmd.Context()); err != nil {
@@ -107,6 +110,17 @@ func lostCheckpoint(path string, signer *ledger.Signer) string {
 
 // maxAnchor bounds what of a foreign anchor file gets into the log.
 const maxAnchor = 4 << 10
+
+// tryAnchor looks whether the anchor file could be written, so that a recovery
+// does not stop half way.
+func tryAnchor(path string) error {
+	if path == "" {
+		return nil
+	}
+	probe := path + ".probe"
+	defer os.Remove(probe)
+	return replaceFile(probe, make([]byte, maxAnchor))
+}
 
 // startAnchor puts the new log's first checkpoint into the anchor file. What was
 // there is in the log now; without this, a checkpoint that neither this log nor

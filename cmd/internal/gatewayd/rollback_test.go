@@ -109,6 +109,16 @@ func TestRollbackIsNamed(t *testing.T) {
 		t.Errorf("the anchor file was changed to %q before the operator accepted", got)
 	}
 
+	key := w.key()
+	anchor := w.Variable("RGW_ANCHOR_FILE")
+	w.SetEnv("RGW_ANCHOR_FILE=" + filepath.Join(w.file(""), "anchor"))
+	if r := w.Operator(w.ctx, "", "recover", "--accept-rollback"); r.Code != 1 || !strings.Contains(r.Stderr, "nothing was changed") {
+		t.Errorf("recover without a way to write the anchor file: got exit %d, %q; want 1 and that nothing changed", r.Code, r.Stderr)
+	}
+	w.SetEnv("RGW_ANCHOR_FILE=" + anchor)
+	if w.key() != key {
+		t.Error("a recovery that was refused changed the key")
+	}
 	w.operator(0, "recover", "--accept-rollback")
 	lines := strings.Split(lost, "\n")
 	data := w.recovered()
