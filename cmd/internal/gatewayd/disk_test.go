@@ -91,17 +91,14 @@ func TestReplacedDatabase(t *testing.T) {
 	if code := w.Stop(); code != 0 {
 		t.Errorf("stop: got exit %d; want 0", code)
 	}
-	p, err := w.Spawn(os.Stderr)
-	w.must(err)
-	defer p.Stop()
-	w.must(w.Slack.WaitSockets(w.ctx, 1))
-	w.notReady("an old copy was restored")
+	stop := w.startHeld("an old copy was restored")
 	if r := w.Client(w.ctx, "", "deploy-approval", "show", lost); r.Code != 9 {
 		t.Errorf("show of what the copy lacks: got exit %d; want 9", r.Code)
 	}
 	if got := w.status(first); got != "pending" {
 		t.Errorf("what the copy has: got %s; want pending", got)
 	}
+	stop()
 }
 
 // Damage that a call meets under the running daemon stops decisions, and stops

@@ -26,6 +26,13 @@ func (w world) startHeld(why string) (stop func()) {
 	w.t.Helper()
 	p, err := w.Spawn(os.Stderr)
 	w.must(err)
+	w.until(func() bool {
+		resp, err := http.Get(w.URL + "/healthz")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil
+	})
 	w.must(w.Slack.WaitSockets(w.ctx, 1))
 	code, body := w.readyz()
 	if code != http.StatusServiceUnavailable || !strings.Contains(body, why) {
