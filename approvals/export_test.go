@@ -47,9 +47,9 @@ func (w *Worker) Drain(ctx context.Context) bool {
 
 // one delivers one effect; false when none is due.
 func one(ctx context.Context, w *Worker, family string) bool {
-	e, found := w.claim(ctx, family)
-	if found {
+	e, err := w.claim(ctx, family)
+	if err == nil {
 		w.carry(ctx, e)
 	}
-	return found
+	return err == nil
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,31 +41,48 @@ const (
 	// localTick is the same for what operators wait for: a new admin is looked up
 	// before anybody can press a button.
 	localTick = 100 * time.Millisecond
+	// failTick is the same while nothing can be claimed, as on a disk that is full.
+	failTick = 2 * time.Second
 )
 
 // Run delivers until ctx ends. A delivery that is under way then has five
 // seconds to finish; what it leaves is picked up at the next start.
 func (w *Worker) Run(ctx context.Context) {
 	var all sync.WaitGroup
-	for family, n := range families() {
-		wake := make(chan struct{}, 1)
-		all.Go(func() { w.rouse(ctx, family, wake) })
+	for name, n := range families() {
+		f := &family{name: name, wake: make(chan struct{}, 1)}
+		all.Go(func() { w.rouse(ctx, f) })
 		for range n {
-			all.Go(func() { w.work(ctx, family, wake) })
+			all.Go(func() { w.work(ctx, f) })
 		}
 	}
 	all.Wait()
 }
 
+// family is the state that the workers of a family share.
+type family struct {
+	name    string
+	wake    chan struct{}
+	failing atomic.Bool // the last claim failed for another reason than that nothing was due
+}
+
+// signal wakes one worker of the family.
+func (f *family) signal() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
 // rouse wakes one of the family's workers when an effect is due. It looks after
 // every commit, when one becomes due, and now and then. Who finds something wakes
 // the next.
-func (w *Worker) rouse(ctx context.Context, family string, wake chan struct{}) {
+func (w *Worker) rouse(ctx context.Context, f *family) {
 	for {
 		changed := w.Service.Changed()
-		pause, due := w.untilDue(ctx, family)
+		pause, due := w.untilDue(ctx, f)
 		if due {
-			signal(wake)
+			f.signal()
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -78,28 +96,27 @@ func (w *Worker) rouse(ctx context.Context, family string, wake chan struct{}) {
 	}
 }
 
-func signal(wake chan struct{}) {
-	select {
-	case wake <- struct{}{}:
-	default:
-	}
-}
-
 // untilDue is how long to wait for the next look, and whether something is due.
-func (w *Worker) untilDue(ctx context.Context, family string) (pause time.Duration, due bool) {
-	tick := tick
-	if family == FamilyLocal {
-		tick = localTick
+func (w *Worker) untilDue(ctx context.Context, f *family) (pause time.Duration, due bool) {
+	pause = tick
+	switch {
+	case f.failing.Load():
+		pause = failTick
+	case f.name == FamilyLocal:
+		pause = localTick
 	}
-	at, err := w.nextDue(ctx, family)
-	if err != nil || at.IsZero() {
-		return tick, err != nil // whoever claims says what is wrong
+	at, err := w.nextDue(ctx, f.name)
+	if err != nil {
+		return pause, true // whoever claims says what is wrong
+	}
+	if at.IsZero() {
+		return pause, false
 	}
 	left := time.Until(at)
 	if left <= 0 {
-		return tick, true
+		return pause, true
 	}
-	return max(min(left, tick), time.Millisecond), false
+	return max(min(left, pause), time.Millisecond), false
 }
 
 func (w *Worker) nextDue(ctx context.Context, family string) (at time.Time, err error) {
@@ -110,44 +127,47 @@ func (w *Worker) nextDue(ctx context.Context, family string) (at time.Time, err 
 	return at, err
 }
 
-func (w *Worker) work(ctx context.Context, family string, wake chan struct{}) {
+func (w *Worker) work(ctx context.Context, f *family) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-wake:
+		case <-f.wake:
 		}
 		for ctx.Err() == nil {
-			e, found := w.claim(ctx, family)
-			if !found {
+			e, err := w.claim(ctx, f.name)
+			if errors.Is(err, ErrNotFound) {
+				f.failing.Store(false)
 				break
 			}
-			signal(wake)
+			if err != nil {
+				// What is due stays due: it is said once, not at every try.
+				if !f.failing.Swap(true) && ctx.Err() == nil {
+					w.Service.log.Error("claim an effect", "family", f.name, "err", err)
+				}
+				break
+			}
+			f.failing.Store(false)
+			f.signal()
 			w.carry(ctx, e)
 		}
 	}
 }
 
-// claim takes one effect, if one is due.
-func (w *Worker) claim(ctx context.Context, family string) (e Effect, found bool) {
+// claim takes one effect; [ErrNotFound] when none is due.
+func (w *Worker) claim(ctx context.Context, family string) (e Effect, err error) {
 	due, err := w.nextDue(ctx, family)
-	if err == nil && (due.IsZero() || due.After(now())) {
-		return e, false
-	}
-	if err == nil {
-		err = w.Service.store.Update(ctx, func(tx Tx) error {
-			var err error
-			e, err = tx.Claim(family, now(), lease)
-			return err
-		})
-	}
 	if err != nil {
-		if !errors.Is(err, ErrNotFound) && ctx.Err() == nil {
-			w.Service.log.Error("claim an effect", "family", family, "err", err)
-		}
-		return e, false
+		return e, err
 	}
-	return e, true
+	if due.IsZero() || due.After(now()) {
+		return e, ErrNotFound // without a transaction that writes
+	}
+	err = w.Service.store.Update(ctx, func(tx Tx) error {
+		e, err = tx.Claim(family, now(), lease)
+		return err
+	})
+	return e, err
 }
 
 // carry delivers a claimed effect and records what came of it.

@@ -141,20 +141,29 @@ func TestRollbackIsNamed(t *testing.T) {
 // What was released since the copy is found out and not repeated.
 func TestReleasedSinceTheCopy(t *testing.T) {
 	t.Parallel()
-	w := setup(t, "RGW_RATE_LIMIT=0")
-	workflow, id := w.request(1)
-	w.approve(stage.Ana, id) // the gate is not reached yet
-	backup := filepath.Join(t.TempDir(), "backup.db")
-	w.operator(0, "backup", backup)
-	w.must(w.Circle.Succeed(workflow, "request_approval"))
-	w.until(func() bool { return w.status(id) == "released" })
-	w.stop()
-	w.restore(backup)
-	w.operator(0, "recover", "--accept-rollback")
-	w.must(w.Start(w.ctx))
-	w.until(func() bool { return w.status(id) == "released" })
-	if n := len(w.Circle.Approvals(workflow)); n != 1 {
-		t.Errorf("got %d approve calls; want the one before the restore", n)
+	for name, startedBefore := range map[string]bool{"recovered at once": false, "started once before": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t, "RGW_RATE_LIMIT=0")
+			workflow, id := w.request(1)
+			w.approve(stage.Ana, id) // the gate is not reached yet
+			backup := filepath.Join(t.TempDir(), "backup.db")
+			w.operator(0, "backup", backup)
+			w.must(w.Circle.Succeed(workflow, "request_approval"))
+			w.until(func() bool { return w.status(id) == "released" })
+			w.anchorsAll()
+			w.stop()
+			w.restore(backup)
+			if startedBefore {
+				w.startHeld("an old copy was restored")()
+			}
+			w.operator(0, "recover", "--accept-rollback")
+			w.must(w.Start(w.ctx))
+			w.until(func() bool { return w.status(id) == "released" })
+			if n := len(w.Circle.Approvals(workflow)); n != 1 {
+				t.Errorf("got %d approve calls; want the one before the restore", n)
+			}
+		})
 	}
 }
 
