@@ -72,7 +72,7 @@ type Bot struct {
 	metrics Metrics
 
 	pace    *pace
-	health  health
+	health  *health // the workspace's: what its own look-ups find is there, too
 	workers *pool
 	spare   *pool // says "busy" when the workers are
 	seen    *seenEvents
@@ -93,7 +93,7 @@ func New(c Config) *Bot {
 	}
 	b := &Bot{
 		ws: c.Workspace, service: c.Service, view: view{links: c.Links}, log: c.Log, metrics: c.Metrics,
-		pace: newPace(), seen: newSeenEvents(),
+		health: &c.Workspace.health, pace: newPace(), seen: newSeenEvents(),
 	}
 	b.workers = newPool(c.Workers, b.panicked)
 	b.spare = newPool(spareWorkers, b.panicked)
@@ -107,8 +107,22 @@ func (b *Bot) panicked(value any) {
 }
 
 // Health says whether Slack is reached as it should be, and if not, what the
-// operator has to do.
-func (b *Bot) Health() (ok bool, detail string) { return b.health.report() }
+// operator has to do. What the set-up lacked is looked at again meanwhile, so
+// that who mends it sees it go.
+func (b *Bot) Health() (ok bool, detail string) {
+	if b.ws.lookDue(time.Now()) {
+		started := b.spare.try(func() {
+			defer b.ws.looked()
+			ctx, cancel := context.WithTimeout(context.Background(), lookTime)
+			defer cancel()
+			b.ws.lookAgain(ctx)
+		})
+		if !started {
+			b.ws.looked()
+		}
+	}
+	return b.health.report()
+}
 
 // Close takes no more events and waits for those that are worked on.
 func (b *Bot) Close() {
@@ -119,6 +133,9 @@ func (b *Bot) Close() {
 // call makes one call to Slack, paced and counted.
 func (b *Bot) call(method string, do func() error) error {
 	err := b.pace.call(method, do)
+	if err == nil && (method == "chat.postMessage" || method == "chat.update") {
+		b.health.good("slack") // the same token, scope and servers
+	}
 	if b.metrics.Call != nil {
 		result := "ok"
 		if err != nil {

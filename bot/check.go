@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/slack-go/slack"
 )
@@ -26,8 +27,10 @@ type Finding struct {
 // OK reports whether nothing is wrong.
 func (f Finding) OK() bool { return f.Fault == "" }
 
-// Check looks at token, scopes and channels before the first deploy has to.
+// Check looks at token, scopes and channels before the first deploy has to. What
+// it finds is shown by the bot's Health until it is mended.
 func (w *Workspace) Check(ctx context.Context, channels ...string) []Finding {
+	unknown := w.Identity().Team == ""
 	id, err := w.Connect(ctx)
 	if err != nil {
 		return []Finding{{Subject: "slack token", Fault: err.Error()}}
@@ -36,10 +39,84 @@ func (w *Workspace) Check(ctx context.Context, channels ...string) []Finding {
 		{Subject: "slack token", Note: fmt.Sprintf("workspace %s (%s)", cut(oneLine(id.Name), limitName), id.Team)},
 		checkScopes(id.Scopes),
 	}
-	for _, channel := range channels {
-		findings = append(findings, w.checkChannel(ctx, channel))
+	found := map[string]string{"scopes": findings[1].Fault}
+	if unknown && w.settings.AppToken != "" {
+		// Who is connected already has a socket that shows the same, and Slack
+		// allows about one such call a minute.
+		findings = append(findings, w.checkSocket(ctx))
 	}
+	for _, channel := range channels {
+		f, passing := w.checkChannel(ctx, channel)
+		findings = append(findings, f)
+		if !passing {
+			found["channel "+channel] = f.Fault
+		}
+	}
+	w.note(channels, found)
 	return findings
+}
+
+// setUp is what the newest check found, so that it can be looked at again.
+type setUp struct {
+	at       time.Time
+	looking  bool
+	channels []string
+	faults   map[string]string // by subject of the health
+}
+
+const (
+	lookPause = 15 * time.Second
+	lookTime  = 30 * time.Second
+)
+
+func (w *Workspace) note(channels []string, found map[string]string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	was := w.setUp.faults
+	w.setUp.at, w.setUp.channels, w.setUp.faults = time.Now(), channels, map[string]string{}
+	for subject, fault := range found {
+		if fault != "" {
+			w.setUp.faults[subject] = fault
+			w.health.bad(subject, fault)
+		} else if was[subject] != "" {
+			w.health.settled(subject, was[subject])
+		}
+	}
+}
+
+// lookDue says that something was not set up and may be by now.
+func (w *Workspace) lookDue(now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	due := !w.setUp.looking && len(w.setUp.faults) > 0 && now.Sub(w.setUp.at) > lookPause
+	w.setUp.looking = w.setUp.looking || due
+	return due
+}
+
+func (w *Workspace) lookAgain(ctx context.Context) {
+	w.mu.RLock()
+	channels := w.setUp.channels
+	w.mu.RUnlock()
+	w.Check(ctx, channels...)
+}
+
+func (w *Workspace) looked() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.setUp.at, w.setUp.looking = time.Now(), false
+}
+
+// checkSocket asks for a connection that is not used.
+func (w *Workspace) checkSocket(ctx context.Context) Finding {
+	f := Finding{Subject: "slack socket", Note: "the app token is accepted"}
+	if _, _, err := w.api.StartSocketModeContext(ctx); err != nil {
+		if diagnose(err).kind == limited {
+			f.Note = "Slack was asked too often just now: the app token could not be checked"
+			return f
+		}
+		f.Fault = fatalWords(err)
+	}
+	return f
 }
 
 func checkScopes(have []string) Finding {
@@ -61,12 +138,15 @@ func lacking(have, want []string) []string {
 	return slices.DeleteFunc(slices.Clone(want), func(s string) bool { return slices.Contains(have, s) })
 }
 
-func (w *Workspace) checkChannel(ctx context.Context, channel string) Finding {
-	f := Finding{Subject: "slack channel " + channel}
+// checkChannel looks at one channel. passing: that it could not be looked at may
+// be over at the next call.
+func (w *Workspace) checkChannel(ctx context.Context, channel string) (f Finding, passing bool) {
+	f = Finding{Subject: "slack channel " + channel}
 	c, err := w.api.GetConversationInfoContext(ctx, &slack.GetConversationInfoInput{ChannelID: channel})
 	if err != nil {
-		f.Fault = diagnose(err).words(channel)
-		return f
+		why := diagnose(err)
+		f.Fault = why.words(channel)
+		return f, why.kind == transient || why.kind == limited
 	}
 	name := "#" + cut(oneLine(c.Name), limitName)
 	switch {
@@ -79,5 +159,5 @@ func (w *Workspace) checkChannel(ctx context.Context, channel string) Finding {
 	default:
 		f.Note = name
 	}
-	return f
+	return f, false
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -25,17 +26,45 @@ func (w *Workspace) User(ctx context.Context, id string) (name, problem string, 
 	if err != nil {
 		switch f := diagnose(err); f.code {
 		case "user_not_found", "user_not_visible", "users_not_found":
+			w.answered(id, nil)
 			return "", "not known in this workspace", nil
 		default:
-			return "", "", fmt.Errorf("users.info: %s", f.words(""))
+			err = fmt.Errorf("users.info: %s", f.words(""))
+			w.answered(id, err)
+			return "", "", err
 		}
 	}
+	w.answered(id, nil)
 	for _, n := range []string{u.Profile.DisplayName, u.RealName, u.Name} {
 		if name = cut(visible(n), limitName); name != "" {
 			break
 		}
 	}
 	return name, w.problem(u), nil
+}
+
+// unsaidFor is how long somebody counts of whom Slack did not answer: more than
+// a round takes, for who is not asked for any more.
+const unsaidFor = 2 * time.Minute
+
+// answered keeps the operator's view of the look-ups. What was known counts on
+// for a while, so that there is time to mend it.
+func (w *Workspace) answered(user string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.unsaid == nil {
+		w.unsaid = map[string]time.Time{}
+	}
+	if err != nil {
+		w.unsaid[user] = time.Now()
+		w.health.bad("people", err.Error()+"; nobody can approve once the last answer is 30 minutes old")
+		return
+	}
+	delete(w.unsaid, user)
+	maps.DeleteFunc(w.unsaid, func(_ string, at time.Time) bool { return time.Since(at) > unsaidFor })
+	if len(w.unsaid) == 0 {
+		w.health.good("people")
+	}
 }
 
 func (w *Workspace) problem(u *slack.User) string {
@@ -70,6 +99,19 @@ type groupCache struct {
 // Group asks Slack who is in a user group. The problem of a group that cannot
 // be used is in the group; err is a call that did not succeed.
 func (w *Workspace) Group(ctx context.Context, id string) (approvals.Group, error) {
+	g, err := w.group(ctx, id)
+	switch {
+	case err != nil:
+		w.health.bad("group "+id, err.Error()+"; its members cannot approve once the last answer is 30 minutes old")
+	case g.Problem != "":
+		w.health.bad("group "+id, g.Problem+": nobody can approve as its member: mend it in Slack, or the setting approvers")
+	default:
+		w.health.good("group " + id)
+	}
+	return g, err
+}
+
+func (w *Workspace) group(ctx context.Context, id string) (approvals.Group, error) {
 	g := approvals.Group{ID: id}
 	list, err := w.userGroups(ctx)
 	if err != nil {

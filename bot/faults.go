@@ -111,9 +111,9 @@ func (f fault) words(channel string) string {
 	case "is_archived":
 		return "is_archived: " + channel + " is archived: unarchive it or set another one"
 	case "invalid_auth", "not_authed", "token_revoked", "token_expired":
-		return f.code + ": Slack does not accept the token: install the app anew and set the new token"
+		return f.code + ": Slack does not accept the token: install the app anew, set its new SLACK_BOT_TOKEN and restart"
 	case "account_inactive":
-		return "account_inactive: the app was removed from the workspace: install it again and set the new token"
+		return "account_inactive: the app was removed from the workspace: install it again, set the new SLACK_BOT_TOKEN and restart"
 	case "missing_scope":
 		if f.needs != "" {
 			return "missing_scope: the app lacks the scope " + cut(oneLine(f.needs), limitName) + ": add it and re-install the app"
@@ -128,6 +128,9 @@ func (f fault) words(channel string) string {
 	}
 	if f.restricted() {
 		return f.code + ": the workspace's settings forbid posting in " + channel + ": ask its owner"
+	}
+	if f.kind == transient && f.code != "" {
+		return cut(oneLine(f.code), limitName) + ": trouble at Slack; it is tried again"
 	}
 	if f.code != "" {
 		return cut(oneLine(f.code), limitName)

@@ -36,6 +36,16 @@ func (h *health) doubt(subject, detail string) {
 	}
 }
 
+// settled takes a problem back, unless something else was noted of the subject
+// meanwhile.
+func (h *health) settled(subject, detail string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.problems[subject] == detail {
+		delete(h.problems, subject)
+	}
+}
+
 func (h *health) good(subject string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

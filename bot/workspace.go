@@ -48,9 +48,12 @@ type Workspace struct {
 	settings Settings
 	api      *slack.Client
 	groups   groupCache
+	health   health // one with the bot's
 
-	mu sync.RWMutex
-	id Identity
+	mu     sync.RWMutex
+	id     Identity
+	setUp  setUp
+	unsaid map[string]time.Time // people of whom Slack did not answer, and when
 }
 
 // Open prepares the connection; nothing is sent yet.
