@@ -73,6 +73,7 @@ type Bot struct {
 
 	pace    *pace
 	health  *health // the workspace's: what its own look-ups find is there, too
+	socket  socketLife
 	workers *pool
 	spare   *pool // says "busy" when the workers are
 	seen    *seenEvents

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/slack-go/slack"
@@ -21,8 +22,69 @@ const (
 	// frameLimit bounds a frame; the largest real ones echo a view of 250 kB.
 	frameLimit = 4 << 20
 
+	// reconnectMost bounds the pause between two tries to connect: the library
+	// would let it grow to five minutes, and as long after an outage clicks would
+	// go nowhere while cards come already.
+	reconnectMost = 30 * time.Second
+	// A connection that ends sooner than shortLife is no connection; after so many
+	// of them in a row the operator is told.
+	shortLife = 10 * time.Second
+	shortMany = 2
+
 	subjectSocket = "socket"
 )
+
+// errAnew ends a client whose pauses have grown too long.
+var errAnew = errors.New("connect anew")
+
+// socketLife tells a connection that stays from those that Slack ends at once.
+type socketLife struct {
+	mu      sync.Mutex
+	began   time.Time // of the connection that stands
+	greeted bool
+	short   int // lives in a row that were
+}
+
+// begins notes a new connection. wavers: those before it were short.
+func (l *socketLife) begins() (began time.Time, wavers bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.began, l.greeted = time.Now(), false
+	return l.began, l.short >= shortMany
+}
+
+func (l *socketLife) hello() (wavers bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.greeted = true
+	return l.short >= shortMany
+}
+
+// ends notes that there is no connection any more.
+func (l *socketLife) ends() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.began.IsZero():
+	case time.Since(l.began) < shortLife:
+		l.short++
+	default:
+		l.short = 0
+	}
+	l.began = time.Time{}
+}
+
+// stays ends the doubt if the connection of then still stands; greeted: and Slack
+// said hello.
+func (l *socketLife) stays(began time.Time) (greeted bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.began.Equal(began) {
+		return false
+	}
+	l.short = 0
+	return l.greeted
+}
 
 // RunSocket keeps a Socket Mode connection until ctx ends; then it takes no new
 // events, lets running ones finish and closes. What Slack refuses for good is
@@ -35,6 +97,14 @@ func (b *Bot) RunSocket(ctx context.Context) error {
 		b.connected(false)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if errors.Is(err, errAnew) {
+			select {
+			case <-time.After(reconnectMost):
+			case <-ctx.Done():
+				return nil
+			}
+			continue
 		}
 		words := "the connection ended"
 		if err != nil {
@@ -90,10 +160,13 @@ func (b *Bot) runSocket(ctx context.Context, api *slack.Client) error {
 func (b *Bot) take(client *socketmode.Client, e socketmode.Event, fatal context.CancelCauseFunc) {
 	switch e.Type {
 	case socketmode.EventTypeConnecting:
+		b.socket.ends()
 		b.connected(false)
+	case socketmode.EventTypeConnected:
+		b.dialled()
 	case socketmode.EventTypeConnectionError:
 		if failed, ok := e.Data.(*slack.ConnectionErrorEvent); ok {
-			b.notConnected(failed.ErrorObj, fatal)
+			b.notConnected(failed, fatal)
 		}
 	case socketmode.EventTypeHello:
 		b.hello(e.Request)
@@ -167,8 +240,30 @@ func (b *Bot) hello(r *socketmode.Request) {
 			b.log.Info("connected to Slack", "num_connections", r.NumConnections)
 		}
 	}
+	if b.socket.hello() {
+		return // it has to stay first
+	}
 	b.health.good(subjectSocket)
 	b.connected(true)
+}
+
+// dialled watches a new connection if those before it did not stay. The reason
+// does not reach us; of those there are, too many sockets is the one that lasts.
+func (b *Bot) dialled() {
+	began, wavers := b.socket.begins()
+	if !wavers {
+		return
+	}
+	const words = "Slack ends each connection at once, as it does when too many sockets of an app are open (10 at most): stop other programs that use this SLACK_APP_TOKEN"
+	if b.health.bad(subjectSocket, words) {
+		b.log.Error("clicks do not arrive", "why", words)
+	}
+	time.AfterFunc(shortLife, func() {
+		if b.socket.stays(began) {
+			b.health.settled(subjectSocket, words)
+			b.connected(true)
+		}
+	})
 }
 
 func (b *Bot) connected(yes bool) {
@@ -180,11 +275,15 @@ func (b *Bot) connected(yes bool) {
 	}
 }
 
-func (b *Bot) notConnected(err error, fatal context.CancelCauseFunc) {
-	words := diagnose(err).words("")
-	if hopeless(err) {
-		fatal(err)
+func (b *Bot) notConnected(failed *slack.ConnectionErrorEvent, fatal context.CancelCauseFunc) {
+	f := diagnose(failed.ErrorObj)
+	words := f.words("")
+	if hopeless(failed.ErrorObj) {
+		fatal(failed.ErrorObj)
 		return
+	}
+	if failed.Backoff > reconnectMost && f.kind != limited {
+		fatal(errAnew)
 	}
 	if b.health.bad(subjectSocket, words) {
 		b.log.Warn("cannot connect to Slack", "why", words)
@@ -204,9 +303,9 @@ func hopeless(err error) bool {
 func fatalWords(err error) string {
 	switch f := diagnose(err); f.code {
 	case "missing_scope":
-		return "missing_scope: the app token (xapp-…) lacks connections:write: generate a new one with it"
+		return "missing_scope: the app token (xapp-…) lacks connections:write: generate a new one with it, set SLACK_APP_TOKEN and restart"
 	case "invalid_auth", "not_authed", "token_revoked", "token_expired":
-		return f.code + ": Slack does not accept the app token (xapp-…): generate a new one"
+		return f.code + ": Slack does not accept the app token (xapp-…): generate a new one, set SLACK_APP_TOKEN and restart"
 	case "404":
 		return "404: SLACK_API_URL leads nowhere, or Slack does not know the app token (xapp-…)"
 	default:

@@ -1,6 +1,8 @@
 package bot_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -138,4 +140,67 @@ func TestASecondSocketIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.wait(t, "a warning", func() bool { return strings.Contains(w.log.String(), "level=WARN msg=\"more than one socket") })
+}
+
+// However long an outage lasts, the connection is tried again at least so often.
+func TestALongOutageLeavesNoLongPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Time
+		down := roundTrip(func(*http.Request) (*http.Response, error) {
+			at = append(at, time.Now())
+			return nil, errors.New("connection refused")
+		})
+		ws := bot.Open(bot.Settings{BotToken: "xoxb-1", AppToken: "xapp-1", APIURL: "https://slack.test/api/", HTTPClient: &http.Client{Transport: down}})
+		b := bot.New(bot.Config{Workspace: ws, Service: newService()})
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+		defer cancel()
+		if err := b.RunSocket(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for i := 1; i < len(at); i++ {
+			if pause := at[i].Sub(at[i-1]); pause > 35*time.Second {
+				t.Fatalf("got a pause of %s before try %d; want half a minute at most", pause, i+1)
+			}
+		}
+		if n := len(at); n > 1000 {
+			t.Errorf("got %d tries in two hours; want them slowed down", n)
+		}
+	})
+}
+
+// A connection that stays open and carries nothing any more swallows a click; within
+// a minute without pings another one takes its place, and the same button works.
+func TestASilentSocketIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{AckBudget: time.Second}).overSocket(t)
+	card := w.postCard(t)
+	w.slack.SetHook(func(method string, phase slacktest.Phase) {
+		if method == "apps.connections.open" && phase == slacktest.Before {
+			w.slack.MuteSockets(false)
+		}
+	})
+	w.slack.MuteSockets(true)
+	if _, err := w.slack.Click(deadline(t), ana, deploys, card.TS, "approve"); !errors.Is(err, slacktest.ErrTimeout) {
+		t.Fatalf("got %v; want that Slack shows an error", err)
+	}
+	patience, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	if err := w.slack.Wait(patience, func() bool { return len(w.slack.CallsOf("apps.connections.open")) == 2 }); err != nil {
+		t.Fatal(err)
+	}
+	w.health(t, true, "")
+	w.open(t, ana, "approve")
+}
+
+// Slack greets and hangs up again and again: the greeting alone is no connection.
+func TestConnectionsThatDoNotStayAreNamed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{})
+	w.slack.DisconnectNew(slacktest.TooManyWebsockets)
+	w.startSocket(t)
+	w.health(t, false, "too many sockets")
+	if !strings.Contains(w.log.String(), "clicks do not arrive") {
+		t.Errorf("the log does not say it:\n%s", w.log)
+	}
 }
