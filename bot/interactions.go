@@ -166,15 +166,31 @@ func (b *Bot) clicked(p interaction, answer ack) {
 	})
 	if err != nil {
 		b.log.Warn("open a modal", "request", id, "why", explain(err))
-		b.tellSoon(p, say("Slack took too long to open the window. Nothing was counted. Press the button again."))
+		b.tellSoon(p, b.unopened(err))
 		return
 	}
+	b.health.good(subjectModals)
 	ctx, cancel = context.WithTimeout(context.Background(), tellTime)
 	defer cancel()
 	if err := b.service.Opened(ctx, who, id, action); err != nil {
 		b.log.Error("record an opened modal", "request", id, "err", err)
 	}
 }
+
+// unopened says why the modal did not open, and whether it is worth pressing again.
+func (b *Bot) unopened(err error) line {
+	switch f := diagnose(err); f.kind {
+	case limited:
+		return say("Slack asks me to slow down. Nothing was counted. Press the button again in ", duration(f.after), ".")
+	case denied, malformed:
+		b.health.bad(subjectModals, "Slack does not let them open: "+f.words(""))
+		return say("Slack does not let me open the window. Nothing was counted. Ask the operator.")
+	}
+	return say("Slack took too long to open the window. Nothing was counted. Press the button again.")
+}
+
+// subjectModals stands for the windows of the buttons in what the operator sees.
+const subjectModals = "modals"
 
 // refused tells the person, and records it.
 func (b *Bot) refused(p interaction, who approvals.Clicker, id, action string, why *approvals.Refusal) {
