@@ -84,10 +84,12 @@ func (w *Workspace) note(channels []string, found map[string]string) {
 	}
 }
 
-// lookDue says that something was not set up and may be by now.
+// lookDue says that something was not set up and may be by now. What is too old to
+// be shown goes.
 func (w *Workspace) lookDue(now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.forget()
 	due := !w.setUp.looking && len(w.setUp.faults) > 0 && now.Sub(w.setUp.at) > lookPause
 	w.setUp.looking = w.setUp.looking || due
 	return due

@@ -43,9 +43,9 @@ func (w *Workspace) User(ctx context.Context, id string) (name, problem string, 
 	return name, w.problem(u), nil
 }
 
-// unsaidFor is how long somebody counts of whom Slack did not answer: more than
-// a round takes, for who is not asked for any more.
-const unsaidFor = 2 * time.Minute
+// unsaidFor is how long a look-up that failed is shown. It is repeated sooner, if
+// its answer is still wanted.
+const unsaidFor = 45 * time.Second
 
 // answered keeps the operator's view of the look-ups. What was known counts on
 // for a while, so that there is time to mend it.
@@ -61,6 +61,12 @@ func (w *Workspace) answered(user string, err error) {
 		return
 	}
 	delete(w.unsaid, user)
+	w.forget()
+}
+
+// forget ends the problem once nobody is left of whom Slack did not answer; the
+// caller holds the lock.
+func (w *Workspace) forget() {
 	maps.DeleteFunc(w.unsaid, func(_ string, at time.Time) bool { return time.Since(at) > unsaidFor })
 	if len(w.unsaid) == 0 {
 		w.health.good("people")

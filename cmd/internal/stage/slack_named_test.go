@@ -72,6 +72,13 @@ func (p *play) checked(want ...string) {
 	p.t.Errorf("check: got\n%s\nwant a fault with %q", r.Stdout, want)
 }
 
+// askedAnew lets the daemon ask Slack about everybody.
+func (p *play) askedAnew() {
+	p.t.Helper()
+	p.asOf(3 * time.Minute) // who was confirmed just now may be skipped
+	p.operator("user", "add", "--slack-id", stage.Bea)
+}
+
 // TestTroubleOfSlackIsNamed breaks what an operator has to mend: a request waits
 // undecided, /readyz and check say what to do, and once it is mended the card
 // comes, once, and nothing is said any more.
@@ -125,6 +132,7 @@ func TestTroubleOfSlackIsNamed(t *testing.T) {
 			}
 			p.failedWith(r, "card_not_posted", tt.ready[0])
 			tt.mend(p)
+			p.askedAnew()
 			a := asked{workflow, id, p.card(id)}
 			p.ok(p.Slack.WaitSockets(p.ctx, 1))
 			p.slackIs()
@@ -166,7 +174,7 @@ func TestPeopleWhoCannotBeLookedUpAreNamed(t *testing.T) {
 			p.approve(stage.Ana, a, "approve") // what was known stays good for half an hour
 			p.becomes(a, approvals.Released)
 			mend()
-			p.operator("user", "add", "--slack-id", stage.Bea) // asks Slack anew
+			p.askedAnew()
 			p.slackIs()
 		})
 	}
