@@ -106,6 +106,9 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, 
 		return Request{}, false, err
 	}
 	if r, ok, err := s.standing(ctx, n); err != nil || ok {
+		if err == nil {
+			err = s.showAgain(ctx, r)
+		}
 		return r, false, err
 	}
 	facts, err := s.ci.Facts(ctx, n.WorkflowID)
@@ -157,6 +160,15 @@ func (s *Service) standing(ctx context.Context, n NewRequest) (r Request, ok boo
 		return err
 	})
 	return r, ok, err
+}
+
+// showAgain renders the card of a request that is asked for once more: if somebody
+// deleted it, that comes to light, and people get another one.
+func (s *Service) showAgain(ctx context.Context, r Request) error {
+	if r.Status != Pending || r.Slack.TS == "" {
+		return nil
+	}
+	return s.update(ctx, func(tx Tx, _ time.Time) error { return tx.Enqueue(cardUpdate(r)) })
 }
 
 // askedBefore reports whether any request was made for the workflow.

@@ -170,16 +170,16 @@ func approverRefusal(tx Tx, now time.Time, p Policy, user string) (*Refusal, err
 }
 
 // tally judges the votes of the current round anew: how many count, which do
-// not and why, and whether that cannot be told for want of fresh knowledge.
+// not (a voter whose authenticator was taken away is none that could vote), and whether that cannot be told for want of fresh knowledge.
 func tally(tx Tx, now time.Time, p Policy, r Request) (valid int, lost []string, stale bool, err error) {
 	for _, d := range r.Approvals() {
-		_, why, err := right(tx, now, p, r, d.SlackUser, ActionApprove)
+		person, why, err := right(tx, now, p, r, d.SlackUser, ActionApprove)
 		switch {
 		case err != nil:
 			return 0, nil, false, err
-		case why == nil:
+		case why == nil && person.Enrolled:
 			valid++
-		case why.Code == RefusedStalePerson, why.Code == RefusedStaleGroup:
+		case why.stale():
 			stale = true
 		default:
 			lost = append(lost, d.SlackUser)

@@ -142,6 +142,9 @@ func (s *Service) Start(ctx context.Context, channel, version string) error {
 			if err := s.closeGone(tx, now); err != nil {
 				return err
 			}
+			if err := showSettings(tx); err != nil {
+				return err
+			}
 		}
 		return s.resume(tx, now)
 	})
@@ -193,6 +196,21 @@ func (s *Service) closeGone(tx Tx, now time.Time) error {
 			continue
 		}
 		if err := s.cancel(tx, now, &r, Failure{FailAppGone, "the app is not in the settings any more"}, Actor{Kind: ActorSystem}, "timer"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// showSettings renders the cards anew on which people can decide: who may, and how
+// many have to, is read live.
+func showSettings(tx Tx) error {
+	pending, err := tx.Requests(Filter{Statuses: []Status{Pending}})
+	if err != nil {
+		return err
+	}
+	for _, r := range pending {
+		if err := tx.Enqueue(cardUpdate(r)); err != nil {
 			return err
 		}
 	}

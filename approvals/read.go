@@ -338,6 +338,23 @@ func linkOlder(tx Tx, r Request) error {
 	return nil
 }
 
+// CardLost has a card posted anew that somebody deleted while it was needed.
+func (s *Service) CardLost(requestID string, ref SlackRef) func(Tx, time.Time) error {
+	return func(tx Tx, _ time.Time) error {
+		r, err := tx.Request(requestID)
+		if err != nil || r.Slack != ref {
+			return err
+		}
+		r.Slack = SlackRef{}
+		if err := tx.SaveRequest(&r); err != nil {
+			return err
+		}
+		post := cardPost(r)
+		post.Chain = "" // lines that are on their way wait for it, not it for them
+		return tx.Enqueue(post)
+	}
+}
+
 // PostFailed records why a card does not stand yet.
 func (s *Service) PostFailed(requestID, detail string) func(Tx, time.Time) error {
 	return func(tx Tx, _ time.Time) error {

@@ -51,6 +51,11 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return "refused: " + string(r.Code) }
 
+// stale reports whether only fresh knowledge is wanting.
+func (r *Refusal) stale() bool {
+	return r != nil && (r.Code == RefusedStalePerson || r.Code == RefusedStaleGroup)
+}
+
 // AboutCode reports whether the fault is in the code that was typed, so that
 // the person may correct it in place.
 func (r *Refusal) AboutCode() bool {

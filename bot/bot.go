@@ -32,6 +32,7 @@ type Reader interface {
 // Recorder makes what has to be recorded with a delivery.
 type Recorder interface {
 	Posted(rendered approvals.Request, ref approvals.SlackRef) func(approvals.Tx, time.Time) error
+	CardLost(requestID string, ref approvals.SlackRef) func(approvals.Tx, time.Time) error
 	PostFailed(requestID, detail string) func(approvals.Tx, time.Time) error
 }
 

@@ -114,10 +114,21 @@ func (b *Bot) updateCard(ctx context.Context, e approvals.Effect) approvals.Outc
 	}
 	switch f := diagnose(err); f.kind {
 	case gone, malformed:
+		if f.code == "message_not_found" && decidable(c) {
+			// It was deleted, and people cannot decide without its buttons.
+			out := approvals.Done()
+			out.Record = b.service.CardLost(c.Request.ID, ref)
+			return out
+		}
 		// The thread tells what the card cannot.
 		return approvals.Dead(fmt.Errorf("update the card of %s: %s", c.Request.ID, f.words(ref.Channel)))
 	}
 	return b.later(ctx, e, ref.Channel, err)
+}
+
+// decidable reports whether the card has buttons that decide.
+func decidable(c approvals.Card) bool {
+	return c.Request.Status == approvals.Pending || c.RetryOffered
 }
 
 func (b *Bot) update(ctx context.Context, channel, ts string, m message) error {
@@ -136,32 +147,40 @@ func (b *Bot) postReply(ctx context.Context, e approvals.Effect) approvals.Outco
 	if parent.TS == "" {
 		return approvals.Again(cardSoon, nil)
 	}
+	stray := b.view.stray(t, time.Now()) // for the channel, where a line has to name its request
 	if e.Attempt > 1 {
-		if told, err := b.findReply(ctx, parent, t); err != nil || told {
-			if err != nil {
-				return b.later(ctx, e, parent.Channel, err)
-			}
+		found, err := b.findReply(ctx, parent, t)
+		switch {
+		case err != nil:
+			return b.later(ctx, e, parent.Channel, err)
+		case found.ts != "":
+			b.named(ctx, t, found, stray)
 			return approvals.Done()
 		}
 	}
 	m := b.view.reply(t, time.Now())
 	posted, err := b.post(ctx, parent.Channel, parent.TS, replyMark(t.Event.Seq), m, message{Text: m.Text})
-	if err != nil && diagnose(err).kind == gone {
-		m = b.view.stray(t, time.Now())
-		posted, err = b.post(ctx, parent.Channel, "", replyMark(t.Event.Seq), m, message{Text: m.Text})
-		posted.thread = parent.TS // it names its request already
+	switch {
+	case err == nil:
+		b.named(ctx, t, posted, stray)
+	case diagnose(err).threadless():
+		_, err = b.post(ctx, parent.Channel, "", replyMark(t.Event.Seq), stray, message{Text: stray.Text})
 	}
 	if err != nil {
 		return b.later(ctx, e, parent.Channel, err)
 	}
-	if posted.thread == "" {
-		// The card was deleted, and Slack put the reply into the channel: there
-		// it has to name its request.
-		if err := b.update(ctx, posted.channel, posted.ts, b.view.stray(t, time.Now())); err != nil {
-			b.log.Warn("name the request of a reply without a card", "request", t.Request.ID, "why", diagnose(err).words(parent.Channel))
-		}
-	}
 	return approvals.Done()
+}
+
+// named makes a reply name its request where the card was deleted and Slack put
+// it into the channel.
+func (b *Bot) named(ctx context.Context, t approvals.Told, at place, stray message) {
+	if at.thread != "" {
+		return
+	}
+	if err := b.update(ctx, at.channel, at.ts, stray); err != nil {
+		b.log.Warn("name the request of a reply without a card", "request", t.Request.ID, "why", diagnose(err).words(at.channel))
+	}
 }
 
 func replyMark(seq int64) slack.SlackMetadata {

@@ -76,7 +76,7 @@ func kindOf(code string) faultKind {
 		"not_allowed_token_type", "org_login_required", "ekm_access_denied", "access_denied", "team_disabled",
 		"user_removed_from_team", "two_factor_setup_required":
 		return denied
-	case "message_not_found", "cant_update_message", "edit_window_closed", "is_inactive", "thread_not_found", "as_user_not_supported":
+	case "message_not_found", "cant_update_message", "edit_window_closed", "is_inactive", "thread_not_found", "cannot_reply_to_message", "as_user_not_supported":
 		return gone
 	case "invalid_blocks", "invalid_blocks_format", "msg_too_long", "msg_blocks_too_long", "no_text", "invalid_arguments",
 		"invalid_metadata_format", "invalid_metadata_schema", "metadata_too_large", "block_mismatch", "invalid_form_data",
@@ -94,6 +94,16 @@ func kindOf(code string) faultKind {
 // restrictedAction begins the names of refusals that the workspace's owner chose,
 // some for replies or for one thread only.
 const restrictedAction = "restricted_action"
+
+// threadless reports whether there is no thread to reply in, though the channel
+// takes messages.
+func (f fault) threadless() bool {
+	switch f.code {
+	case "thread_not_found", "message_not_found", "cannot_reply_to_message", "restricted_action_thread_locked", "restricted_action_non_threadable_channel":
+		return true
+	}
+	return false
+}
 
 func (f fault) restricted() bool { return strings.HasPrefix(f.code, restrictedAction) }
 

@@ -182,6 +182,10 @@ func (s *service) Posted(rendered approvals.Request, ref approvals.SlackRef) fun
 	}
 }
 
+func (s *service) CardLost(id string, _ approvals.SlackRef) func(approvals.Tx, time.Time) error {
+	return s.Posted(approvals.Request{ID: id}, approvals.SlackRef{})
+}
+
 func (s *service) PostFailed(id, detail string) func(approvals.Tx, time.Time) error {
 	return func(approvals.Tx, time.Time) error {
 		s.edit(func() {

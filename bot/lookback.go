@@ -13,7 +13,7 @@ import (
 
 // How far back is looked for a message whose answer was lost.
 const (
-	lookPages = 3
+	lookPages = 10
 	lookLimit = 200
 	lookSlack = 2 * time.Minute // our clock against Slack's
 )
@@ -54,13 +54,14 @@ func (b *Bot) findMessage(ctx context.Context, channel string, from time.Time, m
 	return "", nil
 }
 
-// findReply looks whether an event was told in the thread already.
-func (b *Bot) findReply(ctx context.Context, parent approvals.SlackRef, t approvals.Told) (bool, error) {
+// findReply looks where an event was told already: in the thread, or in the
+// channel when the card was deleted. A zero place is nowhere.
+func (b *Bot) findReply(ctx context.Context, parent approvals.SlackRef, t approvals.Told) (place, error) {
 	look := slack.GetConversationRepliesParameters{
 		ChannelID: parent.Channel, Timestamp: parent.TS, Oldest: stamp(t.Event.At().Add(-lookSlack)), Limit: lookLimit, IncludeAllMetadata: true,
 	}
 	if !b.introduced() {
-		return false, errStranger
+		return place{}, errStranger
 	}
 	tells := repliesTo(t)
 	for range lookPages {
@@ -70,24 +71,23 @@ func (b *Bot) findReply(ctx context.Context, parent approvals.SlackRef, t approv
 			page, _, next, err = b.ws.api.GetConversationRepliesContext(ctx, &look)
 			return err
 		})
-		if err != nil && diagnose(err).kind == gone {
-			// Without its card a reply stands in the channel.
+		if err != nil && diagnose(err).threadless() {
 			ts, err := b.findMessage(ctx, parent.Channel, t.Event.At(), tells)
-			return ts != "", err
+			return place{channel: parent.Channel, ts: ts}, err
 		}
 		if err != nil {
-			return false, b.unlooked("conversations.replies", parent.Channel, err)
+			return place{}, b.unlooked("conversations.replies", parent.Channel, err)
 		}
 		for _, m := range page {
 			if b.own(m) && tells(m) {
-				return true, nil
+				return place{parent.Channel, m.Timestamp, parent.TS}, nil
 			}
 		}
 		if look.Cursor = next; next == "" {
 			break
 		}
 	}
-	return false, nil
+	return place{}, nil
 }
 
 // repliesTo recognises the message that tells an event.

@@ -56,7 +56,7 @@ func refusal(why *approvals.Refusal, user, action string, now time.Time) line {
 	case approvals.RefusedUnreadable:
 		return say("Your authenticator cannot be read: its record or its key was changed. Nothing was decided. Ask the operator.")
 	case approvals.RefusedOnHold:
-		return say("Nothing can be approved now: ", quoted(why.Detail, limitMessage), ". Rejecting works. Ask the operator.")
+		return say("Nothing can be approved now: ", quoted(why.Detail, limitMessage), ". Rejecting may still work. Ask the operator.")
 	case approvals.RefusedReason:
 		return say("Say why, in 1 to 500 characters.")
 	case approvals.RefusedCodeMalformed:

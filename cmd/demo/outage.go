@@ -99,7 +99,7 @@ func (p outagePlan) play(ctx context.Context, out io.Writer) int {
 		fmt.Fprintf(out, "note: an approval is usable for longer than the outage; its window does not run out\n")
 	}
 	if p.length < nameCircleWithin {
-		fmt.Fprintf(out, "note: too short for /readyz to have to name CircleCI, which is asked once a minute\n")
+		fmt.Fprintf(out, "note: too short for /readyz to have to name CircleCI\n")
 	}
 	if !p.bypass {
 		fmt.Fprintf(out, "note: the gate that is opened after its request expired is left out (--skip-bypass)\n")

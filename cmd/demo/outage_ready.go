@@ -15,7 +15,7 @@ import (
 // minute, Slack is in use all the time.
 const (
 	nameSlackWithin  = 10 * time.Second
-	nameCircleWithin = 75 * time.Second
+	nameCircleWithin = 20 * time.Second
 )
 
 // lookout looks at /readyz for as long as an outage lasts.

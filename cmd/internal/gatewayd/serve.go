@@ -58,6 +58,7 @@ type daemon struct {
 	metrics *metrics
 	broken  string // why the log must not be continued, "" = fine
 	health  health
+	doubt   chan struct{} // a call to CircleCI went otherwise than the last word on it
 }
 
 func (d *daemon) serve(ctx context.Context) error {
@@ -150,10 +151,11 @@ func (d *daemon) close() {
 // build wires the packages together; nothing runs yet.
 func (d *daemon) build() error {
 	d.clock = &clock{log: d.log}
+	d.doubt = make(chan struct{}, 1)
 	d.metrics = newMetrics()
 	client, err := circleci.New(circleci.Config{
 		URL: d.cfg.CircleURL, AppURL: d.cfg.CircleAppURL, Token: d.cfg.CircleToken.reveal(),
-		UserAgent: "rack-gatewayd/" + buildVersion(), OnDate: d.clock.observe, OnCall: d.metrics.called,
+		UserAgent: "rack-gatewayd/" + buildVersion(), OnDate: d.clock.observe, OnCall: d.called,
 	})
 	if err != nil {
 		return err
@@ -317,22 +319,52 @@ func (d *daemon) connect(ctx context.Context, fail context.CancelCauseFunc) {
 	}
 }
 
+const (
+	askCI      = time.Minute
+	askCIFast  = 15 * time.Second // while it cannot be used
+	askCILeast = 2 * time.Second
+)
+
 // watchCI asks now and then who we are at CircleCI: whether the token works,
-// and what time it is there.
+// and what time it is there. It asks at once when other calls make it doubtful.
 func (d *daemon) watchCI(ctx context.Context) {
 	for {
 		_, err := d.ci.client.Me(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		d.health.set("circleci", err)
-		pause := time.Minute
+		pause := askCI
 		if err != nil {
-			d.log.Error("CircleCI cannot be used", "err", err)
-			pause = 15 * time.Second
+			pause = askCIFast
 		}
-		if !sleep(ctx, pause) {
+		if d.health.set("circleci", err) {
+			if err != nil {
+				d.log.Error("CircleCI cannot be used", "err", err)
+			} else {
+				d.log.Info("CircleCI can be used again")
+			}
+		}
+		if !sleep(ctx, askCILeast) {
 			return
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case <-d.doubt:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// called takes in how a call to CircleCI went.
+func (d *daemon) called(op string, status int, took time.Duration) {
+	d.metrics.called(op, status, took)
+	bad := status == 0 || status == http.StatusUnauthorized || status >= 500
+	if op != "me" && bad != (d.health.fault("circleci") != nil) {
+		select {
+		case d.doubt <- struct{}{}:
+		default:
 		}
 	}
 }

@@ -190,6 +190,15 @@ func TestSettingsThatAreReadLive(t *testing.T) {
 	}
 }
 
+// TestCardShowsTheSettingsInForce changes what is read live while nobody decides.
+func TestCardShowsTheSettingsInForce(t *testing.T) {
+	p := setup(t, stage.Options{})
+	a := p.askOnHold()
+	p.cardSays(a, open, "Needs 1 approval with a code from an admin")
+	p.restart("REQUIRED_APPROVALS=2", "APPROVERS="+stage.Bea+","+stage.Ana)
+	p.cardSays(a, open, "Needs 2 approvals with a code from", stage.Bea)
+}
+
 // TestVoteThatStoppedCountingIsNotReleased takes the right from the only voter
 // between the decision and the release, in each way there is.
 func TestVoteThatStoppedCountingIsNotReleased(t *testing.T) {
@@ -230,6 +239,7 @@ func TestVoteThatStoppedCountingIsNotReleased(t *testing.T) {
 		{"found to be the starter", nil, nil, stage.Ana, func(p *play) {
 			p.operator("user", "add", "--slack-id", stage.Ana, "--vcs-login", strings.ToUpper(stage.Starter))
 		}, "only 0 of 1", []string{stage.Bea}},
+		{"authenticator taken away", nil, nil, stage.Ana, func(p *play) { p.operator("user", "reset", "--slack-id", stage.Ana) }, "only 0 of 1", []string{stage.Bea}},
 		{"removed as an approver", nil, nil, stage.Ana, func(p *play) { p.restart("APPROVERS=" + stage.Bea) }, "only 0 of 1", []string{stage.Bea}},
 		{"allow_self_approval was switched off", []string{"ALLOW_SELF_APPROVAL=true"}, nil, stage.Alice, func(p *play) {
 			p.restart("ALLOW_SELF_APPROVAL=false")
