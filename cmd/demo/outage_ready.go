@@ -11,8 +11,8 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 )
 
-// How soon /readyz names a service that is away. CircleCI is asked once a
-// minute, Slack is in use all the time.
+// How soon /readyz names a service that is away. CircleCI is asked once a minute
+// and when a call to it fails; Slack is in use all the time.
 const (
 	nameSlackWithin  = 10 * time.Second
 	nameCircleWithin = 20 * time.Second
