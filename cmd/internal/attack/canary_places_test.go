@@ -19,7 +19,7 @@ func (c *canary) collect() {
 		{"keys", "rotate"}, {"backup", filepath.Join(c.Dir, "copy")}, {"manifest"}, {"version"},
 	} {
 		if r := c.operator("", args...); r.Code != 0 {
-			c.t.Errorf("%v: got exit %d: %s; want 0", args, r.Code, r.Stderr)
+			c.t.Errorf("%v: got exit %d: %s%s; want 0", args, r.Code, r.Stdout, r.Stderr)
 		}
 	}
 	for _, path := range []string{"/audit", "/audit?format=csv", "/audit/checkpoint", "/audit/key", "/deploy-approval-requests"} {

@@ -302,4 +302,5 @@ func (c *canary) trouble() {
 		}
 		c.give(stage.Bea, c.wrong(stage.Bea), "")
 	}
+	c.operator("", "check") // meets the fault of apps.connections.open
 }

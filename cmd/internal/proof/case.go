@@ -35,6 +35,8 @@ type Case struct {
 	Gate     string      // true status of the gate
 	GateBy   string      // login that approved it
 
+	// RetryUntil is when Retry ends, zero where nobody waits for that.
+	RetryUntil time.Time
 	// AskedAgain: a newer request was made for the same gate, and tells what becomes
 	// of it.
 	AskedAgain bool
@@ -128,8 +130,8 @@ func (c Case) Unsettled() []string {
 			}
 		}
 	}
-	if len(c.Cards) > 0 && retryable(c.Status) && slices.Contains(slacktest.Buttons(c.Cards[0]), bot.ActionRetry) {
-		wait("I5: the card of a request that is %s still offers Retry", c.Status)
+	if len(c.Cards) > 0 && !c.RetryUntil.IsZero() && slices.Contains(slacktest.Buttons(c.Cards[0]), bot.ActionRetry) {
+		wait("I5: the card of a request that is %s still offers Retry, which ends %s", c.Status, c.RetryUntil.Format(time.TimeOnly))
 	}
 	have, heard := seqs(c.Thread), seqs(c.Channel)
 	for _, e := range c.Events {
@@ -169,11 +171,6 @@ func (c Case) closes() bool {
 // closed reports whether the gate was not to be opened any more.
 func closed(s approvals.Status) bool {
 	return slices.Contains([]approvals.Status{approvals.Rejected, approvals.Expired, approvals.Superseded, approvals.Canceled, approvals.Undeliverable}, s)
-}
-
-// retryable reports whether a request may be one that Retry brings back, for a time.
-func retryable(s approvals.Status) bool {
-	return s == approvals.Expired || s == approvals.Undeliverable
 }
 
 // seqs are the numbers of the events that messages tell, in their order.

@@ -73,6 +73,14 @@ func TestBrokenPromisesAreFound(t *testing.T) {
 		{"end without event", func(c *proof.Case) { c.Events = c.Events[:5] }, "I5"},
 		{"no card", func(c *proof.Case) { c.Cards = nil }, "I5"},
 		{"two cards", func(c *proof.Case) { c.Cards = append(c.Cards, slacktest.Message{TS: "2"}) }, "I5"},
+		{"Retry is left", func(c *proof.Case) { c.Cards[0], c.RetryUntil = button("retry"), noon }, "I5"},
+		{"Retry is on offer", func(c *proof.Case) { c.Cards[0] = button("retry") }, ""},
+		{"opened after the close, and nobody was told", func(c *proof.Case) { c.Status, c.Tries, c.Released = approvals.Rejected, nil, nil }, "I5: the gate of"},
+		{"the channel is not told", func(c *proof.Case) { c.Events = append(c.Events, event(9, approvals.EventCodeLocked, "ana")) }, "I5: the channel does not hear"},
+		{"the person is not told", func(c *proof.Case) {
+			c.Events, c.Channel = append(c.Events, event(9, approvals.EventCodeLocked, "ana")), []slacktest.Message{reply("9")}
+		}, "I5: ana does not hear"},
+		{"the channel is told twice", func(c *proof.Case) { c.Channel = []slacktest.Message{reply("5"), reply("5")} }, "I5: the channel hears"},
 		{"buttons are left", func(c *proof.Case) { c.Cards[0] = button("approve") }, "I5"},
 		{"told twice", func(c *proof.Case) { c.Thread = append(c.Thread, reply("5")) }, "I5"},
 		{"told in another order", func(c *proof.Case) { c.Thread[1], c.Thread[2] = c.Thread[2], c.Thread[1] }, "I5"},

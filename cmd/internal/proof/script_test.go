@@ -213,7 +213,7 @@ func (l *lane) evidence(ctx context.Context, s *story) (proof.Case, error) {
 		}
 		return nil
 	})
-	c.Status = r.Status
+	c.Status, c.RetryUntil = r.Status, r.RetryUntil()
 	c.AskedAgain = slices.IndexFunc(l.stories, func(o *story) bool { return o.id == s.id }) < lastOf(l.stories, s.workflow)
 	for _, try := range tries {
 		ours := try.UserID == l.self
