@@ -417,9 +417,12 @@ func (t *memTx) Held(lane string, now time.Time) (string, error) {
 	return "", nil
 }
 
-func (t *memTx) NextDue(family string) (at time.Time, _ error) {
-	for _, w := range t.wakes(family) {
-		at = sooner(at, w)
+func (t *memTx) NextDue(families ...string) ([]time.Time, error) {
+	due := make([]time.Time, len(families))
+	for i, f := range families {
+		for _, w := range t.wakes(f) {
+			due[i] = sooner(due[i], w)
+		}
 	}
-	return at, nil
+	return due, nil
 }

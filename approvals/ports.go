@@ -142,8 +142,9 @@ type Outbox interface {
 	Held(lane string, now time.Time) (reason string, err error)
 	// Holds is nil while e's claim stands, [ErrLostLease] otherwise.
 	Holds(e Effect) error
-	// NextDue is when the next effect that is not claimed becomes due; zero = none.
-	NextDue(family string) (time.Time, error)
+	// NextDue is when the next effect of each family that is not claimed becomes
+	// due; zero = none.
+	NextDue(families ...string) ([]time.Time, error)
 }
 
 // Log is the append-only log.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,12 +36,10 @@ const (
 	lease = 90 * time.Second
 	// deliverTime ends a delivery well before its lease does.
 	deliverTime = 60 * time.Second
-	// tick is how often the outbox is looked at without being woken: another
-	// process may have written, or a due time may have come.
-	tick = 500 * time.Millisecond
-	// localTick is the same for what operators wait for: a new admin is looked up
-	// before anybody can press a button.
-	localTick = 100 * time.Millisecond
+	// tick is how often the outbox is looked at without being woken: an operator's
+	// command in another process may have written, and who adds an admin waits for
+	// the look-up that lets that person press a button.
+	tick = 100 * time.Millisecond
 	// failTick is the same while nothing can be claimed, as on a disk that is full.
 	failTick = 2 * time.Second
 )
@@ -49,13 +48,15 @@ const (
 // seconds to finish; what it leaves is picked up at the next start.
 func (w *Worker) Run(ctx context.Context) {
 	var all sync.WaitGroup
+	var crew []*family
 	for name, n := range families() {
 		f := &family{name: name, wake: make(chan struct{}, 1)}
-		all.Go(func() { w.rouse(ctx, f) })
+		crew = append(crew, f)
 		for range n {
 			all.Go(func() { w.work(ctx, f) })
 		}
 	}
+	all.Go(func() { w.rouse(ctx, crew) })
 	all.Wait()
 }
 
@@ -74,17 +75,13 @@ func (f *family) signal() {
 	}
 }
 
-// rouse wakes one of the family's workers when an effect is due. It looks after
+// rouse wakes one worker of each family that has an effect due. It looks after
 // every commit, when one becomes due, and now and then. Who finds something wakes
 // the next.
-func (w *Worker) rouse(ctx context.Context, f *family) {
+func (w *Worker) rouse(ctx context.Context, crew []*family) {
 	for {
 		changed := w.Service.Changed()
-		pause, due := w.untilDue(ctx, f)
-		if due {
-			f.signal()
-		}
-		timer := time.NewTimer(pause)
+		timer := time.NewTimer(w.wakeDue(ctx, crew))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -96,35 +93,38 @@ func (w *Worker) rouse(ctx context.Context, f *family) {
 	}
 }
 
-// untilDue is how long to wait for the next look, and whether something is due.
-func (w *Worker) untilDue(ctx context.Context, f *family) (pause time.Duration, due bool) {
+// wakeDue signals the families that have something due, and returns how long to
+// wait until the next look.
+func (w *Worker) wakeDue(ctx context.Context, crew []*family) (pause time.Duration) {
 	pause = tick
-	switch {
-	case f.failing.Load():
-		pause = failTick
-	case f.name == FamilyLocal:
-		pause = localTick
+	names := make([]string, len(crew))
+	for i, f := range crew {
+		names[i] = f.name
 	}
-	at, err := w.nextDue(ctx, f.name)
-	if err != nil {
-		return pause, true // whoever claims says what is wrong
-	}
-	if at.IsZero() {
-		return pause, false
-	}
-	left := time.Until(at)
-	if left <= 0 {
-		return pause, true
-	}
-	return max(min(left, pause), time.Millisecond), false
-}
-
-func (w *Worker) nextDue(ctx context.Context, family string) (at time.Time, err error) {
-	err = w.Service.store.View(ctx, func(tx Tx) error {
-		at, err = tx.NextDue(family)
+	err := w.Service.store.View(ctx, func(tx Tx) error {
+		now := time.Now()
+		due, err := tx.NextDue(names...)
+		for i, at := range due {
+			switch {
+			case err != nil, at.IsZero():
+			case at.After(now):
+				pause = min(pause, at.Sub(now))
+			default:
+				crew[i].signal()
+			}
+		}
 		return err
 	})
-	return at, err
+	failing := slices.ContainsFunc(crew, func(f *family) bool { return f.failing.Load() })
+	switch {
+	case failing:
+		return failTick
+	case err != nil:
+		for _, f := range crew {
+			f.signal() // whoever claims says what is wrong
+		}
+	}
+	return max(pause, time.Millisecond)
 }
 
 func (w *Worker) work(ctx context.Context, f *family) {
@@ -156,12 +156,15 @@ func (w *Worker) work(ctx context.Context, f *family) {
 
 // claim takes one effect; [ErrNotFound] when none is due.
 func (w *Worker) claim(ctx context.Context, family string) (e Effect, err error) {
-	due, err := w.nextDue(ctx, family)
+	err = w.Service.store.View(ctx, func(tx Tx) error {
+		due, err := tx.NextDue(family)
+		if err == nil && (due[0].IsZero() || due[0].After(now())) {
+			err = ErrNotFound // without a transaction that writes
+		}
+		return err
+	})
 	if err != nil {
 		return e, err
-	}
-	if due.IsZero() || due.After(now()) {
-		return e, ErrNotFound // without a transaction that writes
 	}
 	err = w.Service.store.Update(ctx, func(tx Tx) error {
 		e, err = tx.Claim(family, now(), lease)

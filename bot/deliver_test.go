@@ -207,7 +207,11 @@ func TestUpdate(t *testing.T) {
 		t.Errorf("got a card at %+v; want it noted as lost while it is needed", r.Slack)
 	}
 	w.postCard(t)
-	w.service.edit(func() { r := w.service.requests["REQUEST1"]; r.Status = approvals.Deployed; w.service.requests["REQUEST1"] = r })
+	w.service.edit(func() {
+		r := w.service.requests["REQUEST1"]
+		r.Status = approvals.Deployed
+		w.service.requests["REQUEST1"] = r
+	})
 	w.slack.RemoveMessage(deploys, w.cards(t, 1)[0].TS)
 	if out := w.deliver(t, cardUpdate); out.Again || out.Err == nil {
 		t.Errorf("got %+v; want it given up", out)

@@ -196,8 +196,13 @@ func (t *tx) earliestDue(lane string) (*int64, error) {
 	return earliest, nil
 }
 
-func (t *tx) NextDue(family string) (time.Time, error) {
-	var at time.Time
-	err := t.get("SELECT coalesce(min(wake), 0) FROM lanes WHERE family = ?", []any{family}, stamp{&at})
-	return at, err
+func (t *tx) NextDue(families ...string) ([]time.Time, error) {
+	due := make([]time.Time, len(families))
+	var columns []string
+	var args, dest []any
+	for i, f := range families {
+		columns = append(columns, "(SELECT coalesce(min(wake), 0) FROM lanes WHERE family = ?)")
+		args, dest = append(args, f), append(dest, stamp{&due[i]})
+	}
+	return due, t.get("SELECT "+strings.Join(columns, ", "), args, dest...)
 }

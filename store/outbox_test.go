@@ -64,8 +64,8 @@ func (o outbox) nextDue(family string) (in time.Duration) {
 	view(o.t, o.db, func(tx approvals.Tx) error {
 		at, err := tx.NextDue(family)
 		in = -1
-		if !at.IsZero() {
-			in = time.Until(at)
+		if err == nil && !at[0].IsZero() {
+			in = time.Until(at[0])
 		}
 		return err
 	})
