@@ -173,7 +173,7 @@ func TestALongOutageLeavesNoLongPause(t *testing.T) {
 // a minute without pings another one takes its place, and the same button works.
 func TestASilentSocketIsReplaced(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, slacktest.Config{AckBudget: time.Second}).overSocket(t)
+	w := newWorld(t, slacktest.Config{}).overSocket(t)
 	card := w.postCard(t)
 	w.slack.SetHook(func(method string, phase slacktest.Phase) {
 		if method == "apps.connections.open" && phase == slacktest.Before {
