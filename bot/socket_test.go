@@ -190,6 +190,10 @@ func TestASilentSocketIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.health(t, true, "")
+	// Slack hands a click to a connection, too, that it has not seen close.
+	if err := w.slack.Wait(patience, func() bool { return w.slack.Sockets() == 1 }); err != nil {
+		t.Fatal(err)
+	}
 	w.open(t, ana, "approve")
 }
 

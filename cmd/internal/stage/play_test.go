@@ -291,13 +291,19 @@ func (p *play) count(a asked, kind approvals.EventType) int {
 	return n
 }
 
-// happened waits until a request has so many events of a type.
+// happened waits until the request has so many events of a kind.
 func (p *play) happened(a asked, kind approvals.EventType, want int) {
 	p.t.Helper()
-	for got := p.count(a, kind); got != want; got = p.count(a, kind) {
+	p.until(fmt.Sprintf("there are %d events %s", want, kind), func() bool { return p.count(a, kind) == want })
+}
+
+// until asks again and again.
+func (p *play) until(what string, is func() bool) {
+	p.t.Helper()
+	for !is() {
 		select {
 		case <-p.ctx.Done():
-			p.t.Fatalf("got %d events %s; want %d", got, kind, want)
+			p.t.Fatalf("waited in vain until %s", what)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -127,6 +127,7 @@ func TestTroubleOfSlackIsNamed(t *testing.T) {
 			p.slackIs(tt.ready...)
 			p.checked(tt.check...)
 			r := p.get(id)
+			p.until("a failure is recorded", func() bool { r = p.get(id); return r.Failure.Code != "" })
 			if r.Status != approvals.Pending {
 				t.Errorf("got %s; want pending", r.Status)
 			}
