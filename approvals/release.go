@@ -208,7 +208,9 @@ func (s *Service) attempt(ctx context.Context, e Effect, gate Job) (Request, err
 			return &stopped{Done()}
 		}
 		if why := s.hold(); why != "" {
-			return &stopped{Again(Backoff(e.Attempt, time.Second, 30*time.Second), errors.New(why))}
+			// Not for long: it may be this process alone that must not, and another
+			// one that waits for the effect.
+			return &stopped{Again(Backoff(e.Attempt, time.Second, 5*time.Second), errors.New(why))}
 		}
 		p, err := s.settings.Lookup(r.App, r.Environment)
 		if err != nil {
