@@ -317,8 +317,11 @@ func (s *Service) file(tx Tx, now time.Time, r *Request, p Policy, t Token) erro
 // rivals finds the pending requests for the same place: older ones to supersede,
 // and newer ones that are open already, newest first.
 func rivals(tx Tx, r Request, mode string) (older, newer []Request, err error) {
+	if mode == SupersedeOff {
+		return nil, nil, nil
+	}
 	pending, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Statuses: []Status{Pending}})
-	if err != nil || mode == SupersedeOff {
+	if err != nil {
 		return nil, nil, err
 	}
 	for _, o := range pending {
