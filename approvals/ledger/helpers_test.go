@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/bits"
+	"strings"
 	"testing"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
@@ -24,6 +25,13 @@ func leafText(seq int64, prev tlog.Hash, detail string) []byte {
 	return fmt.Appendf(nil, `{"v":1,"seq":%d,"prev":%q,"time":"2026-03-01T12:00:00.000Z","type":"test","detail":%q}`, seq, prev.String(), detail)
 }
 
+// eventText is a leaf like those of a busy gateway, 500 bytes long.
+func eventText(seq int64, prev tlog.Hash) []byte {
+	leaf := fmt.Appendf(nil, `{"v":1,"seq":%d,"prev":%q,"time":"2026-03-01T12:00:00.000Z","type":"vote.cast","request":"req_01HV8YQ3M5K7R2T9W4X6Z8B0CD","app":"storefront","environment":"production","actor":{"kind":"slack","id":"U024BE7LH","team":"T024BE7LG","name":"Zoë \"Z\" Ω"},"source":"slack","outcome":"approved","mfa":"totp","data":{"branch":"release/2026-03","revision":"0123456789abcdef0123456789abcdef01234567","step":"1"}}`, seq, prev.String())
+	padding := 500 - len(leaf) - len(`,"reason":""`)
+	return fmt.Appendf(leaf[:len(leaf)-1], `,"reason":%q}`, strings.Repeat("x", padding))
+}
+
 // newLog fills a log with n leaves.
 func newLog(t fataler, n int64) *ledgertest.Memory {
 	t.Helper()
@@ -40,6 +48,13 @@ func add(t fataler, m *ledgertest.Memory, detail string) {
 		return leafText(seq, prev, detail), nil
 	})
 	if err != nil {
+		t.Fatalf("append: %v", err)
+	}
+}
+
+func addEvent(t fataler, m *ledgertest.Memory) {
+	t.Helper()
+	if _, err := ledger.Append(m, func(seq int64, prev tlog.Hash) ([]byte, error) { return eventText(seq, prev), nil }); err != nil {
 		t.Fatalf("append: %v", err)
 	}
 }

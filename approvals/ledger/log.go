@@ -29,48 +29,6 @@ var (
 	ErrInconsistent = errors.New("log does not agree with the checkpoint")
 )
 
-// Append adds the leaf that build returns for sequence number seq and prev,
-// the hash of the leaf before (zero for the first). The leaf must be one JSON
-// object on one line, at most MaxLeaf bytes, that carries both as "seq" and
-// "prev". Nothing is cached between calls, so that several programs may append
-// to one store, one transaction at a time.
-func Append(s Storage, build func(seq int64, prev tlog.Hash) ([]byte, error)) (seq int64, err error) {
-	seq, err = s.Size()
-	if err != nil {
-		return 0, fmt.Errorf("read log size: %w", err)
-	}
-	var prev tlog.Hash
-	if seq > 0 {
-		hashes, err := s.ReadHashes([]int64{tlog.StoredHashIndex(0, seq-1)})
-		if err != nil {
-			return 0, fmt.Errorf("read last leaf hash: %w", err)
-		}
-		if len(hashes) != 1 {
-			return 0, fmt.Errorf("read last leaf hash: got %d hashes", len(hashes))
-		}
-		prev = hashes[0]
-	}
-	leaf, err := build(seq, prev)
-	if err != nil {
-		return 0, fmt.Errorf("build leaf %d: %w", seq, err)
-	}
-	h, err := parseHeader(leaf)
-	if err != nil {
-		return 0, fmt.Errorf("leaf %d: %w", seq, err)
-	}
-	if h.seq != seq || h.prev != prev {
-		return 0, fmt.Errorf(`leaf %d: "seq" or "prev" is not the one given`, seq)
-	}
-	hashes, err := tlog.StoredHashes(seq, leaf, s)
-	if err != nil {
-		return 0, fmt.Errorf("hash leaf %d: %w", seq, err)
-	}
-	if err := s.Append(leaf, hashes); err != nil {
-		return 0, fmt.Errorf("append leaf %d: %w", seq, err)
-	}
-	return seq, nil
-}
-
 // Root returns the root hash of the first size leaves. It returns ErrBehind if
 // there are fewer.
 func Root(s Storage, size int64) (tlog.Hash, error) {

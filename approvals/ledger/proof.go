@@ -58,7 +58,7 @@ func CheckConsistency(proof tlog.TreeProof, older, newer Checkpoint) error {
 	}
 	var ok bool
 	if older.Size == 0 {
-		ok = len(proof) == 0 && older.Root == (edge{}).root() && (newer.Size > 0 || newer.Root == older.Root)
+		ok = len(proof) == 0 && older.Root == new(Edge).Root() && (newer.Size > 0 || newer.Root == older.Root)
 	} else {
 		ok = tlog.CheckTree(proof, newer.Size, newer.Root, older.Size, older.Root) == nil
 	}

@@ -69,9 +69,9 @@ func Verify(r io.Reader, opts VerifyOptions) (Report, error) {
 	}
 	return Report{
 		Checkpoint:  newest,
-		Size:        v.tree.size,
-		NotAnchored: v.tree.size - newest.Size,
-		Root:        v.tree.root(),
+		Size:        v.tree.Size(),
+		NotAnchored: v.tree.Size() - newest.Size,
+		Root:        v.tree.Root(),
 	}, nil
 }
 
@@ -80,7 +80,7 @@ func Verify(r io.Reader, opts VerifyOptions) (Report, error) {
 type verifier struct {
 	lines     *lineReader
 	signed    []Checkpoint // heads to meet on the way
-	tree      edge         // over the leaves so far
+	tree      Edge         // over the leaves so far
 	last      header       // of the leaf before
 	lastHash  tlog.Hash    // of the leaf before; zero at the start
 	confirmed int64        // leaves below are those that were signed
@@ -104,7 +104,7 @@ func (v *verifier) run() error {
 			h, err = parseHeader(line)
 		}
 		if err != nil {
-			return v.first(v.tree.size, "line %d: %v", v.tree.size+1, err)
+			return v.first(v.tree.Size(), "line %d: %v", v.tree.Size()+1, err)
 		}
 		if err := v.check(h, line); err != nil {
 			return err
@@ -115,7 +115,7 @@ func (v *verifier) run() error {
 			return v.broken
 		}
 		v.last, v.lastHash = h, LeafHash(line)
-		v.tree.add(v.lastHash)
+		v.tree.Add(v.lastHash)
 		if err := v.meetSigned(); err != nil {
 			return err
 		}
@@ -124,7 +124,7 @@ func (v *verifier) run() error {
 
 // check compares what a leaf says about its place with its place.
 func (v *verifier) check(h header, line []byte) error {
-	seq := v.tree.size
+	seq := v.tree.Size()
 	switch {
 	case h.seq > seq:
 		return v.first(seq, "missing: leaf %d stands in its place", h.seq)
@@ -173,8 +173,8 @@ func (v *verifier) inPlaceOfAnother(h header, line []byte) bool {
 func (v *verifier) meetSigned() error {
 	for _, c := range v.signed {
 		switch {
-		case c.Size != v.tree.size:
-		case v.tree.root() == c.Root:
+		case c.Size != v.tree.Size():
+		case v.tree.Root() == c.Root:
 			v.confirmed = c.Size
 		case c.Size == 0:
 			return fmt.Errorf("%w: the root of no leaves is another", ErrCheckpoint)
@@ -194,8 +194,8 @@ func (v *verifier) end() error {
 		return v.broken
 	}
 	for _, c := range v.signed {
-		if c.Size > v.tree.size {
-			return v.first(v.tree.size, "missing: the export ends here, %d leaves were signed", c.Size)
+		if c.Size > v.tree.Size() {
+			return v.first(v.tree.Size(), "missing: the export ends here, %d leaves were signed", c.Size)
 		}
 	}
 	return nil
@@ -208,4 +208,11 @@ func (v *verifier) first(seq int64, format string, args ...any) error {
 		return v.broken
 	}
 	return &TamperError{Seq: seq, Why: fmt.Sprintf(format, args...)}
+}
+
+// with returns the root that one more leaf would give.
+func (e Edge) with(leaf tlog.Hash) tlog.Hash {
+	next := e.Clone()
+	next.Add(leaf)
+	return next.Root()
 }
