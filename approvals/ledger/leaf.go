@@ -23,9 +23,8 @@ func LeafHash(leaf []byte) tlog.Hash {
 
 // header is what the ledger reads of a leaf.
 type header struct {
-	seq        int64
-	prev       tlog.Hash
-	prevOffset int // of the first base64 character of prev in the line
+	seq  int64
+	prev tlog.Hash
 }
 
 // parseHeader reads "seq" and "prev" of a leaf and refuses every line that two
@@ -77,7 +76,6 @@ func parseHeader(leaf []byte) (header, error) {
 			if h.prev, err = parseHash(text); err != nil || len(value) != len(text)+2 {
 				return header{}, errors.New(`"prev" is not the base64 of a hash`)
 			}
-			h.prevOffset = int(dec.InputOffset()) - len(value) + 1
 		// Some readers match names without regard to case.
 		case strings.EqualFold(key, "seq"), strings.EqualFold(key, "prev"):
 			return header{}, fmt.Errorf("member %q looks like another", key)

@@ -24,15 +24,18 @@ type Report struct {
 	Root        tlog.Hash // root of all leaves in the export
 }
 
-// TamperError says that an export is not the log that was signed.
+// TamperError says that lines are not the log that was signed.
 //
-// Seq is exact for one changed, missing, added or displaced leaf. Where two
-// neighbours contradict each other and nothing signed or later tells which is
-// right, it is the earlier one. Where the leaves fit each other but not the
-// signed root, it is the last leaf under that root, and Why names the range.
+// Seq is the number, counting from 0, of the first line that breaks the chain:
+// it is missing, it is no leaf, it has another number, or it does not name the
+// leaf before it. For one leaf that was changed, removed, added or moved, this is
+// that leaf or the next one, whose number or "prev" shows the change. Verify names
+// a changed leaf itself if at least two leaves follow it or a checkpoint ends
+// with it. Leaves that fit each other but not a signed root were rewritten: Seq is
+// then the last leaf under that root, and Why says that earlier ones may be bad too.
 type TamperError struct {
 	Seq int64  // first bad sequence number
-	Why string // what does not fit; at most the name of a JSON member is quoted from the export
+	Why string // what does not fit; at most the name of a JSON member is quoted from the line
 }
 
 func (e *TamperError) Error() string {
@@ -53,7 +56,7 @@ func Verify(r io.Reader, opts VerifyOptions) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	v := verifier{lines: newLineReader(r), signed: []Checkpoint{newest}}
+	signed := []Checkpoint{newest}
 	if opts.Since != nil {
 		since, err := ParseCheckpoint(opts.Since, opts.Key)
 		if err != nil {
@@ -62,157 +65,89 @@ func Verify(r io.Reader, opts VerifyOptions) (Report, error) {
 		if since.Size == newest.Size && since.Size > 0 && since.Root != newest.Root {
 			return Report{}, &TamperError{Seq: since.Size - 1, Why: "the two checkpoints of this size differ: two histories were signed"}
 		}
-		v.signed = append(v.signed, since)
+		signed = append(signed, since)
 	}
-	if err := v.run(); err != nil {
+	log, err := readExport(newLineReader(r), signed)
+	if err != nil {
 		return Report{}, err
 	}
 	return Report{
 		Checkpoint:  newest,
-		Size:        v.tree.Size(),
-		NotAnchored: v.tree.Size() - newest.Size,
-		Root:        v.tree.Root(),
+		Size:        log.Size(),
+		NotAnchored: log.Size() - newest.Size,
+		Root:        log.Root(),
 	}, nil
 }
 
-// verifier reads an export leaf by leaf. tree.size is the number of the leaf
-// that comes next.
-type verifier struct {
-	lines     *lineReader
-	signed    []Checkpoint // heads to meet on the way
-	tree      Edge         // over the leaves so far
-	last      header       // of the leaf before
-	lastHash  tlog.Hash    // of the leaf before; zero at the start
-	confirmed int64        // leaves below are those that were signed
-	broken    *TamperError // a root that did not match
-}
-
-func (v *verifier) run() error {
-	if err := v.meetSigned(); err != nil {
-		return err
-	}
+// readExport reads all lines and compares the root with every signed one on the
+// way.
+func readExport(lines *lineReader, signed []Checkpoint) (log Reader, err error) {
 	for {
-		line, err := v.lines.next()
-		if err == io.EOF {
-			return v.end()
+		if err := meet(signed, &log); err != nil {
+			return log, err
 		}
-		if err != nil && !errors.Is(err, errLine) {
-			return fmt.Errorf("read export: %w", err)
-		}
-		var h header
-		if err == nil {
-			h, err = parseHeader(line)
-		}
-		if err != nil {
-			return v.first(v.tree.Size(), "line %d: %v", v.tree.Size()+1, err)
-		}
-		if err := v.check(h, line); err != nil {
-			return err
-		}
-		// The next leaf confirms the one before it and yet the root was
-		// wrong: more than that one leaf was rewritten.
-		if v.broken != nil {
-			return v.broken
-		}
-		v.last, v.lastHash = h, LeafHash(line)
-		v.tree.Add(v.lastHash)
-		if err := v.meetSigned(); err != nil {
-			return err
-		}
-	}
-}
-
-// check compares what a leaf says about its place with its place.
-func (v *verifier) check(h header, line []byte) error {
-	seq := v.tree.Size()
-	switch {
-	case h.seq > seq:
-		return v.first(seq, "missing: leaf %d stands in its place", h.seq)
-	case h.seq < seq && h.seq == seq-1 && h.prev == v.last.prev && LeafHash(line) != v.lastHash:
-		return v.first(seq-1, "there are two different leaves with this number")
-	case h.seq < seq:
-		return v.first(seq, "leaf %d stands in its place", h.seq)
-	case h.prev == v.lastHash:
-		return nil
-	case seq == 0:
-		return v.first(0, "it names a leaf before it: the beginning is missing")
-	case v.confirmed >= seq || v.inPlaceOfAnother(h, line):
-		return v.first(seq, "it does not name the leaf before it")
-	default:
-		return v.first(seq-1, "leaf %d recorded another hash for it", seq)
-	}
-}
-
-// inPlaceOfAnother decides which of two neighbours that do not fit was
-// changed: it reports whether the line itself is the bad one, because the leaf
-// after it (or the signed root, if it covers no more) fits the leaf before it
-// better than the line does.
-func (v *verifier) inPlaceOfAnother(h header, line []byte) bool {
-	repaired := slices.Clone(line)
-	copy(repaired[h.prevOffset:], v.lastHash.String())
-	onlyPrev := LeafHash(repaired)
-	for _, c := range v.signed {
-		if c.Size == h.seq+1 && v.tree.with(onlyPrev) == c.Root {
-			return true
-		}
-	}
-	line, err := v.lines.next()
-	if err != nil {
-		return false
-	}
-	next, err := parseHeader(line)
-	if err != nil {
-		return false
-	}
-	inserted := next.seq == h.seq && next.prev == v.lastHash
-	changed := next.seq == h.seq+1 && next.prev == onlyPrev
-	return inserted || changed
-}
-
-// meetSigned compares the root with the checkpoints of the size reached.
-func (v *verifier) meetSigned() error {
-	for _, c := range v.signed {
+		line, err := lines.next()
 		switch {
-		case c.Size != v.tree.Size():
-		case v.tree.Root() == c.Root:
-			v.confirmed = c.Size
+		case err == io.EOF:
+			return log, checkEnd(signed, log.Size())
+		case errors.Is(err, errLine):
+			return log, &TamperError{Seq: log.Size(), Why: err.Error()}
+		case err != nil:
+			return log, fmt.Errorf("read export: %w", err)
+		}
+		seq := log.Size()
+		hash, err := log.check(line)
+		switch {
+		// If the next leaf names this one, then it was the one before that changed.
+		case err == errUnlinked && !isSigned(signed, seq) && names(lines, seq+1, hash):
+			return log, &TamperError{Seq: seq - 1, Why: fmt.Sprintf("leaf %d recorded another hash for it", seq)}
+		case err != nil:
+			return log, &TamperError{Seq: seq, Why: err.Error()}
+		}
+		log.add(hash)
+	}
+}
+
+// meet compares the root with the checkpoints of the size that was reached.
+func meet(signed []Checkpoint, log *Reader) error {
+	for _, c := range signed {
+		switch {
+		case c.Size != log.Size() || c.Root == log.Root():
 		case c.Size == 0:
 			return fmt.Errorf("%w: the root of no leaves is another", ErrCheckpoint)
 		default:
-			v.broken = &TamperError{
+			return &TamperError{
 				Seq: c.Size - 1,
-				Why: fmt.Sprintf("the leaves %d to %d do not have the signed root: this one or an earlier one and all after it were rewritten", v.confirmed, c.Size-1),
+				Why: fmt.Sprintf("the leaves up to %d do not have the signed root: this one, or an earlier one and all after it, was rewritten", c.Size-1),
 			}
 		}
 	}
 	return nil
 }
 
-// end is called when the export is over.
-func (v *verifier) end() error {
-	if v.broken != nil {
-		return v.broken
+// isSigned reports whether a checkpoint covers exactly the first size leaves,
+// so that meet has found them good.
+func isSigned(signed []Checkpoint, size int64) bool {
+	return slices.ContainsFunc(signed, func(c Checkpoint) bool { return c.Size == size })
+}
+
+// names reports whether the next line is leaf number seq and names prev as the
+// leaf before it.
+func names(lines *lineReader, seq int64, prev tlog.Hash) bool {
+	line, err := lines.next()
+	if err != nil {
+		return false
 	}
-	for _, c := range v.signed {
-		if c.Size > v.tree.Size() {
-			return v.first(v.tree.Size(), "missing: the export ends here, %d leaves were signed", c.Size)
+	h, err := parseHeader(line)
+	return err == nil && h.seq == seq && h.prev == prev
+}
+
+// checkEnd is called when the export is over.
+func checkEnd(signed []Checkpoint, size int64) error {
+	for _, c := range signed {
+		if c.Size > size {
+			return &TamperError{Seq: size, Why: fmt.Sprintf("missing: the export ends here, %d leaves were signed", c.Size)}
 		}
 	}
 	return nil
-}
-
-// first returns the fault found at seq, unless a root that did not match has
-// already shown that an earlier leaf is bad.
-func (v *verifier) first(seq int64, format string, args ...any) error {
-	if v.broken != nil && v.broken.Seq < seq {
-		return v.broken
-	}
-	return &TamperError{Seq: seq, Why: fmt.Sprintf(format, args...)}
-}
-
-// with returns the root that one more leaf would give.
-func (e Edge) with(leaf tlog.Hash) tlog.Hash {
-	next := e.Clone()
-	next.Add(leaf)
-	return next.Root()
 }

@@ -92,7 +92,7 @@ func TestVerifyNamesFirstBad(t *testing.T) {
 		{"content of the first after the older", func(l [][]byte) [][]byte { return replace(l, 5, "event", "evint") }, 5},
 		{"content of the last signed", func(l [][]byte) [][]byte { return replace(l, 7, "event", "evint") }, 7},
 		{"content of the last signed, nothing behind", func(l [][]byte) [][]byte { return replace(l, 7, "event", "evint")[:8] }, 7},
-		{"content of one not signed", func(l [][]byte) [][]byte { return replace(l, 8, "event", "evint") }, 8},
+		{"content of one not signed", func(l [][]byte) [][]byte { return replace(l, 8, "event", "evint") }, 9}, // nothing vouches for 9
 		{"white space", func(l [][]byte) [][]byte { return replace(l, 3, `"v":1`, `"v": 1`) }, 3},
 		{"carriage return", func(l [][]byte) [][]byte { return replace(l, 3, "}", "}\r") }, 3},
 		{"byte order mark", func(l [][]byte) [][]byte { return replace(l, 0, "{", "\ufeff{") }, 0},
@@ -112,7 +112,7 @@ func TestVerifyNamesFirstBad(t *testing.T) {
 		{"prev of the last signed, nothing behind", func(l [][]byte) [][]byte { return replace(l, 7, prevOf(7), prevOf(2))[:8] }, 7},
 		{"prev after the newest", func(l [][]byte) [][]byte { return replace(l, 8, prevOf(8), prevOf(2)) }, 8},
 		{"two changed", func(l [][]byte) [][]byte { return replace(replace(l, 2, "event", "x"), 6, "event", "x") }, 2},
-		{"two neighbours changed", func(l [][]byte) [][]byte { return replace(replace(l, 2, "event", "x"), 3, "event", "x") }, 2},
+		{"two neighbours changed", func(l [][]byte) [][]byte { return replace(replace(l, 2, "event", "x"), 3, "event", "x") }, 3},
 		{"deleted first", func(l [][]byte) [][]byte { return slices.Delete(l, 0, 1) }, 0},
 		{"deleted", func(l [][]byte) [][]byte { return slices.Delete(l, 3, 4) }, 3},
 		{"deleted and renumbered", func(l [][]byte) [][]byte {
@@ -121,13 +121,14 @@ func TestVerifyNamesFirstBad(t *testing.T) {
 				l = replace(l, i, fmt.Sprintf(`"seq":%d`, i+1), fmt.Sprintf(`"seq":%d`, i))
 			}
 			return l
-		}, 2}, // 2 or 3: the line after it does not name it, and is not what its successor names
+		}, 3},
 		{"deleted last signed, nothing behind", func(l [][]byte) [][]byte { return l[:7] }, 7},
 		{"cut", func(l [][]byte) [][]byte { return l[:3] }, 3},
 		{"cut before the older", func(l [][]byte) [][]byte { return l[:5] }, 5},
 		{"doubled", func(l [][]byte) [][]byte { return slices.Insert(l, 3, l[2]) }, 3},
 		{"inserted copy", func(l [][]byte) [][]byte { return slices.Insert(l, 3, l[0]) }, 3},
-		{"inserted forgery", func(l [][]byte) [][]byte { return slices.Insert(l, 3, forged(l, 3)) }, 3},
+		{"inserted forgery", func(l [][]byte) [][]byte { return slices.Insert(l, 3, forged(l, 3)) }, 4}, // fits; the true leaf 3 does not
+		{"inserted forgery under the checkpoint", func(l [][]byte) [][]byte { return slices.Insert(l, 4, forged(l, 4)) }, 4},
 		{"inserted forgery without a link", func(l [][]byte) [][]byte { return slices.Insert(l, 3, leafText(3, tlog.Hash{1}, "forged")) }, 3},
 		{"swapped", func(l [][]byte) [][]byte { l[3], l[6] = l[6], l[3]; return l }, 3},
 		{"replaced", func(l [][]byte) [][]byte { l[3] = forged(l, 3); return l }, 3},
@@ -166,7 +167,21 @@ func TestVerifyNamesFirstBad(t *testing.T) {
 	}
 }
 
-// Leaves are told apart wherever in the line "prev" stands.
+// A checkpoint has shown that the leaf before is good, whatever the next one says.
+func TestVerifyBelievesTheCheckpoint(t *testing.T) {
+	s := newSigner(t)
+	m := newLog(t, 8)
+	l := lines(m.Export())
+	checkpoint := sign(t, s, m, 5)
+	l[5] = leafText(5, tlog.Hash{1}, "forged")
+	l[6] = leafText(6, ledger.LeafHash(l[5]), "forged")
+	var tampered *ledger.TamperError
+	if _, err := verifyExport(join(l), checkpoint, s, nil); !errors.As(err, &tampered) || tampered.Seq != 5 {
+		t.Errorf("got %v; want a TamperError for 5", err)
+	}
+}
+
+// It does not matter where in the line "prev" stands.
 func TestVerifySpacedLeaves(t *testing.T) {
 	s := newSigner(t)
 	var m ledgertest.Memory

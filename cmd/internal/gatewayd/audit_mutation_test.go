@@ -14,8 +14,8 @@ import (
 var firstBad = regexp.MustCompile(`first bad sequence number (\d+)`)
 
 // 1,000 random changes, deletions, insertions, swaps and cuts of an export are
-// found, and the first bad sequence number is named. Where two neighbours
-// contradict each other, the one before may be named.
+// found, and the first bad sequence number is named. Where nothing tells which of
+// two leaves that contradict each other was changed, it is that of the second.
 func TestEveryMutationOfAnExportIsFound(t *testing.T) {
 	t.Parallel()
 	o := newOperator(t)
@@ -35,6 +35,7 @@ func TestEveryMutationOfAnExportIsFound(t *testing.T) {
 			line := bytes.Clone(l[k])
 			line[random.IntN(len(line))] ^= byte(1 + random.IntN(255))
 			l[k] = line
+			high = shown(k, len(l))
 		case "delete":
 			l = slices.Delete(l, k, k+1)
 		case "double":
@@ -42,6 +43,7 @@ func TestEveryMutationOfAnExportIsFound(t *testing.T) {
 			high = k + 1
 		case "forge":
 			l[k] = bytes.Replace(l[k], []byte(`"v":1`), []byte(`"v":2`), 1)
+			high = shown(k, len(l))
 		case "swap":
 			j := (k + 1 + random.IntN(len(l)-1)) % len(l)
 			l[k], l[j] = l[j], l[k]
@@ -64,6 +66,15 @@ func TestEveryMutationOfAnExportIsFound(t *testing.T) {
 			t.Fatalf("%s at %d: got %s; want %d to %d", kind, k, errs, low, high)
 		}
 	}
+}
+
+// shown is the greatest number that may be named for line k of n when its text
+// was changed: without two lines after it, nothing vouches for the next one.
+func shown(k, n int) int {
+	if k+2 < n {
+		return k
+	}
+	return k + 1
 }
 
 // Whoever writes into the database file changes what is exported; a checkpoint
