@@ -153,8 +153,8 @@ func TestStorageErrorsComeThrough(t *testing.T) {
 		if _, err := ledger.ProveInclusion(s, 1, 5); err == nil {
 			t.Errorf("inclusion, %s fails: got none; want an error", name)
 		}
-		if _, err := ledger.ProveConsistency(s, 3, 5); err == nil {
-			t.Errorf("consistency, %s fails: got none; want an error", name)
+		if _, err := ledger.EdgeOf(s, 5); err == nil {
+			t.Errorf("edge, %s fails: got none; want an error", name)
 		}
 		if n, _ := s.Memory.Size(); n != 5 {
 			t.Errorf("%s fails: got %d leaves; want 5", name, n)

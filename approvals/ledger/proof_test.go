@@ -41,41 +41,6 @@ func TestInclusion(t *testing.T) {
 	}
 }
 
-func TestConsistency(t *testing.T) {
-	s := newSigner(t)
-	const n = 20
-	m := newLog(t, n)
-	for newer := range int64(n + 1) {
-		for older := range newer + 1 {
-			proof, err := ledger.ProveConsistency(m, older, newer)
-			if err != nil {
-				t.Fatal(err)
-			}
-			a, b := parse(t, sign(t, s, m, older), s), parse(t, sign(t, s, m, newer), s)
-			if err := ledger.CheckConsistency(proof, a, b); err != nil {
-				t.Errorf("%d to %d: got %v; want none", older, newer, err)
-			}
-			a.Root[3] ^= 1
-			if err := ledger.CheckConsistency(proof, a, b); !errors.Is(err, ledger.ErrProof) {
-				t.Errorf("%d to %d, other root: got %v; want ErrProof", older, newer, err)
-			}
-			a.Root[3] ^= 1
-			a.Origin = "example.com/other"
-			if err := ledger.CheckConsistency(proof, a, b); !errors.Is(err, ledger.ErrProof) {
-				t.Errorf("%d to %d, other log: got %v; want ErrProof", older, newer, err)
-			}
-		}
-	}
-	for _, bad := range [][2]int64{{6, 5}, {-1, 5}, {0, -1}, {0, n + 1}} {
-		if _, err := ledger.ProveConsistency(m, bad[0], bad[1]); err == nil {
-			t.Errorf("%d to %d: got a proof; want an error", bad[0], bad[1])
-		}
-	}
-	if err := ledger.CheckConsistency(tlog.TreeProof{{}}, parse(t, sign(t, s, m, 0), s), parse(t, sign(t, s, m, 3), s)); !errors.Is(err, ledger.ErrProof) {
-		t.Errorf("needless hashes: got %v; want ErrProof", err)
-	}
-}
-
 func TestReceipt(t *testing.T) {
 	s := newSigner(t)
 	m := newLog(t, 4)
