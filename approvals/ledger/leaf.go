@@ -2,13 +2,13 @@ package ledger
 
 import (
 	"bytes"
-	"encoding/json"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
-	"unicode/utf8"
+	"sync"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -23,91 +23,114 @@ func LeafHash(leaf []byte) tlog.Hash {
 
 // header is what the ledger reads of a leaf.
 type header struct {
-	seq  int64
-	prev tlog.Hash
+	seq             int64
+	prev            tlog.Hash
+	hasSeq, hasPrev bool
 }
 
-// parseHeader reads "seq" and "prev" of a leaf and refuses every line that two
-// readers could understand differently.
-func parseHeader(leaf []byte) (header, error) {
+var (
+	errNotObject = errors.New("not one JSON object")
+	errTwice     = errors.New("a member appears twice")
+)
+
+// decoders are reused because making one takes as long as reading a leaf with it.
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
+
+// parseHeader reads the members "seq" and "prev" of a leaf. It refuses every
+// line that two readers could understand differently. The decoder refuses
+// malformed JSON, invalid UTF-8 and members that appear twice in one object, at
+// any depth. This package refuses text around the object, other spellings of the
+// two values, and members whose names differ from "seq" and "prev" in case only.
+func parseHeader(leaf []byte) (h header, err error) {
 	switch {
 	case len(leaf) > MaxLeaf:
-		return header{}, fmt.Errorf("longer than %d bytes", MaxLeaf)
+		return h, fmt.Errorf("longer than %d bytes", MaxLeaf)
 	case bytes.IndexByte(leaf, '\n') >= 0:
-		return header{}, errors.New("contains a newline")
-	case !utf8.Valid(leaf):
-		return header{}, errors.New("not valid UTF-8")
-	case bytes.HasSuffix(leaf, []byte("\r")):
-		return header{}, errors.New("ends in a carriage return")
+		return h, errors.New("contains a newline")
 	case len(leaf) == 0 || leaf[0] != '{':
-		return header{}, errNotObject
+		return h, errNotObject
 	}
-
-	var h header
-	seen := make(map[string]bool, 16)
-	dec := json.NewDecoder(bytes.NewReader(leaf))
-	if _, err := dec.Token(); err != nil {
-		return header{}, errNotObject
+	dec := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(dec)
+	dec.Reset(bytes.NewBuffer(leaf))
+	if _, err := dec.ReadToken(); err != nil {
+		return h, syntaxError(err)
 	}
-	for dec.More() {
-		token, err := dec.Token()
+	var name []byte
+	for dec.PeekKind() != '}' {
+		quoted, err := dec.ReadValue()
 		if err != nil {
-			return header{}, errNotObject
+			return h, syntaxError(err)
 		}
-		key, ok := token.(string)
-		if !ok {
-			return header{}, errNotObject
+		if name, err = jsontext.AppendUnquote(name[:0], quoted); err != nil {
+			return h, syntaxError(err)
 		}
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return header{}, errNotObject
+		value, err := dec.ReadValue()
+		if err != nil {
+			return h, syntaxError(err)
 		}
-		if seen[key] {
-			return header{}, fmt.Errorf("member %q appears twice", key)
-		}
-		seen[key] = true
-		switch {
-		case key == "seq":
-			if h.seq, err = parseCount(string(value)); err != nil {
-				return header{}, errors.New(`"seq" is not a number counting from 0`)
-			}
-		case key == "prev":
-			text := strings.Trim(string(value), `"`)
-			if h.prev, err = parseHash(text); err != nil || len(value) != len(text)+2 {
-				return header{}, errors.New(`"prev" is not the base64 of a hash`)
-			}
-		// Some readers match names without regard to case.
-		case strings.EqualFold(key, "seq"), strings.EqualFold(key, "prev"):
-			return header{}, fmt.Errorf("member %q looks like another", key)
+		if err := h.set(name, value); err != nil {
+			return h, err
 		}
 	}
-	if _, err := dec.Token(); err != nil || dec.InputOffset() != int64(len(leaf)) {
-		return header{}, errNotObject
+	if _, err := dec.ReadToken(); err != nil || dec.InputOffset() != int64(len(leaf)) {
+		return h, errNotObject
 	}
-	if !seen["seq"] || !seen["prev"] {
-		return header{}, errors.New(`"seq" or "prev" is missing`)
+	if !h.hasSeq || !h.hasPrev {
+		return h, errors.New(`"seq" or "prev" is missing`)
 	}
 	return h, nil
 }
 
-var errNotObject = errors.New("not one JSON object")
+// set takes in one member of the leaf.
+func (h *header) set(name []byte, value jsontext.Value) (err error) {
+	switch {
+	case string(name) == "seq":
+		h.hasSeq = true
+		if h.seq, err = parseCount(string(value)); err != nil {
+			return errors.New(`"seq" is not a number counting from 0`)
+		}
+	case string(name) == "prev":
+		h.hasPrev = true
+		// A base64 text has no character that JSON would escape.
+		text, isText := bytes.CutPrefix(bytes.TrimSuffix(value, []byte(`"`)), []byte(`"`))
+		if h.prev, err = parseHash(string(text)); err != nil || !isText {
+			return errors.New(`"prev" is not the base64 of a hash`)
+		}
+	// Some readers match names without regard to case.
+	case bytes.EqualFold(name, []byte("seq")), bytes.EqualFold(name, []byte("prev")):
+		return fmt.Errorf("member %q looks like another", name)
+	}
+	return nil
+}
+
+// syntaxError leaves out the text that the decoder's errors quote.
+func syntaxError(err error) error {
+	if errors.Is(err, jsontext.ErrDuplicateName) {
+		return errTwice
+	}
+	return errNotObject
+}
 
 // parseCount reads a decimal number from 0 on that is written in the one
 // canonical way.
 func parseCount(text string) (int64, error) {
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 || strconv.FormatInt(n, 10) != text {
+	n, err := strconv.ParseUint(text, 10, 63)
+	if err != nil || len(text) > 1 && text[0] == '0' {
 		return 0, errors.New("malformed number")
 	}
-	return n, nil
+	return int64(n), nil
 }
 
-// parseHash is tlog.ParseHash without the spellings that Go's base64 tolerates
-// (newlines inside, stray bits at the end).
-func parseHash(text string) (tlog.Hash, error) {
-	h, err := tlog.ParseHash(text)
-	if err != nil || h.String() != text {
-		return tlog.Hash{}, errors.New("malformed hash")
+// parseHash is tlog.ParseHash without the spellings that Go's base64 tolerates:
+// newlines inside and stray bits at the end.
+func parseHash(text string) (h tlog.Hash, err error) {
+	const length = (tlog.HashSize + 2) / 3 * 4
+	var decoded [length / 4 * 3]byte
+	if len(text) == length {
+		if n, err := base64.StdEncoding.Strict().Decode(decoded[:], []byte(text)); err == nil && n == len(h) {
+			return tlog.Hash(decoded[:n]), nil
+		}
 	}
-	return h, nil
+	return tlog.Hash{}, errors.New("malformed hash")
 }

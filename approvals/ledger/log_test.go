@@ -70,6 +70,9 @@ func TestAppendRefuses(t *testing.T) {
 		"duplicate prev":      ok + `,"prev":"` + zero + `"}`,
 		"escaped duplicate":   ok + `,"\u0073eq":0}`,
 		"duplicate of others": ok + `,"a":1,"a":2}`,
+		"nested duplicate":    ok + `,"a":{"b":1,"b":2}}`,
+		"lone surrogate":      ok + `,"a":"\ud800"}`,
+		"not JSON inside":     ok + `,"a":[1,]}`,
 		"case variant":        ok + `,"SEQ":0}`,
 		"look-alike":          ok + `,"ſeq":0}`,
 		"other seq":           `{"seq":1,"prev":"` + zero + `"}`,
@@ -93,7 +96,7 @@ func TestAppendRefuses(t *testing.T) {
 		}
 	}
 	var m ledgertest.Memory
-	for _, leaf := range []string{ok + `}`, ok + `,"a":{"seq":9,"seq":8}}`, "{ \"prev\" :\t\"" + zero + `" , "seq" : 0 }`} {
+	for _, leaf := range []string{ok + `}`, ok + `,"a":{"seq":9,"SEQ":8}}`, "{ \"prev\" :\t\"" + zero + `" , "seq" : 0 }`} {
 		m = ledgertest.Memory{}
 		if _, err := ledger.Append(&m, func(int64, tlog.Hash) ([]byte, error) { return []byte(leaf), nil }); err != nil {
 			t.Errorf("%s: got %v; want none", leaf, err)
@@ -197,6 +200,8 @@ func FuzzAppend(f *testing.F) {
 	f.Add([]byte(`{"seq":0,"seq":1,"prev":"` + zero + `"}`))
 	f.Add([]byte(`{"seq":0,"prev":"` + zero + `",}`))
 	f.Add([]byte("{\"seq\":0,\"prev\":\"" + zero + "\"}\r"))
+	f.Add([]byte(`{"seq":0,"prev":"` + zero + `","a":{"b":[{"c":1,"c":2}]}}`))
+	f.Add([]byte(`{"\u0073eq":0,"prev":"` + zero + `","a":"\ud83d\ude00 \ud800"}`))
 	signer := newSigner(f)
 	f.Fuzz(func(t *testing.T, leaf []byte) {
 		var m ledgertest.Memory
