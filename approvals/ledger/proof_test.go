@@ -115,7 +115,11 @@ func TestReceipt(t *testing.T) {
 }
 
 func TestParseReceiptRefuses(t *testing.T) {
-	for _, text := range []string{``, `[]`, `"x"`, `{"seq":"1"}`, `{"proof":["x"]}`, `{"proof":[""]}`, `{"extra":1}`, `{}{}`, `{} x`, `{"leaf":"` + strings.Repeat("x", 1<<20) + `"}`} {
+	for _, text := range []string{
+		``, `[]`, `"x"`, `{"seq":"1"}`, `{"proof":["x"]}`, `{"proof":[""]}`, `{"extra":1}`, `{}{}`, `{} x`,
+		`{"seq":1,"seq":1}`, `{"Seq":1}`, `{"seq":1.0}`, `{"leaf":"` + "\xff" + `"}`, `{"leaf":"\ud800"}`,
+		`{"leaf":"` + strings.Repeat("x", 1<<20) + `"}`,
+	} {
 		if _, err := ledger.ParseReceipt([]byte(text)); err == nil {
 			t.Errorf("%.40s: got none; want an error", text)
 		}
