@@ -8,6 +8,10 @@
 // bytes for the first). They say which leaf of a damaged export is the first
 // bad one; the tree alone proves what was signed.
 //
+// A Writer appends leaves within one transaction. A Reader checks leaves in their
+// order, for Verify as for a process that reads along. Both hold no more of the
+// log than the right edge of its tree (Edge).
+//
 // The package does not know events, does not store anything (see Storage),
 // does not decide when a checkpoint is signed, and keeps no copy of a log it
 // has seen: whoever wants to notice a rewritten log keeps a checkpoint.

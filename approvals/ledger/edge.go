@@ -10,12 +10,12 @@ import (
 )
 
 // Edge is the right edge of a growing tree: the roots of its complete
-// subtrees, the greatest first. It gives the root of any number of leaves in
-// memory that grows with their logarithm only (32 bytes for each bit of the
-// size). The zero value is the edge of an empty tree.
+// subtrees, the greatest first. It gives the root of any number of leaves, and
+// holds at most 32 bytes for each binary digit of that number. The zero value is
+// the edge of an empty tree.
 //
-// An assignment shares memory with the original. Whoever adds leaves to both
-// takes a Clone.
+// An assignment shares memory with the original. To add leaves to both, take a
+// Clone. An Edge is not safe for concurrent use.
 type Edge struct {
 	size   int64
 	hashes []tlog.Hash // one for each bit set in size
