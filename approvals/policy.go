@@ -25,21 +25,42 @@ type Policy struct {
 	PendingTTL      time.Duration
 	Window          time.Duration
 	MFAOnReject     bool
-	OnClose         string
-	Supersede       string
+	OnClose         OnClose
+	Supersede       Supersede
 
 	// Source names the variable behind each key; a key without one has its default.
 	Source map[string]string
 }
 
-// Values of the setting on_close.
+// Value shows the effective value of a key as a variable would hold it: numbers
+// and durations with the unit of the key, lists with commas. It is empty for an
+// unknown key and for a value that is not set.
+func (p Policy) Value(key string) string {
+	s, ok := settingOf(key)
+	if !ok {
+		return ""
+	}
+	return s.field.show(&p)
+}
+
+// OnClose is the setting on_close: what is done in CircleCI to a gate that will
+// not be approved any more. It is an alias for as long as Request.OnClose is a
+// string.
+type OnClose = string
+
+// Values of [OnClose].
 const (
 	CloseCancelJob      = "cancel_job"
 	CloseCancelWorkflow = "cancel_workflow"
 	CloseNothing        = "nothing"
 )
 
-// Values of the setting supersede.
+// Supersede is the setting supersede: which older pending requests of the same
+// app and environment a newer pipeline's request closes. It is an alias for as
+// long as the use cases take a string.
+type Supersede = string
+
+// Values of [Supersede].
 const (
 	SupersedeBranch      = "branch"
 	SupersedeEnvironment = "environment"

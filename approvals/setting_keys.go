@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"regexp"
@@ -10,32 +11,40 @@ import (
 	"time"
 )
 
-// setting is one key: how a value gets into a policy and how it is shown.
+// setting is one row of the table of settings: a key, its default as it would be
+// written in a variable, and the field of the policy that it fills.
 type setting struct {
 	key      string
 	fallback string
 	required bool
-	set      func(*Policy, string) error
+	field    field
 }
 
+// field is a field of a policy that can be set from a text and shown as one.
+type field struct {
+	set  func(*Policy, string) error
+	show func(*Policy) string
+}
+
+// settings is the table of all keys, in the order of the documentation.
 var settings = []setting{
-	{key: "vcs_provider", fallback: "github", set: oneOf(func(p *Policy) *string { return &p.VCSProvider }, "github", "bitbucket")},
-	{key: "vcs_repo", required: true, set: setRepo},
-	{key: "ci_provider", fallback: "circleci", set: oneOf(func(p *Policy) *string { return &p.CIProvider }, "circleci")},
-	{key: "circleci_approval_job_name", required: true, set: func(p *Policy, v string) error { p.Gate = v; return nil }},
-	{key: "circleci_auto_approve_on_approval", fallback: "false", set: setBool(func(p *Policy) *bool { return &p.AutoApprove })},
-	{key: "circleci_project_slug", set: setSlug},
-	{key: "slack_channel", set: setChannel},
-	{key: "approvers", set: setIDs(func(p *Policy) *[]string { return &p.Approvers })},
-	{key: "notify", set: setIDs(func(p *Policy) *[]string { return &p.Notify })},
-	{key: "required_approvals", fallback: "1", set: setRequired},
-	{key: "allow_self_approval", fallback: "false", set: setBool(func(p *Policy) *bool { return &p.AllowSelf })},
-	{key: "allowed_branches", set: setBranches},
-	{key: "pending_ttl", fallback: "24h", set: setTTL},
-	{key: "deploy_approval_window_minutes", fallback: "15", set: setWindow},
-	{key: "mfa_on_reject", fallback: "false", set: setBool(func(p *Policy) *bool { return &p.MFAOnReject })},
-	{key: "on_close", fallback: CloseCancelJob, set: oneOf(func(p *Policy) *string { return &p.OnClose }, CloseCancelJob, CloseCancelWorkflow, CloseNothing)},
-	{key: "supersede", fallback: SupersedeBranch, set: oneOf(func(p *Policy) *string { return &p.Supersede }, SupersedeBranch, SupersedeEnvironment, SupersedeOff)},
+	{key: "vcs_provider", fallback: "github", field: in(func(p *Policy) *string { return &p.VCSProvider }, oneOf("github", "bitbucket"))},
+	{key: "vcs_repo", required: true, field: in(func(p *Policy) *string { return &p.VCSRepo }, parseRepo)},
+	{key: "ci_provider", fallback: "circleci", field: in(func(p *Policy) *string { return &p.CIProvider }, oneOf("circleci"))},
+	{key: "circleci_approval_job_name", required: true, field: in(func(p *Policy) *string { return &p.Gate }, anyText)},
+	{key: "circleci_auto_approve_on_approval", fallback: "false", field: in(func(p *Policy) *bool { return &p.AutoApprove }, yesOrNo)},
+	{key: "circleci_project_slug", field: in(func(p *Policy) *string { return &p.Project }, parseSlug)},
+	{key: "slack_channel", field: in(func(p *Policy) *string { return &p.Channel }, parseChannel)},
+	{key: "approvers", field: listIn(func(p *Policy) *[]string { return &p.Approvers }, checkPerson)},
+	{key: "notify", field: listIn(func(p *Policy) *[]string { return &p.Notify }, checkPerson)},
+	{key: "required_approvals", fallback: "1", field: in(func(p *Policy) *int { return &p.Required }, wholeNumber("number", 1, 20))},
+	{key: "allow_self_approval", fallback: "false", field: in(func(p *Policy) *bool { return &p.AllowSelf }, yesOrNo)},
+	{key: "allowed_branches", field: listIn(func(p *Policy) *[]string { return &p.AllowedBranches }, checkGlob)},
+	{key: "pending_ttl", fallback: "24h", field: in(func(p *Policy) *time.Duration { return &p.PendingTTL }, parseTTL)},
+	{key: "deploy_approval_window_minutes", fallback: "15", field: minutesIn(func(p *Policy) *time.Duration { return &p.Window }, 1, 24*60)},
+	{key: "mfa_on_reject", fallback: "false", field: in(func(p *Policy) *bool { return &p.MFAOnReject }, yesOrNo)},
+	{key: "on_close", fallback: CloseCancelJob, field: in(func(p *Policy) *OnClose { return &p.OnClose }, oneOf[OnClose](CloseCancelJob, CloseCancelWorkflow, CloseNothing))},
+	{key: "supersede", fallback: SupersedeBranch, field: in(func(p *Policy) *Supersede { return &p.Supersede }, oneOf[Supersede](SupersedeBranch, SupersedeEnvironment, SupersedeOff))},
 }
 
 // SettingKeys lists the keys in the order of the documentation.
@@ -47,172 +56,152 @@ func SettingKeys() []string {
 	return keys
 }
 
-// Value renders the effective value of a key for people.
-func (p Policy) Value(key string) string {
-	switch key {
-	case "vcs_provider":
-		return p.VCSProvider
-	case "vcs_repo":
-		return p.VCSRepo
-	case "ci_provider":
-		return p.CIProvider
-	case "circleci_approval_job_name":
-		return p.Gate
-	case "circleci_auto_approve_on_approval":
-		return strconv.FormatBool(p.AutoApprove)
-	case "circleci_project_slug":
-		return p.Project
-	case "slack_channel":
-		return p.Channel
-	case "approvers":
-		return strings.Join(p.Approvers, ",")
-	case "notify":
-		return strings.Join(p.Notify, ",")
-	case "required_approvals":
-		return strconv.Itoa(p.Required)
-	case "allow_self_approval":
-		return strconv.FormatBool(p.AllowSelf)
-	case "allowed_branches":
-		return strings.Join(p.AllowedBranches, ",")
-	case "pending_ttl":
-		return p.PendingTTL.String()
-	case "deploy_approval_window_minutes":
-		return strconv.Itoa(int(p.Window / time.Minute))
-	case "mfa_on_reject":
-		return strconv.FormatBool(p.MFAOnReject)
-	case "on_close":
-		return p.OnClose
-	case "supersede":
-		return p.Supersede
+// settingOf finds the row of a key.
+func settingOf(key string) (setting, bool) {
+	i := slices.IndexFunc(settings, func(s setting) bool { return s.key == key })
+	if i < 0 {
+		return setting{}, false
 	}
-	return ""
+	return settings[i], true
 }
 
-func oneOf(field func(*Policy) *string, values ...string) func(*Policy, string) error {
-	return func(p *Policy, v string) error {
-		if !slices.Contains(values, v) {
-			return fmt.Errorf("must be one of %s", strings.Join(values, ", "))
+// in is the field at a place in the policy. What parse says of a fault never
+// repeats the text.
+func in[T any](at func(*Policy) *T, parse func(text string) (T, error)) field {
+	return field{
+		set: func(p *Policy, text string) error {
+			v, err := parse(text)
+			if err == nil {
+				*at(p) = v
+			}
+			return err
+		},
+		show: func(p *Policy) string { return fmt.Sprint(*at(p)) },
+	}
+}
+
+// listIn is a field that is written as a comma list. Blanks around an entry do
+// not count, nor do empty entries and repeated ones.
+func listIn(at func(*Policy) *[]string, check func(entry string) error) field {
+	f := in(at, func(text string) ([]string, error) {
+		var entries []string
+		for entry := range strings.SplitSeq(text, ",") {
+			if entry = strings.TrimSpace(entry); entry == "" || slices.Contains(entries, entry) {
+				continue
+			}
+			if err := check(entry); err != nil {
+				return nil, err
+			}
+			entries = append(entries, entry)
 		}
-		*field(p) = v
-		return nil
-	}
+		return entries, nil
+	})
+	f.show = func(p *Policy) string { return strings.Join(*at(p), ",") }
+	return f
 }
 
-func setBool(field func(*Policy) *bool) func(*Policy, string) error {
-	return func(p *Policy, v string) error {
-		b, err := strconv.ParseBool(v)
-		if err != nil {
-			return fmt.Errorf("must be true or false")
+// minutesIn is a field that is written as a number of minutes.
+func minutesIn(at func(*Policy) *time.Duration, low, high int) field {
+	number := wholeNumber("number of minutes", low, high)
+	f := in(at, func(text string) (time.Duration, error) {
+		n, err := number(text)
+		return time.Duration(n) * time.Minute, err
+	})
+	f.show = func(p *Policy) string { return strconv.Itoa(int(*at(p) / time.Minute)) }
+	return f
+}
+
+// anyText takes every text: only CircleCI knows whether it is right.
+func anyText(text string) (string, error) { return text, nil }
+
+// oneOf takes the words of a closed set.
+func oneOf[T ~string](words ...T) func(string) (T, error) {
+	return func(text string) (T, error) {
+		if !slices.Contains(words, T(text)) {
+			return "", fmt.Errorf("must be one of %s", strings.ReplaceAll(strings.Trim(fmt.Sprint(words), "[]"), " ", ", "))
 		}
-		*field(p) = b
-		return nil
+		return T(text), nil
 	}
 }
 
-var repoPattern = regexp.MustCompile(`^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$`)
-
-func setRepo(p *Policy, v string) error {
-	if !repoPattern.MatchString(v) || path.Clean(v) != v {
-		return fmt.Errorf("must be org/repo")
+func yesOrNo(text string) (bool, error) {
+	v, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, fmt.Errorf("must be true or false")
 	}
-	p.VCSRepo = v
-	return nil
+	return v, nil
 }
 
-var slugPattern = regexp.MustCompile(`^(gh|github|bb|bitbucket|circleci)/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$`)
+func wholeNumber(what string, low, high int) func(string) (int, error) {
+	return func(text string) (int, error) {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < low || n > high {
+			return 0, fmt.Errorf("must be a whole %s from %d to %d", what, low, high)
+		}
+		return n, nil
+	}
+}
 
-func setSlug(p *Policy, v string) error {
-	if !slugPattern.MatchString(v) || path.Clean(v) != v {
-		return fmt.Errorf("must be circleci/<org>/<project>, gh/<org>/<repo> or bb/<org>/<repo>")
+func parseTTL(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Minute || d > 90*24*time.Hour {
+		// A gate itself can wait for 90 days in CircleCI.
+		return 0, fmt.Errorf("must be a duration from 1m to 2160h, such as 24h")
 	}
-	vcs, rest, _ := strings.Cut(v, "/")
-	switch vcs {
-	case "github":
-		vcs = "gh"
-	case "bitbucket":
-		vcs = "bb"
-	}
-	p.Project = vcs + "/" + rest
-	return nil
+	return d, nil
 }
 
 var (
+	repoPattern    = regexp.MustCompile(`^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$`)
+	slugPattern    = regexp.MustCompile(`^(gh|github|bb|bitbucket|circleci)/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$`)
 	channelPattern = regexp.MustCompile(`^[CGD][A-Z0-9]{2,}$`)
 	peoplePattern  = regexp.MustCompile(`^[UWS][A-Z0-9]{2,}$`)
 )
 
-// ValidChannel reports whether id looks like a Slack channel id.
+func parseRepo(s string) (string, error) {
+	if !repoPattern.MatchString(s) || path.Clean(s) != s {
+		return "", fmt.Errorf("must be org/repo")
+	}
+	return s, nil
+}
+
+// parseSlug reads a slug and returns it with the short names of the providers,
+// which are those in CircleCI's answers.
+func parseSlug(s string) (string, error) {
+	if !slugPattern.MatchString(s) || path.Clean(s) != s {
+		return "", fmt.Errorf("must be circleci/<org>/<project>, gh/<org>/<repo> or bb/<org>/<repo>")
+	}
+	provider, rest, _ := strings.Cut(s, "/")
+	return cmp.Or(slugProviders[provider], provider) + "/" + rest, nil
+}
+
+// slugProviders are the names of the providers in slugs.
+var slugProviders = map[string]string{"github": "gh", "bitbucket": "bb"}
+
+// ValidChannel reports whether id has the form of a Slack channel id: C…, G… or
+// D…. Whether there is such a channel only Slack knows.
 func ValidChannel(id string) bool { return channelPattern.MatchString(id) }
 
-// IsGroup reports whether a Slack id is a user group's.
+// IsGroup reports whether a Slack id is that of a user group: S….
 func IsGroup(id string) bool { return strings.HasPrefix(id, "S") }
 
-func setChannel(p *Policy, v string) error {
-	if !ValidChannel(v) {
-		return fmt.Errorf("must be a Slack channel id (C…)")
+func parseChannel(s string) (string, error) {
+	if !ValidChannel(s) {
+		return "", fmt.Errorf("must be a Slack channel id (C…)")
 	}
-	p.Channel = v
+	return s, nil
+}
+
+func checkPerson(id string) error {
+	if !peoplePattern.MatchString(id) {
+		return fmt.Errorf("must be a comma list of Slack user ids (U…, W…) and user group ids (S…)")
+	}
 	return nil
 }
 
-func setIDs(field func(*Policy) *[]string) func(*Policy, string) error {
-	return func(p *Policy, v string) error {
-		ids := splitList(v)
-		for _, id := range ids {
-			if !peoplePattern.MatchString(id) {
-				return fmt.Errorf("must be a comma list of Slack user ids (U…, W…) and user group ids (S…)")
-			}
-		}
-		*field(p) = ids
-		return nil
+func checkGlob(entry string) error {
+	if _, err := path.Match(strings.TrimPrefix(entry, "tag:"), ""); err != nil {
+		return fmt.Errorf("must be a comma list of globs such as main,release/*,tag:v*")
 	}
-}
-
-func splitList(v string) []string {
-	var out []string
-	for part := range strings.SplitSeq(v, ",") {
-		if part = strings.TrimSpace(part); part != "" && !slices.Contains(out, part) {
-			out = append(out, part)
-		}
-	}
-	return out
-}
-
-func setRequired(p *Policy, v string) error {
-	n, err := strconv.Atoi(v)
-	if err != nil || n < 1 || n > 20 {
-		return fmt.Errorf("must be a whole number from 1 to 20")
-	}
-	p.Required = n
-	return nil
-}
-
-func setBranches(p *Policy, v string) error {
-	globs := splitList(v)
-	for _, g := range globs {
-		if _, err := path.Match(strings.TrimPrefix(g, "tag:"), ""); err != nil {
-			return fmt.Errorf("must be a comma list of globs such as main,release/*,tag:v*")
-		}
-	}
-	p.AllowedBranches = globs
-	return nil
-}
-
-func setTTL(p *Policy, v string) error {
-	d, err := time.ParseDuration(v)
-	if err != nil || d < time.Minute || d > 90*24*time.Hour {
-		// A gate itself can wait 90 days in CircleCI.
-		return fmt.Errorf("must be a duration from 1m to 2160h, such as 24h")
-	}
-	p.PendingTTL = d
-	return nil
-}
-
-func setWindow(p *Policy, v string) error {
-	n, err := strconv.Atoi(v)
-	if err != nil || n < 1 || n > 24*60 {
-		return fmt.Errorf("must be a whole number of minutes from 1 to 1440")
-	}
-	p.Window = time.Duration(n) * time.Minute
 	return nil
 }

@@ -36,26 +36,21 @@ func (s Settings) Hash() string {
 
 // Channels lists every channel that a card may be posted to, sorted.
 func (s Settings) Channels() []string {
-	var ids []string
-	for _, p := range s.policies {
-		if !slices.Contains(ids, p.Channel) {
-			ids = append(ids, p.Channel)
-		}
-	}
-	slices.Sort(ids)
-	return ids
+	return s.distinct(func(p Policy) string { return p.Channel })
 }
 
 // Projects lists the slugs of all projects, sorted.
 func (s Settings) Projects() []string {
-	var slugs []string
+	return s.distinct(func(p Policy) string { return p.Project })
+}
+
+func (s Settings) distinct(of func(Policy) string) []string {
+	var found []string
 	for _, p := range s.policies {
-		if !slices.Contains(slugs, p.Project) {
-			slugs = append(slugs, p.Project)
-		}
+		found = append(found, of(p))
 	}
-	slices.Sort(slugs)
-	return slugs
+	slices.Sort(found)
+	return slices.Compact(found)
 }
 
 // Environments lists the environments of an app that a variable names, and the
@@ -102,144 +97,158 @@ func variableName(name string) string {
 // ("NAME=value"). It reports every fault, each naming the variable, never a value.
 // channel is the default of slack_channel.
 func ParseSettings(environ []string, channel string) (Settings, []string) {
-	global := map[string]variable{}            // key → variable
-	byPlace := map[place]map[string]variable{} // environment "" = the whole app
-	var faults []string
-	for _, kv := range environ {
-		name, value, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(name, "RGW_APP_") && !strings.HasPrefix(name, "RGW_SETTING_") {
-			continue
-		}
-		at, key, err := splitVariable(name)
-		if err != nil {
-			faults = append(faults, fmt.Sprintf("%s: %v", name, err))
-			continue
-		}
-		v := variable{name: name, value: strings.TrimSpace(value)}
-		if err := checkValue(key, v.value); err != nil {
-			faults = append(faults, fmt.Sprintf("%s: %v", name, err))
-			v.value = ""
-		}
-		if at.app == "" {
-			global[key] = v
-			continue
-		}
-		if byPlace[at] == nil {
-			byPlace[at] = map[string]variable{}
-		}
-		byPlace[at][key] = v
-	}
+	read, faults := readSettings(environ)
 	out := Settings{policies: map[place]Policy{}}
-	for at := range byPlace {
-		if !slices.Contains(out.apps, at.app) {
+	for at := range read {
+		if at.app != "" && !slices.Contains(out.apps, at.app) {
 			out.apps = append(out.apps, at.app)
 		}
 	}
 	slices.Sort(out.apps)
 	for _, app := range out.apps {
-		places := []place{{app, DefaultEnvironment}}
-		named := false
-		for at := range byPlace {
-			if at.app == app && at.environment != "" {
-				named = true
-				if at.environment != DefaultEnvironment {
-					places = append(places, at)
-				}
-			}
-		}
-		slices.SortFunc(places, func(a, b place) int { return strings.Compare(a.environment, b.environment) })
-		for _, at := range places {
-			p, bad := resolve(at, byPlace[at], byPlace[place{app: app}], global, channel)
-			// An app that only has named environments needs no default one.
-			if at.environment == DefaultEnvironment && named && len(byPlace[at]) == 0 && incomplete(bad) {
-				continue
-			}
-			faults = append(faults, bad...)
-			if at.environment != DefaultEnvironment && p.AutoApprove && byPlace[at]["circleci_approval_job_name"].value == "" {
-				faults = append(faults, fmt.Sprintf("RGW_APP_%s_ENV_%s_SETTING_CIRCLECI_APPROVAL_JOB_NAME: a named environment that auto-approves needs a gate of its own", variableName(app), variableName(at.environment)))
-			}
-			out.policies[at] = p
-		}
+		policies, bad := read.policiesOf(app, channel)
+		maps.Copy(out.policies, policies)
+		faults = append(faults, bad...)
 	}
 	faults = append(faults, sharedGates(out.policies)...)
 	slices.Sort(faults)
 	return out, slices.Compact(faults)
 }
 
-type variable struct{ name, value string }
+// variable is a variable that holds a setting. A bad one was reported already; it
+// stands in the way of what it overrides, so that its fault is the only one.
+type variable struct {
+	name, value string
+	bad         bool
+}
+
+// variables holds what was read, by place and key: the zero place is for all
+// apps, a place without an environment for a whole app.
+type variables map[place]map[string]variable
+
+func readSettings(environ []string) (variables, []string) {
+	read := variables{}
+	var faults []string
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, "RGW_APP_") && !strings.HasPrefix(name, "RGW_SETTING_") {
+			continue
+		}
+		at, s, err := splitVariable(name)
+		if err != nil {
+			faults = append(faults, fmt.Sprintf("%s: %v", name, err))
+			continue
+		}
+		v := variable{name: name, value: strings.TrimSpace(value)}
+		if v.value != "" {
+			if err := s.field.set(&Policy{}, v.value); err != nil {
+				faults = append(faults, fmt.Sprintf("%s: %v", name, err))
+				v.bad = true
+			}
+		}
+		if read[at] == nil {
+			read[at] = map[string]variable{}
+		}
+		read[at][s.key] = v
+	}
+	return read, faults
+}
 
 // splitVariable takes RGW_APP_<APP>_ENV_<ENV>_SETTING_<KEY> apart: _SETTING_
 // splits last, _ENV_ before it splits first.
-func splitVariable(name string) (place, string, error) {
+func splitVariable(name string) (place, setting, error) {
 	if key, ok := strings.CutPrefix(name, "RGW_SETTING_"); ok {
-		return place{}, strings.ToLower(key), knownKey(key)
+		s, err := knownKey(key)
+		return place{}, s, err
 	}
 	rest := strings.TrimPrefix(name, "RGW_APP_")
 	i := strings.LastIndex(rest, "_SETTING_")
 	if i < 0 {
-		return place{}, "", fmt.Errorf("has no _SETTING_<KEY> part")
+		return place{}, setting{}, fmt.Errorf("has no _SETTING_<KEY> part")
 	}
-	where, key := rest[:i], rest[i+len("_SETTING_"):]
-	app, env, hasEnv := strings.Cut(where, "_ENV_")
+	app, env, hasEnv := strings.Cut(rest[:i], "_ENV_")
 	at := place{app: fromVariable(app), environment: fromVariable(env)}
+	const rule = "name must be upper case letters, digits and _, start with a letter, at most 40 characters, without _ENV_ or _SETTING_"
 	if !ValidName(at.app) || strings.ToUpper(app) != app {
-		return place{}, "", fmt.Errorf("the app's name must be upper case letters, digits and _, start with a letter, at most 40 characters, without _ENV_ or _SETTING_")
+		return place{}, setting{}, fmt.Errorf("the app's %s", rule)
 	}
 	if hasEnv && (!ValidName(at.environment) || strings.ToUpper(env) != env) {
-		return place{}, "", fmt.Errorf("the environment's name must be upper case letters, digits and _, start with a letter, at most 40 characters, without _ENV_ or _SETTING_")
+		return place{}, setting{}, fmt.Errorf("the environment's %s", rule)
 	}
-	return at, strings.ToLower(key), knownKey(key)
+	s, err := knownKey(rest[i+len("_SETTING_"):])
+	return at, s, err
 }
 
 func fromVariable(name string) string {
 	return strings.ReplaceAll(strings.ToLower(name), "_", "-")
 }
 
-func knownKey(key string) error {
-	if strings.ToUpper(key) != key || !slices.Contains(SettingKeys(), strings.ToLower(key)) {
-		return fmt.Errorf("is not a known setting")
+func knownKey(key string) (setting, error) {
+	s, ok := settingOf(strings.ToLower(key))
+	if !ok || strings.ToUpper(key) != key {
+		return setting{}, fmt.Errorf("is not a known setting")
 	}
-	return nil
+	return s, nil
 }
 
-func checkValue(key, value string) error {
-	i := slices.IndexFunc(settings, func(s setting) bool { return s.key == key })
-	if value == "" {
-		return nil
+// policiesOf makes the policies of all environments of an app.
+func (read variables) policiesOf(app, channel string) (map[place]Policy, []string) {
+	var named []place
+	for at := range read {
+		if at.app == app && at.environment != "" && at.environment != DefaultEnvironment {
+			named = append(named, at)
+		}
 	}
-	return settings[i].set(&Policy{}, value)
-}
-
-// resolve looks every key up: environment, app, global, default.
-func resolve(at place, env, app, global map[string]variable, channel string) (Policy, []string) {
-	p := Policy{App: at.app, Environment: at.environment, Channel: channel, Source: map[string]string{}}
+	policies := map[place]Policy{}
 	var faults []string
+	for _, at := range append(named, place{app, DefaultEnvironment}) {
+		p, missing := read.resolve(at, channel)
+		// An app that has named environments only needs no default one.
+		if at.environment == DefaultEnvironment && len(named) > 0 && len(read[at]) == 0 && len(missing) > 0 {
+			continue
+		}
+		faults = append(faults, missing...)
+		if at.environment != DefaultEnvironment && p.AutoApprove && read[at]["circleci_approval_job_name"].value == "" {
+			faults = append(faults, fmt.Sprintf("%s: a named environment that auto-approves needs a gate of its own", at.variable("circleci_approval_job_name")))
+		}
+		policies[at] = p
+	}
+	return policies, faults
+}
+
+// resolve looks every key up: environment, app, all apps, default. A setting that
+// is required and has no value is missing.
+func (read variables) resolve(at place, channel string) (p Policy, missing []string) {
+	p = Policy{App: at.app, Environment: at.environment, Channel: channel, Source: map[string]string{}}
 	for _, s := range settings {
 		v := variable{value: s.fallback}
-		for _, level := range []map[string]variable{global, app, env} {
-			if found, ok := level[s.key]; ok && found.value != "" {
+		for _, level := range []place{{}, {app: at.app}, at} {
+			if found := read[level][s.key]; found.value != "" {
 				v = found
 				p.Source[s.key] = found.name
 			}
 		}
-		if v.value == "" {
-			if s.required {
-				faults = append(faults, fmt.Sprintf("RGW_APP_%s_SETTING_%s: required", variableName(at.app), strings.ToUpper(s.key)))
-			}
-			continue
-		}
-		if err := s.set(&p, v.value); err != nil {
-			faults = append(faults, fmt.Sprintf("%s: %v", v.name, err))
+		switch {
+		case v.bad:
+		case v.value != "":
+			_ = s.field.set(&p, v.value) // cannot fail: what is bad was found as it was read
+		case s.required:
+			missing = append(missing, place{app: at.app}.variable(s.key)+": required")
 		}
 	}
 	if p.Project == "" && p.VCSRepo != "" {
-		p.Project = map[string]string{"github": "gh", "bitbucket": "bb"}[p.VCSProvider] + "/" + p.VCSRepo
+		p.Project = slugProviders[p.VCSProvider] + "/" + p.VCSRepo
 	}
-	return p, faults
+	return p, missing
 }
 
-func incomplete(faults []string) bool {
-	return slices.ContainsFunc(faults, func(f string) bool { return strings.HasSuffix(f, ": required") })
+// variable names the variable that sets a key at this place alone.
+func (at place) variable(key string) string {
+	name := "RGW_APP_" + variableName(at.app)
+	if at.environment != "" {
+		name += "_ENV_" + variableName(at.environment)
+	}
+	return name + "_SETTING_" + strings.ToUpper(key)
 }
 
 // sharedGates finds pairs with the same project and gate: one gate, one policy.

@@ -141,6 +141,14 @@ func TestSettingBadValueThatIsOverridden(t *testing.T) {
 	}
 }
 
+// A bad value is one fault, not also the fault that the setting is missing.
+func TestSettingBadValueOfARequiredKey(t *testing.T) {
+	_, faults := approvals.ParseSettings([]string{"RGW_APP_SHOP_SETTING_VCS_REPO=bogus", "RGW_APP_SHOP_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold"}, defaultChannel)
+	if want := []string{"RGW_APP_SHOP_SETTING_VCS_REPO: must be org/repo"}; !slices.Equal(faults, want) {
+		t.Errorf("got faults %q; want %q", faults, want)
+	}
+}
+
 func TestSettingNames(t *testing.T) {
 	long := strings.Repeat("a", 40)
 	for _, c := range []struct {
