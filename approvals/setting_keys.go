@@ -2,6 +2,7 @@ package approvals
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -45,6 +46,7 @@ var settings = []setting{
 	{key: "mfa_on_reject", fallback: "false", field: in(func(p *Policy) *bool { return &p.MFAOnReject }, yesOrNo)},
 	{key: "on_close", fallback: CloseCancelJob, field: in(func(p *Policy) *OnClose { return &p.OnClose }, oneOf[OnClose](CloseCancelJob, CloseCancelWorkflow, CloseNothing))},
 	{key: "supersede", fallback: SupersedeBranch, field: in(func(p *Policy) *Supersede { return &p.Supersede }, oneOf[Supersede](SupersedeBranch, SupersedeEnvironment, SupersedeOff))},
+	{key: "circleci_deploy_jobs", field: listIn(func(p *Policy) *[]string { return &p.DeployJobs }, checkJob)},
 }
 
 // SettingKeys lists the keys in the order of the documentation.
@@ -81,7 +83,8 @@ func in[T any](at func(*Policy) *T, parse func(text string) (T, error)) field {
 }
 
 // listIn is a field that is written as a comma list. Blanks around an entry do
-// not count, nor do empty entries and repeated ones.
+// not count, nor do empty entries and repeated ones. A text of commas alone is an
+// error: the empty list often means everybody or everything.
 func listIn(at func(*Policy) *[]string, check func(entry string) error) field {
 	f := in(at, func(text string) ([]string, error) {
 		var entries []string
@@ -93,6 +96,9 @@ func listIn(at func(*Policy) *[]string, check func(entry string) error) field {
 				return nil, err
 			}
 			entries = append(entries, entry)
+		}
+		if len(entries) == 0 {
+			return nil, errors.New("is a list without entries: name some, or leave the value empty")
 		}
 		return entries, nil
 	})
@@ -197,6 +203,12 @@ func checkPerson(id string) error {
 		return fmt.Errorf("must be a comma list of Slack user ids (U…, W…) and user group ids (S…)")
 	}
 	return nil
+}
+
+// checkJob takes every name but one in quotes: only CircleCI knows its jobs.
+func checkJob(name string) error {
+	_, err := CleanValue(name)
+	return err
 }
 
 func checkGlob(entry string) error {

@@ -94,7 +94,8 @@ func variableName(name string) string {
 }
 
 // ParseSettings reads the RGW_APP_… and RGW_SETTING_… variables out of environ
-// ("NAME=value"). It reports every fault, each naming the variable, never a value.
+// ("NAME=value"), and none that is a [ServiceLink]. It reports every fault, each
+// naming the variable, never a value.
 // channel is the default of slack_channel.
 func ParseSettings(environ []string, channel string) (Settings, []string) {
 	read, faults := readSettings(environ)
@@ -122,6 +123,10 @@ type variable struct {
 	bad         bool
 }
 
+// counts reports whether the variable hides those of wider levels: an empty one
+// does not.
+func (v variable) counts() bool { return v.value != "" || v.bad }
+
 // variables holds what was read, by place and key: the zero place is for all
 // apps, a place without an environment for a whole app.
 type variables map[place]map[string]variable
@@ -131,7 +136,7 @@ func readSettings(environ []string) (variables, []string) {
 	var faults []string
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(name, "RGW_APP_") && !strings.HasPrefix(name, "RGW_SETTING_") {
+		if !strings.HasPrefix(name, "RGW_APP_") && !strings.HasPrefix(name, "RGW_SETTING_") || ServiceLink(name) {
 			continue
 		}
 		at, s, err := splitVariable(name)
@@ -139,17 +144,17 @@ func readSettings(environ []string) (variables, []string) {
 			faults = append(faults, fmt.Sprintf("%s: %v", name, err))
 			continue
 		}
-		v := variable{name: name, value: strings.TrimSpace(value)}
-		if v.value != "" {
-			if err := s.field.set(&Policy{}, v.value); err != nil {
-				faults = append(faults, fmt.Sprintf("%s: %v", name, err))
-				v.bad = true
-			}
+		clean, err := CleanValue(value)
+		if err == nil && clean != "" {
+			err = s.field.set(&Policy{}, clean)
+		}
+		if err != nil {
+			faults = append(faults, fmt.Sprintf("%s: %v", name, err))
 		}
 		if read[at] == nil {
 			read[at] = map[string]variable{}
 		}
-		read[at][s.key] = v
+		read[at][s.key] = variable{name: name, value: clean, bad: err != nil}
 	}
 	return read, faults
 }
@@ -208,7 +213,7 @@ func (read variables) policiesOf(app, channel string) (map[place]Policy, []strin
 			continue
 		}
 		faults = append(faults, missing...)
-		if at.environment != DefaultEnvironment && p.AutoApprove && read[at]["circleci_approval_job_name"].value == "" {
+		if at.environment != DefaultEnvironment && p.AutoApprove && !read[at]["circleci_approval_job_name"].counts() {
 			faults = append(faults, fmt.Sprintf("%s: a named environment that auto-approves needs a gate of its own", at.variable("circleci_approval_job_name")))
 		}
 		policies[at] = p
@@ -223,7 +228,7 @@ func (read variables) resolve(at place, channel string) (p Policy, missing []str
 	for _, s := range settings {
 		v := variable{value: s.fallback}
 		for _, level := range []place{{}, {app: at.app}, at} {
-			if found := read[level][s.key]; found.value != "" {
+			if found := read[level][s.key]; found.counts() {
 				v = found
 				p.Source[s.key] = found.name
 			}

@@ -12,6 +12,9 @@ import (
 
 const defaultChannel = "CDEFAULT"
 
+// shop is the least that makes an app.
+var shop = []string{"RGW_APP_SHOP_SETTING_VCS_REPO=acme/shop", "RGW_APP_SHOP_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold"}
+
 // keyCase has good values of one key for the levels global, app, environment.
 type keyCase struct {
 	key, fallback string
@@ -37,6 +40,7 @@ var keyCases = []keyCase{
 	{key: "mfa_on_reject", fallback: "false", levels: [3]string{"true", "false", "true"}},
 	{key: "on_close", fallback: "cancel_job", levels: [3]string{"cancel_workflow", "nothing", "cancel_job"}},
 	{key: "supersede", fallback: "branch", levels: [3]string{"environment", "off", "branch"}},
+	{key: "circleci_deploy_jobs", levels: [3]string{"deploy", "deploy to prod (eu), Deploy/2", " a b,,c & d ,a b,\n é\r\n"}, shown: [3]string{"", "deploy to prod (eu),Deploy/2", "a b,c & d,é"}},
 }
 
 func TestSettingKeysAreAllCovered(t *testing.T) {
@@ -114,18 +118,74 @@ func TestSettingBadValues(t *testing.T) {
 		"mfa_on_reject":                     {mark},
 		"on_close":                          {mark, "Nothing"},
 		"supersede":                         {mark, "all"},
+		"circleci_deploy_jobs":              {`deploy,"` + mark + `"`, "deploy,'" + mark + "'"},
 	}
-	base := []string{"RGW_APP_SHOP_SETTING_VCS_REPO=acme/shop", "RGW_APP_SHOP_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold"}
 	for key, values := range bad {
 		for _, v := range values {
 			for _, prefix := range []string{"RGW_SETTING_", "RGW_APP_SHOP_SETTING_", "RGW_APP_SHOP_ENV_DEFAULT_SETTING_"} {
 				name := prefix + strings.ToUpper(key)
-				_, faults := approvals.ParseSettings(append(slices.Clone(base), name+"="+v), defaultChannel)
+				_, faults := approvals.ParseSettings(append(slices.Clone(shop), name+"="+v), defaultChannel)
 				all := strings.Join(faults, "\n")
 				if !strings.Contains(all, name+": ") || strings.Contains(all, mark) {
 					t.Errorf("%s with a bad value: got faults %q; want one that names the variable and not the value", name, faults)
 				}
 			}
+		}
+	}
+}
+
+// A list of nothing but commas is not the empty list, which means "all".
+func TestSettingListWithoutEntries(t *testing.T) {
+	for _, key := range []string{"approvers", "notify", "allowed_branches", "circleci_deploy_jobs"} {
+		for _, v := range []string{",", " , ,", ",\n,"} {
+			name := "RGW_APP_SHOP_SETTING_" + strings.ToUpper(key)
+			_, faults := approvals.ParseSettings(append(slices.Clone(shop), name+"="+v), defaultChannel)
+			if len(faults) != 1 || !strings.HasPrefix(faults[0], name+": ") {
+				t.Errorf("%s=%q: got faults %q; want one", name, v, faults)
+			}
+		}
+	}
+}
+
+// Docker's --env-file, Kubernetes and systemd's drop-ins hand on the quotes, blanks
+// and line ends of what was written.
+func TestSettingQuotesAndLineEnds(t *testing.T) {
+	for _, key := range approvals.SettingKeys() {
+		name := "RGW_APP_SHOP_SETTING_" + strings.ToUpper(key)
+		for _, v := range []string{`"SECRET"`, `'SECRET'`, `"SECRET`, `'SECRET`, " \"SECRET\"\r\n", `""`, `"`} {
+			_, faults := approvals.ParseSettings(append(slices.Clone(shop), name+"="+v), defaultChannel)
+			if want := []string{name + ": is in quotes: write the value without them"}; !slices.Equal(faults, want) {
+				t.Errorf("%s=%s: got faults %q; want %q", name, v, faults, want)
+			}
+		}
+	}
+	s, faults := approvals.ParseSettings([]string{
+		"RGW_APP_SHOP_SETTING_VCS_REPO= acme/shop\r\n", "RGW_APP_SHOP_SETTING_CIRCLECI_APPROVAL_JOB_NAME=\u00a0don't \"hold\"\t\r",
+	}, defaultChannel)
+	p, err := s.Lookup("shop", "")
+	if len(faults) > 0 || err != nil || p.VCSRepo != "acme/shop" || p.Gate != `don't "hold"` {
+		t.Errorf("got %q, %q, %q, %v; want the values without what is around them", p.VCSRepo, p.Gate, faults, err)
+	}
+}
+
+func TestSettingsIgnoreServiceLinks(t *testing.T) {
+	for name, link := range map[string]bool{
+		"RGW_APP_PORT": true, "RGW_APP_PORT_8080_TCP": true, "RGW_APP_PORT_53_UDP_PROTO": true, "RGW_APP_PORT_8080_TCP_PORT": true,
+		"RGW_APP_PORT_9_SCTP_ADDR": true, "RGW_APP_SERVICE_HOST": true, "RGW_APP_SERVICE_PORT": true, "RGW_APP_SERVICE_PORT_HTTP_2": true,
+		"RGW_APP_MY_SHOP_2_SERVICE_HOST": true, "RGW_SETTING_SERVICE_HOST": true, "RGW_APP_A_SETTING_PORT": true, "RGW_PORT": true,
+		"RGW_APP_PORTS": false, "RGW_APP_PORT_TCP": false, "RGW_APP_PORT_8080": false, "RGW_APP_PORT_8080_HTTP": false, "RGW_APP_PORT_8080_TCP_HOST": false,
+		"RGW_APP_SERVICE": false, "RGW_APP_SERVICE_HOSTS": false, "RGW_APP_SERVICE_PORT_": false, "RGW_APP_A_SETTING_NOTIFY": false, "RGW_APP_port": false,
+	} {
+		if got := approvals.ServiceLink(name); got != link {
+			t.Errorf("ServiceLink(%q): got %t; want %t", name, got, link)
+		}
+		if s, faults := approvals.ParseSettings(append(slices.Clone(shop), name+"=tcp://10.0.0.1:80"), defaultChannel); link && (len(faults) > 0 || len(s.Apps()) != 1) {
+			t.Errorf("%s: got faults %q, apps %q; want it ignored", name, faults, s.Apps())
+		}
+	}
+	for _, key := range approvals.SettingKeys() {
+		if approvals.ServiceLink("RGW_SETTING_" + strings.ToUpper(key)) {
+			t.Errorf("the setting %s has the name of a service link", key)
 		}
 	}
 }
@@ -184,6 +244,7 @@ func TestSettingVariableNames(t *testing.T) {
 		{name: "RGW_APP_2A_SETTING_NOTIFY", fault: "app's name"},
 		{name: "RGW_APP_A.B_SETTING_NOTIFY", fault: "app's name"},
 		{name: "RGW_APP_A_NOTIFY", fault: "no _SETTING_"},
+		{name: "RGW_APP_A_PORTS", fault: "no _SETTING_"},
 		{name: "RGW_APP_A_SETTING_NOTIFI", fault: "not a known setting"},
 		{name: "RGW_APP_A_SETTING_notify", fault: "not a known setting"},
 		{name: "RGW_APP_A_SETTING_", fault: "not a known setting"},
@@ -226,6 +287,7 @@ func TestSettingsWhole(t *testing.T) {
 		{name: "gate names differ in case", environ: []string{"RGW_APP_A" + repo, "RGW_APP_A" + gate + "g", "RGW_APP_B" + repo, "RGW_APP_B" + gate + "G"}, envs: []string{"default"}},
 		{name: "named, auto, own gate", environ: []string{"RGW_APP_A_ENV_B" + repo, "RGW_APP_A_ENV_B" + gate + "h", "RGW_APP_A" + auto}, envs: []string{"b"}},
 		{name: "named, auto, app's gate", environ: []string{"RGW_APP_A_ENV_B" + repo, "RGW_APP_A" + gate + "h", "RGW_APP_A" + auto}, envs: []string{"b"}, fault: "RGW_APP_A_ENV_B_SETTING_CIRCLECI_APPROVAL_JOB_NAME: a named environment"},
+		{name: "named, auto, empty gate", environ: []string{"RGW_APP_A_ENV_B" + repo, "RGW_APP_A_ENV_B" + gate, "RGW_APP_A" + gate + "h", "RGW_APP_A" + auto}, envs: []string{"b"}, fault: "gate of its own"},
 		{name: "named, auto, global gate", environ: []string{"RGW_APP_A_ENV_B" + repo, "RGW_SETTING_CIRCLECI_APPROVAL_JOB_NAME=h", "RGW_APP_A" + auto}, envs: []string{"b"}, fault: "gate of its own"},
 		{name: "named, auto, app's gate of an app env-…", environ: []string{"RGW_APP_ENV_A_ENV_B" + repo, "RGW_APP_ENV_A" + gate + "h", "RGW_APP_ENV_A" + auto}, envs: nil, fault: "gate of its own"},
 		{name: "named, not auto, app's gate", environ: []string{"RGW_APP_A_ENV_B" + repo, "RGW_APP_A" + gate + "h"}, envs: []string{"b"}},
