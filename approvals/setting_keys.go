@@ -40,7 +40,7 @@ var settings = []setting{
 	{key: "notify", field: listIn(func(p *Policy) *[]string { return &p.Notify }, checkPerson)},
 	{key: "required_approvals", fallback: "1", field: in(func(p *Policy) *int { return &p.Required }, wholeNumber("number", 1, 20))},
 	{key: "allow_self_approval", fallback: "false", field: in(func(p *Policy) *bool { return &p.AllowSelf }, yesOrNo)},
-	{key: "allowed_branches", field: listIn(func(p *Policy) *[]string { return &p.AllowedBranches }, checkGlob)},
+	{key: "allowed_branches", field: globsIn(func(p *Policy) *[]string { return &p.AllowedBranches })},
 	{key: "pending_ttl", fallback: "24h", field: in(func(p *Policy) *time.Duration { return &p.PendingTTL }, parseTTL)},
 	{key: "deploy_approval_window_minutes", fallback: "15", field: minutesIn(func(p *Policy) *time.Duration { return &p.Window }, 1, 24*60)},
 	{key: "mfa_on_reject", fallback: "false", field: in(func(p *Policy) *bool { return &p.MFAOnReject }, yesOrNo)},
@@ -209,11 +209,4 @@ func checkPerson(id string) error {
 func checkJob(name string) error {
 	_, err := CleanValue(name)
 	return err
-}
-
-func checkGlob(entry string) error {
-	if _, err := path.Match(strings.TrimPrefix(entry, "tag:"), ""); err != nil {
-		return fmt.Errorf("must be a comma list of globs such as main,release/*,tag:v*")
-	}
-	return nil
 }
