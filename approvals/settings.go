@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -214,7 +215,8 @@ func (read variables) policiesOf(app, channel string) (map[place]Policy, []strin
 		}
 		faults = append(faults, missing...)
 		if at.environment != DefaultEnvironment && p.AutoApprove && !read[at]["circleci_approval_job_name"].counts() {
-			faults = append(faults, fmt.Sprintf("%s: a named environment that auto-approves needs a gate of its own", at.variable("circleci_approval_job_name")))
+			faults = append(faults, fmt.Sprintf("%s: a named environment that auto-approves (%s) needs a gate of its own",
+				at.variable("circleci_approval_job_name"), p.Source["circleci_auto_approve_on_approval"]))
 		}
 		policies[at] = p
 	}
@@ -257,24 +259,51 @@ func (at place) variable(key string) string {
 }
 
 // sharedGates finds pairs with the same project and gate: one gate, one policy.
+// A fault names the variables that the values came from.
 func sharedGates(policies map[place]Policy) []string {
 	type gate struct{ project, name string }
-	owners := map[gate][]string{}
+	owners := map[gate][]Policy{}
 	for _, at := range slices.SortedFunc(maps.Keys(policies), func(a, b place) int {
-		return strings.Compare(a.app+" "+a.environment, b.app+" "+b.environment)
+		return cmp.Or(strings.Compare(a.app, b.app), strings.Compare(a.environment, b.environment))
 	}) {
-		p := policies[at]
-		if p.Project == "" || p.Gate == "" {
-			continue
+		if p := policies[at]; p.Project != "" && p.Gate != "" {
+			g := gate{strings.ToLower(p.Project), p.Gate}
+			owners[g] = append(owners[g], p)
 		}
-		g := gate{strings.ToLower(p.Project), p.Gate}
-		owners[g] = append(owners[g], at.app+"/"+at.environment)
 	}
 	var faults []string
-	for _, names := range owners {
-		if len(names) > 1 {
-			faults = append(faults, fmt.Sprintf("circleci_approval_job_name: %s share one project and one gate; give each a gate of its own", strings.Join(names, " and ")))
+	for _, sharers := range owners {
+		if len(sharers) > 1 {
+			faults = append(faults, sharedGate(sharers))
 		}
 	}
 	return faults
+}
+
+func sharedGate(sharers []Policy) string {
+	const key = "circleci_approval_job_name"
+	var names, gates, projects, own []string
+	add := func(list *[]string, name string) {
+		if !slices.Contains(*list, name) {
+			*list = append(*list, name)
+		}
+	}
+	for _, p := range sharers {
+		at := place{p.App, p.Environment}
+		add(&names, p.App+"/"+p.Environment)
+		add(&gates, p.Source[key])
+		add(&projects, cmp.Or(p.Source["circleci_project_slug"], p.Source["vcs_repo"]))
+		if at.environment == DefaultEnvironment && p.Source[key] != at.variable(key) {
+			at = place{app: p.App} // the shorter name does for the default environment
+		}
+		if p.Source[key] != at.variable(key) {
+			add(&own, at.variable(key))
+		}
+	}
+	fault := fmt.Sprintf("%s: %s share one project (%s) and one gate: give each a gate of its own",
+		strings.Join(gates, " and "), strings.Join(names, " and "), strings.Join(projects, " and "))
+	if len(own) > 0 {
+		fault += ", as with " + strings.Join(own, " or ")
+	}
+	return fault
 }
