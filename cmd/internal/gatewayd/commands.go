@@ -79,8 +79,9 @@ func (c *cli) settingsShow() *cobra.Command {
 			}
 			var f faults
 			v := readVariables(c.env, &f)
-			known, bad := approvals.ParseSettings(c.env, v.SlackChannel)
-			if err := faults(bad).err(); err != nil {
+			f = onlyAbout(f, "SLACK_CHANNEL")
+			known := readSettings(c.env, v.SlackChannel, &f)
+			if err := f.err(); err != nil {
 				return err
 			}
 			p, err := known.Lookup(app, environment)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/sethvargo/go-envconfig"
 
@@ -31,7 +33,7 @@ func (s secret) reveal() string             { return s.value }
 
 // EnvDecode implements envconfig.Decoder.
 func (s *secret) EnvDecode(v string) error {
-	s.value = strings.TrimSpace(v)
+	s.value = v
 	return nil
 }
 
@@ -56,6 +58,16 @@ type variables struct {
 	PollInterval   string `env:"RGW_POLL_INTERVAL,default=15s"`
 	LogLevel       string `env:"RGW_LOG_LEVEL,default=info"`
 	LogFormat      string `env:"RGW_LOG_FORMAT,default=auto"`
+
+	fromFile map[string]bool // the secrets that came from NAME_FILE
+}
+
+// source names the variable that a secret came from: NAME or NAME_FILE.
+func (v variables) source(name string) string {
+	if v.fromFile[name] {
+		return name + "_FILE"
+	}
+	return name
 }
 
 // secretNames are the variables that may also be given as NAME_FILE.
@@ -76,8 +88,27 @@ type config struct {
 // faults collects everything that is wrong, by variable name and never with a value.
 type faults []string
 
+// add records what is wrong with a variable. The first fault of a variable is the
+// cause of what would follow from it, so it stays the only one.
 func (f *faults) add(name, format string, args ...any) {
-	*f = append(*f, name+": "+fmt.Sprintf(format, args...))
+	plain := func(name string) string { return strings.TrimSuffix(name, "_FILE") }
+	if !slices.ContainsFunc(*f, func(other string) bool {
+		names := namesOf(other)
+		return len(names) == 1 && plain(names[0]) == plain(name)
+	}) {
+		*f = append(*f, name+": "+fmt.Sprintf(format, args...))
+	}
+}
+
+// between records that two variables do not go together.
+func (f *faults) between(a, b, format string, args ...any) {
+	*f = append(*f, a+" and "+b+": "+fmt.Sprintf(format, args...))
+}
+
+// namesOf returns the variables that a fault is about.
+func namesOf(fault string) []string {
+	names, _, _ := strings.Cut(fault, ":")
+	return strings.Split(names, " and ")
 }
 
 func (f faults) err() error {
@@ -92,36 +123,50 @@ func (f faults) err() error {
 type configError struct{ faults []string }
 
 func (e *configError) Error() string {
-	return "the configuration has " + strconv.Itoa(len(e.faults)) + " fault(s):\n  " + strings.Join(e.faults, "\n  ")
+	text := "the configuration has " + strconv.Itoa(len(e.faults)) + " fault(s):"
+	for _, fault := range e.faults {
+		text += "\n  " + printable(fault) // whoever makes the variables chooses their names
+	}
+	return text
 }
 
-// readVariables reads the environment; secrets may come from files.
+// readVariables reads the environment; secrets may come from files. What begins
+// with RGW_ and is not known is a fault for every command, although most read only
+// a part: RGW_DATABASE_URI must not leave the default of RGW_DATABASE_URL in place.
 func readVariables(env []string, f *faults) variables {
+	known := variableNames()
 	values := map[string]string{}
 	for _, kv := range env {
-		if name, value, ok := strings.Cut(kv, "="); ok && value != "" {
-			values[name] = value
+		name, text, _ := strings.Cut(kv, "=")
+		if fault := unknownVariable(name, known); fault != "" {
+			f.add(name, "%s", fault)
 		}
+		if !slices.Contains(known, name) {
+			continue
+		}
+		value, err := approvals.CleanValue(text)
+		if err != nil {
+			f.add(name, "%v", err)
+		}
+		values[name] = value
 	}
+	maps.DeleteFunc(values, func(_, value string) bool { return value == "" })
+	v := variables{fromFile: map[string]bool{}}
 	for _, name := range secretNames {
 		file, ok := values[name+"_FILE"]
-		if !ok {
-			continue
+		switch {
+		case !ok:
+		case values[name] != "":
+			f.between(name, name+"_FILE", "set only one of them")
+		default:
+			values[name] = readSecret(name+"_FILE", file, f)
+			v.fromFile[name] = true
 		}
-		if values[name] != "" {
-			f.add(name+"_FILE", "set only one of %s and %s_FILE", name, name)
-			continue
-		}
-		text, err := os.ReadFile(file)
-		if err != nil {
-			f.add(name+"_FILE", "the file cannot be read: %v", errors.Unwrap(err))
-			continue
-		}
-		if values[name] = strings.TrimSpace(string(text)); values[name] == "" {
-			f.add(name+"_FILE", "the file is empty")
+		// A key ring is a list, all others are words that go into an HTTP header.
+		if name != "RGW_SECRET_KEYS" && strings.ContainsFunc(values[name], func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
+			f.add(v.source(name), "must be one word: there is a blank, a line end or a control character in it")
 		}
 	}
-	var v variables
 	err := envconfig.ProcessWith(context.Background(), &envconfig.Config{Target: &v, Lookuper: envconfig.MapLookuper(values)})
 	if err != nil {
 		f.add("environment", "cannot be read")
@@ -129,19 +174,55 @@ func readVariables(env []string, f *faults) variables {
 	return v
 }
 
+// readSecret reads the file that the variable name points to.
+func readSecret(name, file string, f *faults) string {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		f.add(name, "the file cannot be read: %v", errors.Unwrap(err))
+		return ""
+	}
+	value, err := approvals.CleanValue(string(text))
+	switch {
+	case err != nil:
+		f.add(name, "what the file holds %v", err)
+	case value == "":
+		f.add(name, "the file is empty")
+	}
+	return value
+}
+
+// readSettings reads the settings of all apps.
+func readSettings(env []string, channel string, f *faults) approvals.Settings {
+	var known []string
+	for _, kv := range env {
+		name, _, _ := strings.Cut(kv, "=")
+		if fault := unknownSetting(name); fault != "" {
+			f.add(name, "%s", fault)
+			continue
+		}
+		known = append(known, kv)
+	}
+	settings, bad := approvals.ParseSettings(known, channel)
+	*f = append(*f, bad...)
+	return settings
+}
+
 // storeConfig is all that most operator commands need.
 func storeConfig(env []string) (config, error) {
 	var f faults
 	c := config{variables: readVariables(env, &f)}
 	c.checkStore(&f)
-	return c, onlyAbout(f, "RGW_DATABASE_URL", "RGW_SECRET_KEYS").err()
+	return c, onlyAbout(f, "RGW_DATABASE_URL", "RGW_SECRET_KEYS", "RGW_ANCHOR_FILE").err()
 }
 
-// onlyAbout keeps the faults of the named variables and of their files.
+// onlyAbout keeps the faults of the named variables and of their files, and those
+// of variables that do not exist.
 func onlyAbout(f faults, names ...string) faults {
+	known := variableNames()
 	return slices.DeleteFunc(f, func(fault string) bool {
-		name, _, _ := strings.Cut(fault, ":")
-		return !slices.Contains(names, strings.TrimSuffix(name, "_FILE"))
+		return !slices.ContainsFunc(namesOf(fault), func(name string) bool {
+			return slices.Contains(names, name) || slices.Contains(names, strings.TrimSuffix(name, "_FILE")) || !slices.Contains(known, name)
+		})
 	})
 }
 
@@ -149,12 +230,23 @@ func (c *config) checkStore(f *faults) {
 	var err error
 	if c.database, err = store.ParseURL(c.DatabaseURL); err != nil {
 		f.add("RGW_DATABASE_URL", "must be sqlite:PATH")
+	} else if strings.ContainsAny(c.database[:1], "\"' \t\r\n") || hasScheme(c.database) {
+		f.add("RGW_DATABASE_URL", "the path behind sqlite: begins with a quote, a blank or file:; write the path alone")
+	}
+	if hasScheme(c.AnchorFile) {
+		f.add("RGW_ANCHOR_FILE", "must be a path, without file:")
 	}
 	if c.SecretKeys.reveal() == "" {
 		f.add("RGW_SECRET_KEYS", "required: run rack-gatewayd keygen for one")
 	} else if c.keys, err = store.ParseKeys(c.SecretKeys.reveal()); err != nil {
-		f.add("RGW_SECRET_KEYS", "must be kid:base64(32 bytes)[,kid:…], see rack-gatewayd keygen")
+		f.add(c.source("RGW_SECRET_KEYS"), "must be kid:base64(32 bytes)[,kid:…], see rack-gatewayd keygen")
 	}
+}
+
+// hasScheme reports whether a path is written as a URL. SQLite would take it for
+// one, with parameters that are not for choice.
+func hasScheme(path string) bool {
+	return len(path) >= 5 && strings.EqualFold(path[:5], "file:")
 }
 
 // serveConfig reads and checks everything; the error lists every fault.
@@ -178,10 +270,9 @@ func serveConfig(env []string) (config, error) {
 	if !slices.Contains([]string{"auto", "json", "tint"}, c.LogFormat) {
 		f.add("RGW_LOG_FORMAT", "must be auto, json or tint")
 	}
-	var bad []string
-	c.settings, bad = approvals.ParseSettings(env, c.SlackChannel)
-	f = append(f, bad...)
-	if len(bad) == 0 && len(c.settings.Apps()) == 0 {
+	before := len(f)
+	c.settings = readSettings(env, c.SlackChannel, &f)
+	if len(f) == before && len(c.settings.Apps()) == 0 {
 		f.add("RGW_APP_<APP>_SETTING_<KEY>", "no app is configured")
 	}
 	return c, f.err()
@@ -193,8 +284,10 @@ func (c *config) checkListen(f *faults) {
 		f.add("RGW_LISTEN", "must be host:port")
 	}
 	if c.MetricsListen != "" {
-		if _, _, err := net.SplitHostPort(c.MetricsListen); err != nil || c.MetricsListen == c.Listen {
-			f.add("RGW_METRICS_LISTEN", "must be host:port, another one than RGW_LISTEN")
+		if _, _, err := net.SplitHostPort(c.MetricsListen); err != nil {
+			f.add("RGW_METRICS_LISTEN", "must be host:port")
+		} else if c.MetricsListen == c.Listen {
+			f.between("RGW_LISTEN", "RGW_METRICS_LISTEN", "must differ")
 		}
 	}
 	c.publicURL = strings.TrimSuffix(c.PublicURL, "/")
@@ -239,14 +332,17 @@ func (c *config) checkSlack(f *faults) {
 	case token == "":
 		f.add("SLACK_BOT_TOKEN", "required: the bot token xoxb-… of the installed app")
 	case !strings.HasPrefix(token, "xoxb-"):
-		f.add("SLACK_BOT_TOKEN", "must start with xoxb-")
+		f.add(c.source("SLACK_BOT_TOKEN"), "must start with xoxb-")
 	}
 	app, signing := c.SlackAppToken.reveal(), c.SlackSigning.reveal()
+	if app != "" && !strings.HasPrefix(app, "xapp-") {
+		f.add(c.source("SLACK_APP_TOKEN"), "must start with xapp-")
+	}
 	switch {
-	case (app == "") == (signing == ""):
-		f.add("SLACK_APP_TOKEN", "set exactly one of SLACK_APP_TOKEN (Socket Mode) and SLACK_SIGNING_SECRET (HTTP)")
-	case app != "" && !strings.HasPrefix(app, "xapp-"):
-		f.add("SLACK_APP_TOKEN", "must start with xapp-")
+	case app != "" && signing != "":
+		f.between(c.source("SLACK_APP_TOKEN"), c.source("SLACK_SIGNING_SECRET"), "set only one of them, the first for Socket Mode, the second for HTTP")
+	case app == "" && signing == "":
+		f.add("SLACK_APP_TOKEN", "required: set it for Socket Mode, or SLACK_SIGNING_SECRET for HTTP")
 	}
 	if !httpURL(c.SlackAPIURL) {
 		f.add("SLACK_API_URL", "must be an http or https URL")

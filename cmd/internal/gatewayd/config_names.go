@@ -1,0 +1,117 @@
+package gatewayd
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// variableNames lists the variables of the daemon, NAME_FILE included.
+func variableNames() []string {
+	names := make([]string, 0, 2*len(secretNames))
+	for f := range reflect.TypeFor[variables]().Fields() {
+		if name, _, _ := strings.Cut(f.Tag.Get("env"), ","); name != "" {
+			names = append(names, name)
+		}
+	}
+	for _, name := range secretNames {
+		names = append(names, name+"_FILE")
+	}
+	return names
+}
+
+// isSetting reports whether a name is one that [approvals.ParseSettings] reads.
+func isSetting(name string) bool {
+	return strings.HasPrefix(name, "RGW_APP_") || strings.HasPrefix(name, "RGW_SETTING_")
+}
+
+// unknownVariable says what is wrong with a variable that begins with RGW_ and is
+// neither one of the known ones nor a setting; "" means nothing.
+func unknownVariable(name string, known []string) string {
+	if !strings.HasPrefix(name, "RGW_") || isSetting(name) || slices.Contains(known, name) || approvals.ServiceLink(name) {
+		return ""
+	}
+	candidates := slices.Clone(known)
+	for _, key := range approvals.SettingKeys() {
+		candidates = append(candidates, "RGW_SETTING_"+strings.ToUpper(key))
+	}
+	meant := nearest(name, candidates)
+	if meant == "" && strings.Contains(name, "_SETTING_") {
+		meant = "RGW_APP_" + strings.TrimPrefix(name, "RGW_")
+	}
+	return "is not a known variable: " + didYouMean(meant)
+}
+
+// unknownSetting says what is wrong with the key of a variable that holds a
+// setting; "" means nothing.
+func unknownSetting(name string) string {
+	const mark = "_SETTING_"
+	i := strings.LastIndex(name, mark)
+	if i < 0 || !isSetting(name) || approvals.ServiceLink(name) {
+		return "" // no key to judge: approvals.ParseSettings says what is wrong
+	}
+	var keys []string
+	for _, key := range approvals.SettingKeys() {
+		keys = append(keys, strings.ToUpper(key))
+	}
+	key := name[i+len(mark):]
+	if slices.Contains(keys, key) {
+		return ""
+	}
+	meant := nearest(key, keys)
+	if meant != "" {
+		meant = name[:i] + mark + meant
+	}
+	return "is not a known setting: " + didYouMean(meant)
+}
+
+func didYouMean(name string) string {
+	if name == "" {
+		return "see the README for all of them"
+	}
+	return "did you mean " + name + "?"
+}
+
+// nearest finds the candidate that a name was probably meant to be: the one that
+// takes the fewest changes, at most one in three letters, or one of which the name
+// is the beginning or the end. It is empty where nothing is near.
+func nearest(name string, candidates []string) string {
+	upper := strings.ToUpper(name)
+	bare := strings.TrimPrefix(upper, "RGW_")
+	best, least := "", len(bare)/3+1
+	for _, c := range candidates {
+		if d := distance(upper, c); d < least {
+			best, least = c, d
+		}
+	}
+	for _, c := range candidates {
+		if best == "" && bare != "" && (strings.HasPrefix(c, upper+"_") || strings.HasPrefix(upper, c+"_") || strings.HasSuffix(c, "_"+bare)) {
+			best = c
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance: how many bytes must be put in, taken out
+// or replaced to make b of a.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1) // from what was read of a to each beginning of b
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
