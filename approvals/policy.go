@@ -6,24 +6,25 @@ import (
 	"time"
 )
 
-// Policy is what the settings say of one app in one environment.
+// Policy is what the settings say of one app in one environment. Its fields hold
+// the effective values of the keys that SettingKeys lists.
 type Policy struct {
 	App             string
 	Environment     string
-	VCSProvider     string
+	VCSProvider     string // github or bitbucket
 	VCSRepo         string // org/repo
-	CIProvider      string
-	Gate            string
+	CIProvider      string // circleci
+	Gate            string // exact name of the approval job
 	AutoApprove     bool
-	Project         string // slug: gh/org/repo, bb/org/repo or circleci/org/project
-	Channel         string
-	Approvers       []string // Slack user and group ids; empty = every admin
-	Notify          []string
-	Required        int
-	AllowSelf       bool
-	AllowedBranches []string // globs; "tag:" marks those for tags; empty = all
-	PendingTTL      time.Duration
-	Window          time.Duration
+	Project         string        // slug: gh/org/repo, bb/org/repo or circleci/org/project
+	Channel         string        // Slack id
+	Approvers       []string      // Slack user and group ids; empty = every admin
+	Notify          []string      // Slack user and group ids
+	Required        int           // distinct approvals, 1 to 20
+	AllowSelf       bool          // the starter of the pipeline may approve
+	AllowedBranches []string      // globs, see AllowsRef; empty = all
+	PendingTTL      time.Duration // from the request to its expiry, 1 minute to 90 days
+	Window          time.Duration // from the decision to its expiry, whole minutes up to a day
 	MFAOnReject     bool
 	OnClose         OnClose
 	Supersede       Supersede
@@ -68,8 +69,9 @@ const (
 	SupersedeOff         = "off"
 )
 
-// AllowsRef reports whether the settings allow deploys of this branch or tag.
-// A tag matches only entries that start with "tag:".
+// AllowsRef reports whether the settings allow deploys of this branch or tag; one
+// of both is empty. The entries of AllowedBranches are globs for [path.Match]. A
+// tag matches only those behind "tag:", a branch only the others.
 func (p Policy) AllowsRef(branch, tag string) bool {
 	if len(p.AllowedBranches) == 0 {
 		return true
