@@ -132,7 +132,7 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, 
 		return Request{}, false, err
 	case gate.Status == "success" && !asked:
 		return Request{}, false, refuse(CodeAlreadyReleased, "approval job '%s' is approved already and no request asked for it", p.Gate)
-	case jobFinal(gate.Status), workflowFinal(facts.WorkflowStatus):
+	case gate.Status.Final(), facts.WorkflowStatus.Final():
 		return Request{}, false, refuse(CodeWorkflowFinished, "the workflow is finished (workflow %s, approval job %s): run it again and ask anew", facts.WorkflowStatus, gate.Status)
 	}
 

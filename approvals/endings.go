@@ -183,7 +183,7 @@ func (s *Service) closeGate(ctx context.Context, e Effect) Outcome {
 		return ciAgain(e, err)
 	}
 	gate, why := findGate(jobs, r.GateName)
-	if why != nil || jobFinal(gate.Status) {
+	if why != nil || gate.Status.Final() {
 		return Done() // the watcher records how it ended
 	}
 	whole := r.OnClose == CloseCancelWorkflow || acceptsCanceled(jobs, gate.ID)

@@ -202,9 +202,11 @@ func TestCanceledInCircleCI(t *testing.T) {
 
 func TestOnClose(t *testing.T) {
 	for name, c := range map[string]struct {
-		settings, gate, accepts string
-		hold                    bool
-		want                    []string
+		settings string
+		gate     approvals.JobStatus
+		accepts  string
+		hold     bool
+		want     []string
 	}{
 		"job":                           {"", "on_hold", "", false, []string{"job:hold"}},
 		"nothing":                       {"ON_CLOSE=nothing", "on_hold", "", false, nil},

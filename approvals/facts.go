@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Facts is what the CI provider itself says of a workflow. Nothing in it comes
@@ -21,13 +22,14 @@ type Facts struct {
 	Tag            string `json:"tag,omitempty"`
 	Origin         string `json:"origin,omitempty"` // repository URLs; empty where the provider gives none
 	Target         string `json:"target,omitempty"`
-	Trigger        string `json:"trigger,omitempty"` // webhook, api, schedule, …
-	Actor          string `json:"actor,omitempty"`   // VCS login of who triggered the pipeline
-	StartedBy      string `json:"started_by,omitempty"`
+	Trigger        string `json:"trigger,omitempty"`       // webhook, api, schedule, …
+	Actor          string `json:"actor,omitempty"`         // VCS login of who triggered the pipeline
+	StartedBy      string `json:"started_by,omitempty"`    // login of who started the workflow; empty when it cannot be read
+	StartedByID    string `json:"started_by_id,omitempty"` // the same person's user id at the provider
 
 	// WorkflowStatus and CanceledBy change with time and are not part of the hash.
-	WorkflowStatus string `json:"-"`
-	CanceledBy     string `json:"-"`
+	WorkflowStatus WorkflowStatus `json:"-"`
+	CanceledBy     string         `json:"-"` // login of who cancelled the workflow, or the user id when the login cannot be read
 }
 
 // Hash names the facts in the log: SHA-256 over their JSON, hex.
@@ -98,13 +100,13 @@ type Job struct {
 	ID                string
 	Name              string
 	Type              string // "approval" for a gate
-	Status            string
+	Status            JobStatus
 	Project           string
 	Needs             map[string][]string // job id → statuses that satisfy the need
 	ApprovalRequestID string
-	ApprovedBy        string // user id
-	CanceledBy        string // user id
-	StoppedAt         string // RFC 3339 or empty
+	ApprovedBy        string    // user id
+	CanceledBy        string    // user id
+	StoppedAt         time.Time // zero = the provider does not say
 }
 
 // IsGate reports whether the job waits for a person.
@@ -143,25 +145,62 @@ func findGate(jobs []Job, name string) (Job, *Error) {
 	return Job{}, refuse(CodeGateAmbiguous, "%d approval jobs are called '%s' in the workflow: give each gate a name of its own", len(found), name)
 }
 
-// Statuses that a job of the provider does not leave any more. Anything that is
-// not listed, known or not, may still change.
-func jobFinal(status string) bool {
-	return status == "success" || jobFailed(status) || status == "not_run"
-}
+// JobStatus is the status of a job. The provider may answer with statuses that are not listed here.
+type JobStatus string
 
-// jobFailed reports whether a job ended so that its deploy did not happen.
-func jobFailed(status string) bool {
-	switch status {
-	case "failed", "canceled", "timedout", "infrastructure_fail", "unauthorized":
+// The statuses of a job that CircleCI documents.
+const (
+	JobSuccess            JobStatus = "success"
+	JobRunning            JobStatus = "running"
+	JobNotRun             JobStatus = "not_run"
+	JobFailed             JobStatus = "failed"
+	JobRetried            JobStatus = "retried"
+	JobQueued             JobStatus = "queued"
+	JobNotRunning         JobStatus = "not_running"
+	JobInfrastructureFail JobStatus = "infrastructure_fail"
+	JobTimedOut           JobStatus = "timedout"
+	JobOnHold             JobStatus = "on_hold"
+	JobTerminatedUnknown  JobStatus = "terminated-unknown"
+	JobBlocked            JobStatus = "blocked"
+	JobCanceled           JobStatus = "canceled"
+	JobUnauthorized       JobStatus = "unauthorized"
+)
+
+// Final reports whether a job with this status does not change any more. An
+// unknown status is never final.
+func (s JobStatus) Final() bool { return s == JobSuccess || s == JobNotRun || s.Failed() }
+
+// Failed reports whether the job ended without having done its work.
+func (s JobStatus) Failed() bool {
+	switch s {
+	case JobFailed, JobCanceled, JobTimedOut, JobInfrastructureFail, JobUnauthorized, JobTerminatedUnknown:
 		return true
 	}
 	return false
 }
 
-// workflowFinal reports whether a workflow does not go on any more.
-func workflowFinal(status string) bool {
-	switch status {
-	case "success", "failed", "canceled", "error", "unauthorized", "not_run":
+// WorkflowStatus is the status of a workflow. The provider may answer with statuses that are not listed here.
+type WorkflowStatus string
+
+// The statuses of a workflow that CircleCI documents, and "queued", which it uses as well.
+const (
+	WorkflowSuccess      WorkflowStatus = "success"
+	WorkflowRunning      WorkflowStatus = "running"
+	WorkflowNotRun       WorkflowStatus = "not_run"
+	WorkflowFailed       WorkflowStatus = "failed"
+	WorkflowError        WorkflowStatus = "error"
+	WorkflowFailing      WorkflowStatus = "failing"
+	WorkflowOnHold       WorkflowStatus = "on_hold"
+	WorkflowCanceled     WorkflowStatus = "canceled"
+	WorkflowUnauthorized WorkflowStatus = "unauthorized"
+	WorkflowQueued       WorkflowStatus = "queued"
+)
+
+// Final reports whether a workflow with this status does not go on any more. An
+// unknown status is never final.
+func (s WorkflowStatus) Final() bool {
+	switch s {
+	case WorkflowSuccess, WorkflowFailed, WorkflowCanceled, WorkflowError, WorkflowUnauthorized, WorkflowNotRun:
 		return true
 	}
 	return false

@@ -46,7 +46,7 @@ type flow struct {
 func workflowID(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) }
 
 // newFlow starts a workflow: ask, then the gate hold, then deploy.
-func (c *fakeCI) newFlow(n int, pipeline int64, gate string) string {
+func (c *fakeCI) newFlow(n int, pipeline int64, gate approvals.JobStatus) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	id := workflowID(n)
@@ -123,16 +123,12 @@ func (w *flow) job(idOrName string) *approvals.Job {
 }
 
 func (w *flow) open(gate *approvals.Job, by string) {
-	gate.Status, gate.ApprovedBy, gate.StoppedAt = "success", by, time.Now().UTC().Format(time.RFC3339)
+	gate.Status, gate.ApprovedBy, gate.StoppedAt = approvals.JobSuccess, by, time.Now()
 	for i, j := range w.jobs {
 		if _, ok := j.Needs[gate.ID]; ok && j.Status == "blocked" {
 			w.jobs[i].Status = "running"
 		}
 	}
-}
-
-func final(status string) bool {
-	return slices.Contains([]string{"success", "failed", "canceled", "not_run", "timedout", "unauthorized", "infrastructure_fail"}, status)
 }
 
 func (c *fakeCI) Facts(ctx context.Context, workflow string) (f approvals.Facts, err error) {
@@ -167,7 +163,7 @@ func (c *fakeCI) Approve(ctx context.Context, workflow, id string) error {
 func (c *fakeCI) CancelJob(ctx context.Context, id string) error {
 	return c.call(ctx, "cancel", id[:36], func(w *flow) error {
 		c.cancels = append(c.cancels, "job:"+w.job(id).Name)
-		if !final(w.job(id).Status) {
+		if !w.job(id).Status.Final() {
 			w.job(id).Status = "canceled"
 		}
 		return nil
@@ -178,7 +174,7 @@ func (c *fakeCI) CancelWorkflow(ctx context.Context, id string) error {
 	return c.call(ctx, "cancel", id, func(w *flow) error {
 		c.cancels = append(c.cancels, "workflow")
 		for i, j := range w.jobs {
-			if !final(j.Status) {
+			if !j.Status.Final() {
 				w.jobs[i].Status = "canceled"
 			}
 		}
@@ -197,10 +193,13 @@ func (c *fakeCI) Login(_ context.Context, id string) (string, error) {
 
 func (c *fakeCI) SameProject(_ context.Context, a, b string) (bool, error) { return a == b, nil }
 
-func (c *fakeCI) Siblings(context.Context, string) ([]string, error) {
+func (c *fakeCI) Workflows(context.Context, string) (all []approvals.WorkflowRef, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Sorted(maps.Keys(c.flows)), nil
+	for _, id := range slices.Sorted(maps.Keys(c.flows)) {
+		all = append(all, approvals.WorkflowRef{ID: id, Name: c.flows[id].facts.WorkflowName})
+	}
+	return all, nil
 }
 
 // do changes a workflow from outside.
@@ -221,7 +220,7 @@ func (c *fakeCI) breaks(kind string, f *fault) {
 func (c *fakeCI) hold(workflow string) {
 	c.do(workflow, func(w *flow) {
 		w.job("ask").Status = "success"
-		if g := w.job("hold"); !final(g.Status) {
+		if g := w.job("hold"); !g.Status.Final() {
 			g.Status = "on_hold"
 		}
 	})
@@ -235,11 +234,11 @@ func (c *fakeCI) humanApproves(workflow string) {
 	})
 }
 
-func (c *fakeCI) set(workflow, job, status string) {
+func (c *fakeCI) set(workflow, job string, status approvals.JobStatus) {
 	c.do(workflow, func(w *flow) { w.job(job).Status = status })
 }
 
-func (c *fakeCI) status(workflow, job string) (status string) {
+func (c *fakeCI) status(workflow, job string) (status approvals.JobStatus) {
 	c.do(workflow, func(w *flow) { status = w.job(job).Status })
 	return status
 }

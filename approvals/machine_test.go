@@ -74,7 +74,7 @@ func (m *machine) play() {
 	m.drain()
 	for range rapid.IntRange(1, 2).Draw(rt, "requests") {
 		m.n++
-		_, _, err := m.ask(m.ci.newFlow(m.n, int64(m.n), rapid.SampledFrom([]string{"on_hold", "blocked"}).Draw(rt, "gate")))
+		_, _, err := m.ask(m.ci.newFlow(m.n, int64(m.n), rapid.SampledFrom([]approvals.JobStatus{"on_hold", "blocked"}).Draw(rt, "gate")))
 		m.must(err)
 	}
 	rt.Repeat(map[string]func(*rapid.T){
@@ -139,7 +139,7 @@ func (m *machine) fileRequest(rt *rapid.T) {
 		return
 	}
 	m.n++
-	_, _, _ = m.ask(m.ci.newFlow(m.n, int64(m.n), rapid.SampledFrom([]string{"blocked", "on_hold"}).Draw(rt, "gate")))
+	_, _, _ = m.ask(m.ci.newFlow(m.n, int64(m.n), rapid.SampledFrom([]approvals.JobStatus{"blocked", "on_hold"}).Draw(rt, "gate")))
 }
 
 func (m *machine) votes(user string) (n int) {
@@ -194,14 +194,14 @@ func (m *machine) humanApproves(rt *rapid.T) { m.ci.humanApproves(m.pick(rt).Fac
 
 func (m *machine) cancelGate(rt *rapid.T) {
 	m.ci.do(m.pick(rt).Facts.WorkflowID, func(f *flow) {
-		if g := f.job("hold"); !final(g.Status) {
+		if g := f.job("hold"); !g.Status.Final() {
 			g.Status, g.CanceledBy = "canceled", "user-eve"
 		}
 	})
 }
 
 func (m *machine) endDeploy(rt *rapid.T) {
-	status := rapid.SampledFrom([]string{"success", "failed", "odd"}).Draw(rt, "status")
+	status := rapid.SampledFrom([]approvals.JobStatus{"success", "failed", "odd"}).Draw(rt, "status")
 	m.ci.do(m.pick(rt).Facts.WorkflowID, func(f *flow) {
 		if d := f.job("deploy"); d.Status == "running" {
 			d.Status = status
@@ -349,7 +349,8 @@ func (m *machine) check() {
 			}
 			standing[r.Facts.WorkflowID] = true
 		}
-		var by, gate string
+		var by string
+		var gate approvals.JobStatus
 		m.ci.do(r.Facts.WorkflowID, func(f *flow) { by, gate = f.job("hold").ApprovedBy, f.job("hold").Status })
 		if (r.Status == approvals.Released || r.Status == approvals.Deployed) && (gate != "success" || by != botUser) {
 			m.rt.Fatalf("#%d is %s, but its gate is %s by %q", r.Number, r.Status, gate, by)

@@ -192,9 +192,9 @@ type CIPeople interface {
 	Login(ctx context.Context, userID string) (string, error)
 	// SameProject reports whether two slugs mean one project.
 	SameProject(ctx context.Context, a, b string) (bool, error)
-	// Siblings lists the ids of all workflows of a pipeline but set-up ones, oldest
-	// first.
-	Siblings(ctx context.Context, pipelineID string) ([]string, error)
+	// Workflows lists the workflows of a pipeline, reruns included and setup
+	// workflows left out, oldest first.
+	Workflows(ctx context.Context, pipelineID string) ([]WorkflowRef, error)
 }
 
 // Directory tells who people and groups are in the workspace.

@@ -15,7 +15,7 @@ type CIHistory interface {
 	// Pipelines lists a project's pipelines that were made at or after since; a
 	// few older ones do not matter.
 	Pipelines(ctx context.Context, project string, since time.Time) ([]PipelineRef, error)
-	// Workflows lists the workflows of a pipeline, reruns included, setup ones not.
+	// Workflows lists the workflows of a pipeline as [CIPeople] does.
 	Workflows(ctx context.Context, pipelineID string) ([]WorkflowRef, error)
 	Jobs(ctx context.Context, workflowID string) ([]Job, error)
 	Login(ctx context.Context, userID string) (string, error)
@@ -31,6 +31,7 @@ type PipelineRef struct {
 // WorkflowRef is a workflow in a list.
 type WorkflowRef struct {
 	ID        string
+	Name      string
 	CreatedAt time.Time
 	StoppedAt time.Time // zero = goes on
 }
@@ -164,7 +165,7 @@ func (c Reconciliation) workflow(ctx context.Context, w WorkflowRef, policies []
 			continue
 		}
 		g := ReconciledGate{
-			App: policies[at].App, Environment: policies[at].Environment, WorkflowID: w.ID, Gate: j.Name, Status: j.Status,
+			App: policies[at].App, Environment: policies[at].Environment, WorkflowID: w.ID, Gate: j.Name, Status: string(j.Status),
 			ApprovedBy: j.ApprovedBy, CreatedAt: w.CreatedAt,
 		}
 		if j.ApprovedBy != "" {

@@ -8,7 +8,7 @@ import (
 )
 
 // approved makes a request that U01 approved.
-func (w *world) approved(n int, gate string) approvals.Request {
+func (w *world) approved(n int, gate approvals.JobStatus) approvals.Request {
 	w.t.Helper()
 	r := w.request(n, gate)
 	w.must(w.approve("U01", r))

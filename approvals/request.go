@@ -85,7 +85,7 @@ type SlackRef struct {
 
 // Gate is the approval job as it was last seen.
 type Gate struct {
-	Status     string
+	Status     JobStatus
 	ApprovedBy string    // login, or user id when the login cannot be read
 	Bypassed   bool      // approved by somebody else after the request was closed
 	WaitedAt   time.Time // newest look since the decision that showed it waiting
@@ -95,7 +95,7 @@ type Gate struct {
 }
 
 // over reports whether the gate was seen to have ended.
-func (g Gate) over() bool { return jobFinal(g.Status) && g.AssumedAt.IsZero() }
+func (g Gate) over() bool { return g.Status.Final() && g.AssumedAt.IsZero() }
 
 // Attempt is what is known of our approve call in the current round.
 type Attempt struct {

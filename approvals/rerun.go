@@ -66,12 +66,13 @@ func (s *Service) unasked(ctx context.Context, r Request) (string, error) {
 	if err := s.pace.wait(ctx, 1); err != nil {
 		return "", err
 	}
-	ids, err := s.ci.Siblings(ctx, r.Facts.PipelineID)
+	workflows, err := s.ci.Workflows(ctx, r.Facts.PipelineID)
 	if err != nil {
 		return "", err
 	}
-	newer := ids[slices.Index(ids, r.Facts.WorkflowID)+1:]
-	for _, id := range newer {
+	own := slices.IndexFunc(workflows, func(w WorkflowRef) bool { return w.ID == r.Facts.WorkflowID })
+	for _, newer := range workflows[own+1:] {
+		id := newer.ID
 		asked := false
 		err := s.view(ctx, func(tx Tx, _ time.Time) error {
 			found, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, WorkflowID: id, Limit: 1})

@@ -11,7 +11,7 @@ import (
 // although nobody asked: the old request's thread says so, once.
 func TestNewerWorkflowWaitsUnasked(t *testing.T) {
 	for name, tt := range map[string]struct {
-		gate string // of the newer workflow
+		gate approvals.JobStatus // of the newer workflow
 		ask  bool
 		want int
 	}{

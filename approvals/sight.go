@@ -39,7 +39,7 @@ func sight(r Request, jobs []Job) sighting {
 		return sighting{state: gateChanged, gate: gate, why: fmt.Sprintf("the job list names project %s, not %s", gate.Project, r.Facts.Project)}
 	case gate.Status == "success":
 		return sighting{state: gateOpened, gate: gate}
-	case jobFinal(gate.Status):
+	case gate.Status.Final():
 		return sighting{state: gateEnded, gate: gate}
 	case gate.Status == "on_hold":
 		return sighting{state: gateOnHold, gate: gate}
@@ -78,7 +78,7 @@ const clockSlack = time.Second
 // and inside its window. Where the job list does not say when, a look after the
 // decision must have shown it waiting.
 func openedInWindow(r Request, gate Job, now time.Time) bool {
-	if at, err := time.Parse(time.RFC3339, gate.StoppedAt); err == nil {
+	if at := gate.StoppedAt; !at.IsZero() {
 		return !at.Before(r.ApprovedAt.Add(-clockSlack)) && !windowOver(r, at)
 	}
 	return r.Gate.WaitedAt.After(r.ApprovedAt) && !windowOver(r, now)
@@ -130,7 +130,7 @@ func closure(jobs []Job, roots []string, let func(Job) bool) []string {
 func outcome(behind []Job) (ended bool, failed *Job) {
 	succeeded := false
 	for i, j := range behind {
-		if jobFailed(j.Status) {
+		if j.Status.Failed() {
 			return true, &behind[i]
 		}
 		succeeded = succeeded || j.Status == "success"
@@ -141,18 +141,18 @@ func outcome(behind []Job) (ended bool, failed *Job) {
 // allFinal reports whether none of the jobs changes any more. Jobs that were
 // skipped leave a release without an outcome.
 func allFinal(jobs []Job) bool {
-	return !slices.ContainsFunc(jobs, func(j Job) bool { return !jobFinal(j.Status) })
+	return !slices.ContainsFunc(jobs, func(j Job) bool { return !j.Status.Final() })
 }
 
 // stuck reports whether a gate that is not on hold yet never will be: something
 // that it needs ended otherwise than needed.
 func stuck(jobs []Job, gate Job) bool {
-	status := map[string]string{}
+	status := map[string]JobStatus{}
 	for _, j := range jobs {
 		status[j.ID] = j.Status
 	}
 	for need, accepted := range gate.Needs {
-		if s := status[need]; jobFinal(s) && !slices.Contains(accepted, s) && !slices.Contains(accepted, "terminal") && !(s == "success" && len(accepted) == 0) {
+		if s := status[need]; s.Final() && !slices.Contains(accepted, string(s)) && !slices.Contains(accepted, "terminal") && !(s == "success" && len(accepted) == 0) {
 			return true
 		}
 	}

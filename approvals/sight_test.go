@@ -9,7 +9,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
-func gateJob(status string) approvals.Job {
+func gateJob(status approvals.JobStatus) approvals.Job {
 	return approvals.Job{ID: "g", Name: "hold", Type: "approval", Status: status}
 }
 
@@ -41,7 +41,7 @@ func TestSight(t *testing.T) {
 		"unauthorized":      {[]approvals.Job{gateJob("unauthorized")}, "ended"},
 		"timed out":         {[]approvals.Job{gateJob("timedout")}, "ended"},
 		"infrastructure":    {[]approvals.Job{gateJob("infrastructure_fail")}, "ended"},
-		"terminated":        {[]approvals.Job{gateJob("terminated-unknown")}, "waits"},
+		"terminated":        {[]approvals.Job{gateJob("terminated-unknown")}, "ended"},
 		"retried, not over": {[]approvals.Job{gateJob("retried")}, "waits"},
 	} {
 		r := approvals.Request{GateName: "hold", Facts: approvals.Facts{Project: "gh/acme/shop"}}
@@ -114,7 +114,7 @@ func TestWindow(t *testing.T) {
 		if got := approvals.OpenedInWindow(r, job, at(c.now)); got == c.want {
 			t.Errorf("%s: opened in the window: got %v", name, got)
 		}
-		job.StoppedAt = at(c.now).Format(time.RFC3339)
+		job.StoppedAt = at(c.now)
 		if got := approvals.OpenedInWindow(r, job, at(500)); got == c.want {
 			t.Errorf("%s: opened in the window, seen late: got %v", name, got)
 		}
@@ -126,7 +126,7 @@ func TestOpenedBeforeTheDecision(t *testing.T) {
 	decided := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 	r := approvals.Request{CreatedAt: decided.Add(-time.Hour), PendingTTL: 24 * time.Hour, ApprovedAt: decided, ApprovalExpiresAt: decided.Add(15 * time.Minute)}
 	job := gateJob("success")
-	job.StoppedAt = decided.Add(-10 * time.Minute).Format(time.RFC3339)
+	job.StoppedAt = decided.Add(-10 * time.Minute)
 	if approvals.OpenedInWindow(r, job, decided.Add(time.Second)) {
 		t.Error("got in the window; want not: it was opened ten minutes before anybody approved")
 	}
@@ -138,7 +138,7 @@ func graph(specs ...string) []approvals.Job {
 	for _, s := range specs {
 		s, needs, _ := strings.Cut(s, "<")
 		name, status, _ := strings.Cut(s, ":")
-		j := approvals.Job{Type: "build", Status: status, Needs: map[string][]string{}}
+		j := approvals.Job{Type: "build", Status: approvals.JobStatus(status), Needs: map[string][]string{}}
 		if n, ok := strings.CutPrefix(name, "@"); ok {
 			name, j.Type = n, "approval"
 		}
@@ -175,7 +175,7 @@ func TestDependentsAndOutcome(t *testing.T) {
 		"unauthorized":                 {graph("@g:success", "d:unauthorized<g"), nil, "d", true, "d"},
 		"not_run is no failure":        {graph("@g:success", "d:not_run<g"), nil, "d", false, ""},
 		"unknown status":               {graph("@g:success", "d:success<g", "e:hibernating<g"), nil, "d e", false, ""},
-		"terminated-unknown":           {graph("@g:success", "d:terminated-unknown<g"), nil, "d", false, ""},
+		"terminated-unknown":           {graph("@g:success", "d:terminated-unknown<g"), nil, "d", true, "d"},
 		"no status":                    {graph("@g:success", "d:<g"), nil, "d", false, ""},
 		"up to the next gate":          {graph("@g:success", "d:success<g", "@h:on_hold<d", "p:blocked<h"), nil, "d", true, ""},
 		"two ways round a gate":        {graph("@g:success", "d:success<g", "@h:on_hold<d", "p:running<h d"), nil, "d p", false, ""},

@@ -10,7 +10,7 @@ import (
 
 func TestDeployOutcome(t *testing.T) {
 	for _, c := range []struct {
-		status string
+		status approvals.JobStatus
 		want   approvals.Status
 	}{{"success", approvals.Deployed}, {"failed", approvals.DeployFailed}, {"unauthorized", approvals.DeployFailed}, {"hibernating", approvals.Released}} {
 		bubble(t, "", func(w *world) {

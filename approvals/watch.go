@@ -147,7 +147,7 @@ func (s *Service) factsAgain(ctx context.Context, r Request, seen sighting) (boo
 	by := Actor{Kind: ActorCI}
 	if what := r.Facts.differs(facts); what != "" {
 		why = Failure{FailFactsChanged, what + " changed in CircleCI since the request was made"}
-	} else if workflowFinal(facts.WorkflowStatus) && seen.state == gateWaits {
+	} else if facts.WorkflowStatus.Final() && seen.state == gateWaits {
 		// With a gate on hold the job list lags behind: the next look tells.
 		by.ID = facts.CanceledBy
 		why = Failure{FailCIEnded, endedText(r, facts.WorkflowStatus)}
@@ -172,7 +172,7 @@ func (s *Service) factsAgain(ctx context.Context, r Request, seen sighting) (boo
 }
 
 // endedText says how a workflow ended that never opened the gate.
-func endedText(r Request, workflow string) string {
+func endedText(r Request, workflow WorkflowStatus) string {
 	switch workflow {
 	case "canceled":
 		return "The workflow was cancelled in CircleCI"
@@ -199,7 +199,7 @@ func (s *Service) newEnding(ctx context.Context, r Request, seen sighting, self 
 		e.how = fmt.Sprintf("%s is %s in CircleCI", r.GateName, seen.gate.Status)
 		if id = seen.gate.CanceledBy; id != "" {
 			e.how = r.GateName + " was cancelled in CircleCI"
-		} else if facts, err := s.ci.Facts(ctx, r.Facts.WorkflowID); err == nil && workflowFinal(facts.WorkflowStatus) {
+		} else if facts, err := s.ci.Facts(ctx, r.Facts.WorkflowID); err == nil && facts.WorkflowStatus.Final() {
 			e.how, e.by = endedText(r, facts.WorkflowStatus), facts.CanceledBy
 		}
 	}
@@ -278,7 +278,7 @@ func (s *Service) takeIn(tx Tx, now time.Time, r *Request, seen sighting, ended 
 // when it was reached: as long as this process kept looking, all of that time is
 // the approval's.
 func (s *Service) keepWindow(r *Request, seen sighting, now time.Time) {
-	waited := r.Gate.Status != "on_hold" && !jobFinal(r.Gate.Status)
+	waited := r.Gate.Status != "on_hold" && !r.Gate.Status.Final()
 	if seen.state == gateWaits || waited && !r.Attempt.LastBlocked.Before(s.started) {
 		r.Attempt.LastBlocked = newer(r.Attempt.LastBlocked, now)
 	}

@@ -73,7 +73,7 @@ func (s *Service) deployEnded(tx Tx, now time.Time, r *Request, behind []Job, fa
 			r.Deploy.Detail += "; its context is restricted to a group that the approver in CircleCI is not in"
 		}
 		r.Failure = Failure{FailDeploy, r.Deploy.Detail}
-		e.Type, e.Outcome = EventDeployFailed, failed.Status
+		e.Type, e.Outcome = EventDeployFailed, string(failed.Status)
 	}
 	e.Data = map[string]string{"jobs": jobNames(behind)}
 	if failed != nil {

@@ -220,7 +220,7 @@ func (w *world) ask(workflow string) (approvals.Request, bool, error) {
 }
 
 // request files one for a new workflow whose gate has the status.
-func (w *world) request(n int, gate string) approvals.Request {
+func (w *world) request(n int, gate approvals.JobStatus) approvals.Request {
 	w.t.Helper()
 	r, created, err := w.ask(w.ci.newFlow(n, int64(n), gate))
 	if err != nil || !created {

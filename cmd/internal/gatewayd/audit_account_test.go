@@ -42,11 +42,12 @@ func TestReconcileAccounts(t *testing.T) {
 		r.AutoApprove, r.Attempt, r.Gate.ApprovedBy = true, approvals.Attempt{Count: 1, ApprovalID: "g"}, "login-of-bot"
 	}
 	for name, tt := range map[string]struct {
-		status   approvals.Status
-		change   func(*approvals.Request)
-		log      events
-		gate, by string
-		want     approvals.Finding
+		status approvals.Status
+		change func(*approvals.Request)
+		log    events
+		gate   approvals.JobStatus
+		by     string
+		want   approvals.Finding
 	}{
 		"released by us":                  {approvals.Released, bot, events{requested, approved, released}, "success", "bot", ""},
 		"deployed":                        {approvals.Deployed, bot, events{requested, approved, released}, "success", "bot", ""},

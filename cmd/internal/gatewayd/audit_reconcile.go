@@ -3,6 +3,7 @@ package gatewayd
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -167,11 +168,12 @@ func (c *CI) Workflows(ctx context.Context, pipelineID string) ([]approvals.Work
 		if w.Tag == "setup" {
 			continue
 		}
-		ref := approvals.WorkflowRef{ID: w.ID, CreatedAt: w.CreatedAt}
+		ref := approvals.WorkflowRef{ID: w.ID, Name: w.Name, CreatedAt: w.CreatedAt}
 		if w.StoppedAt != nil {
 			ref.StoppedAt = *w.StoppedAt
 		}
 		out = append(out, ref)
 	}
+	slices.SortFunc(out, func(a, b approvals.WorkflowRef) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	return out, nil
 }

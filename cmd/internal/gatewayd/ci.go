@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
@@ -79,9 +77,9 @@ func (c *CI) Facts(ctx context.Context, workflowID string) (approvals.Facts, err
 		return approvals.Facts{}, &approvals.CIError{Status: 502, Message: "the workflow has a project slug that cannot be read"}
 	}
 	f := approvals.Facts{
-		WorkflowID: w.ID, WorkflowName: w.Name, WorkflowStatus: w.Status,
+		WorkflowID: w.ID, WorkflowName: w.Name, WorkflowStatus: approvals.WorkflowStatus(w.Status),
 		PipelineID: p.ID, PipelineNumber: p.Number, Project: slug,
-		Trigger: p.TriggerType, Actor: p.ActorLogin,
+		Trigger: p.TriggerType, Actor: p.ActorLogin, StartedByID: w.StartedBy,
 	}
 	// The values hold the commit for every kind of VCS; the pipeline's own part
 	// is there for some only, and then tells of forks too.
@@ -95,8 +93,8 @@ func (c *CI) Facts(ctx context.Context, workflowID string) (approvals.Facts, err
 		}
 		f.Revision, f.Branch, f.Tag = values["pipeline.git.revision"], values["pipeline.git.branch"], values["pipeline.git.tag"]
 	}
-	if f.StartedBy, err = c.Login(ctx, w.StartedBy); err != nil && !lasting(err) {
-		return approvals.Facts{}, err
+	if f.StartedBy, err = c.Login(ctx, w.StartedBy); err != nil {
+		f.StartedBy = ""
 	}
 	if w.CanceledBy != "" {
 		if f.CanceledBy, err = c.Login(ctx, w.CanceledBy); err != nil {
@@ -104,13 +102,6 @@ func (c *CI) Facts(ctx context.Context, workflowID string) (approvals.Facts, err
 		}
 	}
 	return f, nil
-}
-
-// lasting reports whether asking again would bring the same answer: such a
-// starter is unknown, anything else must not be taken for it.
-func lasting(err error) bool {
-	var e *approvals.CIError
-	return errors.As(err, &e) && e.Status == 404
 }
 
 // Jobs implements approvals.CI.
@@ -133,11 +124,11 @@ func (c *CI) Jobs(ctx context.Context, workflowID string) ([]approvals.Job, erro
 			slug = j.ProjectSlug
 		}
 		out[i] = approvals.Job{
-			ID: j.ID, Name: j.Name, Type: j.Type, Status: j.Status, Project: slug, Needs: needs,
+			ID: j.ID, Name: j.Name, Type: j.Type, Status: approvals.JobStatus(j.Status), Project: slug, Needs: needs,
 			ApprovalRequestID: j.ApprovalRequestID, ApprovedBy: j.ApprovedBy, CanceledBy: j.CanceledBy,
 		}
 		if j.StoppedAt != nil {
-			out[i].StoppedAt = j.StoppedAt.Format(time.RFC3339Nano)
+			out[i].StoppedAt = *j.StoppedAt
 		}
 	}
 	return out, nil
@@ -242,20 +233,4 @@ func (c *CI) project(ctx context.Context, slug string) (string, error) {
 	}
 	c.projects[slug] = p.ID
 	return p.ID, nil
-}
-
-// Siblings implements approvals.CI.
-func (c *CI) Siblings(ctx context.Context, pipelineID string) ([]string, error) {
-	all, err := c.client.PipelineWorkflows(ctx, pipelineID)
-	if err != nil {
-		return nil, ciError(err)
-	}
-	slices.SortFunc(all, func(a, b circleci.Workflow) int { return a.CreatedAt.Compare(b.CreatedAt) })
-	var ids []string
-	for _, w := range all {
-		if w.Tag != "setup" {
-			ids = append(ids, w.ID)
-		}
-	}
-	return ids, nil
 }
