@@ -34,19 +34,6 @@ func NormalizeSlug(slug string) (string, error) {
 	return strings.Join(parts, "/"), nil
 }
 
-// RepoSlug gives the slug of the project of a repository: github, MyOrg/myapp → gh/MyOrg/myapp. Projects of the GitHub
-// App, GitLab and Bitbucket Data Center have slugs that do not follow from the repository.
-func RepoSlug(provider, repo string) (string, error) {
-	if provider != "github" && provider != "bitbucket" {
-		return "", fmt.Errorf("provider %.40q is neither github nor bitbucket", provider)
-	}
-	slug, err := NormalizeSlug(provider + "/" + repo)
-	if err != nil {
-		return "", fmt.Errorf("repository %.120q is not of the form organisation/repository", repo)
-	}
-	return slug, nil
-}
-
 // SameSlug tells whether two slugs name the same project. GitHub and Bitbucket ignore case; CircleCI's own ids do not.
 // A slug that is not valid is the same as none.
 func SameSlug(a, b string) bool {

@@ -37,24 +37,6 @@ func TestNormalizeSlug(t *testing.T) {
 	}
 }
 
-func TestRepoSlug(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct{ provider, repo, want string }{
-		{"github", "MyOrg/myapp", "gh/MyOrg/myapp"},
-		{"bitbucket", "ws/repo", "bb/ws/repo"},
-		{"gitlab", "MyOrg/myapp", ""},
-		{"circleci", "MyOrg/myapp", ""},
-		{"github", "myapp", ""},
-		{"github", "MyOrg/myapp/x", ""},
-		{"", "github/MyOrg/myapp", ""},
-	} {
-		got, err := circleci.RepoSlug(tt.provider, tt.repo)
-		if got != tt.want || (err == nil) != (tt.want != "") {
-			t.Errorf("RepoSlug(%q, %q): got %q, %v; want %q", tt.provider, tt.repo, got, err, tt.want)
-		}
-	}
-}
-
 func TestSameSlug(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
