@@ -68,14 +68,46 @@ var (
 	ErrLostLease = errors.New("lease lost")
 )
 
+// Causes that a [CIError] wraps.
+var (
+	// ErrCIInvalid marks a call that was never made, because an id or a slug cannot be right.
+	ErrCIInvalid = errors.New("invalid argument")
+	// ErrCIUnusable marks a 2xx answer that is not what the API promises: it is no
+	// JSON, too large, endless, about another object, or holds an impossible value.
+	ErrCIUnusable = errors.New("unusable answer")
+)
+
 // CIError is a call to the CI provider that did not succeed.
 type CIError struct {
-	Status     int           // HTTP status; 0 = no answer
-	Message    string        // for people, already cleaned
-	RetryAfter time.Duration // 0 = not said
+	Op         string        // what was tried, such as "approve gate"
+	Status     int           // HTTP status; 0 = no answer, or nothing was sent
+	Message    string        // what went wrong, for people and without Op; bounded, printable, without secrets
+	RetryAfter time.Duration // at most a day; 0 = not said
+	Err        error         // the cause, when there is one
 }
 
-func (e *CIError) Error() string { return e.Message }
+// Error is for logs and reads like "approve gate: 403 Forbidden: Permission denied".
+func (e *CIError) Error() string {
+	if e.Op == "" {
+		return e.Message
+	}
+	return e.Op + ": " + e.Message
+}
+
+func (e *CIError) Unwrap() error { return e.Err }
+
+// Temporary reports whether the same call may succeed later: there was no answer,
+// a 429 or a 5xx, or a 2xx that could not be used. A call that changes something
+// and failed so may have taken effect: read the state before making it again.
+func (e *CIError) Temporary() bool {
+	switch {
+	case errors.Is(e.Err, ErrCIInvalid):
+		return false
+	case errors.Is(e.Err, ErrCIUnusable):
+		return true
+	}
+	return e.Status == 0 || e.Status == 429 || e.Status >= 500
+}
 
 // Refused reports whether the provider understood the call and said no for good.
 func (e *CIError) Refused() bool {

@@ -172,7 +172,8 @@ type Vars interface {
 
 // CI is what the core needs of the CI provider. Failures are *[CIError].
 type CI interface {
-	// Facts reads workflow, pipeline and starter.
+	// Facts reads workflow, pipeline and starter. A login that cannot be read is
+	// left empty and is no error.
 	Facts(ctx context.Context, workflowID string) (Facts, error)
 	// Jobs lists all jobs of a workflow, all pages.
 	Jobs(ctx context.Context, workflowID string) ([]Job, error)

@@ -1,8 +1,11 @@
 // Package circleci is a client for the calls of the CircleCI API v2 that reading, approving and cancelling a held
-// workflow need, and builds the links that people follow.
+// workflow need. It answers in the types of package approvals and builds the links that people follow.
 //
-// One method is one look at CircleCI (a list is one look at all its pages). The package does not retry, keeps no state
-// and decides nothing: an approve that was accepted is not yet done, and only the job list tells whether a gate is open.
+// The package does not retry and decides nothing: an approve that was accepted is not yet done, and only the job list
+// tells whether a gate is open. It remembers only what does not change: logins, the ids of projects and its own user.
+//
+// What CircleCI answers is checked here, once: ids are UUIDs, and every text is free of control characters and no longer
+// than its bound. An answer that breaks these rules is an error.
 //
 // See https://circleci.com/docs/api/v2.
 package circleci
@@ -17,6 +20,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
 const (
@@ -54,7 +59,8 @@ type Config struct {
 	OnDate func(server, local time.Time)
 }
 
-// Client calls CircleCI. It is safe for concurrent use.
+// Client calls CircleCI. It implements approvals.CI and approvals.CIHistory, and is safe for concurrent use. All its
+// errors are *approvals.CIError.
 type Client struct {
 	base      *url.URL
 	links     Links
@@ -64,7 +70,16 @@ type Client struct {
 	userAgent string
 	onCall    func(string, int, time.Duration)
 	onDate    func(server, local time.Time)
+
+	own      memo // our own user id, under the empty key
+	logins   memo // by user id
+	projects memo // project ids by slug
 }
+
+var (
+	_ approvals.CI        = (*Client)(nil)
+	_ approvals.CIHistory = (*Client)(nil)
+)
 
 // New checks the configuration and makes a client; it calls nobody. Its errors name the faulty field, never a value of
 // the token.
@@ -167,29 +182,39 @@ type call struct {
 	op     string // short name for metrics
 	doing  string // the same in words, for errors
 	method string
-	path   []string // parts below the base, not yet escaped
+	path   string // below the base; each %s stands for one of the ids
+	ids    []id
 	query  url.Values
 }
 
-func (c *Client) url(k call) string {
-	var b strings.Builder
-	b.WriteString(c.base.String())
-	for _, part := range k.path {
-		b.WriteByte('/')
-		b.WriteString(url.PathEscape(part))
+// id is a UUID that goes into a path.
+type id struct{ name, value string }
+
+// url checks the ids and builds the address.
+func (c *Client) url(k call) (string, error) {
+	values := make([]any, len(k.ids))
+	for i, id := range k.ids {
+		if !isUUID(id.value) {
+			return "", invalid(k.doing, "the "+id.name+" is not a UUID")
+		}
+		values[i] = id.value
 	}
+	address := c.base.String() + fmt.Sprintf(k.path, values...)
 	if len(k.query) > 0 {
-		b.WriteByte('?')
-		b.WriteString(k.query.Encode())
+		address += "?" + k.query.Encode()
 	}
-	return b.String()
+	return address, nil
 }
 
-// do makes one exchange and returns the body of a 2xx answer. Every error is an *Error.
+// do makes one exchange and returns the body of a 2xx answer. Every error is an *approvals.CIError.
 func (c *Client) do(ctx context.Context, k call) ([]byte, error) {
+	address, err := c.url(k)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, k.method, c.url(k), nil)
+	req, err := http.NewRequestWithContext(ctx, k.method, address, nil)
 	if err != nil {
 		return nil, invalid(k.doing, "cannot be put into a request")
 	}
@@ -217,7 +242,7 @@ func (c *Client) do(ctx context.Context, k call) ([]byte, error) {
 	case !ok:
 		return nil, c.refusal(k.doing, resp, body)
 	case len(body) > maxAnswer && k.method == http.MethodGet:
-		return nil, &Error{Op: k.doing, Status: resp.StatusCode, Message: "the answer is larger than 1 MiB", Err: ErrUnusable}
+		return nil, unusable(k.doing, "it is larger than 1 MiB")
 	}
 	return body, nil
 }

@@ -11,13 +11,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
-)
 
-var (
-	// ErrInvalid marks a call that was never sent, because an id or slug cannot be right.
-	ErrInvalid = errors.New("invalid argument")
-	// ErrUnusable marks a 2xx answer that is not what the API promises: no JSON, too large, endless, of another object.
-	ErrUnusable = errors.New("unusable answer")
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
 const (
@@ -25,74 +20,40 @@ const (
 	maxRetryAfter = 24 * time.Hour
 )
 
-// Error is what every method of Client returns when it fails.
-type Error struct {
-	Op         string        // what was tried: "approve gate", "read workflow"
-	Status     int           // HTTP status; 0 = no answer, or nothing was sent
-	Message    string        // CircleCI's words, cleaned and cut, or ours; never holds the token
-	RetryAfter time.Duration // from Retry-After, at most a day; 0 = none given
-	Err        error         // the cause, when there is one
+// invalid is the error of a call that is not sent.
+func invalid(doing, message string) *approvals.CIError {
+	return &approvals.CIError{Op: doing, Message: message, Err: approvals.ErrCIInvalid}
 }
 
-// Error reads like "approve gate: 403 Forbidden: Permission denied".
-func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString(e.Op)
-	switch {
-	case e.Status != 0:
-		fmt.Fprintf(&b, ": %d", e.Status)
-		if text := http.StatusText(e.Status); text != "" {
-			b.WriteString(" " + text)
-		}
-	case !errors.Is(e.Err, ErrInvalid):
-		b.WriteString(": no answer from CircleCI")
-	}
-	if e.Message != "" {
-		b.WriteString(": " + e.Message)
-	}
-	return b.String()
+// unusable is the error of a 2xx answer that is not what the API promises. The message says so of "it", the answer.
+func unusable(doing, message string) *approvals.CIError {
+	return &approvals.CIError{Op: doing, Status: http.StatusOK, Message: "the answer from CircleCI cannot be used: " + message, Err: approvals.ErrCIUnusable}
 }
 
-func (e *Error) Unwrap() error { return e.Err }
-
-// Temporary tells whether the same call may succeed later: no answer, 429, 5xx, and a 2xx that could not be used. A
-// POST that failed so may have taken effect: read the state before sending it again.
-func (e *Error) Temporary() bool {
-	switch {
-	case errors.Is(e.Err, ErrInvalid):
-		return false
-	case errors.Is(e.Err, ErrUnusable):
-		return true
-	}
-	return e.Status == 0 || e.Status == http.StatusTooManyRequests || e.Status >= 500
-}
-
-func invalid(doing, message string) *Error {
-	return &Error{Op: doing, Message: message, Err: ErrInvalid}
-}
-
-func unusable(doing, message string) *Error {
-	return &Error{Op: doing, Status: http.StatusOK, Message: message, Err: ErrUnusable}
-}
-
-func (c *Client) noAnswer(doing string, err error) *Error {
+func (c *Client) noAnswer(doing string, err error) *approvals.CIError {
 	cause := err
 	var ue *url.Error
 	if errors.As(err, &ue) {
 		cause = ue.Err // without the URL, which adds length and no news
 	}
-	return &Error{Op: doing, Message: c.clean(cause.Error()), Err: cause}
+	return &approvals.CIError{Op: doing, Message: "no answer from CircleCI: " + c.clean(cause.Error()), Err: cause}
 }
 
-// refusal turns an answer outside 2xx into an Error.
-func (c *Client) refusal(doing string, resp *http.Response, body []byte) *Error {
-	e := &Error{Op: doing, Status: resp.StatusCode, RetryAfter: retryAfter(resp.Header, time.Now())}
-	if resp.StatusCode >= 300 && resp.StatusCode <= 399 {
-		e.Message = "redirect not followed"
-		return e
+// refusal turns an answer outside 2xx into an error that reads like "403 Forbidden: Permission denied".
+func (c *Client) refusal(doing string, resp *http.Response, body []byte) *approvals.CIError {
+	status := http.StatusText(resp.StatusCode)
+	message := strings.TrimSpace(fmt.Sprintf("%d %s", resp.StatusCode, status))
+	if resp.StatusCode == http.StatusForbidden {
+		message += " (token lacks permissions or expired)"
 	}
-	e.Message = c.clean(errorText(resp.Header.Get("Content-Type"), body))
-	return e
+	words := c.clean(errorText(resp.Header.Get("Content-Type"), body))
+	if resp.StatusCode >= 300 && resp.StatusCode <= 399 {
+		words = "redirect not followed"
+	}
+	if words != "" && !strings.EqualFold(words, status) {
+		message += ": " + words
+	}
+	return &approvals.CIError{Op: doing, Status: resp.StatusCode, Message: message, RetryAfter: retryAfter(resp.Header, time.Now())}
 }
 
 // errorText finds the words in an error body: {"message"}, {"error"} or plain text. A page of HTML has none.

@@ -23,7 +23,7 @@ func TestRefusals(t *testing.T) {
 		temporary  bool
 		retryAfter time.Duration
 	}{
-		{"message", circlecitest.Fault{Status: 403, Body: `{"message":"Permission denied."}`}, "approve gate: 403 Forbidden: Permission denied.", false, 0},
+		{"message", circlecitest.Fault{Status: 403, Body: `{"message":"Permission denied."}`}, "approve gate: 403 Forbidden (token lacks permissions or expired): Permission denied.", false, 0},
 		{"error", circlecitest.Fault{Status: 400, Body: `{"error":"bad"}`}, "approve gate: 400 Bad Request: bad", false, 0},
 		{"message of another type", circlecitest.Fault{Status: 400, Body: `{"message":{"a":1}}`}, "approve gate: 400 Bad Request", false, 0},
 		{"plain 429", circlecitest.Fault{Status: 429, Body: "Rate exceeded\n", Header: plain, RetryAfter: "7"}, "approve gate: 429 Too Many Requests: Rate exceeded", true, 7 * time.Second},
@@ -78,11 +78,11 @@ func TestServiceRefusals(t *testing.T) {
 	id := w.hold(t)
 	wrong := w.client(t, func(c *circleci.Config) { c.Token = "wrong" })
 	_, err := wrong.Me(ctx(t))
-	if e := asError(t, err); e.Status != 401 || e.Message != "You must log in first." {
+	if e := asError(t, err); e.Status != 401 || e.Message != "401 Unauthorized: You must log in first." {
 		t.Errorf("wrong token: got %+v; want 401", e)
 	}
-	_, err = w.Workflow(ctx(t), circlecitest.NewID())
-	if e := asError(t, err); e.Status != 404 || !strings.EqualFold(e.Message, "workflow not found") {
+	_, err = w.Facts(ctx(t), circlecitest.NewID())
+	if e := asError(t, err); e.Status != 404 || !strings.EqualFold(e.Message, "404 Not Found: workflow not found") {
 		t.Errorf("unknown workflow: got %+v; want 404", e)
 	}
 	w.SetAccess("rack-gateway-bot", circlecitest.Read)
@@ -90,7 +90,7 @@ func TestServiceRefusals(t *testing.T) {
 		t.Errorf("reader: got %+v; want 403", e)
 	}
 	w.SetAccess("rack-gateway-bot", circlecitest.None)
-	_, err = w.Workflow(ctx(t), w.workflow)
+	_, err = w.Facts(ctx(t), w.workflow)
 	if e := asError(t, err); e.Status != 404 {
 		t.Errorf("stranger: got %+v; want 404", e)
 	}

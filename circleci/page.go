@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"net/url"
+	"strings"
+	"unicode/utf8"
 )
 
 // Caps on the pages of a list: an endless one must not hold us. Real workflows have a handful of pages; the pipelines of
@@ -14,6 +18,11 @@ const (
 	maxPipelinePages = 5000
 )
 
+// get is a call that reads.
+func get(op, doing, path string, ids ...id) call {
+	return call{op: op, doing: doing, method: http.MethodGet, path: path, ids: ids}
+}
+
 // read makes one GET and decodes its answer into v.
 func (c *Client) read(ctx context.Context, k call, v any) error {
 	body, err := c.do(ctx, k)
@@ -21,11 +30,47 @@ func (c *Client) read(ctx context.Context, k call, v any) error {
 		return err
 	}
 	// Judged by the body, not by its Content-Type: a proxy's page is not JSON whatever it says, and the other way round.
-	if body = bytes.TrimSpace(body); len(body) == 0 || body[0] != '{' || !json.Valid(body) {
-		return unusable(k.doing, "the answer is not a JSON object")
+	body = bytes.TrimSpace(body)
+	switch {
+	case len(body) == 0 || body[0] != '{' || !json.Valid(body):
+		return unusable(k.doing, "it is not a JSON object")
+	case !utf8.Valid(body):
+		return unusable(k.doing, "it is not valid UTF-8")
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return unusable(k.doing, "the answer has fields of another type than documented")
+		return unusable(k.doing, "it has fields of another type than documented")
+	}
+	return nil
+}
+
+// item is an object of the API.
+type item interface {
+	id() string
+	// fault says what makes the object unusable; it is empty when nothing does.
+	fault() string
+}
+
+// object reads the one object with the id want.
+func (c *Client) object(ctx context.Context, k call, v item, want string) error {
+	if err := c.read(ctx, k, v); err != nil {
+		return err
+	}
+	if err := sameObject(k.doing, v.id(), want); err != nil {
+		return err
+	}
+	if fault := v.fault(); fault != "" {
+		return unusable(k.doing, fault)
+	}
+	return nil
+}
+
+// sameObject refuses an answer without an id, or about another object than the one asked for.
+func sameObject(doing, got, want string) error {
+	switch {
+	case !isUUID(got):
+		return unusable(doing, "it has no id")
+	case want != "" && !strings.EqualFold(got, want):
+		return unusable(doing, "it is about another object")
 	}
 	return nil
 }
@@ -36,29 +81,37 @@ type wirePage[T any] struct {
 }
 
 // readAll follows a list to its end. An item that moved to a later page while we read counts once, as last seen.
-func readAll[T any](ctx context.Context, c *Client, k call, id func(T) string) ([]T, error) {
-	return readUntil(ctx, c, k, maxPages, id, func([]T) bool { return false })
+func readAll[T item](ctx context.Context, c *Client, k call) ([]T, error) {
+	return readUntil(ctx, c, k, maxPages, func([]T) bool { return false })
 }
 
-// readUntil is readAll that ends after a page of which enough says so.
-func readUntil[T any](ctx context.Context, c *Client, k call, pages int, id func(T) string, enough func(page []T) bool) ([]T, error) {
+// readUntil is readAll that ends after a page of which enough says so. One item that cannot be used makes the whole list
+// an error that names its place: a list with holes would be taken for all there is.
+func readUntil[T item](ctx context.Context, c *Client, k call, pages int, enough func(page []T) bool) ([]T, error) {
 	var all []T
 	at := map[string]int{}
 	seen := map[string]bool{}
-	for range pages {
+	for number := range pages {
 		var page wirePage[T]
 		if err := c.read(ctx, k, &page); err != nil {
 			return nil, err
 		}
 		if page.Items == nil {
-			return nil, unusable(k.doing, "the answer has no list of items")
+			return nil, unusable(k.doing, "it has no list of items")
 		}
-		for _, item := range page.Items {
-			if i, again := at[id(item)]; again {
-				all[i] = item
+		for i, item := range page.Items {
+			fault := item.fault()
+			if !isUUID(item.id()) {
+				fault = "it has no id"
+			}
+			if fault != "" {
+				return nil, unusable(k.doing, fmt.Sprintf("item %d on page %d: %s", i+1, number+1, fault))
+			}
+			if known, again := at[item.id()]; again {
+				all[known] = item
 				continue
 			}
-			at[id(item)] = len(all)
+			at[item.id()] = len(all)
 			all = append(all, item)
 		}
 		if page.NextPageToken == nil || *page.NextPageToken == "" || enough(page.Items) {

@@ -1,6 +1,9 @@
 package circleci_test
 
 import (
+	"context"
+	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -8,119 +11,149 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 )
 
-func TestReadsFacts(t *testing.T) {
+func TestFacts(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	c := ctx(t)
-
-	me, err := w.Me(c)
+	f, err := w.Facts(ctx(t), w.workflow)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (circleci.User{ID: w.bot.ID, Login: "rack-gateway-bot", Name: "Rack Gateway"}); me != want {
-		t.Errorf("got me %+v; want %+v", me, want)
+	want := approvals.Facts{
+		WorkflowID: w.workflow, WorkflowName: "deploy", PipelineID: w.pipeline.ID, PipelineNumber: 1234, Project: "gh/MyOrg/myapp",
+		Revision: w.pipeline.Revision, Branch: "main", Origin: "https://github.com/MyOrg/myapp", Target: "https://github.com/MyOrg/myapp",
+		Trigger: "webhook", Actor: "alice", StartedBy: "alice", StartedByID: w.alice.ID, WorkflowStatus: approvals.WorkflowRunning,
 	}
-	alice, err := w.User(c, w.alice.ID)
-	if err != nil {
-		t.Fatal(err)
+	if diff := cmp.Diff(want, f); diff != "" {
+		t.Errorf("facts (-want +got):\n%s", diff)
 	}
-	if alice.Login != "alice" {
-		t.Errorf("got user %+v; want alice", alice)
-	}
-
-	wf, err := w.Workflow(c, w.workflow)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if wf.CreatedAt.IsZero() || wf.StoppedAt != nil {
-		t.Errorf("got created %v, stopped %v; want a time and nil", wf.CreatedAt, wf.StoppedAt)
-	}
-	wf.CreatedAt = time.Time{}
-	want := circleci.Workflow{
-		ID: w.workflow, Name: "deploy", Status: "running", PipelineID: w.pipeline.ID, PipelineNumber: 1234,
-		ProjectSlug: "gh/MyOrg/myapp", StartedBy: w.alice.ID,
-	}
-	if diff := cmp.Diff(want, wf); diff != "" {
-		t.Errorf("workflow (-want +got):\n%s", diff)
-	}
-
-	p, err := w.Pipeline(c, w.pipeline.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !p.CreatedAt.Equal(w.pipeline.CreatedAt.Truncate(time.Second)) {
-		t.Errorf("got created %v; want %v to the second", p.CreatedAt, w.pipeline.CreatedAt)
-	}
-	p.CreatedAt = time.Time{}
-	wantPipeline := circleci.Pipeline{
-		ID: w.pipeline.ID, Number: 1234, ProjectSlug: "gh/MyOrg/myapp", TriggerType: "webhook", ActorLogin: "alice",
-		VCS: &circleci.VCS{
-			Provider: "GitHub", OriginURL: "https://github.com/MyOrg/myapp", TargetURL: "https://github.com/MyOrg/myapp",
-			Revision: w.pipeline.Revision, Branch: "main", Subject: "Fix it",
-		},
-	}
-	if diff := cmp.Diff(wantPipeline, p); diff != "" {
-		t.Errorf("pipeline (-want +got):\n%s", diff)
-	}
-
-	values, err := w.PipelineValues(c, w.pipeline.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string]string{
-		"pipeline.git.revision": w.pipeline.Revision, "pipeline.git.branch": "main", "pipeline.number": "1234",
-	} {
-		if got := values[name]; got != want {
-			t.Errorf("%s: got %q; want %q", name, got, want)
-		}
-	}
-
-	for _, slug := range []string{"gh/MyOrg/myapp", "github/MyOrg/myapp"} {
-		project, err := w.Project(c, slug)
-		if err != nil {
-			t.Fatal(err)
-		}
-		wantProject := circleci.Project{
-			ID: w.project.ID, Slug: "gh/MyOrg/myapp", Name: "myapp", VCSURL: "https://github.com/MyOrg/myapp",
-			Provider: "GitHub", DefaultBranch: "main",
-		}
-		if project != wantProject {
-			t.Errorf("got project %+v; want %+v", project, wantProject)
-		}
+	if w.Count("values") != 0 {
+		t.Error("the values were read although the pipeline names its commit")
 	}
 }
 
-func TestPipelineKinds(t *testing.T) {
+func TestFactsOfOtherPipelines(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.AddProject(circlecitest.Project{Slug: "circleci/4tXr/9pLk"})
-	app := w.AddPipeline(circlecitest.Pipeline{Project: "circleci/4tXr/9pLk", NoVCS: true, Branch: "release/1"})
-	got, err := w.Pipeline(ctx(t), app.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.VCS != nil {
-		t.Errorf("GitHub App: got VCS %+v; want nil", got.VCS)
-	}
-	values, err := w.PipelineValues(ctx(t), app.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if values["pipeline.git.revision"] != app.Revision || values["pipeline.git.branch"] != "release/1" {
-		t.Errorf("GitHub App: got values %v; want revision and branch", values)
+	app := w.AddPipeline(circlecitest.Pipeline{Project: "circleci/4tXr/9pLk", NoVCS: true, Branch: "release/1", ActorLogin: "alice"})
+	id := w.AddWorkflow(circlecitest.Workflow{Pipeline: app.ID, Jobs: circlecitest.DeployJobs(gate)})
+	f, err := w.Facts(ctx(t), id)
+	if err != nil || f.Revision != app.Revision || f.Branch != "release/1" || f.Origin != "" || f.Target != "" {
+		t.Errorf("GitHub App: got %+v, %v; want revision and branch without URLs", f, err)
 	}
 
-	fork := w.AddPipeline(circlecitest.Pipeline{Project: "gh/MyOrg/myapp", Tag: "v1", OriginURL: "https://github.com/mallory/myapp"})
-	got, err = w.Pipeline(ctx(t), fork.ID)
-	if err != nil {
-		t.Fatal(err)
+	fork := w.AddPipeline(circlecitest.Pipeline{Project: "gh/MyOrg/myapp", Tag: "v1", OriginURL: "https://github.com/mallory/myapp", ActorLogin: "alice"})
+	id = w.AddWorkflow(circlecitest.Workflow{Pipeline: fork.ID, Jobs: circlecitest.DeployJobs(gate)})
+	f, err = w.Facts(ctx(t), id)
+	if err != nil || f.Tag != "v1" || f.Branch != "" || !f.Fork() {
+		t.Errorf("fork with tag: got %+v, %v; want tag v1, no branch, a fork", f, err)
 	}
-	if v := got.VCS; v == nil || v.Tag != "v1" || v.Branch != "" || v.OriginURL == v.TargetURL {
-		t.Errorf("fork with tag: got %+v; want tag v1, no branch, origin unlike target", v)
+}
+
+// Who started a workflow may have left. The facts are read all the same, and say who it was by the id.
+func TestUnreadableLogins(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]circlecitest.Fault{
+		"gone":      {Status: 404, Body: `{"message":"User not found"}`},
+		"forbidden": {Status: 403, Body: `{"message":"Permission denied"}`},
+		"throttled": {Status: 429, Body: "Rate exceeded", RetryAfter: "7"},
+		"broken":    {Status: 500, Body: "<html>"},
+		"no answer": {Drop: true},
+		"no JSON":   {Status: 200, Body: "<html>"},
+		"too long":  {Status: 200, Body: `{"id":"ALICE","login":"` + strings.Repeat("x", 101) + `"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			if err := w.CancelWorkflowAs("alice", w.workflow); err != nil {
+				t.Fatal(err)
+			}
+			fault.Op, fault.Count, fault.Body = "user", -1, strings.ReplaceAll(fault.Body, "ALICE", w.alice.ID)
+			w.Inject(fault)
+			f, err := w.Facts(ctx(t), w.workflow)
+			if err != nil || f.StartedBy != "" || f.StartedByID != w.alice.ID || f.CanceledBy != w.alice.ID || f.Actor != "alice" {
+				t.Errorf("got %+v, %v; want facts without a login, with the ids", f, err)
+			}
+			w.ClearFaults()
+			if f, err = w.Facts(ctx(t), w.workflow); err != nil || f.StartedBy != "alice" || f.CanceledBy != "alice" {
+				t.Errorf("afterwards: got %+v, %v; want the logins", f, err)
+			}
+		})
+	}
+}
+
+// A caller that gave up gets no facts in which a login is missing for no other reason.
+func TestFactsEndWithTheirContext(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	c, cancel := context.WithCancel(ctx(t))
+	w.SetHook(func(op string, _ circlecitest.Phase) {
+		if op == "user" {
+			cancel()
+		}
+	})
+	w.Inject(circlecitest.Fault{Op: "user", Delay: time.Minute})
+	if f, err := w.Facts(c, w.workflow); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %+v, %v; want context.Canceled", f, err)
+	}
+}
+
+func TestWhoIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.Inject(circlecitest.Fault{Op: "me", Status: 500}, circlecitest.Fault{Op: "user", Status: 500})
+	if _, err := w.Self(ctx(t)); asError(t, err).Status != 500 {
+		t.Errorf("self: got %v; want 500", err)
+	}
+	if _, err := w.Login(ctx(t), w.alice.ID); asError(t, err).Status != 500 {
+		t.Errorf("login: got %v; want 500", err)
+	}
+	for range 3 {
+		if self, err := w.Self(ctx(t)); err != nil || self != w.bot.ID {
+			t.Errorf("self: got %q, %v; want %s", self, err, w.bot.ID)
+		}
+		if login, err := w.Login(ctx(t), w.alice.ID); err != nil || login != "alice" {
+			t.Errorf("login: got %q, %v; want alice", login, err)
+		}
+		if login, err := w.Login(ctx(t), ""); err != nil || login != "" {
+			t.Errorf("login of nobody: got %q, %v; want none", login, err)
+		}
+	}
+	if me, user := w.Count("me"), w.Count("user"); me != 2 || user != 2 {
+		t.Errorf("got %d calls of me, %d of user; want the failed one and one more", me, user)
+	}
+	if me, err := w.Me(ctx(t)); err != nil || me != (circleci.User{ID: w.bot.ID, Login: "rack-gateway-bot"}) || w.Count("me") != 3 {
+		t.Errorf("me: got %+v, %v after %d calls; want the bot, asked again", me, err, w.Count("me"))
+	}
+}
+
+func TestSameProject(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.AddProject(circlecitest.Project{Slug: "circleci/4tXr/9pLk"})
+	for _, tt := range []struct {
+		a, b  string
+		want  bool
+		calls int
+	}{
+		{"gh/MyOrg/myapp", "github/myorg/MyApp", true, 0},
+		{"gh/MyOrg/myapp", "gh/MyOrg/other", false, 0},
+		{"gh/MyOrg/myapp", "circleci/4tXr/9pLk", false, 2},
+		{"circleci/4tXr/9pLk", "gh/MyOrg/myapp", false, 0}, // both are known by now
+	} {
+		before := w.Count("project")
+		got, err := w.SameProject(ctx(t), tt.a, tt.b)
+		if calls := w.Count("project") - before; err != nil || got != tt.want || calls != tt.calls {
+			t.Errorf("%s and %s: got %v, %v in %d calls; want %v in %d", tt.a, tt.b, got, err, calls, tt.want, tt.calls)
+		}
+	}
+	if _, err := w.SameProject(ctx(t), "circleci/a/b", "gh/MyOrg/myapp"); asError(t, err).Status != 404 {
+		t.Errorf("unknown project: got %v; want 404", err)
 	}
 }
 
@@ -136,7 +169,7 @@ func TestJobs(t *testing.T) {
 		}
 		var names []string
 		for _, j := range jobs {
-			names = append(names, j.Name+" "+j.Type+" "+j.Status)
+			names = append(names, j.Name+" "+j.Type+" "+string(j.Status))
 		}
 		want := []string{
 			"test build success", "build build success", "request_approval build success",
@@ -146,14 +179,14 @@ func TestJobs(t *testing.T) {
 			t.Fatalf("page size %d: jobs (-want +got):\n%s", size, diff)
 		}
 		g, before := jobs[3], jobs[2]
-		if g.ApprovalRequestID != id || g.StartedAt != nil || g.Number != 0 || g.ApprovedBy != "" {
-			t.Errorf("got gate %+v; want request id %s, no start, no number, nobody", g, id)
+		if g.ApprovalRequestID != id || !g.StoppedAt.IsZero() || g.ApprovedBy != "" || g.Project != "gh/MyOrg/myapp" {
+			t.Errorf("got gate %+v; want request id %s, no end, nobody, our project", g, id)
 		}
-		if !slices.Equal(g.Dependencies, []string{before.ID}) || !slices.Equal(g.Requires[before.ID], []string{"success"}) {
-			t.Errorf("got dependencies %v and requires %v; want success of %s", g.Dependencies, g.Requires, before.ID)
+		if want := map[string][]string{before.ID: {"success"}}; !cmp.Equal(g.Needs, want) {
+			t.Errorf("got needs %v; want %v", g.Needs, want)
 		}
-		if before.StartedAt == nil || before.StoppedAt == nil || before.Number == 0 {
-			t.Errorf("got job %+v; want start, end and number", before)
+		if before.StoppedAt.IsZero() {
+			t.Errorf("got job %+v; want an end", before)
 		}
 	}
 }
@@ -176,10 +209,11 @@ func TestJobsBeyondTheCap(t *testing.T) {
 	}
 }
 
-func TestPipelineWorkflowsListsReruns(t *testing.T) {
+func TestWorkflows(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.Configure(func(o *circlecitest.Options) { o.PageSize = 1 })
+	w.AddWorkflow(circlecitest.Workflow{Pipeline: w.pipeline.ID, Name: "setup", Tag: "setup", Jobs: circlecitest.DeployJobs(gate)})
 	if err := w.Fail(w.workflow, "test"); err != nil {
 		t.Fatal(err)
 	}
@@ -187,20 +221,37 @@ func TestPipelineWorkflowsListsReruns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := w.PipelineWorkflows(ctx(t), w.pipeline.ID)
-	if err != nil {
-		t.Fatal(err)
+	all, err := w.Workflows(ctx(t), w.pipeline.ID)
+	if err != nil || len(all) != 2 {
+		t.Fatalf("got %+v, %v; want two", all, err)
 	}
-	var got []string
-	for _, wf := range all {
-		got = append(got, wf.ID+" "+wf.Status)
+	first, second := all[0], all[1]
+	if first.ID != w.workflow || first.Name != "deploy" || first.CreatedAt.IsZero() || first.StoppedAt.IsZero() {
+		t.Errorf("got first %+v; want the one that failed, with its name and times", first)
 	}
-	if want := []string{w.workflow + " failed", rerun + " running"}; !slices.Equal(got, want) {
-		t.Errorf("got %v; want %v", got, want)
+	if second.ID != rerun || !second.StoppedAt.IsZero() {
+		t.Errorf("got second %+v; want the rerun, which goes on", second)
 	}
 }
 
-func TestProjectPipelines(t *testing.T) {
+func TestWorkflowsAreSorted(t *testing.T) {
+	t.Parallel()
+	workflow := func(last, hour, pipeline string) string {
+		return `{"id":"` + someID[:35] + last + `","name":"deploy","status":"success","pipeline_id":"` + pipeline + `","created_at":"2026-11-24T` + hour + `:00:00Z","stopped_at":null}`
+	}
+	items := workflow("3", "11", someID) + "," + workflow("1", "09", strings.ToUpper(someID)) + "," + workflow("2", "10", someID)
+	c := clientOf(t, func(*http.Request) *http.Response { return answer(200, "", `{"items":[`+items+`]}`) })
+	all, err := c.Workflows(ctx(t), someID)
+	if err != nil || len(all) != 3 || !slices.IsSortedFunc(all, func(a, b approvals.WorkflowRef) int { return a.CreatedAt.Compare(b.CreatedAt) }) {
+		t.Errorf("got %+v, %v; want three, oldest first", all, err)
+	}
+	items += "," + workflow("4", "12", someID[:35]+"0")
+	if _, err := c.Workflows(ctx(t), someID); !errors.Is(err, approvals.ErrCIUnusable) {
+		t.Errorf("a workflow of another pipeline: got %v; want an error", err)
+	}
+}
+
+func TestPipelines(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.Configure(func(o *circlecitest.Options) { o.PageSize = 2 })
@@ -222,7 +273,7 @@ func TestProjectPipelines(t *testing.T) {
 		{"gh/MyOrg/other", time.Time{}, []int64{7}, 1},
 	} {
 		before := w.Count("project-pipelines")
-		all, err := w.ProjectPipelines(ctx(t), tt.slug, tt.since)
+		all, err := w.Pipelines(ctx(t), tt.slug, tt.since)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +285,7 @@ func TestProjectPipelines(t *testing.T) {
 			t.Errorf("%s since %s: got %v in %d calls; want %v in %d", tt.slug, tt.since, got, calls, tt.want, tt.calls)
 		}
 	}
-	if _, err := w.ProjectPipelines(ctx(t), "gh/MyOrg/nothing", time.Time{}); asError(t, err).Status != 404 {
+	if _, err := w.Pipelines(ctx(t), "gh/MyOrg/nothing", time.Time{}); asError(t, err).Status != 404 {
 		t.Errorf("got %v; want 404", err)
 	}
 }
@@ -247,9 +298,9 @@ func TestUnknownStatusesAreText(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wf, err := w.Workflow(ctx(t), w.workflow)
-	if err != nil || wf.Status != "queued" {
-		t.Errorf("got workflow status %q, %v; want queued", wf.Status, err)
+	f, err := w.Facts(ctx(t), w.workflow)
+	if err != nil || f.WorkflowStatus != "queued" || f.WorkflowStatus.Final() {
+		t.Errorf("got workflow status %q, %v; want queued, not final", f.WorkflowStatus, err)
 	}
 	jobs, err := w.Jobs(ctx(t), w.workflow)
 	if err != nil || jobs[0].Status != "dreaming" {
@@ -264,21 +315,21 @@ func TestInvalidArgumentsAreNotSent(t *testing.T) {
 	good := circlecitest.NewID()
 	for _, bad := range []string{"", "1234", "../me", good + "/x", good + "\n", strings.ReplaceAll(good, "-", "")} {
 		calls := map[string]error{}
-		_, calls["user"] = w.User(c, bad)
-		_, calls["workflow"] = w.Workflow(c, bad)
+		if bad != "" {
+			_, calls["login"] = w.Login(c, bad)
+		}
+		_, calls["facts"] = w.Facts(c, bad)
 		_, calls["jobs"] = w.Jobs(c, bad)
-		_, calls["pipeline"] = w.Pipeline(c, bad)
-		_, calls["values"] = w.PipelineValues(c, bad)
-		_, calls["workflows"] = w.PipelineWorkflows(c, bad)
-		_, calls["project"] = w.Project(c, bad)
-		_, calls["project pipelines"] = w.ProjectPipelines(c, bad, time.Time{})
+		_, calls["workflows"] = w.Workflows(c, bad)
+		_, calls["project"] = w.ProjectID(c, bad)
+		_, calls["pipelines"] = w.Pipelines(c, bad, time.Time{})
 		calls["approve"] = w.Approve(c, bad, good)
 		calls["approve gate"] = w.Approve(c, good, bad)
 		calls["cancel job"] = w.CancelJob(c, bad)
 		calls["cancel workflow"] = w.CancelWorkflow(c, bad)
 		for name, err := range calls {
 			e := asError(t, err)
-			if e.Status != 0 || e.Temporary() || e.Message == "" {
+			if !errors.Is(err, approvals.ErrCIInvalid) || e.Status != 0 || e.Temporary() || e.Message == "" {
 				t.Errorf("%s(%q): got %+v; want a final error that says why", name, bad, e)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 )
@@ -82,11 +83,11 @@ func ctx(t *testing.T) context.Context {
 	return c
 }
 
-func asError(t *testing.T, err error) *circleci.Error {
+func asError(t *testing.T, err error) *approvals.CIError {
 	t.Helper()
-	var e *circleci.Error
+	var e *approvals.CIError
 	if !errors.As(err, &e) {
-		t.Fatalf("got error %v of type %T; want *circleci.Error", err, err)
+		t.Fatalf("got error %v of type %T; want *approvals.CIError", err, err)
 	}
 	return e
 }

@@ -1,155 +1,140 @@
 package circleci
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
-	"fmt"
 	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
-// wireTime takes what the API sends where a time may be missing: RFC 3339, null or nothing.
-type wireTime struct{ *time.Time }
+// wireTime takes what the API sends where a time may be missing: RFC 3339, null, an empty text or nothing.
+type wireTime struct{ time.Time }
 
 func (t *wireTime) UnmarshalJSON(data []byte) error {
-	if string(data) == "null" || string(data) == `""` {
-		t.Time = nil
+	if string(data) == `""` {
 		return nil
 	}
-	var at time.Time
-	if err := json.Unmarshal(data, &at); err != nil {
-		return fmt.Errorf("read time: %w", err)
-	}
-	t.Time = &at
-	return nil
+	return t.Time.UnmarshalJSON(data)
 }
 
 type wireWorkflow struct {
-	ID             string   `json:"id"`
-	Name           string   `json:"name"`
-	Status         string   `json:"status"`
-	PipelineID     string   `json:"pipeline_id"`
-	PipelineNumber int64    `json:"pipeline_number"`
-	ProjectSlug    string   `json:"project_slug"`
-	StartedBy      string   `json:"started_by"`
-	CanceledBy     string   `json:"canceled_by"`
-	Tag            string   `json:"tag"`
-	CreatedAt      wireTime `json:"created_at"`
-	StoppedAt      wireTime `json:"stopped_at"`
+	ID          string                   `json:"id"`
+	Name        string                   `json:"name"`
+	Status      approvals.WorkflowStatus `json:"status"`
+	PipelineID  string                   `json:"pipeline_id"`
+	ProjectSlug string                   `json:"project_slug"`
+	StartedBy   string                   `json:"started_by"`
+	CanceledBy  string                   `json:"canceled_by"`
+	Tag         string                   `json:"tag"` // "setup" for a setup workflow
+	CreatedAt   wireTime                 `json:"created_at"`
+	StoppedAt   wireTime                 `json:"stopped_at"`
 }
 
-func (w wireWorkflow) workflow() Workflow {
-	out := Workflow{
-		ID: w.ID, Name: w.Name, Status: w.Status, PipelineID: w.PipelineID, PipelineNumber: w.PipelineNumber,
-		ProjectSlug: w.ProjectSlug, StartedBy: w.StartedBy, CanceledBy: w.CanceledBy, Tag: w.Tag,
-		StoppedAt: w.StoppedAt.Time,
+func (w wireWorkflow) id() string { return w.ID }
+
+func (w wireWorkflow) fault() string {
+	if !isUUID(w.PipelineID) || w.Status == "" {
+		return "the workflow has no status or no pipeline id"
 	}
-	if w.CreatedAt.Time != nil {
-		out.CreatedAt = *w.CreatedAt.Time
-	}
-	return out
+	return cmp.Or(
+		bounded("the name of the workflow", w.Name, maxName), bounded("the status of the workflow", string(w.Status), maxWord),
+		bounded("the user id of the starter", w.StartedBy, maxWord), bounded("the user id of the canceller", w.CanceledBy, maxWord),
+	)
 }
 
 type wireJob struct {
 	ID                string              `json:"id"`
 	Name              string              `json:"name"`
 	Type              string              `json:"type"`
-	Status            string              `json:"status"`
+	Status            approvals.JobStatus `json:"status"`
 	ProjectSlug       string              `json:"project_slug"`
-	Number            int64               `json:"job_number"`
 	Dependencies      []string            `json:"dependencies"`
 	Requires          map[string][]string `json:"requires"`
-	ApprovalRequestID string              `json:"approval_request_id"`
+	ApprovalRequestID string              `json:"approval_request_id"` // may be missing while a gate is blocked
 	ApprovedBy        string              `json:"approved_by"`
 	CanceledBy        string              `json:"canceled_by"`
-	StartedAt         wireTime            `json:"started_at"`
 	StoppedAt         wireTime            `json:"stopped_at"`
 }
 
-func (j wireJob) job() Job {
-	return Job{
-		ID: j.ID, Name: j.Name, Type: j.Type, Status: j.Status, ProjectSlug: j.ProjectSlug, Number: j.Number,
-		Dependencies: j.Dependencies, Requires: j.Requires, ApprovalRequestID: j.ApprovalRequestID,
-		ApprovedBy: j.ApprovedBy, CanceledBy: j.CanceledBy, StartedAt: j.StartedAt.Time, StoppedAt: j.StoppedAt.Time,
+func (j wireJob) id() string { return j.ID }
+
+func (j wireJob) fault() string {
+	switch {
+	case j.Name == "" || j.Type == "" || j.Status == "":
+		return "the job has no name, type or status"
+	case j.ApprovalRequestID != "" && !isUUID(j.ApprovalRequestID):
+		return "the approval request id of the job is not a UUID"
+	}
+	return cmp.Or(
+		bounded("the name of the job", j.Name, maxName), bounded("the type of the job", j.Type, maxWord),
+		bounded("the status of the job", string(j.Status), maxWord), bounded("the project of the job", j.ProjectSlug, maxName),
+		bounded("the user id of the approver", j.ApprovedBy, maxWord), bounded("the user id of the canceller", j.CanceledBy, maxWord),
+	)
+}
+
+func (j wireJob) job() approvals.Job {
+	needs := make(map[string][]string, len(j.Dependencies))
+	for _, id := range j.Dependencies {
+		needs[id] = nil
+	}
+	for id, statuses := range j.Requires {
+		needs[id] = statuses
+	}
+	slug, err := NormalizeSlug(j.ProjectSlug)
+	if err != nil {
+		slug = j.ProjectSlug // the job is of no project that we know
+	}
+	return approvals.Job{
+		ID: j.ID, Name: j.Name, Type: j.Type, Status: j.Status, Project: slug, Needs: needs,
+		ApprovalRequestID: j.ApprovalRequestID, ApprovedBy: j.ApprovedBy, CanceledBy: j.CanceledBy, StoppedAt: j.StoppedAt.Time,
 	}
 }
 
 type wirePipeline struct {
-	ID          string   `json:"id"`
-	Number      int64    `json:"number"`
-	ProjectSlug string   `json:"project_slug"`
-	CreatedAt   wireTime `json:"created_at"`
-	Trigger     struct {
+	ID        string   `json:"id"`
+	Number    int64    `json:"number"`
+	CreatedAt wireTime `json:"created_at"`
+	Trigger   struct {
 		Type  string `json:"type"`
 		Actor struct {
 			Login string `json:"login"`
 		} `json:"actor"`
 	} `json:"trigger"`
-	VCS *struct {
-		Provider  string `json:"provider_name"`
-		OriginURL string `json:"origin_repository_url"`
+	VCS struct {
+		OriginURL string `json:"origin_repository_url"` // differs from TargetURL for a fork
 		TargetURL string `json:"target_repository_url"`
 		Revision  string `json:"revision"`
 		Branch    string `json:"branch"`
 		Tag       string `json:"tag"`
-		Commit    struct {
-			Subject string `json:"subject"`
-		} `json:"commit"`
 	} `json:"vcs"`
 }
 
-func (p wirePipeline) pipeline() Pipeline {
-	out := Pipeline{
-		ID: p.ID, Number: p.Number, ProjectSlug: p.ProjectSlug, TriggerType: p.Trigger.Type, ActorLogin: p.Trigger.Actor.Login,
+func (p wirePipeline) id() string { return p.ID }
+
+func (p wirePipeline) fault() string {
+	if p.CreatedAt.IsZero() {
+		return "the pipeline has no time"
 	}
-	if p.CreatedAt.Time != nil {
-		out.CreatedAt = *p.CreatedAt.Time
-	}
-	if v := p.VCS; v != nil {
-		out.VCS = &VCS{
-			Provider: v.Provider, OriginURL: v.OriginURL, TargetURL: v.TargetURL, Revision: v.Revision,
-			Branch: v.Branch, Tag: v.Tag, Subject: v.Commit.Subject,
-		}
-	}
-	return out
+	return ""
 }
 
-type wireProject struct {
-	ID   string `json:"id"`
-	Slug string `json:"slug"`
-	Name string `json:"name"`
-	VCS  struct {
-		URL           string `json:"vcs_url"`
-		Provider      string `json:"provider"`
-		DefaultBranch string `json:"default_branch"`
-	} `json:"vcs_info"`
+// wireValues are the values of a pipeline that name its commit, for every kind of project.
+type wireValues struct {
+	Revision wireScalar `json:"pipeline.git.revision"`
+	Branch   wireScalar `json:"pipeline.git.branch"`
+	Tag      wireScalar `json:"pipeline.git.tag"`
 }
 
-func (p wireProject) project() Project {
-	return Project{
-		ID: p.ID, Slug: p.Slug, Name: p.Name, VCSURL: p.VCS.URL, Provider: p.VCS.Provider, DefaultBranch: p.VCS.DefaultBranch,
-	}
-}
+// wireScalar is a value as text, whole numbers and booleans as they were sent. A branch may be called 2026.
+type wireScalar string
 
-// wireValues renders scalars as text, numbers digit by digit as they were sent.
-type wireValues map[string]string
-
-func (m *wireValues) UnmarshalJSON(data []byte) error {
-	var raw map[string]any
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	if err := d.Decode(&raw); err != nil {
-		return fmt.Errorf("read values: %w", err)
-	}
-	*m = make(wireValues, len(raw))
-	for name, v := range raw {
-		switch v := v.(type) {
-		case string:
-			(*m)[name] = v
-		case json.Number:
-			(*m)[name] = v.String()
-		case bool:
-			(*m)[name] = fmt.Sprint(v)
-		}
+func (s *wireScalar) UnmarshalJSON(data []byte) error {
+	switch {
+	case data[0] == '"':
+		return json.Unmarshal(data, (*string)(s))
+	case string(data) != "null" && data[0] != '{' && data[0] != '[':
+		*s = wireScalar(data)
 	}
 	return nil
 }

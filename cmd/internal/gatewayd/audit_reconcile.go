@@ -1,9 +1,7 @@
 package gatewayd
 
 import (
-	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -59,7 +57,7 @@ Findings are no fault: the exit code is 0. What could not be read is: exit 1.`,
 			}
 			return c.withStore(cmd.Context(), func(db *store.DB) error {
 				gates, err := approvals.Reconciliation{
-					Store: db, CI: NewCI(client), Settings: cfg.settings, App: app, From: start, To: end, Lookback: back,
+					Store: db, CI: client, Settings: cfg.settings, App: app, From: start, To: end, Lookback: back,
 					Told: func(project string, n int) { fmt.Fprintf(c.stderr, "%s: reading %d pipelines …\n", project, n) },
 				}.Run(cmd.Context())
 				if err != nil {
@@ -142,38 +140,4 @@ func (c *cli) printGates(output string, gates []approvals.ReconciledGate, all bo
 	}
 	fmt.Fprintf(c.stderr, "%d gates in the period, %d of them with a finding.\n", len(gates), found)
 	return c.printEvidence(output, evidence{tables: [][][]string{table}, sheet: sheet, json: views})
-}
-
-// Pipelines implements approvals.CIHistory.
-func (c *CI) Pipelines(ctx context.Context, project string, since time.Time) ([]approvals.PipelineRef, error) {
-	found, err := c.client.ProjectPipelines(ctx, project, since)
-	if err != nil {
-		return nil, ciError(err)
-	}
-	out := make([]approvals.PipelineRef, len(found))
-	for i, p := range found {
-		out[i] = approvals.PipelineRef{ID: p.ID, Number: p.Number, CreatedAt: p.CreatedAt}
-	}
-	return out, nil
-}
-
-// Workflows implements approvals.CIHistory.
-func (c *CI) Workflows(ctx context.Context, pipelineID string) ([]approvals.WorkflowRef, error) {
-	found, err := c.client.PipelineWorkflows(ctx, pipelineID)
-	if err != nil {
-		return nil, ciError(err)
-	}
-	var out []approvals.WorkflowRef
-	for _, w := range found {
-		if w.Tag == "setup" {
-			continue
-		}
-		ref := approvals.WorkflowRef{ID: w.ID, Name: w.Name, CreatedAt: w.CreatedAt}
-		if w.StoppedAt != nil {
-			ref.StoppedAt = *w.StoppedAt
-		}
-		out = append(out, ref)
-	}
-	slices.SortFunc(out, func(a, b approvals.WorkflowRef) int { return a.CreatedAt.Compare(b.CreatedAt) })
-	return out, nil
 }

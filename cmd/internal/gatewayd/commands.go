@@ -245,7 +245,7 @@ func (r *report) circleCI(ctx context.Context, cfg config) {
 		return
 	}
 	for _, slug := range cfg.settings.Projects() {
-		_, err := client.Project(ctx, slug)
+		_, err := client.ProjectID(ctx, slug)
 		r.line("circleci project "+slug, err, "visible to the token")
 	}
 	skew := local.Sub(server)

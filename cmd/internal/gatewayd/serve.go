@@ -49,7 +49,7 @@ type daemon struct {
 	db      *store.DB
 	signer  *ledger.Signer
 	clock   *clock
-	ci      *CI
+	ci      *circleci.Client
 	slack   *bot.Workspace
 	service *approvals.Service
 	bot     *bot.Bot
@@ -153,14 +153,14 @@ func (d *daemon) build() error {
 	d.clock = &clock{log: d.log}
 	d.doubt = make(chan struct{}, 1)
 	d.metrics = newMetrics()
-	client, err := circleci.New(circleci.Config{
+	var err error
+	d.ci, err = circleci.New(circleci.Config{
 		URL: d.cfg.CircleURL, AppURL: d.cfg.CircleAppURL, Token: d.cfg.CircleToken.reveal(),
 		UserAgent: "rack-gatewayd/" + buildVersion(), OnDate: d.clock.observe, OnCall: d.called,
 	})
 	if err != nil {
 		return err
 	}
-	d.ci = NewCI(client)
 	d.slack = bot.Open(bot.Settings{
 		BotToken: d.cfg.SlackBotToken.reveal(), AppToken: d.cfg.SlackAppToken.reveal(),
 		SigningSecret: d.cfg.SlackSigning.reveal(), APIURL: d.cfg.SlackAPIURL,
@@ -169,9 +169,9 @@ func (d *daemon) build() error {
 		Store: d.db, CI: d.ci, Directory: d.slack, Settings: d.cfg.settings, Log: d.log,
 		Poll: d.cfg.poll, Hold: d.hold, Signer: d.signer, Unsigned: d.broken,
 	})
-	d.bot = bot.New(bot.Config{Workspace: d.slack, Service: d.service, Links: client.Links(), Log: d.log, Metrics: d.metrics.bot()})
+	d.bot = bot.New(bot.Config{Workspace: d.slack, Service: d.service, Links: d.ci.Links(), Log: d.log, Metrics: d.metrics.bot()})
 	d.api = webhook.New(webhook.Config{
-		Service: d.service, Links: client.Links(), Ready: d.ready, RateLimit: d.cfg.rateLimit,
+		Service: d.service, Links: d.ci.Links(), Ready: d.ready, RateLimit: d.cfg.rateLimit,
 		TrustedProxies: d.cfg.proxies, Log: d.log, Observe: d.metrics.served,
 	})
 	if d.cfg.AnchorFile != "" && d.broken == "" {
@@ -329,7 +329,7 @@ const (
 // and what time it is there. It asks at once when other calls make it doubtful.
 func (d *daemon) watchCI(ctx context.Context) {
 	for {
-		_, err := d.ci.client.Me(ctx)
+		_, err := d.ci.Me(ctx)
 		if ctx.Err() != nil {
 			return
 		}

@@ -11,7 +11,6 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
-	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gatewayd"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
@@ -98,7 +97,7 @@ func (w *world) live(ctx context.Context, crashAt int) (*life, error) {
 		BotToken: cfg.BotToken, SigningSecret: cfg.SigningSecret, APIURL: "http://" + slackHost + "/api/", HTTPClient: out,
 	})
 	l.service = approvals.New(approvals.Config{
-		Store: &mortal{db: w.db, life: l, crashAt: int64(crashAt), total: &w.commits}, CI: gatewayd.NewCI(client), Directory: workspace,
+		Store: &mortal{db: w.db, life: l, crashAt: int64(crashAt), total: &w.commits}, CI: client, Directory: workspace,
 		Settings: w.settings, Poll: 2 * time.Second, Signer: signer,
 	})
 	l.bot = bot.New(bot.Config{Workspace: workspace, Service: l.service, Links: client.Links()})

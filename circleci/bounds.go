@@ -1,0 +1,35 @@
+package circleci
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+)
+
+// The longest texts that are taken over from an answer, in bytes. The bound on the facts as a whole is measured as JSON,
+// where one character can take six bytes: it leaves half of an event, which takes 16 KiB, to everything else.
+const (
+	maxName  = 300   // of a job or a workflow
+	maxRef   = 1_024 // a branch or a tag
+	maxURL   = 2_048
+	maxLogin = 100
+	maxWord  = 100 // a status, a type, a revision and the like
+	maxFacts = 8 << 10
+)
+
+// bounded says what is wrong with a text of an answer; it is empty when the text can be used.
+func bounded(what, text string, most int) string {
+	switch {
+	case len(text) > most:
+		return fmt.Sprintf("%s is longer than %d bytes", what, most)
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return what + " holds control characters"
+	}
+	return ""
+}
+
+var uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+
+// isUUID guards every id before it goes into a path and every id that a decision will be compared with.
+func isUUID(id string) bool { return uuid.MatchString(id) }
