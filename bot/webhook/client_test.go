@@ -53,11 +53,13 @@ func TestClientAgainstHandler(t *testing.T) {
 		done <- r
 	}()
 	<-f.awaiting
-	f.set("R1", func(r *approvals.Request) { r.Status = approvals.Approved })
+	f.set("R1", func(r *approvals.Request) {
+		r.Status, r.ApprovalExpiresAt = approvals.Approved, time.Now().Add(time.Minute)
+	})
 	if r := <-done; r.Status != approvals.Approved {
 		t.Errorf("Wait: got %s; want approved", r.Status)
 	}
-	if v, err := c.Verify(ctx, webhook.VerifyBody{App: "myapp", GitCommit: "1a2b3c4", WorkflowID: workflow}); err != nil || v.Receipt.Leaf == "" {
+	if v, err := c.Verify(ctx, webhook.VerifyBody{App: "myapp", Environment: "production", GitCommit: "1a2b3c4", WorkflowID: workflow}); err != nil || v.Receipt.Leaf == "" {
 		t.Errorf("Verify: %+v, %v", v, err)
 	}
 	if r, err := c.ReportDeploy(ctx, "1", webhook.DeployBody{Phase: "succeeded"}); err != nil || r.Deploy.Phase != "succeeded" {
@@ -100,17 +102,30 @@ func hangUp(w http.ResponseWriter) {
 	}
 }
 
+// statusOf is the HTTP status of an error; 0 = it has none.
+func statusOf(err error) int {
+	var p *webhook.Problem
+	var f *webhook.ForeignAnswer
+	switch {
+	case errors.As(err, &p):
+		return p.Status
+	case errors.As(err, &f):
+		return f.Status
+	}
+	return 0
+}
+
 const problemType = "application/problem+json"
 
 func TestRetries(t *testing.T) {
 	t.Parallel()
-	ok := answer(200, `{"id":"R1","status":"pending"}`)
+	ok := answer(200, text(requestJSON(nil)))
 	for _, tt := range []struct {
 		name     string
 		retryFor time.Duration
 		answers  []func(http.ResponseWriter)
 		calls    int64
-		status   int // of the problem; 0 = success, -1 = no answer
+		status   int // of the answer; 0 = success, -1 = no answer
 	}{
 		{"at once", 0, []func(http.ResponseWriter){ok}, 1, 0},
 		{"after a lost connection", 0, []func(http.ResponseWriter){hangUp, ok}, 2, 0},
@@ -118,7 +133,10 @@ func TestRetries(t *testing.T) {
 		{"after 429", 0, []func(http.ResponseWriter){answer(429, `{"code":"rate_limited"}`, "Content-Type", problemType), ok}, 2, 0},
 		{"after a proxy's 502 and 504", 0, []func(http.ResponseWriter){answer(502, "<html>"), answer(504, "<html>"), ok}, 3, 0},
 		{"not after our 502", 0, []func(http.ResponseWriter){answer(502, `{"code":"circleci_unauthorized"}`, "Content-Type", problemType)}, 1, 502},
-		{"not after 500", 0, []func(http.ResponseWriter){answer(500, "")}, 1, 500},
+		{"after 500 that is not ours", 0, []func(http.ResponseWriter){answer(500, ""), ok}, 2, 0},
+		{"after our code without our type", 0, []func(http.ResponseWriter){answer(502, `{"code":"circleci_unauthorized"}`), ok}, 2, 0},
+		{"not after our 500", 0, []func(http.ResponseWriter){answer(500, `{"code":"internal"}`, "Content-Type", problemType)}, 1, 500},
+		{"after a cut body", 0, []func(http.ResponseWriter){answer(200, "{", "Content-Length", "100"), ok}, 2, 0},
 		{"not after 400", 0, []func(http.ResponseWriter){answer(400, "")}, 1, 400},
 		{"not after 301", 0, []func(http.ResponseWriter){answer(301, "", "Location", "https://elsewhere")}, 1, 301},
 		{"not when told to", -1, []func(http.ResponseWriter){answer(503, "")}, 1, 503},
@@ -134,14 +152,13 @@ func TestRetries(t *testing.T) {
 				t.Fatal(err)
 			}
 			// A POST, because net/http itself repeats a GET on a connection that was lost.
-			r, err := c.Cancel(t.Context(), "R1", "")
-			var p *webhook.Problem
+			r, err := c.ReportDeploy(t.Context(), "R1", webhook.DeployBody{Phase: "started"})
 			var lost *webhook.ConnectionError
 			switch {
 			case tt.status == 0 && (err != nil || r.ID != "R1"):
 				t.Errorf("got %+v, %v; want success", r, err)
-			case tt.status > 0 && (!errors.As(err, &p) || p.Status != tt.status):
-				t.Errorf("got %v; want a problem with status %d", err, tt.status)
+			case tt.status > 0 && statusOf(err) != tt.status:
+				t.Errorf("got %v; want an answer with status %d", err, tt.status)
 			case tt.status < 0 && !errors.As(err, &lost):
 				t.Errorf("got %v; want a connection error", err)
 			}
@@ -164,8 +181,7 @@ func TestRetriesEndWithTheContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var p *webhook.Problem
-	if _, err := c.Get(ctx, "R1"); !errors.As(err, &p) || p.Status != 503 {
+	if _, err := c.Get(ctx, "R1"); statusOf(err) != 503 {
 		t.Errorf("got %v; want the last failure", err)
 	}
 }
@@ -173,7 +189,7 @@ func TestRetriesEndWithTheContext(t *testing.T) {
 func TestAFailedPollDoesNotEndAWait(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64
-	s := script(t, &calls, hangUp, answer(500, ""), answer(404, ""), answer(200, `{"id":"R1","status":"approved"}`))
+	s := script(t, &calls, hangUp, answer(500, ""), answer(404, ""), answer(200, "{}"), answer(200, text(requestJSON(nil))))
 	c := newClient(t, s.URL)
 	var failed int
 	r, err := c.Wait(t.Context(), webhook.Request{ID: "R1", Status: approvals.Pending},
@@ -191,7 +207,7 @@ func TestAFailedPollDoesNotEndAWait(t *testing.T) {
 func TestARefusalThatStaysEndsAWait(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64
-	s := script(t, &calls, answer(401, ""))
+	s := script(t, &calls, answer(401, `{"code":"unauthorized"}`, "Content-Type", problemType))
 	r, err := newClient(t, s.URL).Wait(t.Context(), webhook.Request{ID: "R1", Status: approvals.Pending}, func(webhook.Request) bool { return false }, nil)
 	var p *webhook.Problem
 	if !errors.As(err, &p) || p.Status != 401 || r.ID != "R1" || calls.Load() != 2 {
@@ -201,7 +217,7 @@ func TestARefusalThatStaysEndsAWait(t *testing.T) {
 
 func TestWaitEndsWithTheContext(t *testing.T) {
 	t.Parallel()
-	for name, reply := range map[string]func(http.ResponseWriter){"pending": answer(200, `{"id":"R1","status":"pending"}`), "down": hangUp} {
+	for name, reply := range map[string]func(http.ResponseWriter){"pending": answer(200, text(requestJSON(map[string]any{"status": "pending"}))), "down": hangUp} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -254,6 +270,12 @@ func TestProxyFromEnv(t *testing.T) {
 		{"all, lower case, http", map[string]string{"all_proxy": "socks5h://localhost:1055"}, "http://gateway", "socks5h://localhost:1055"},
 		{"the special one first", map[string]string{"ALL_PROXY": "socks5://a:1", "HTTP_PROXY": "http://b:1"}, "http://gateway", "http://b:1"},
 		{"exception", map[string]string{"ALL_PROXY": "socks5://a:1", "NO_PROXY": ".ts.net"}, "https://gateway.ts.net", ""},
+		{"ours first", map[string]string{"RACK_GATEWAY_PROXY": " socks5h://c:1\r\n", "ALL_PROXY": "socks5://a:1", "HTTPS_PROXY": "http://b:1", "NO_PROXY": "*"}, "https://gateway", "socks5h://c:1"},
+		{"ours for loopback too", map[string]string{"RACK_GATEWAY_PROXY": "http://c:1"}, "http://127.0.0.1:8080", "http://c:1"},
+		{"ours is empty", map[string]string{"RACK_GATEWAY_PROXY": " ", "HTTPS_PROXY": "http://b:1"}, "https://gateway", "http://b:1"},
+		{"without a scheme", map[string]string{"RACK_GATEWAY_PROXY": "localhost:1055"}, "https://gateway", "http://localhost:1055"},
+		{"blanks", map[string]string{"HTTPS_PROXY": " http://b:1 \n"}, "https://gateway", "http://b:1"},
+		{"another's fault", map[string]string{"HTTP_PROXY": "://", "HTTPS_PROXY": "http://b:1"}, "https://gateway", "http://b:1"},
 		{"loopback", map[string]string{"ALL_PROXY": "socks5://a:1"}, "http://127.0.0.1:8080", ""},
 	} {
 		req := httptest.NewRequest("GET", tt.url, nil)

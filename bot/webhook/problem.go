@@ -139,26 +139,6 @@ func writeProblem(w http.ResponseWriter, p Problem) {
 	_ = json.NewEncoder(w).Encode(p) // a client that is gone is nobody's fault
 }
 
-// readProblem makes an error of any answer that is not a success.
-func readProblem(res *http.Response, body []byte) *Problem {
-	p := &Problem{}
-	if !strings.HasPrefix(res.Header.Get("Content-Type"), "application/problem+json") || json.Unmarshal(body, p) != nil {
-		p = &Problem{}
-	}
-	p.Status = res.StatusCode
-	if p.Title == "" {
-		p.Title = "the gateway answered " + strconv.Itoa(res.StatusCode) + " " + http.StatusText(res.StatusCode)
-	}
-	if to := res.Header.Get("Location"); res.StatusCode/100 == 3 && to != "" {
-		p.Detail = p.Title + ": the gateway is at " + to
-	}
-	if p.RequestID == "" {
-		p.RequestID = res.Header.Get("X-Request-Id")
-	}
-	p.RetryAfter = retryAfter(res.Header.Get("Retry-After"), time.Now())
-	return p
-}
-
 // retryAfter reads a Retry-After header: seconds, or a date (RFC 9110, 10.2.3).
 func retryAfter(value string, now time.Time) time.Duration {
 	if s, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31); err == nil {

@@ -27,10 +27,9 @@ func retry(ctx context.Context, retryFor time.Duration, told func(error, time.Du
 			return err
 		}
 		pause := jitter(approvals.Backoff(attempt, firstPause, mostPause))
-		var p *Problem
-		if errors.As(err, &p) && p.RetryAfter > 0 {
+		if after := asksToWait(err); after > 0 {
 			// Not before that, and not all clients at that very moment.
-			pause = p.RetryAfter + rand.N(p.RetryAfter/10+100*time.Millisecond)
+			pause = after + rand.N(after/10+100*time.Millisecond)
 		}
 		if time.Since(start)+pause > retryFor {
 			return err
@@ -46,18 +45,32 @@ func retry(ctx context.Context, retryFor time.Duration, told func(error, time.Du
 // be repeated.
 func passing(err error) bool {
 	var p *Problem
-	if errors.As(err, &p) {
-		switch p.Status {
-		case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-			return true
-		case http.StatusBadGateway: // a proxy's; ours says that CircleCI refuses the token
-			return p.Code == ""
-		}
-		return false
+	var f *ForeignAnswer
+	switch {
+	case errors.As(err, &p):
+		// The gateway knows whether asking again helps: 500 and its 502, which
+		// says that CircleCI refuses the gateway's token, stay as they are.
+		return p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable
+	case errors.As(err, &f):
+		// Somebody between us and the gateway failed, and may recover.
+		return f.Status == http.StatusTooManyRequests || f.Status/100 == 5
 	}
 	var certificate *tls.CertificateVerificationError
 	var connection *ConnectionError
 	return errors.As(err, &connection) && !errors.As(err, &certificate)
+}
+
+// asksToWait is how long an answer asks us to wait; 0 = it does not.
+func asksToWait(err error) time.Duration {
+	var p *Problem
+	var f *ForeignAnswer
+	switch {
+	case errors.As(err, &p):
+		return p.RetryAfter
+	case errors.As(err, &f):
+		return f.RetryAfter
+	}
+	return 0
 }
 
 // jitter spreads a pause over its upper half.

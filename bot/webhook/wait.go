@@ -47,10 +47,7 @@ func (c *Client) Wait(ctx context.Context, r Request, done func(Request) bool, t
 			failed++
 			refused = final(err)
 			pause = jitter(approvals.Backoff(failed, shortPause, longPause))
-			var p *Problem
-			if errors.As(err, &p) {
-				pause = max(pause, p.RetryAfter)
-			}
+			pause = max(pause, asksToWait(err))
 		case next.Status != r.Status:
 			failed, refused = 0, false
 			r = next
@@ -75,7 +72,7 @@ func (c *Client) poll(ctx context.Context, id string, not approvals.Status) (r R
 		wait = min(wait, max(time.Until(deadline), time.Millisecond)).Round(time.Millisecond)
 	}
 	query := url.Values{"wait": {wait.String()}, "status": {string(not)}}
-	_, err = c.once(ctx, wait+attemptTime, http.MethodGet, requestPath(id)+"?"+query.Encode(), nil, &r)
+	_, err = c.once(ctx, wait+attemptTime, http.MethodGet, requestPath(id)+"?"+query.Encode(), nil, &r, r.about(sameRequest(id)))
 	return r, err
 }
 

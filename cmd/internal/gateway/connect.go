@@ -18,51 +18,72 @@ const (
 	envToken       = "RACK_GATEWAY_API_TOKEN"
 	envTokenFile   = "RACK_GATEWAY_API_TOKEN_FILE"
 	envEnvironment = "RACK_GATEWAY_ENV"
+	envProxy       = webhook.ProxyVariable
 
 	defaultRetryFor = 2 * time.Minute
 )
 
 // connect makes the client from the environment. No connection is opened yet.
-func (c *cli) connect() (*webhook.Client, error) {
-	for _, name := range []string{envURL, envToken} {
-		// CircleCI passes `NAME: $NAME` below environment: on as it is written.
-		if v := strings.Trim(c.env[name], "{}"); strings.HasPrefix(v, "$") {
-			return nil, usage("%s is the name of a variable, not its value: CircleCI does not expand variables below environment:; "+
-				"remove the line and set %s in a context or in the project's settings", name, name)
-		}
+func (c *cli) connect() (*webhook.Client, error) { return c.connectFor(time.Duration(c.retryFor)) }
+
+// connectFor makes a client that repeats failing calls for so long; 0 = not at all.
+func (c *cli) connectFor(retryFor time.Duration) (*webhook.Client, error) {
+	base, err := c.setting(envURL)
+	if err != nil {
+		return nil, err
 	}
-	if c.env[envURL] == "" {
+	if base == "" {
 		return nil, usage("%s is not set", envURL)
 	}
 	token, err := c.token()
 	if err != nil {
 		return nil, err
 	}
-	retryFor := time.Duration(c.retryFor)
 	if retryFor == 0 {
 		retryFor = -1 // to the client 0 means its default
 	}
 	client, err := webhook.NewClient(webhook.ClientConfig{
-		URL: c.env[envURL], Token: token, UserAgent: "rack-gateway/" + programVersion(), RetryFor: retryFor,
+		URL: base, Token: token, UserAgent: "rack-gateway/" + programVersion(), RetryFor: retryFor,
 		Proxy: webhook.ProxyFromEnv(func(name string) string { return c.env[name] }),
 		Retrying: func(err error, pause time.Duration) {
 			c.say("%s; trying again in %s", err, pause.Round(100*time.Millisecond))
 		},
 	})
 	if err != nil {
-		return nil, usage("%s or %s: %w", envURL, envToken, err)
+		return nil, usage("%w", err)
 	}
-	if exposed(client.URL()) {
+	if c.exposed(client) {
 		c.say("Warning: the API token travels unencrypted to %s", client.URL())
 	}
 	return client, nil
 }
 
-func (c *cli) token() (string, error) {
-	if token := c.env[envToken]; token != "" {
-		return strings.TrimSpace(token), nil
+// setting reads a variable that names the gateway or opens it. Blanks and line
+// ends around a value come from copying and from files, so they do not count.
+// Quotes and names of variables come from configuration files that do not expand
+// them; the value would never work, so this is a fault with a sentence.
+func (c *cli) setting(name string) (string, error) {
+	v := strings.TrimSpace(c.env[name])
+	if v == "" {
+		return "", nil
 	}
-	name := c.env[envTokenFile]
+	// CircleCI passes `NAME: $NAME` below environment: on as it is written.
+	if strings.HasPrefix(strings.Trim(v, "{}\"'"), "$") {
+		return "", usage("%s is the name of a variable, not its value: CircleCI does not expand variables below environment:; "+
+			"remove the line and set %s in a context or in the project's settings", name, name)
+	}
+	if strings.ContainsAny(v[:1]+v[len(v)-1:], `"'`) {
+		return "", usage("%s has quotes around its value: remove them", name)
+	}
+	return v, nil
+}
+
+// token reads the API token from its variable or its file.
+func (c *cli) token() (string, error) {
+	if token, err := c.setting(envToken); token != "" || err != nil {
+		return token, err
+	}
+	name := strings.TrimSpace(c.env[envTokenFile])
 	if name == "" {
 		return "", usage("%s is not set", envToken)
 	}
@@ -72,35 +93,62 @@ func (c *cli) token() (string, error) {
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, 4096))
-	if err == nil && len(text) == 0 {
+	token := strings.TrimSpace(string(text))
+	switch {
+	case err != nil:
+	case token == "":
 		err = errors.New("the file is empty")
+	case strings.ContainsAny(token[:1]+token[len(token)-1:], `"'`):
+		err = errors.New("the file has quotes around the token: remove them")
 	}
 	if err != nil {
 		return "", usage("%s: %w", envTokenFile, err)
 	}
-	return strings.TrimSpace(string(text)), nil
+	return token, nil
 }
 
 // tailnets are the addresses of Tailscale (https://tailscale.com/kb/1304), whose
 // connections are encrypted below HTTP.
 var tailnets = []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fd7a:115c:a1e0::/48")}
 
-// exposed reports whether a call to base can be read on its way.
-func exposed(base string) bool {
-	u, err := url.Parse(base)
-	if err != nil || u.Scheme != "http" || u.Hostname() == "localhost" || strings.HasSuffix(u.Hostname(), ".ts.net") {
+// exposed reports whether the token can be read on its way to the gateway.
+func (c *cli) exposed(client *webhook.Client) bool {
+	u, err := url.Parse(client.URL())
+	if err != nil || u.Scheme != "http" {
 		return false
 	}
-	a, err := netip.ParseAddr(u.Hostname())
-	if err != nil {
-		return true
+	// A proxy on this machine that was set for us alone is the tailnet's
+	// (tailscaled --socks5-server), which encrypts.
+	if v := strings.TrimSpace(c.env[envProxy]); v != "" && private(hostOf(client.Proxy())) {
+		return false
 	}
+	return !private(u.Hostname())
+}
+
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+// private reports whether nobody can listen between us and a host: it is this
+// machine, or a node of a tailnet. Names without a dot are MagicDNS's, or of
+// another network that knows its hosts by short names, such as Docker's.
+func private(host string) bool {
+	host = strings.TrimSuffix(host, ".")
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return host != "" && !strings.Contains(host, ".") || strings.HasSuffix(strings.ToLower(host), ".ts.net")
+	}
+	a = a.Unmap().WithZone("")
 	for _, p := range tailnets {
-		if p.Contains(a.Unmap()) {
-			return false
+		if p.Contains(a) {
+			return true
 		}
 	}
-	return !a.IsLoopback()
+	return a.IsLoopback()
 }
 
 // durationFlag is a duration that is not negative.

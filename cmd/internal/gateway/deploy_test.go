@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gateway"
 )
 
@@ -34,7 +33,7 @@ func TestDeploy(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			g := serve(t, map[string][]reply{"POST /verify": {{200, webhook.Verified{Request: request("released")}}}, "POST /R1/deploy": {{200, request("released")}}})
+			g := serve(t, map[string][]reply{"POST /verify": {{200, verified()}}, "POST /R1/deploy": {{200, request("released")}}})
 			got := run(t, g.env(append(tt.env, circle...)...), append([]string{"deploy", "--app", "myapp"}, tt.args...)...)
 			if got.code != tt.code || got.stdout != tt.stdout {
 				t.Errorf("got %+v; want exit %d and %q", got, tt.code, tt.stdout)
@@ -63,7 +62,7 @@ func TestDeployNeedsTheApprovalOnly(t *testing.T) {
 	if _, err := os.Stat(file); err == nil {
 		t.Error("the command ran without an approval")
 	}
-	g = serve(t, map[string][]reply{"POST /verify": {{200, webhook.Verified{Request: request("released")}}}, "POST /R1/deploy": {problem(500, "internal", "x")}})
+	g = serve(t, map[string][]reply{"POST /verify": {{200, verified()}}, "POST /R1/deploy": {problem(500, "internal", "x")}})
 	if got := run(t, g.env(circle...), "deploy", "--app", "myapp", "--", "touch", file); got.code != 0 || !strings.Contains(got.stderr, "could not report") {
 		t.Errorf("got %+v; want exit 0 and a warning", got)
 	}
@@ -75,7 +74,7 @@ func TestDeployNeedsTheApprovalOnly(t *testing.T) {
 // When the run is ended, the command is told to end, and its code is passed on.
 func TestDeployPassesTheEndOn(t *testing.T) {
 	t.Parallel()
-	g := serve(t, map[string][]reply{"POST /verify": {{200, webhook.Verified{Request: request("released")}}}, "POST /R1/deploy": {{200, request("released")}}})
+	g := serve(t, map[string][]reply{"POST /verify": {{200, verified()}}, "POST /R1/deploy": {{200, request("released")}}})
 	ctx, cancel := context.WithCancel(t.Context())
 	out, in := io.Pipe()
 	go func() {
@@ -96,7 +95,7 @@ func TestDeployPassesTheEndOn(t *testing.T) {
 // The program itself, so that a signal reaches only it.
 func TestDeployPassesSignalsOn(t *testing.T) {
 	t.Parallel()
-	g := serve(t, map[string][]reply{"POST /verify": {{200, webhook.Verified{Request: request("released")}}}, "POST /R1/deploy": {{200, request("released")}}})
+	g := serve(t, map[string][]reply{"POST /verify": {{200, verified()}}, "POST /R1/deploy": {{200, request("released")}}})
 	script := `trap 'exit 7' TERM; trap 'exit 8' INT; echo ready; while :; do sleep 0.05; done`
 	for sig, want := range map[os.Signal]int{syscall.SIGTERM: 7, os.Interrupt: 8} {
 		cmd := exec.Command(os.Args[0], "deploy", "--app", "myapp", "--", "sh", "-c", script)

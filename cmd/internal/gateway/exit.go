@@ -28,7 +28,10 @@ const exitHelp = `Exit codes:
   0 done or approved   1 unexpected, or deploy failed   2 usage
   3 rejected   4 expired   5 canceled or superseded   6 bypassed   11 undeliverable
   7 timed out waiting   8 token refused (401, 403)   9 refused (other 4xx)
-  10 no connection, 429 or 5xx after retries`
+  10 no connection, 429 or 5xx after retries
+deploy exits with the code of its command. Whether the command ran can be told by
+stderr: "Not deploying: …" says that it did not, "The deploy command ended with
+exit code …" that it did.`
 
 // exit ends a command with a code; err may be nil when all was said.
 type exit struct {
@@ -52,25 +55,34 @@ func usage(format string, args ...any) *exit {
 // failed puts the error of a call into an exit code.
 func failed(err error) error {
 	var p *webhook.Problem
+	var foreign *webhook.ForeignAnswer
 	var connection *webhook.ConnectionError
 	code := exitUnexpected
 	switch {
 	case errors.As(err, &p):
-		switch {
-		case p.Status == 401 || p.Status == 403:
-			code = exitDenied
-		case p.Status == 429 || p.Status/100 == 5:
-			code = exitUnreachable
-		case p.Status/100 == 4:
-			code = exitRefused
-		}
+		code = statusCode(p.Status)
 		if p.RequestID != "" {
-			err = fmt.Errorf("%w, request id %s", err, p.RequestID)
+			err = fmt.Errorf("%w, trace ID %s", err, p.RequestID)
 		}
-	case errors.As(err, &connection):
+	case errors.As(err, &foreign) && foreign.Proxy, errors.As(err, &connection):
 		code = exitUnreachable
+	case foreign != nil:
+		code = statusCode(foreign.Status)
 	}
 	return &exit{code: code, err: err}
+}
+
+// statusCode is the exit code for a call that was answered with a status of HTTP.
+func statusCode(status int) int {
+	switch {
+	case status == 401 || status == 403:
+		return exitDenied
+	case status == 429 || status/100 == 5:
+		return exitUnreachable
+	case status/100 == 4:
+		return exitRefused
+	}
+	return exitUnexpected // a success or a redirect that is not the gateway's
 }
 
 // The stages that a wait can be for.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -19,6 +20,16 @@ func (t *target) add(f *pflag.FlagSet) {
 	f.StringVarP(&t.environment, "environment", "e", "", "environment of that request (RACK_GATEWAY_ENV)")
 }
 
+// identifier is the id or number in an argument. People see numbers as #12, so
+// that is a number, too.
+func identifier(arg string) (string, error) {
+	id := strings.TrimPrefix(strings.TrimSpace(arg), "#")
+	if id == "" {
+		return "", usage("the id is empty")
+	}
+	return id, nil
+}
+
 // find reads the request that a command is about.
 func (c *cli) find(ctx context.Context, t target, args []string) (*webhook.Client, webhook.Request, error) {
 	none := webhook.Request{}
@@ -26,19 +37,24 @@ func (c *cli) find(ctx context.Context, t target, args []string) (*webhook.Clien
 	switch {
 	case len(args) > 0 && t.app != "":
 		return nil, none, usage("give either an id or --app")
-	case len(args) > 0 && args[0] == "":
-		return nil, none, usage("the id is empty")
 	case len(args) == 0 && t.app == "":
 		return nil, none, usage("give the id of a request, or --app for this workflow's")
 	case len(args) == 0 && workflow == "":
 		return nil, none, usage("the workflow is not known outside of a CircleCI job: give the id of a request")
 	}
+	var id string
+	if len(args) > 0 {
+		var err error
+		if id, err = identifier(args[0]); err != nil {
+			return nil, none, err
+		}
+	}
 	client, err := c.connect()
 	if err != nil {
 		return nil, none, err
 	}
-	if len(args) > 0 {
-		r, err := client.Get(ctx, args[0])
+	if id != "" {
+		r, err := client.Get(ctx, id)
 		if err != nil {
 			return nil, none, failed(err)
 		}

@@ -163,8 +163,9 @@ func (c *cli) cancelCommand() *cobra.Command {
 		Short: "Withdraw a request",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if args[0] == "" {
-				return usage("the id is empty")
+			id, err := identifier(args[0])
+			if err != nil {
+				return err
 			}
 			if strings.TrimSpace(reason) == "" {
 				return usage("--reason is missing")
@@ -173,7 +174,7 @@ func (c *cli) cancelCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := client.Cancel(cmd.Context(), args[0], reason)
+			r, err := client.Cancel(cmd.Context(), id, reason)
 			if err != nil {
 				return failed(err)
 			}

@@ -16,17 +16,23 @@ func TestTextIsHarmless(t *testing.T) {
 	t.Parallel()
 	r := request("pending")
 	evil := "a\x1b[31mb\u202ec\u200bd\u2028e\x9bf\r\ng\U000E0041h\xff"
-	r.Message, r.Branch, r.ID, r.App = webhook.Text(evil), webhook.Text(evil), "R1", evil
+	r.Message, r.Branch = webhook.Text(evil), webhook.Text(evil)
 	r.Decisions = []webhook.Decision{{Action: "approve", Name: webhook.Text(evil), Reason: webhook.Text(evil)}}
-	r.Pipeline.URL, r.Status = webhook.Text(evil), approvals.Status(evil)
+	r.Pipeline.URL, r.Slack.Permalink, r.Gate.JobName = webhook.Text(evil), webhook.Text(evil), evil
+	filed, odd := r, r
+	r.App = evil
+	odd.Status, odd.ID = approvals.Status(evil), "R2"
+	canceled := r
+	canceled.Status = approvals.Canceled
 	page := webhook.Page{Requests: []webhook.Request{r}}
 	bad := problem(422, "commit_mismatch", evil)
 	g := serve(t, map[string][]reply{
-		"GET /R1": {{200, r}}, "GET ": {{200, page}}, "POST ": {{201, r}}, "POST /R1/cancel": {{200, r}}, "POST /verify": {bad},
+		"GET /R1": {{200, r}}, "GET ": {{200, page}}, "POST ": {{201, filed}}, "POST /R1/cancel": {{200, canceled}}, "POST /verify": {bad},
+		"GET /R2": {{200, odd}},
 	})
 	for _, args := range []string{
 		"deploy-approval show R1", "deploy-approval show R1 -o json", "deploy-approval list", "deploy-approval list -o json",
-		"deploy-approval request --app myapp", "deploy-approval request --app myapp --wait -o json", "deploy-approval wait R1",
+		"deploy-approval request --app myapp", "deploy-approval request --app myapp --wait --timeout 10ms -o json", "deploy-approval wait R1 --timeout 10ms", "deploy-approval show R2",
 		"deploy-approval cancel R1 --reason x", "deploy-approval verify --app myapp", "deploy-approval \x1b[2J",
 	} {
 		got := run(t, g.env(circle...), strings.Split(args, " ")...)
@@ -52,7 +58,7 @@ func TestShowAndList(t *testing.T) {
 	want := `Request:     R1 (#7)
 Status:      approved
 App:         myapp
-Environment: production
+Environment: default
 Commit:      1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d
 Branch:      main
 Message:     Fix
@@ -70,7 +76,7 @@ Approved:    2026-11-23 09:31:00Z, usable until 2026-11-23 09:31:00Z
 	}
 	got = run(t, g.env(), "deploy-approval", "list", "--app", "myapp", "-s", "open", "-l", "1")
 	want = "NUMBER  STATUS    APP    ENVIRONMENT  COMMIT   REF   CREATED               ID\n" +
-		"7       approved  myapp  production   1a2b3c4  main  2026-11-23 09:30:00Z  R1\n"
+		"7       approved  myapp  default      1a2b3c4  main  2026-11-23 09:30:00Z  R1\n"
 	if got.stdout != want || got.code != 0 || !strings.Contains(got.stderr, "older") {
 		t.Errorf("list: got %+v; want\n%s", got, want)
 	}
