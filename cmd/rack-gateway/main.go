@@ -3,12 +3,11 @@
 package main
 
 import (
-	"context"
 	"os"
 
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gateway"
 )
 
 func main() {
-	os.Exit(gateway.Run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(gateway.Main())
 }

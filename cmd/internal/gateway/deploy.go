@@ -4,17 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 )
@@ -24,9 +20,12 @@ const (
 
 	// reportFor is how long a report may hold up the deploy.
 	reportFor = 15 * time.Second
-	// killAfter is how long the command has to end after it was told to.
+	// killAfter is how long the command has to end after our own run was ended.
 	killAfter = 10 * time.Second
 )
+
+// errNotStarted means that a signal came before the command was started.
+var errNotStarted = errors.New("a signal came before the command was started")
 
 func (c *cli) deployCommand() *cobra.Command {
 	var flags verifyFlags
@@ -35,11 +34,24 @@ func (c *cli) deployCommand() *cobra.Command {
 		Use:   "deploy --app APP [-- COMMAND…]",
 		Short: "Deploy if this workflow and commit is approved",
 		Long: `Verify that this workflow and commit is approved, run the command, report what
-became of it, and exit with its code. Signals are passed on.
+became of it, and exit with its code.
 
 Without a command it runs sh -c "$RACK_GATEWAY_DEPLOY_COMMAND", and if that is not
-set either: convox deploy --app APP --wait. The command does not see
-RACK_GATEWAY_API_TOKEN unless --keep-token is given.`,
+set either: convox deploy --app APP --wait. The command cannot read
+RACK_GATEWAY_API_TOKEN, not even through /proc, unless --keep-token is given, and
+it does not see RACK_GATEWAY_PROXY.
+
+The command runs in a process group of its own. A signal to rack-gateway reaches
+the whole group once, and rack-gateway ends when the whole group has ended.
+
+An exit code from 1 to 11 can be the command's or one of those below. A line
+"Not deploying: …" on stderr says that the command was not run; "The deploy
+command ended with exit code …" says that it was.
+
+` + exitHelp,
+		Example: `  rack-gateway deploy --app myapp -- ./deploy.sh production
+  rack-gateway deploy --app myapp --environment production --receipt receipt.json
+  RACK_GATEWAY_DEPLOY_COMMAND='make deploy' rack-gateway deploy --app myapp`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
 				return fmt.Errorf("put -- before the command: rack-gateway deploy --app APP -- %s", strings.Join(args, " "))
@@ -53,6 +65,11 @@ RACK_GATEWAY_API_TOKEN unless --keep-token is given.`,
 			client, verified, err := c.verify(cmd.Context(), flags)
 			if err != nil {
 				return err
+			}
+			if flags.receipt == "" {
+				if err := c.logReceipt(verified.Receipt); err != nil {
+					return notDeploying(err)
+				}
 			}
 			return c.deploy(cmd.Context(), client, verified.Request.ID, args, keepToken)
 		},
@@ -80,81 +97,54 @@ func (c *cli) deploy(ctx context.Context, client *webhook.Client, id string, arg
 			c.say("Warning: could not report that the deploy %s: %s", phase, err)
 		}
 	}
+	signals := newRelay()
+	defer signals.stop()
 	report("started", "")
-	code, err := c.run(ctx, args, keepToken)
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = c.childEnv(keepToken)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.stdin, c.stdout, c.stderr
+	code, err := c.runGroup(ctx, cmd, signals)
 	switch {
+	case errors.Is(err, errNotStarted):
+		report("failed", "ended by a signal before the command was started")
+		return notDeploying(&exit{code: code, err: err})
 	case err != nil:
 		report("failed", "the command could not be run")
-		return &exit{code: exitUnexpected, err: fmt.Errorf("run %s: %w", args[0], err)}
+		return notDeploying(&exit{code: exitUnexpected, err: fmt.Errorf("run %s: %w", args[0], err)})
 	case code != 0:
 		report("failed", fmt.Sprintf("exit code %d", code))
+		c.say("The deploy command ended with exit code %d.", code)
 		return &exit{code: code}
 	}
 	report("succeeded", "")
 	return nil
 }
 
-// run runs a command to its end and returns its exit code, 128 + n when signal
-// n killed it, as shells do.
-func (c *cli) run(ctx context.Context, args []string, keepToken bool) (int, error) {
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = c.childEnv(keepToken)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.stdin, c.stdout, c.stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = killAfter
-
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	defer signal.Stop(signals)
-	if err := cmd.Start(); err != nil {
-		return 0, err
+// signalCode is the exit code for a process that a signal ended, as shells give it.
+func signalCode(s os.Signal) int {
+	if n, ok := s.(syscall.Signal); ok {
+		return 128 + int(n)
 	}
-	ended := make(chan struct{})
-	passed := make(chan struct{})
-	fromTerminal := isTerminal(c.stdin)
-	go func() {
-		defer close(passed)
-		for {
-			select {
-			case s := <-signals:
-				// A terminal sends these to the command too.
-				if fromTerminal && (s == syscall.SIGINT || s == syscall.SIGQUIT) {
-					continue
-				}
-				_ = cmd.Process.Signal(s) // it may have ended just now
-			case <-ended:
-				return
-			}
-		}
-	}()
-	err := cmd.Wait()
-	close(ended)
-	<-passed
-	if cmd.ProcessState == nil {
-		return 0, err
-	}
-	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return 128 + int(status.Signal()), nil
-	}
-	var exited *exec.ExitError
-	if err != nil && !errors.As(err, &exited) && !errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
-		return 0, err
-	}
-	return cmd.ProcessState.ExitCode(), nil
+	return exitUnexpected
 }
 
-// childEnv is our environment without the token.
+// childEnv is our environment without the token, and without our proxy, which
+// is for the way to the gateway alone.
 func (c *cli) childEnv(keepToken bool) []string {
-	if keepToken {
-		return c.environ
-	}
-	return slices.DeleteFunc(slices.Clone(c.environ), func(kv string) bool {
-		name, _, _ := strings.Cut(kv, "=")
-		return name == envToken || name == envTokenFile
+	_, env := split(c.environ, func(name string) bool {
+		return name == envProxy || !keepToken && (name == envToken || name == envTokenFile)
 	})
+	return env
 }
 
-func isTerminal(r io.Reader) bool {
-	f, ok := r.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+// split divides an environment by the names of its variables.
+func split(env []string, is func(name string) bool) (those, others []string) {
+	for _, kv := range env {
+		if name, _, _ := strings.Cut(kv, "="); is(name) {
+			those = append(those, kv)
+		} else {
+			others = append(others, kv)
+		}
+	}
+	return those, others
 }

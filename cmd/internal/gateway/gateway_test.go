@@ -3,7 +3,6 @@ package gateway_test
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -35,7 +34,7 @@ const asProgram = "GATEWAY_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		os.Exit(gateway.Run(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(gateway.Main())
 	}
 	os.Exit(m.Run())
 }
@@ -80,9 +79,9 @@ func serve(t *testing.T, answers map[string][]reply) *gatewayd {
 			return
 		}
 		body, _ := io.ReadAll(r.Body)
+		path := strings.TrimPrefix(r.URL.Path, "/api/v1/deploy-approval-requests")
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		path := strings.TrimPrefix(r.URL.Path, "/api/v1/deploy-approval-requests")
 		g.received = append(g.received, strings.TrimSpace(strings.TrimSuffix(r.Method+" "+path+"?"+r.URL.RawQuery, "?")+" "+string(body)))
 		queue := g.answers[r.Method+" "+path]
 		if len(queue) == 0 {

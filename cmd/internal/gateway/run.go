@@ -40,9 +40,7 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 			c.env[name] = value
 		}
 	}
-	if f, ok := stderr.(*os.File); ok {
-		c.terminal = term.IsTerminal(int(f.Fd()))
-	}
+	c.terminal = isTerminal(stderr)
 	root := c.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -50,6 +48,20 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	root.SetErr(stderr)
 	at, err := root.ExecuteContextC(ctx)
 	return c.finish(at, err)
+}
+
+// Main is the program: [Run] with the arguments, environment and streams of the
+// process, whose secrets it first puts out of the reach of other processes.
+func Main() int {
+	env := hide(os.Environ())
+	guardMemory()
+	return Run(context.Background(), os.Args[1:], env, os.Stdin, os.Stdout, os.Stderr)
+}
+
+// isTerminal reports whether a stream is a terminal.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // finish reports how a command ended. Errors that no command returned are about

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"regexp"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -9,9 +10,12 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 )
 
+var commitPattern = regexp.MustCompile(`^[0-9a-fA-F]{7,40}$`)
+
 // verifyFlags name what is about to be deployed.
 type verifyFlags struct {
 	app, environment, commit, workflow string
+	receipt                            string // a file; "" = none
 }
 
 func (v *verifyFlags) add(f *pflag.FlagSet) {
@@ -19,9 +23,11 @@ func (v *verifyFlags) add(f *pflag.FlagSet) {
 	f.StringVarP(&v.environment, "environment", "e", "", "environment to deploy to (RACK_GATEWAY_ENV)")
 	f.StringVar(&v.commit, "git-commit", "", "commit to deploy (CIRCLE_SHA1)")
 	f.StringVar(&v.workflow, "workflow-id", "", "workflow that deploys (CIRCLE_WORKFLOW_ID)")
+	f.StringVar(&v.receipt, "receipt", "", "file to keep the receipt in (mode 0600)")
 }
 
-// verify fails unless this workflow and commit is approved.
+// verify fails unless this workflow and commit is approved. It keeps the receipt
+// where that was asked for.
 func (c *cli) verify(ctx context.Context, v verifyFlags) (*webhook.Client, webhook.Verified, error) {
 	none := webhook.Verified{}
 	body := webhook.VerifyBody{
@@ -30,22 +36,29 @@ func (c *cli) verify(ctx context.Context, v verifyFlags) (*webhook.Client, webho
 	}
 	switch {
 	case body.App == "":
-		return nil, none, usage("--app is missing")
+		return nil, none, notDeploying(usage("--app is missing"))
 	case body.GitCommit == "":
-		return nil, none, usage("the commit is not known: give --git-commit, or run in a CircleCI job")
+		return nil, none, notDeploying(usage("the commit is not known: give --git-commit, or run in a CircleCI job"))
+	case !commitPattern.MatchString(body.GitCommit):
+		return nil, none, notDeploying(usage("the commit must be 7 to 40 hex digits"))
 	case body.WorkflowID == "":
-		return nil, none, usage("the workflow is not known: give --workflow-id, or run in a CircleCI job")
+		return nil, none, notDeploying(usage("the workflow is not known: give --workflow-id, or run in a CircleCI job"))
 	}
 	client, err := c.connect()
 	if err != nil {
-		return nil, none, err
+		return nil, none, notDeploying(err)
 	}
 	verified, err := client.Verify(ctx, body)
 	if err != nil {
-		return nil, none, failed(err)
+		return nil, none, c.refused(ctx, client, body, err)
 	}
 	r := verified.Request
 	c.say("Deploy approval request %s: %s may be deployed to %s (status: %s, until %s)", r.ID, r.GitCommit, r.Environment, r.Status, clock(r.ApprovalExpiresAt))
+	if v.receipt != "" {
+		if err := keepReceipt(v.receipt, verified.Receipt); err != nil {
+			return nil, none, notDeploying(err)
+		}
+	}
 	return client, verified, nil
 }
 
@@ -57,7 +70,12 @@ func (c *cli) verifyCommand() *cobra.Command {
 		Short: "Fail unless this workflow and commit is approved; print the receipt",
 		Long: `Fail unless this workflow and commit is approved and inside its window, and
 print the receipt as JSON: the decision's entry in the audit log, the proof that
-it is in there, and a signed checkpoint. With -o json the request comes along.`,
+it is in there, and a signed checkpoint. With -o json the request comes along.
+
+The answer counts only if it is the gateway's and names this app, environment,
+workflow and commit, a passing status, a window that is not over, and a receipt.`,
+		Example: `  rack-gateway deploy-approval verify --app myapp
+  rack-gateway deploy-approval verify --app myapp --environment production --receipt receipt.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, verified, err := c.verify(cmd.Context(), flags)

@@ -1,0 +1,125 @@
+//go:build unix
+
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	relayed = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2}
+	// A log that nobody reads any more (`rack-gateway deploy … | head`) must not
+	// end us while the command runs on. The command gets this signal by itself.
+	swallowed = []os.Signal{unix.SIGPIPE}
+)
+
+// lingering is how long processes may outlive the command before we say that we
+// wait for them.
+const lingering = 3 * time.Second
+
+// groupPause is the time between two looks at a group whose first process has ended.
+const groupPause = 20 * time.Millisecond
+
+// runGroup runs a command in a process group of its own and returns when the
+// whole group has ended. The code is the command's, 128 + n when signal n ended
+// it, as shells do.
+//
+// The own group makes two things possible. A signal reaches the grandchildren,
+// too, and exactly once: whatever is sent to our group does not reach the
+// command's. And we can tell when everything that the command started is over,
+// so that no deploy goes on after its outcome was reported.
+func (c *cli) runGroup(ctx context.Context, cmd *exec.Cmd, signals *relay) (int, error) {
+	adoptOrphans()
+	cmd.SysProcAttr = groupAttributes()
+	// The kernel sends the parent-death signal when the thread that started the
+	// command ends, so this goroutine keeps its thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	var group int
+	start := func() error {
+		err := cmd.Start()
+		if err == nil {
+			group = cmd.Process.Pid
+		}
+		return err
+	}
+	early, err := signals.start(start, func(s os.Signal) {
+		if n, ok := s.(syscall.Signal); ok {
+			_ = unix.Kill(-group, n) // the group may have ended just now
+		}
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case early != nil:
+		return signalCode(early), fmt.Errorf("%w: %s", errNotStarted, early)
+	}
+	returnTerminal := c.lendTerminal(group)
+	over := make(chan struct{})
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		select {
+		case <-ctx.Done():
+		case <-over:
+			return
+		}
+		signals.pass(unix.SIGTERM)
+		select {
+		case <-time.After(killAfter):
+			_ = unix.Kill(-group, unix.SIGKILL)
+		case <-over:
+		}
+	}()
+
+	err = cmd.Wait()
+	remark := time.AfterFunc(lingering, func() {
+		c.say("The deploy command has ended, but processes that it started still run; waiting for them. " +
+			"A process that shall outlive the deploy needs a process group of its own (setsid).")
+	})
+	awaitGroup(group)
+	remark.Stop()
+	signals.ended()
+	close(over)
+	<-stopped
+	returnTerminal()
+
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal()), nil
+	}
+	var exited *exec.ExitError
+	if err != nil && !errors.As(err, &exited) {
+		return 0, err
+	}
+	return cmd.ProcessState.ExitCode(), nil
+}
+
+// awaitGroup returns when a process group has no member any more. It looks again
+// and again, because no call of the kernel waits for that: a wait for the children
+// in a group goes on when the last of them leaves the group, as daemons do.
+func awaitGroup(group int) {
+	for {
+		// Orphans of the group have become our children where that is possible.
+		// Who has ended counts as a member until its parent takes note of it.
+		for {
+			pid, err := unix.Wait4(-group, nil, unix.WNOHANG, nil)
+			if pid <= 0 && !errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
+		if errors.Is(unix.Kill(-group, 0), unix.ESRCH) {
+			return
+		}
+		time.Sleep(groupPause)
+	}
+}

@@ -1,0 +1,19 @@
+//go:build unix && !linux
+
+package gateway
+
+import "syscall"
+
+// adoptOrphans does nothing: only Linux and FreeBSD let orphans be adopted. Their
+// end is polled for instead, see awaitGroup.
+func adoptOrphans() {}
+
+func groupAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+
+// guardMemory does nothing: without /proc one process of a user cannot read
+// another's memory without being a debugger.
+func guardMemory() {}
+
+// lendTerminal leaves the terminal with us. Ctrl-C reaches us, and the relay
+// hands it on once.
+func (c *cli) lendTerminal(int) func() { return func() {} }

@@ -1,0 +1,117 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+)
+
+// explainFor is how long the look-up may take that makes a refusal clear.
+const explainFor = 10 * time.Second
+
+// notDeploying marks an error as the reason why nothing was deployed. People and
+// scripts can tell by its words that an exit code is not the deploy command's.
+func notDeploying(err error) error {
+	code := exitUnexpected
+	var e *exit
+	if errors.As(err, &e) {
+		code = e.code
+	}
+	return &exit{code: code, err: fmt.Errorf("Not deploying: %w", err)}
+}
+
+// refused says why the gateway does not let this deploy, and what to do next.
+func (c *cli) refused(ctx context.Context, client *webhook.Client, asked webhook.VerifyBody, err error) error {
+	var p *webhook.Problem
+	if !errors.As(err, &p) || p.Status != 409 {
+		return notDeploying(failed(err))
+	}
+	ctx, cancel := context.WithTimeout(ctx, explainFor)
+	defer cancel()
+	text := []string{failed(err).Error() + "."}
+	// Without this look-up the refusal is only less clear, so its own failure is
+	// not told.
+	environment := asked.Environment
+	if environment == "" {
+		environment = approvals.DefaultEnvironment
+	}
+	page, listErr := client.List(ctx, webhook.ListQuery{App: asked.App, Environment: environment, WorkflowID: asked.WorkflowID, Limit: 20})
+	switch {
+	case listErr != nil:
+	case len(page.Requests) == 0:
+		text = append(text, "Next: file a request before the approval job (rack-gateway deploy-approval request --app "+asked.App+"), or rerun the workflow from start.")
+	default:
+		r := deciding(page.Requests)
+		text = append(text, standing(r)...)
+		if r.Slack.Permalink != "" {
+			text = append(text, "Card: "+string(r.Slack.Permalink)+" .")
+		}
+		text = append(text, "Next: "+next(p.Code, r))
+	}
+	return notDeploying(&exit{code: failed(err).(*exit).code, err: errors.New(strings.Join(text, " "))})
+}
+
+// deciding is the request that the gateway judged: the newest that still counts,
+// else the newest.
+func deciding(requests []webhook.Request) webhook.Request {
+	for _, r := range requests {
+		switch r.Status {
+		case approvals.Expired, approvals.Canceled, approvals.Superseded:
+		default:
+			return r
+		}
+	}
+	return requests[0]
+}
+
+// standing says in sentences how a request stands that does not let a deploy
+// through.
+func standing(r webhook.Request) []string {
+	var text []string
+	switch r.Status {
+	case approvals.Pending:
+		if n := len(r.Decisions); n > 0 {
+			text = append(text, fmt.Sprintf("Request #%d has %d of %d approvals.", r.Number, n, r.RequiredApprovals))
+		} else {
+			text = append(text, fmt.Sprintf("Nobody has approved request #%d here.", r.Number))
+		}
+	case approvals.Bypassed:
+		text = append(text, fmt.Sprintf("Nobody has approved request #%d here in time.", r.Number))
+	case approvals.Rejected:
+		text = append(text, ending(r)+".")
+	}
+	if r.Status.Passed() {
+		return text
+	}
+	switch {
+	case r.Gate.ApprovedBy != "":
+		text = append(text, fmt.Sprintf("CircleCI's approval job %s was opened by %s.", r.Gate.JobName, r.Gate.ApprovedBy))
+	case opened(r):
+		text = append(text, fmt.Sprintf("CircleCI's approval job %s was opened in CircleCI.", r.Gate.JobName))
+	}
+	return text
+}
+
+// opened reports whether the gate of a request was approved.
+func opened(r webhook.Request) bool { return r.Gate.ApprovedBy != "" || r.Gate.Status == "success" }
+
+// next says what people can do about a refusal.
+func next(code approvals.Code, r webhook.Request) string {
+	const again = "rerun the workflow from start, and have its new request approved on the card."
+	switch {
+	case code == approvals.CodeCommitNotApproved:
+		return "deploy the commit that was approved, or " + again
+	case r.Status == approvals.Pending && !opened(r):
+		return "have the request approved on its card, then run this job again."
+	case r.Status == approvals.Approved && code == approvals.CodeNotApproved:
+		return "wait until the bot has opened the approval job, then run this job again."
+	case r.Status == approvals.Undeliverable, r.Status == approvals.Expired && r.ApprovedAt != nil:
+		return "press Retry on the card, or " + again
+	}
+	return again
+}
