@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gateway"
 )
 
@@ -30,6 +31,7 @@ func TestOpenNetworksAreWarnedOf(t *testing.T) {
 	for url, want := range map[string]bool{
 		"http://gateway.invalid": true, "http://192.0.2.1:1": true,
 		"https://gateway.invalid": false, "http://127.0.0.1:1": false, "http://[::1]:1": false, "http://100.101.102.103:1": false, "http://gateway.example.ts.net:1": false,
+		"http://gateway:8080": false, "http://gateway.example.TS.net.": false, "http://[fd7a:115c:a1e0::1]:1": false, "http://100.128.0.1": true, "http://ts.net.example.com": true,
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel() // no call gets out
@@ -37,6 +39,89 @@ func TestOpenNetworksAreWarnedOf(t *testing.T) {
 		gateway.Run(ctx, []string{"deploy-approval", "show", "R1", "--retry-for", "0"}, []string{"RACK_GATEWAY_URL=" + url, "RACK_GATEWAY_API_TOKEN=x"}, nil, io.Discard, &stderr)
 		if got := strings.Contains(stderr.String(), "travels unencrypted"); got != want {
 			t.Errorf("%s: warned %v; want %v", url, got, want)
+		}
+	}
+}
+
+// A proxy on this machine that is ours alone leads into the tailnet; another one
+// may lead anywhere.
+func TestOpenNetworksBehindProxies(t *testing.T) {
+	t.Parallel()
+	for proxy, want := range map[string]bool{
+		"RACK_GATEWAY_PROXY=socks5h://127.0.0.1:1": false, "RACK_GATEWAY_PROXY=http://192.0.2.1:1": true, "ALL_PROXY=socks5h://127.0.0.1:1": true,
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // no call gets out
+		var stderr bytes.Buffer
+		gateway.Run(ctx, []string{"check"}, []string{"RACK_GATEWAY_URL=http://gateway.invalid", "RACK_GATEWAY_API_TOKEN=x", proxy}, nil, io.Discard, &stderr)
+		if got := strings.Contains(stderr.String(), "travels unencrypted"); got != want {
+			t.Errorf("%s: warned %v; want %v", proxy, got, want)
+		}
+	}
+}
+
+func TestBlanksAroundSettings(t *testing.T) {
+	t.Parallel()
+	g := serve(t, map[string][]reply{"GET /R1": {{200, request("pending")}}})
+	env := []string{"RACK_GATEWAY_URL= " + g.URL + "\r\n", "RACK_GATEWAY_API_TOKEN=\t" + token + "\n", "HTTP_PROXY= \n"}
+	if got := run(t, env, "deploy-approval", "show", "R1"); got.code != 0 {
+		t.Errorf("got %+v; want exit 0", got)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	page := reply{200, webhook.Page{Requests: []webhook.Request{request("pending")}}}
+	for _, tt := range []struct {
+		name   string
+		first  reply
+		code   int
+		stderr string
+	}{
+		{"well", page, 0, ""},
+		{"empty", reply{200, webhook.Page{Requests: []webhook.Request{}}}, 0, ""},
+		{"refused", problem(401, "unauthorized", "send a valid token"), 8, "the API token was refused at http://127.0.0.1"},
+		{"forbidden", problem(403, "forbidden", "x"), 8, "the API token was refused"},
+		{"not the gateway", reply{200, "hello"}, 10, "the gateway was not reached: http://127.0.0.1"},
+		{"another server", reply{404, ""}, 10, "the gateway was not reached: http://127.0.0.1"},
+		{"broken", problem(500, "internal", "x"), 10, "the gateway was not reached"},
+		{"away", problem(503, "unavailable", "x"), 10, "the gateway was not reached"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			g := serve(t, map[string][]reply{"GET ": {tt.first}})
+			got := run(t, g.env(), "check")
+			if got.code != tt.code || !strings.Contains(got.stderr, tt.stderr) || (got.stdout != "") != (tt.code == 0) {
+				t.Errorf("got %+v; want exit %d and %q", got, tt.code, tt.stderr)
+			}
+			if calls := g.calls(); len(calls) != 1 || calls[0] != "GET ?limit=1" {
+				t.Errorf("calls %q; want one look", calls)
+			}
+		})
+	}
+	g := serve(t, map[string][]reply{"GET ": {{502, ""}, page}})
+	if got := run(t, g.env(), "check", "--wait", "1m"); got.code != 0 || !strings.Contains(got.stderr, "answered 502 Bad Gateway") {
+		t.Errorf("--wait: got %+v; want success at the second try", got)
+	}
+	g = serve(t, map[string][]reply{"GET ": {problem(401, "unauthorized", "x")}})
+	if got := run(t, g.env(), "check", "--wait", "1m"); got.code != 8 || len(g.calls()) != 1 {
+		t.Errorf("--wait with a bad token: got %+v; want exit 8 at once", got)
+	}
+	g.Close()
+	if got := run(t, g.env(), "check", "--wait", "600ms"); got.code != 10 || !strings.Contains(got.stderr, "no answer from the gateway at http://127.0.0.1") {
+		t.Errorf("nobody there: got %+v; want exit 10", got)
+	}
+}
+
+// The client's own proxy wins, and does not reach the deploy's command.
+func TestOurProxy(t *testing.T) {
+	t.Parallel()
+	g := deployable(t)
+	env := append(g.env(circle...), "RACK_GATEWAY_URL=http://gateway.example.ts.net", "RACK_GATEWAY_PROXY=socks5h://"+socks5(t, g.Listener.Addr().String()), "HTTP_PROXY=http://127.0.0.1:1", "NO_PROXY=*")
+	for _, keep := range []string{"--keep-token=false", "--keep-token"} {
+		got := run(t, env, "deploy", "--app", "myapp", keep, "--", "sh", "-c", `echo "[$RACK_GATEWAY_PROXY]$HTTP_PROXY"`)
+		if got.code != 0 || got.stdout != "[]http://127.0.0.1:1\n" {
+			t.Errorf("%s: got %+v; want the deploy done, and the other proxies passed on", keep, got)
 		}
 	}
 }

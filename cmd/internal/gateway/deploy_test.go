@@ -13,6 +13,12 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gateway"
 )
 
+// deployable is a gateway that lets this workflow deploy.
+func deployable(t *testing.T) *gatewayd {
+	t.Helper()
+	return serve(t, map[string][]reply{"POST /verify": {{200, verified()}}, "POST /R1/deploy": {{200, request("released")}}})
+}
+
 func TestDeploy(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -29,6 +29,8 @@ const (
 	job      = "11111111-2222-4333-8444-555555555555"
 )
 
+const card = "https://acme.slack.com/archives/C1/p11"
+
 // asProgram makes the test binary the program.
 const asProgram = "GATEWAY_TEST_AS_PROGRAM"
 
@@ -146,6 +148,7 @@ func request(status approvals.Status) webhook.Request {
 		Metadata: json.RawMessage("{}"), Requester: webhook.Requester{Token: "ci-myapp", Actor: "alice"},
 		Pipeline: webhook.Pipeline{Number: 1234, URL: "https://app.circleci.com/pipelines/gh/MyOrg/myapp/1234", WorkflowID: workflow},
 		Gate:     webhook.Gate{JobName: "approve_deploy_production", Status: "on_hold"}, Decisions: []webhook.Decision{}, CreatedAt: &at,
+		Slack: webhook.Slack{Channel: "C1", TS: "1.1", Permalink: card},
 	}
 }
 
@@ -172,7 +175,7 @@ func TestTheDocumentedCall(t *testing.T) {
 		"--app", "myapp", "--git-commit", commit, "--branch", "main",
 		"--ci-metadata", `{"workflow_id":"`+workflow+`","pipeline_number":1234}`,
 		"--message", "Deploy main@1a2b3c4 to production")
-	want := result{0, "R1\n", "Deploy approval request R1 created (status: pending)\nPipeline: https://app.circleci.com/pipelines/gh/MyOrg/myapp/1234\n"}
+	want := result{0, "R1\n", "Deploy approval request R1 created (status: pending)\nPipeline: https://app.circleci.com/pipelines/gh/MyOrg/myapp/1234\nCard: " + card + "\n"}
 	if diff := gocmp.Diff(fmt.Sprintf("%+v", want), fmt.Sprintf("%+v", got)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -240,6 +243,20 @@ func TestUsageFaults(t *testing.T) {
 		{"URL not expanded", []string{"RACK_GATEWAY_URL=${RACK_GATEWAY_URL}", "RACK_GATEWAY_API_TOKEN=x"}, "deploy-approval list", "CircleCI does not expand variables"},
 		{"bad URL", []string{"RACK_GATEWAY_URL=ftp://x", "RACK_GATEWAY_API_TOKEN=x"}, "deploy-approval list", "must be like https://"},
 		{"token file", []string{"RACK_GATEWAY_URL=http://127.0.0.1:1", "RACK_GATEWAY_API_TOKEN_FILE=/does/not/exist"}, "deploy-approval list", "no such file"},
+		{"token in quotes", []string{"RACK_GATEWAY_URL=http://127.0.0.1:1", `RACK_GATEWAY_API_TOKEN="x"`}, "deploy-approval list", "RACK_GATEWAY_API_TOKEN has quotes"},
+		{"URL in quotes", []string{"RACK_GATEWAY_URL='http://127.0.0.1:1'", "RACK_GATEWAY_API_TOKEN=x"}, "deploy-approval list", "RACK_GATEWAY_URL has quotes"},
+		{"quoted name", []string{`RACK_GATEWAY_URL="$RACK_GATEWAY_URL"`, "RACK_GATEWAY_API_TOKEN=x"}, "deploy-approval list", "CircleCI does not expand variables"},
+		{"blank URL", []string{"RACK_GATEWAY_URL= \n", "RACK_GATEWAY_API_TOKEN=x"}, "deploy-approval list", "RACK_GATEWAY_URL is not set"},
+		{"bad proxy", append(slices.Clone(whole), "RACK_GATEWAY_PROXY=socks4://x"), "check", "RACK_GATEWAY_PROXY must be"},
+		{"bad standard proxy", append(slices.Clone(whole), "HTTP_PROXY=://"), "check", "HTTP_PROXY must be"},
+		{"quoted proxy", append(slices.Clone(whole), `ALL_PROXY="http://x"`), "check", "ALL_PROXY has quotes"},
+		{"no id but a sign", whole, "deploy-approval show #", "the id is empty"},
+		{"commit that is none", whole, "deploy-approval verify --app a --git-commit main --workflow-id w", "7 to 40 hex digits"},
+		{"did you mean a command", whole, "deploy-aproval", `unknown command "deploy-aproval" for "rack-gateway"; did you mean deploy-approval`},
+		{"did you mean a subcommand", whole, "deploy-approval lst", "did you mean list?"},
+		{"did you mean a topic", whole, "help deploy-approval lst", "did you mean list?"},
+		{"did you mean a flag", job, "deploy --app a --enviroment x", "unknown flag: --enviroment; did you mean --environment?"},
+		{"did you mean a common flag", job, "check --retry-fro 1s", "did you mean --retry-for?"},
 		{"unknown command", whole, "deploy-approval approve R1", `unknown command "approve"`},
 		{"unknown flag", whole, "deploy-approval list --token x", "unknown flag: --token"},
 		{"bad until", whole, "deploy-approval wait R1 --until forever", "must be one of approved, released, finished"},
@@ -407,10 +424,75 @@ func TestCancelAndVerify(t *testing.T) {
 	}
 }
 
+// Every help shows how the command is called.
+func TestEveryHelpHasAnExample(t *testing.T) {
+	t.Parallel()
+	for _, args := range []string{
+		"", "check", "deploy", "deploy-approval", "version", "deploy-approval request", "deploy-approval wait", "deploy-approval show",
+		"deploy-approval list", "deploy-approval cancel", "deploy-approval verify",
+	} {
+		got := run(t, nil, append(strings.Fields(args), "--help")...)
+		_, examples, ok := strings.Cut(got.stdout, "Examples:\n")
+		if first, _, _ := strings.Cut(examples, "\n"); got.code != 0 || !ok || !strings.Contains(first, "rack-gateway "+args) && args != "" {
+			t.Errorf("%q: exit %d, first example %q; want one of this command", args, got.code, first)
+		}
+	}
+}
+
+// The job's log says where the card is, once, also when Slack is slower than CI.
+func TestTheCardIsNamed(t *testing.T) {
+	t.Parallel()
+	bare := request("pending")
+	bare.Slack = webhook.Slack{}
+	for name, answers := range map[string]map[string][]reply{
+		"request":        {"POST ": {{201, bare}}, "GET /R1": {{200, bare}, {200, request("pending")}}},
+		"request --wait": {"POST ": {{201, bare}}, "GET /R1": {{200, request("pending")}, {200, request("approved")}}},
+		"wait":           {"GET ": {{200, webhook.Page{Requests: []webhook.Request{request("pending")}}}}, "GET /R1": {{200, request("approved")}}},
+	} {
+		g := serve(t, answers)
+		got := run(t, g.env(circle...), append([]string{"deploy-approval"}, strings.Fields(name+" --app myapp")...)...)
+		if got.code != 0 || strings.Count(got.stderr, "Card: "+card+"\n") != 1 {
+			t.Errorf("%s: got %+v; want the card's link once", name, got)
+		}
+	}
+	g := serve(t, map[string][]reply{"POST ": {{201, bare}}}) // and reading it fails
+	if got := run(t, g.env(circle...), "deploy-approval", "request", "--app", "myapp"); got.code != 0 || got.stdout != "R1\n" {
+		t.Errorf("without a card: got %+v; want success", got)
+	}
+}
+
+func TestLongMessagesAreCut(t *testing.T) {
+	t.Parallel()
+	g := serve(t, map[string][]reply{"POST ": {{201, request("pending")}}})
+	for length, want := range map[int]int{2000: 2000, 2001: 2000, 5000: 2000} {
+		got := run(t, g.env(circle...), "deploy-approval", "request", "--app", "myapp", "--message", strings.Repeat("ä", length))
+		calls := g.calls()
+		var body webhook.CreateBody
+		if err := json.Unmarshal([]byte(strings.TrimPrefix(calls[len(calls)-1], "POST ")), &body); err != nil {
+			t.Fatal(err)
+		}
+		if got.code != 0 || len([]rune(body.Message)) != want || strings.Contains(got.stderr, "characters") != (length > want) {
+			t.Errorf("%d characters: sent %d, %q; want %d", length, len([]rune(body.Message)), got.stderr, want)
+		}
+	}
+}
+
+// People see #7, so they may write it.
+func TestNumbersWithASign(t *testing.T) {
+	t.Parallel()
+	g := serve(t, map[string][]reply{"GET /7": {{200, request("approved")}}, "POST /7/cancel": {{200, request("canceled")}}})
+	for _, args := range []string{"show #7", "wait #7", "cancel #7 --reason x"} {
+		if got := run(t, g.env(), append([]string{"deploy-approval"}, strings.Fields(args)...)...); got.code != 0 {
+			t.Errorf("%s: got %+v; want exit 0", args, got)
+		}
+	}
+}
+
 func TestHelpVersionCompletion(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
 		"version":                             "rack-gateway ",
+		"--version":                           "rack-gateway ",
 		"help deploy-approval wait":           "Do not use --until released",
 		"deploy-approval request --help":      "--ci-metadata",
 		"--help":                              "Exit codes:",

@@ -16,12 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deployable is a gateway that lets this workflow deploy.
-func deployable(t *testing.T) *gatewayd {
-	t.Helper()
-	return serve(t, map[string][]reply{"POST /verify": {{200, verified()}}, "POST /R1/deploy": {{200, request("released")}}})
-}
-
 // hears is a command with a grandchild in the background. Both print what
 // signals they hear, and end at SIGUSR1. It prints the client's process id, its
 // own and the grandchild's when both are ready. A shell's background jobs ignore

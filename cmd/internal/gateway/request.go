@@ -1,10 +1,55 @@
 package gateway
 
 import (
+	"context"
+	"time"
+	"unicode/utf8"
+
 	"github.com/spf13/cobra"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 )
+
+// maxMessage is how many characters the gateway takes as a message.
+const maxMessage = 2000
+
+// cardPauses are the pauses between looks for the card of a new request. The
+// gateway posts it at once after it has stored the request.
+var cardPauses = [...]time.Duration{250 * time.Millisecond, 500 * time.Millisecond, time.Second}
+
+// sayCard prints the link to a request's card once, as soon as it is known.
+func (c *cli) sayCard(r webhook.Request) {
+	if r.Slack.Permalink != "" && !c.carded {
+		c.carded = true
+		c.say("Card: %s", r.Slack.Permalink)
+	}
+}
+
+// awaitCard prints the link to the card of a new request. Whoever reads the
+// job's log wants it, but no request fails because Slack is slow: it is left out
+// after a short time, and when the request cannot be read.
+func (c *cli) awaitCard(ctx context.Context, client *webhook.Client, r webhook.Request) webhook.Request {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	for _, pause := range cardPauses {
+		if r.Slack.Permalink != "" || r.Status != approvals.Pending {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return r
+		case <-time.After(pause):
+		}
+		now, err := client.Get(ctx, r.ID)
+		if err != nil {
+			return r
+		}
+		r = now
+	}
+	c.sayCard(r)
+	return r
+}
 
 func (c *cli) requestCommand() *cobra.Command {
 	var body webhook.CreateBody
@@ -22,7 +67,12 @@ CIRCLE_* variables when they are not given. Elsewhere give --git-commit and
 --ci-metadata '{"workflow_id":"…"}'. Filing the same request again is safe: it
 prints the id of the one that stands.
 
-` + untilHelp,
+The link to the card in Slack follows on stderr.
+
+` + untilHelp + "\n\n" + exitHelp,
+		Example: `  rack-gateway deploy-approval request --app myapp --message "Deploy main"
+  rack-gateway deploy-approval request --app myapp --environment production --wait
+  rack-gateway deploy-approval request --app myapp --git-commit 1a2b3c4 --ci-metadata '{"workflow_id":"…"}'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if body.App == "" {
@@ -34,6 +84,10 @@ prints the id of the one that stands.
 			}
 			body.Branch, body.Tag = c.ref(body.Branch, body.Tag)
 			body.Message = present(body.Message)
+			if n := utf8.RuneCountInString(body.Message); n > maxMessage {
+				body.Message = cut(body.Message, maxMessage)
+				c.say("The message has %d characters; only the first %d are sent.", n, maxMessage-1)
+			}
 			var err error
 			if body.Metadata, err = c.metadata(metadata); err != nil {
 				return err
@@ -62,6 +116,8 @@ prints the id of the one that stands.
 			var ended error
 			if wait {
 				r, ended = c.await(cmd.Context(), client, r, waiting)
+			} else {
+				r = c.awaitCard(cmd.Context(), client, r)
 			}
 			if out.value == outputJSON {
 				if err := c.printJSON(r); err != nil {
@@ -77,7 +133,7 @@ prints the id of the one that stands.
 	f.StringVar(&body.GitCommit, "git-commit", "", "commit to deploy, 7 to 40 hex digits (CIRCLE_SHA1)")
 	f.StringVar(&body.Branch, "branch", "", "branch of the pipeline (CIRCLE_BRANCH)")
 	f.StringVar(&body.Tag, "tag", "", "tag of the pipeline (CIRCLE_TAG)")
-	f.StringVarP(&body.Message, "message", "m", "", "what is deployed, for the approvers, up to 2,000 characters")
+	f.StringVarP(&body.Message, "message", "m", "", "what is deployed, for the approvers, up to 2,000 characters (more is cut)")
 	f.StringVar(&metadata, "ci-metadata", "", `JSON object with "workflow_id" (CIRCLE_WORKFLOW_ID), "pipeline_number" and anything else`)
 	f.BoolVar(&wait, "wait", false, "wait for the decision")
 	waiting.add(f)

@@ -26,6 +26,7 @@ type cli struct {
 	stdout   io.Writer
 	stderr   io.Writer
 	terminal bool // stderr is one
+	carded   bool // the card's link was printed
 
 	// Set by persistent flags.
 	retryFor durationFlag
@@ -93,32 +94,46 @@ The gateway and the token come from the environment:
   RACK_GATEWAY_URL             the gateway, such as https://gateway.example.ts.net
   RACK_GATEWAY_API_TOKEN       an API token with the role cicd (or …_FILE, a file that holds it)
   RACK_GATEWAY_ENV             the environment when --environment is not given
-HTTPS_PROXY, HTTP_PROXY, ALL_PROXY (http, socks5) and NO_PROXY are honoured.
+  RACK_GATEWAY_PROXY           a proxy for the way to the gateway alone (http, https, socks5, socks5h)
+Without the last one HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are honoured.
 
 ` + exitHelp,
+		Example: `  rack-gateway check
+  rack-gateway deploy-approval request --app myapp --message "Deploy main"
+  rack-gateway deploy --app myapp -- ./deploy.sh`,
+		Version:       programVersion(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          subcommands,
 		RunE:          groupOnly,
 	}
+	root.SetVersionTemplate(versionLine())
+	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(&cobra.Command{
-		Use: "help [command]", Short: "Help about any command",
+		Use: "help [command]", Short: "Help about any command", Example: "  rack-gateway help deploy-approval request",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := root.Find(args)
 			if err != nil || len(rest) > 0 {
-				return usage("unknown help topic %q", strings.Join(args, " "))
+				word := ""
+				if found != nil && len(rest) > 0 {
+					word = didYouMean(found, "", rest[0])
+				}
+				return usage("unknown help topic %q%s", strings.Join(args, " "), word)
 			}
 			return found.Help()
 		},
 	})
 	approval := &cobra.Command{
 		Use: "deploy-approval", Aliases: []string{"deploy-approvals"}, Short: "File, watch and withdraw deploy approval requests",
-		Args: cobra.NoArgs, RunE: groupOnly,
+		Example: `  rack-gateway deploy-approval request --app myapp
+  rack-gateway deploy-approval wait --app myapp
+  rack-gateway deploy-approval show '#12'`,
+		Args: subcommands, RunE: groupOnly,
 	}
 	approval.AddCommand(c.requestCommand(), c.waitCommand(), c.showCommand(), c.listCommand(), c.cancelCommand(), c.verifyCommand())
-	root.AddCommand(approval, c.deployCommand(), c.versionCommand())
+	root.AddCommand(approval, c.deployCommand(), c.checkCommand(), c.versionCommand())
 	c.retryFor = durationFlag(defaultRetryFor)
-	root.PersistentFlags().Var(&c.retryFor, "retry-for", "how long to repeat calls that get no answer, 429 or 503; 0 = not at all")
+	root.PersistentFlags().Var(&c.retryFor, "retry-for", "how long to repeat calls that get no answer, 429 or a 5xx that may pass; 0 = not at all")
 	return root
 }
 

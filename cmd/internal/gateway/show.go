@@ -40,7 +40,9 @@ func (c *cli) showCommand() *cobra.Command {
 		Use:   "show [ID | --app APP]",
 		Short: "Show a request",
 		Long:  "Show a request, by id or number, or this workflow's request for an app.",
-		Args:  cobra.MaximumNArgs(1),
+		Example: `  rack-gateway deploy-approval show '#12'
+  rack-gateway deploy-approval show --app myapp -o json`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			_, r, err := c.find(cmd.Context(), which, args)
 			if err != nil {
@@ -107,7 +109,9 @@ func (c *cli) listCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List requests, newest first",
 		Long:  "List requests, newest first: of all apps of the token and all environments\nunless told otherwise.",
-		Args:  cobra.NoArgs,
+		Example: `  rack-gateway deploy-approval list --app myapp --status open
+  rack-gateway deploy-approval list --limit 200 -o json`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if query.Limit < 1 || query.Limit > 200 {
 				return usage("--limit must be from 1 to 200")
@@ -159,9 +163,11 @@ func (c *cli) cancelCommand() *cobra.Command {
 	var reason string
 	out := outputFlag()
 	cmd := &cobra.Command{
-		Use:   "cancel ID --reason REASON",
-		Short: "Withdraw a request",
-		Args:  cobra.ExactArgs(1),
+		Use:     "cancel ID --reason REASON",
+		Short:   "Withdraw a request",
+		Long:    "Withdraw a request, by id or number, that is pending or approved.",
+		Example: `  rack-gateway deploy-approval cancel '#12' --reason "wrong branch"`,
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := identifier(args[0])
 			if err != nil {

@@ -65,6 +65,7 @@ Message:     Fix
 Asked by:    ci-myapp (alice)
 Pipeline:    1234
 Gate:        approve_deploy_production (on_hold)
+Card:        https://acme.slack.com/archives/C1/p11
 Decision:    approve by ana at 2026-11-23 09:31:00Z
 Created:     2026-11-23 09:30:00Z
 Expires:     -

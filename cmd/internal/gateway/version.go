@@ -22,11 +22,13 @@ func programVersion() string {
 	return "(devel)"
 }
 
+func versionLine() string {
+	return fmt.Sprintf("rack-gateway %s (%s, %s/%s)\n", programVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
 func (c *cli) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return c.print(fmt.Sprintf("rack-gateway %s (%s, %s/%s)\n", programVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH))
-		},
+		Use: "version", Short: "Print the version", Example: "  rack-gateway version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return c.print(versionLine()) },
 	}
 }

@@ -44,7 +44,9 @@ func (c *cli) waitCommand() *cobra.Command {
 		Use:   "wait [ID | --app APP]",
 		Short: "Wait for the decision on a request and print its status",
 		Long:  "Wait for the decision on a request, by id or number, or on this workflow's\nrequest for an app, and print its status.\n\n" + untilHelp + "\n\n" + exitHelp,
-		Args:  cobra.MaximumNArgs(1),
+		Example: `  rack-gateway deploy-approval wait --app myapp
+  rack-gateway deploy-approval wait '#12' --timeout 2h --until finished`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, r, err := c.find(cmd.Context(), which, args)
 			if err != nil {
@@ -67,6 +69,7 @@ func (c *cli) waitCommand() *cobra.Command {
 func (c *cli) await(ctx context.Context, client *webhook.Client, r webhook.Request, w waitFlags) (webhook.Request, error) {
 	began := time.Now()
 	over := func(r webhook.Request) bool { ended, _ := verdict(r.Status, w.until.value); return ended }
+	c.sayCard(r)
 	if !over(r) {
 		c.say("Waiting for approval (status: %s)", r.Status)
 	}
@@ -133,6 +136,10 @@ func (p *progress) told(r webhook.Request, err error) {
 	changed := err == nil && r.Status != p.status
 	if err == nil {
 		p.status = r.Status
+		if !p.carded && r.Slack.Permalink != "" {
+			p.end()
+			p.sayCard(r)
+		}
 	}
 	failing := err != nil && p.fault == nil
 	p.fault = err

@@ -1,0 +1,59 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+)
+
+// checkFor is how long one check may take beyond its --wait.
+const checkFor = 15 * time.Second
+
+func (c *cli) checkCommand() *cobra.Command {
+	var wait durationFlag
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check that the gateway can be reached and takes the API token",
+		Long: `Check that the gateway can be reached and that it takes the API token. It reads one
+entry of the list of requests and changes nothing.
+
+With --wait it tries again until the gateway answers, as is needed after a job has
+joined a private network: a new node is not known to the others at once.
+
+Exit codes: 0 all is well, 8 the token was refused, 10 the gateway was not reached.`,
+		Example: `  rack-gateway check
+  RACK_GATEWAY_PROXY=socks5h://localhost:1055 rack-gateway check --wait 2m`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := c.connectFor(time.Duration(wait))
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), time.Duration(wait)+checkFor)
+			defer cancel()
+			if _, err := client.List(ctx, webhook.ListQuery{Limit: 1}); err != nil {
+				return checked(client, err)
+			}
+			return c.print(clean(fmt.Sprintf("The gateway at %s answers, and it takes the API token.", client.URL())) + "\n")
+		},
+	}
+	cmd.Flags().Var(&wait, "wait", "how long to try until the gateway answers; 0 = once")
+	return cmd
+}
+
+// checked puts a failed check into a sentence and one of its two exit codes.
+func checked(client *webhook.Client, err error) error {
+	var e *exit
+	if !errors.As(failed(err), &e) {
+		return err
+	}
+	if e.code == exitDenied {
+		return &exit{code: exitDenied, err: fmt.Errorf("the API token was refused at %s: %w", client.URL(), e.err)}
+	}
+	return &exit{code: exitUnreachable, err: fmt.Errorf("the gateway was not reached: %w", e.err)}
+}
