@@ -171,6 +171,8 @@ type choiceFlag struct {
 	choices []string
 }
 
+func (f *choiceFlag) words() []string { return f.choices }
+
 func (f *choiceFlag) String() string { return f.value }
 func (f *choiceFlag) Type() string   { return strings.Join(f.choices, "|") }
 func (f *choiceFlag) Set(s string) error {

@@ -498,6 +498,9 @@ func TestHelpVersionCompletion(t *testing.T) {
 		"--help":                              "Exit codes:",
 		"completion bash":                     "bash completion",
 		"__complete deploy-approval wait --u": "--until",
+		"__complete deploy-approval wait --until fin":  "finished\n",
+		"__complete deploy-approval list --status dep": "deployed\n",
+		"__complete deploy-approval show --output j":   "json\n",
 	} {
 		got := run(t, nil, strings.Fields(args)...)
 		if got.code != 0 || !strings.Contains(got.stdout, want) {

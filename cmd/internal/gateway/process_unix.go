@@ -83,12 +83,16 @@ func (c *cli) runGroup(ctx context.Context, cmd *exec.Cmd, signals *relay) (int,
 	}()
 
 	err = cmd.Wait()
+	told := make(chan struct{})
 	remark := time.AfterFunc(lingering, func() {
+		defer close(told)
 		c.say("The deploy command has ended, but processes that it started still run; waiting for them. " +
 			"A process that shall outlive the deploy needs a process group of its own (setsid).")
 	})
 	awaitGroup(group)
-	remark.Stop()
+	if !remark.Stop() {
+		<-told
+	}
 	signals.ended()
 	close(over)
 	<-stopped

@@ -86,7 +86,7 @@ The link to the card in Slack follows on stderr.
 			body.Message = present(body.Message)
 			if n := utf8.RuneCountInString(body.Message); n > maxMessage {
 				body.Message = cut(body.Message, maxMessage)
-				c.say("The message has %d characters; only the first %d are sent.", n, maxMessage-1)
+				c.say("The message has %d characters; it is cut to %d.", n, maxMessage)
 			}
 			var err error
 			if body.Metadata, err = c.metadata(metadata); err != nil {

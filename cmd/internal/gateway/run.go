@@ -132,6 +132,7 @@ Without the last one HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are honoure
 	}
 	approval.AddCommand(c.requestCommand(), c.waitCommand(), c.showCommand(), c.listCommand(), c.cancelCommand(), c.verifyCommand())
 	root.AddCommand(approval, c.deployCommand(), c.checkCommand(), c.versionCommand())
+	completeValues(root)
 	c.retryFor = durationFlag(defaultRetryFor)
 	root.PersistentFlags().Var(&c.retryFor, "retry-for", "how long to repeat calls that get no answer, 429 or a 5xx that may pass; 0 = not at all")
 	return root

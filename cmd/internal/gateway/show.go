@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 )
 
@@ -139,6 +140,12 @@ func (c *cli) listCommand() *cobra.Command {
 	f.StringVarP(&query.Status, "status", "s", "", "only this status; also open, closed")
 	f.IntVarP(&query.Limit, "limit", "l", 50, "how many, 1 to 200")
 	out.add(f)
+	statuses := []string{"open", "closed"}
+	for _, s := range approvals.Statuses() {
+		statuses = append(statuses, string(s))
+	}
+	// It fails only for a flag that does not exist.
+	_ = cmd.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(statuses, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

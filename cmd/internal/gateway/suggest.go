@@ -45,3 +45,17 @@ func didYouMean(among *cobra.Command, prefix, word string) string {
 	}
 	return "; did you mean " + strings.Join(names, " or ") + "?"
 }
+
+// completeValues lets the shell complete the values of flags that take one of
+// some words.
+func completeValues(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if choice, ok := f.Value.(interface{ words() []string }); ok {
+			// It fails only for a flag that does not exist.
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(choice.words(), cobra.ShellCompDirectiveNoFileComp))
+		}
+	})
+	for _, sub := range cmd.Commands() {
+		completeValues(sub)
+	}
+}
