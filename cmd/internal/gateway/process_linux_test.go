@@ -19,12 +19,13 @@ import (
 // hears is a command with a grandchild in the background. Both print what
 // signals they hear, and end at SIGUSR1. It prints the client's process id, its
 // own and the grandchild's when both are ready. A shell's background jobs ignore
-// SIGINT, so the grandchild hears the others only.
+// SIGINT, so the grandchild hears the others only. Both end by themselves, so that
+// nothing is left behind when a test fails.
 const hears = `
 trap 'echo command TERM' TERM; trap 'echo command HUP' HUP; trap 'echo command INT' INT; trap 'exit 7' USR1
 ( trap 'echo grandchild TERM' TERM; trap 'echo grandchild HUP' HUP; trap 'echo grandchild ended; exit 0' USR1
-  echo ready $PPID $$; while :; do sleep 0.02; done ) &
-while :; do sleep 0.02; done`
+  echo ready $PPID $$; i=0; while [ $i -lt 1000 ]; do i=$((i+1)); sleep 0.02; done ) &
+i=0; while [ $i -lt 1000 ]; do i=$((i+1)); sleep 0.02; done`
 
 // Whatever way a signal takes to the client, the command's whole group hears it
 // once, and nothing is left running.
@@ -152,7 +153,7 @@ func TestTerminal(t *testing.T) {
 	g := deployable(t)
 	master, slave := openTerminal(t)
 	script := `trap 'echo command INT' INT; trap 'exit 7' USR1
-echo ready $PPID $$; read x; echo "got $x"; read y; echo "got $y"; while :; do sleep 0.02; done`
+echo ready $PPID $$; read x; echo "got $x"; read y; echo "got $y"; i=0; while [ $i -lt 1000 ]; do i=$((i+1)); sleep 0.02; done`
 	cmd := exec.Command(os.Args[0], "deploy", "--app", "myapp", "--", "sh", "-c", script)
 	cmd.Env = append(g.env(circle...), asProgram+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
@@ -255,17 +256,18 @@ func TestTheMemoryIsOutOfReach(t *testing.T) {
 		return
 	}
 	// Root may read everything, so this runs as nobody, from where nobody may read.
-	program, err := os.ReadFile(os.Args[0])
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir, err := os.MkdirTemp("", "gateway")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	name := filepath.Join(dir, "rack-gateway")
-	if err := os.WriteFile(name, program, 0o755); err != nil {
+	// Not copied by this process: what another test starts meanwhile would have
+	// the copy open for writing, and then it cannot be run.
+	if out, err := exec.Command("cp", os.Args[0], name).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := os.Chmod(name, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chmod(dir, 0o755); err != nil {
