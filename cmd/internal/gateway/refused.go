@@ -14,6 +14,9 @@ import (
 // explainFor is how long the look-up may take that makes a refusal clear.
 const explainFor = 10 * time.Second
 
+// nothingDeployed begins the line of stderr for a deploy whose command was not run.
+const nothingDeployed = "Not deploying"
+
 // notDeploying marks an error as the reason why nothing was deployed. People and
 // scripts can tell by its words that an exit code is not the deploy command's.
 func notDeploying(err error) error {
@@ -22,7 +25,7 @@ func notDeploying(err error) error {
 	if errors.As(err, &e) {
 		code = e.code
 	}
-	return &exit{code: code, err: fmt.Errorf("Not deploying: %w", err)}
+	return &exit{code: code, err: fmt.Errorf("%s: %w", nothingDeployed, err)}
 }
 
 // refused says why the gateway does not let this deploy, and what to do next.
