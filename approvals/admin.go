@@ -20,8 +20,24 @@ type Admin struct {
 	Store Store
 }
 
-func (a Admin) update(ctx context.Context, fn func(tx Tx, now time.Time) error) error {
-	return a.Store.Update(ctx, func(tx Tx) error { return fn(tx, now()) })
+func (a Admin) update(ctx context.Context, fn func(*Change) error) error {
+	return commit(ctx, a.Store, nil, fn)
+}
+
+// change runs fn on an active admin.
+func (a Admin) change(ctx context.Context, slackID string, fn func(*Change, *Person) error) error {
+	return a.update(ctx, func(c *Change) error {
+		p, err := active(c.Tx, slackID)
+		if err != nil {
+			return err
+		}
+		return fn(c, &p)
+	})
+}
+
+// operatorEvent is what the operator did to a person.
+func operatorEvent(t EventType, slackID string) Event {
+	return Event{Type: t, Actor: operator(), Source: "operator", Data: Data{"user": slackID}}
 }
 
 var (
@@ -42,37 +58,27 @@ func (a Admin) AddPerson(ctx context.Context, slackID, name, login string) (p Pe
 	case utf8.RuneCountInString(name) > 80:
 		return p, refuse(CodeInvalid, "the name must be at most 80 characters")
 	}
-	err = a.update(ctx, func(tx Tx, now time.Time) error {
+	err = a.update(ctx, func(c *Change) error {
 		var err error
-		p, err = tx.Person(slackID)
+		p, err = person(c.Tx, slackID)
 		added := errors.Is(err, ErrNotFound) || err == nil && !p.RemovedAt.IsZero()
 		if err != nil && !added {
 			return err
 		}
-		if added {
-			p = Person{SlackID: slackID, AddedAt: now}
-		}
-		before := p
-		if name != "" {
-			p.Name = name
-		}
-		if login != "" {
-			p.VCSLogin = login
-		}
-		if err := tx.SavePerson(p); err != nil {
-			return err
-		}
-		e := Event{Type: EventPersonChanged, Actor: operator(), Source: "operator", Data: map[string]string{"user": slackID}}
+		e := operatorEvent(EventPersonChanged, slackID)
 		if added {
 			e.Type = EventPersonAdded
 		}
-		if added || before.VCSLogin != p.VCSLogin {
-			e.Data["vcs_login"] = p.VCSLogin
+		if login != "" {
+			e.Data["vcs_login"] = login
 		}
-		if _, err := record(tx, now, e); err != nil {
+		if name != "" {
+			p.Name = name
+		}
+		if _, err := c.change(&p, e); err != nil {
 			return err
 		}
-		return tx.Enqueue(peopleRefresh())
+		return c.ask(peopleWork())
 	})
 	return p, err
 }
@@ -80,33 +86,25 @@ func (a Admin) AddPerson(ctx context.Context, slackID, name, login string) (p Pe
 // RemovePerson ends somebody's rights at once and destroys the authenticator.
 // The last admin cannot be removed.
 func (a Admin) RemovePerson(ctx context.Context, slackID string) error {
-	return a.update(ctx, func(tx Tx, now time.Time) error {
-		p, err := active(tx, slackID)
+	return a.change(ctx, slackID, func(c *Change, p *Person) error {
+		all, err := people(c.Tx)
 		if err != nil {
 			return err
 		}
-		people, err := tx.People()
-		if err != nil {
-			return err
-		}
-		if !slices.ContainsFunc(people, func(o Person) bool { return o.SlackID != slackID && o.RemovedAt.IsZero() }) {
+		if !slices.ContainsFunc(all, func(o Person) bool { return o.SlackID != slackID && o.RemovedAt.IsZero() }) {
 			return refuse(CodeConflict, "%s is the last admin: add another one first", slackID)
 		}
-		p.RemovedAt = now
-		if err := tx.SavePerson(p); err != nil {
+		if err := c.saveAuthenticator(slackID, nil); err != nil {
 			return err
 		}
-		if err := tx.SaveAuthenticator(slackID, nil); err != nil {
-			return err
-		}
-		_, err = record(tx, now, Event{Type: EventPersonRemoved, Actor: operator(), Source: "operator", Data: map[string]string{"user": slackID}})
+		_, err = c.change(p, operatorEvent(EventPersonRemoved, slackID))
 		return err
 	})
 }
 
 // active finds an admin who was not removed.
 func active(tx Tx, slackID string) (Person, error) {
-	p, err := tx.Person(slackID)
+	p, err := person(tx, slackID)
 	if errors.Is(err, ErrNotFound) || err == nil && !p.RemovedAt.IsZero() {
 		return p, refuse(CodeNotFound, "%q is not an admin: add the person first (user add --slack-id …)", slackID)
 	}
@@ -114,9 +112,9 @@ func active(tx Tx, slackID string) (Person, error) {
 }
 
 // People lists all admins, removed ones included.
-func (a Admin) People(ctx context.Context) (people []Person, err error) {
-	err = a.Store.View(ctx, func(tx Tx) error { people, err = tx.People(); return err })
-	return people, err
+func (a Admin) People(ctx context.Context) (all []Person, err error) {
+	err = a.Store.View(ctx, func(tx Tx) error { all, err = people(tx); return err })
+	return all, err
 }
 
 // Ways in which an authenticator comes to its owner.
@@ -130,47 +128,44 @@ const (
 // that the person's app has the secret and counts as used; it may be empty for
 // an import, where the operator vouches for it.
 func (a Admin) Enrol(ctx context.Context, slackID string, secret totp.Secret, code, by string) error {
-	return a.update(ctx, func(tx Tx, now time.Time) error {
-		if _, err := active(tx, slackID); err != nil {
-			return err
-		}
-		return enrol(tx, now, slackID, secret, code, by, operator())
+	return a.change(ctx, slackID, func(c *Change, p *Person) error {
+		return enrol(c, p, secret, code, by, operator())
 	})
 }
 
-func enrol(tx Tx, now time.Time, slackID string, secret totp.Secret, code, by string, actor Actor) error {
-	auth := Authenticator{Secret: secret, EnrolledAt: now, EnrolledBy: by}
+func enrol(c *Change, p *Person, secret totp.Secret, code, by string, actor Actor) error {
+	auth := Authenticator{Secret: secret, EnrolledAt: c.Now(), EnrolledBy: by}
 	if code != "" || by != EnrolledByImport {
-		c, err := totp.ParseCode(code)
+		typed, err := totp.ParseCode(code)
 		if err != nil {
 			return refuse(CodeInvalid, "the code must be six digits")
 		}
-		step, ok := secret.Match(c, now)
+		step, ok := secret.Match(typed, c.Now())
 		if !ok {
 			return refuse(CodeInvalid, "that code is not right: check the clock of the phone and type the next code")
 		}
 		auth.LastStep = step
 	}
 	// What was used stays used, also if the same secret comes again.
-	had, err := tx.Authenticator(slackID)
+	had, err := c.authenticator(p.SlackID)
 	switch {
 	case err == nil:
 		auth.LastStep = max(auth.LastStep, had.LastStep)
 	case !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrSeal):
 		return err
 	}
-	if err := tx.SaveAuthenticator(slackID, &auth); err != nil {
+	if err := c.saveAuthenticator(p.SlackID, &auth); err != nil {
 		return err
 	}
-	source := "operator"
+	e := operatorEvent(EventEnrolled, p.SlackID)
+	e.Actor, e.Outcome = actor, by
 	if by == EnrolledByPage {
-		source = "page"
+		e.Source = "page"
 	}
-	e, err := record(tx, now, Event{Type: EventEnrolled, Actor: actor, Source: source, Outcome: by, Data: map[string]string{"user": slackID}})
-	if err != nil {
+	if e, err = c.change(p, e); err != nil {
 		return err
 	}
-	return announce(tx, e, slackID)
+	return c.tellOperators(e, p.SlackID)
 }
 
 // CheckActive refuses who is no admin.
@@ -181,11 +176,8 @@ func (a Admin) CheckActive(ctx context.Context, slackID string) (p Person, err e
 
 // Unlock ends the pause of an authenticator. A disabled one has to be enrolled anew.
 func (a Admin) Unlock(ctx context.Context, slackID string) error {
-	return a.update(ctx, func(tx Tx, now time.Time) error {
-		if _, err := active(tx, slackID); err != nil {
-			return err
-		}
-		auth, err := tx.Authenticator(slackID)
+	return a.change(ctx, slackID, func(c *Change, p *Person) error {
+		auth, err := c.authenticator(slackID)
 		if errors.Is(err, ErrNotFound) {
 			return refuse(CodeNotFound, "%s has no authenticator: run user enroll", slackID)
 		}
@@ -196,37 +188,34 @@ func (a Admin) Unlock(ctx context.Context, slackID string) error {
 			return refuse(CodeConflict, "the authenticator of %s is disabled after too many wrong codes: run user enroll for a new one", slackID)
 		}
 		auth.Throttle = totp.Throttle{}
-		if err := tx.SaveAuthenticator(slackID, &auth); err != nil {
+		if err := c.saveAuthenticator(slackID, &auth); err != nil {
 			return err
 		}
-		e, err := record(tx, now, Event{Type: EventUnlocked, Actor: operator(), Source: "operator", Data: map[string]string{"user": slackID}})
+		e, err := c.change(p, operatorEvent(EventUnlocked, slackID))
 		if err != nil {
 			return err
 		}
-		return announce(tx, e, slackID)
+		return c.tellOperators(e, slackID)
 	})
 }
 
 // Reset destroys a person's authenticator.
 func (a Admin) Reset(ctx context.Context, slackID string) error {
-	return a.update(ctx, func(tx Tx, now time.Time) error {
-		if _, err := active(tx, slackID); err != nil {
+	return a.change(ctx, slackID, func(c *Change, p *Person) error {
+		if err := c.saveAuthenticator(slackID, nil); err != nil {
 			return err
 		}
-		if err := tx.SaveAuthenticator(slackID, nil); err != nil {
-			return err
-		}
-		e, err := record(tx, now, Event{Type: EventReset, Actor: operator(), Source: "operator", Data: map[string]string{"user": slackID}})
+		e, err := c.change(p, operatorEvent(EventReset, slackID))
 		if err != nil {
 			return err
 		}
-		return announce(tx, e, slackID)
+		return c.tellOperators(e, slackID)
 	})
 }
 
 // CreateToken makes a token; its text is returned once and kept nowhere. nil
 // apps means all apps.
-func (a Admin) CreateToken(ctx context.Context, name, role string, apps []string, life time.Duration) (text string, t Token, err error) {
+func (a Admin) CreateToken(ctx context.Context, name string, role Role, apps []string, life time.Duration) (text string, t Token, err error) {
 	name = strings.TrimSpace(name)
 	switch {
 	case name == "" || utf8.RuneCountInString(name) > 80 || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
@@ -242,24 +231,18 @@ func (a Admin) CreateToken(ctx context.Context, name, role string, apps []string
 		}
 	}
 	text, id, hash := newTokenText()
-	err = a.update(ctx, func(tx Tx, now time.Time) error {
-		had, err := tx.Tokens()
+	err = a.update(ctx, func(c *Change) error {
+		had, err := allKept[Token](c.Tx, keptToken)
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(had, func(o Token) bool { return o.Name == name && o.Usable(now) }) {
+		if slices.ContainsFunc(had, func(o Token) bool { return o.Name == name && o.Usable(c.Now()) }) {
 			return refuse(CodeConflict, "a token in force is called %q already: revoke it first or choose another name", name)
 		}
-		t = Token{ID: id, Name: name, Role: role, Apps: apps, Hash: hash, CreatedAt: now, ExpiresAt: now.Add(life)}
-		if err := tx.SaveToken(t); err != nil {
-			return err
-		}
-		scope := "*"
-		if apps != nil {
-			scope = strings.Join(apps, " ")
-		}
-		_, err = record(tx, now, Event{Type: EventTokenCreated, Actor: operator(), Source: "operator", Data: map[string]string{"token": id, "role": role, "apps": scope, "expires": t.ExpiresAt.Format(timeFormat)}})
-		return err
+		return c.grant(&t, Event{
+			Type: EventTokenCreated, Actor: operator(), Source: "operator", Data: Data{"token": id},
+			Granted: &Granted{Name: name, Role: role, Apps: apps, Hash: hash, Expires: c.Now().Add(life)},
+		})
 	})
 	return text, t, err
 }
@@ -272,8 +255,8 @@ func (a Admin) RevokeToken(ctx context.Context, idOrName string) (Token, error) 
 	} else if strings.HasPrefix(idOrName, tokenPrefix) {
 		return t, refuse(CodeInvalid, "name the token by its id or name: see token list")
 	}
-	err := a.update(ctx, func(tx Tx, now time.Time) error {
-		all, err := tx.Tokens()
+	err := a.update(ctx, func(c *Change) error {
+		all, err := allKept[Token](c.Tx, keptToken)
 		if err != nil {
 			return err
 		}
@@ -293,19 +276,14 @@ func (a Admin) RevokeToken(ctx context.Context, idOrName string) (Token, error) 
 		if !t.RevokedAt.IsZero() {
 			return nil
 		}
-		t.RevokedAt = now
-		if err := tx.SaveToken(t); err != nil {
-			return err
-		}
-		_, err = record(tx, now, Event{Type: EventTokenRevoked, Actor: operator(), Source: "operator", Data: map[string]string{"token": t.ID}})
-		return err
+		return c.grant(&t, Event{Type: EventTokenRevoked, Actor: operator(), Source: "operator", Data: Data{"token": t.ID}})
 	})
 	return t, err
 }
 
 // Tokens lists all tokens, oldest first.
 func (a Admin) Tokens(ctx context.Context) (tokens []Token, err error) {
-	err = a.Store.View(ctx, func(tx Tx) error { tokens, err = tx.Tokens(); return err })
+	err = a.Store.View(ctx, func(tx Tx) error { tokens, err = allKept[Token](tx, keptToken); return err })
 	return tokens, err
 }
 

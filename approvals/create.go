@@ -111,41 +111,21 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, 
 		}
 		return r, false, err
 	}
-	facts, err := s.ci.Facts(ctx, n.WorkflowID)
+	facts, gate, err := s.inspect(ctx, p, n)
 	if err != nil {
-		return Request{}, false, lookupRefused(err)
-	}
-	if err := s.compare(ctx, p, n, facts); err != nil {
 		return Request{}, false, err
 	}
-	jobs, err := s.ci.Jobs(ctx, n.WorkflowID)
-	if err != nil {
-		return Request{}, false, lookupRefused(err)
-	}
-	gate, why := findGate(jobs, p.Gate)
-	if why != nil {
-		return Request{}, false, why
-	}
-	asked, err := s.askedBefore(ctx, n)
-	switch {
-	case err != nil:
-		return Request{}, false, err
-	case gate.Status == "success" && !asked:
-		return Request{}, false, refuse(CodeAlreadyReleased, "approval job '%s' is approved already and no request asked for it", p.Gate)
-	case gate.Status.Final(), facts.WorkflowStatus.Final():
-		return Request{}, false, refuse(CodeWorkflowFinished, "the workflow is finished (workflow %s, approval job %s): run it again and ask anew", facts.WorkflowStatus, gate.Status)
-	}
-
-	r := newRequest(t, p, n, facts, gate)
+	what, metadata := newRequest(t, p, n, facts)
+	var r Request
 	created := true
-	err = s.update(ctx, func(tx Tx, now time.Time) error {
+	err = s.update(ctx, func(c *Change) error {
 		// A second call for the same workflow may have come first.
-		if had, ok, err := standing(tx, n); err != nil || ok {
+		if had, ok, err := standing(c.Tx, n); err != nil || ok {
 			r, created = had, false
 			return err
 		}
-		r.CreatedAt, r.ExpiresAt = now, now.Add(r.PendingTTL)
-		return s.file(tx, now, &r, p, t)
+		r = Request{Metadata: metadata, Seen: Seen{Told: -1, GateStatus: gate.Status}}
+		return s.file(c, &r, what, p, n, t)
 	})
 	if err != nil {
 		return Request{}, false, err
@@ -153,9 +133,56 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, 
 	return r, created, nil
 }
 
+// inspect reads what the provider says of the workflow, and refuses what may not
+// be asked for.
+func (s *Service) inspect(ctx context.Context, p Policy, n NewRequest) (Facts, Job, error) {
+	refused := func(err error) (Facts, Job, error) { return Facts{}, Job{}, err }
+	facts, err := s.ci.Facts(ctx, n.WorkflowID)
+	if err != nil {
+		return refused(lookupRefused(err))
+	}
+	if err := s.knowStarter(ctx, facts); err != nil {
+		return refused(err)
+	}
+	if err := s.compare(ctx, p, n, facts); err != nil {
+		return refused(err)
+	}
+	jobs, err := s.ci.Jobs(ctx, n.WorkflowID)
+	if err != nil {
+		return refused(lookupRefused(err))
+	}
+	gate, why := findGate(jobs, p.Gate)
+	if why != nil {
+		return refused(why)
+	}
+	asked, err := s.askedBefore(ctx, n.App, n.Environment, n.WorkflowID)
+	switch {
+	case err != nil:
+		return refused(err)
+	case gate.Status == "success" && !asked:
+		return refused(refuse(CodeAlreadyReleased, "approval job '%s' is approved already and no request asked for it", p.Gate))
+	case gate.Status.Final(), facts.WorkflowStatus.Final():
+		return refused(refuse(CodeWorkflowFinished, "the workflow is finished (workflow %s, approval job %s): run it again and ask anew", facts.WorkflowStatus, gate.Status))
+	}
+	return facts, gate, nil
+}
+
+// knowStarter refuses facts that lack a starter only because CircleCI could not
+// be asked: who may not approve their own deploy has to be known.
+func (s *Service) knowStarter(ctx context.Context, f Facts) error {
+	if f.StartedByID == "" || f.StartedBy != "" {
+		return nil
+	}
+	_, err := s.ci.Login(ctx, f.StartedByID)
+	if err != nil && temporary(err) {
+		return lookupRefused(err)
+	}
+	return nil
+}
+
 // standing finds the request that already stands for the workflow.
 func (s *Service) standing(ctx context.Context, n NewRequest) (r Request, ok bool, err error) {
-	err = s.view(ctx, func(tx Tx, _ time.Time) error {
+	err = s.view(ctx, func(tx Tx) error {
 		r, ok, err = standing(tx, n)
 		return err
 	})
@@ -168,13 +195,23 @@ func (s *Service) showAgain(ctx context.Context, r Request) error {
 	if r.Status != Pending || r.Slack.TS == "" {
 		return nil
 	}
-	return s.update(ctx, func(tx Tx, _ time.Time) error { return tx.Enqueue(cardUpdate(r)) })
+	return s.update(ctx, func(c *Change) error {
+		r, err := c.Request(r.ID)
+		if err != nil {
+			return err
+		}
+		r.Shown = "" // so that it is rendered although nothing changed
+		if err := c.store(&r); err != nil {
+			return err
+		}
+		return c.ask(cardWork(r))
+	})
 }
 
 // askedBefore reports whether any request was made for the workflow.
-func (s *Service) askedBefore(ctx context.Context, n NewRequest) (asked bool, err error) {
-	err = s.view(ctx, func(tx Tx, _ time.Time) error {
-		had, err := tx.Requests(Filter{Apps: []string{n.App}, Environment: n.Environment, WorkflowID: n.WorkflowID, Limit: 1})
+func (s *Service) askedBefore(ctx context.Context, app, environment, workflow string) (asked bool, err error) {
+	err = s.view(ctx, func(tx Tx) error {
+		had, err := tx.Requests(Filter{Apps: []string{app}, Environment: environment, WorkflowID: workflow, Limit: 1})
 		asked = len(had) > 0
 		return err
 	})
@@ -251,7 +288,8 @@ func lookupRefused(err error) error {
 	return e
 }
 
-func newRequest(t Token, p Policy, n NewRequest, f Facts, gate Job) Request {
+// newRequest is what a request asks for, and its metadata.
+func newRequest(t Token, p Policy, n NewRequest, f Facts) (Asked, []byte) {
 	var metadata bytes.Buffer
 	if len(n.Metadata) > 0 && json.Compact(&metadata, n.Metadata) != nil {
 		metadata.Reset()
@@ -260,54 +298,51 @@ func newRequest(t Token, p Policy, n NewRequest, f Facts, gate Job) Request {
 	if s := f.Starters(); len(s) > 0 {
 		actor = s[0]
 	}
-	return Request{
-		ID: rand.Text(), App: n.App, Environment: n.Environment, Status: Pending,
-		Facts: f, Message: n.Message, Metadata: metadata.Bytes(), JobID: strings.ToLower(n.JobID),
+	return Asked{
+		Facts: f, Message: n.Message, Metadata: hashOf(metadata.Bytes()), JobID: strings.ToLower(n.JobID),
 		Requester: Requester{TokenID: t.ID, TokenName: t.Name, Actor: actor},
 		Project:   p.Project, GateName: p.Gate, Channel: p.Channel, PendingTTL: p.PendingTTL,
-		AutoApprove: p.AutoApprove, RequiredApprovals: p.Required, OnClose: p.OnClose,
-		Round: 1, Gate: Gate{Status: gate.Status},
-	}
+		AutoApprove: p.AutoApprove, Required: p.Required, OnClose: p.OnClose, DeployJobs: p.DeployJobs,
+	}, metadata.Bytes()
 }
 
 // file stores a new request with all that it causes.
-func (s *Service) file(tx Tx, now time.Time, r *Request, p Policy, t Token) error {
-	deployed, err := lastDeployed(tx, *r)
+func (s *Service) file(c *Change, r *Request, asked Asked, p Policy, n NewRequest, t Token) error {
+	newest, err := c.Requests(Filter{Limit: 1})
 	if err != nil {
 		return err
 	}
-	r.LastDeployed, r.LastDeployAt = deployed.Facts.Revision, deployed.Deploy.FinishedAt
-	older, newer, err := rivals(tx, *r, p.Supersede)
+	asked.Number = 1
+	if len(newest) > 0 {
+		asked.Number = newest[0].Number + 1
+	}
+	if asked.Last, err = lastDeployed(c.Tx, n); err != nil {
+		return err
+	}
+	older, newer, err := rivals(c.Tx, n, asked.Facts, p.Supersede)
 	if err != nil {
 		return err
 	}
 	if len(newer) > 0 {
-		r.NewerPending = newer[0].Number
+		asked.Newer = newer[0].Number
 	}
-	if err := tx.SaveRequest(r); err != nil {
-		return err
+	e := Event{
+		Type: EventRequested, Request: rand.Text(), App: n.App, Environment: n.Environment, Actor: tokenActor(t), Source: "api",
+		Facts: asked.Facts.Hash(), Asked: &asked,
 	}
-	created := about(*r, EventRequested, tokenActor(t), "api")
-	created.Facts = r.Facts.Hash()
-	created.Data = map[string]string{
-		"number": strconv.FormatInt(r.Number, 10), "commit": r.Facts.Revision, "branch": r.Facts.Branch, "tag": r.Facts.Tag,
-		"workflow_id": r.Facts.WorkflowID, "pipeline": strconv.FormatInt(r.Facts.PipelineNumber, 10), "project": r.Project,
-		"gate": r.GateName, "starters": strings.Join(r.Facts.Starters(), " "), "required": strconv.Itoa(r.RequiredApprovals),
-	}
-	created, err = record(tx, now, created)
-	if err != nil {
-		return err
-	}
-	for _, e := range []Effect{cardPost(*r), reply(*r, created), watch(r.Facts.WorkflowID, now.Add(s.poll)), deadline(*r)} {
-		if err := tx.Enqueue(e); err != nil {
-			return err
+	if err := c.happen(r, e); err != nil {
+		if errors.Is(err, errTooLong) {
+			return refuse(CodeInvalid, "the request is too long to be recorded: shorten the message or the names")
 		}
+		return err
+	}
+	if err := c.ask(followWork(r.Facts.WorkflowID, c.Now().Add(s.poll), rankRoutine)); err != nil {
+		return err
 	}
 	for _, old := range older {
-		old.SupersededBy = r.ID
 		ended := about(old, EventSuperseded, Actor{Kind: ActorSystem}, "api")
-		ended.Data = map[string]string{"by": r.ID, "number": strconv.FormatInt(r.Number, 10)}
-		if err := s.end(tx, now, &old, Superseded, ended); err != nil {
+		ended.Outcome, ended.Data = string(Superseded), Data{"by": r.ID, "number": itoa(r.Number)}
+		if err := s.end(c, &old, ended); err != nil {
 			return fmt.Errorf("supersede #%d: %w", old.Number, err)
 		}
 	}
@@ -316,22 +351,22 @@ func (s *Service) file(tx Tx, now time.Time, r *Request, p Policy, t Token) erro
 
 // rivals finds the pending requests for the same place: older ones to supersede,
 // and newer ones that are open already, newest first.
-func rivals(tx Tx, r Request, mode string) (older, newer []Request, err error) {
+func rivals(tx Tx, n NewRequest, f Facts, mode Supersede) (older, newer []Request, err error) {
 	if mode == SupersedeOff {
 		return nil, nil, nil
 	}
-	pending, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Statuses: []Status{Pending}})
+	pending, err := tx.Requests(Filter{Apps: []string{n.App}, Environment: n.Environment, Statuses: []Status{Pending}})
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, o := range pending {
-		if mode == SupersedeBranch && o.Facts.line() != r.Facts.line() {
+		if mode == SupersedeBranch && o.Facts.line() != f.line() {
 			continue
 		}
 		switch {
-		case o.Facts.PipelineNumber < r.Facts.PipelineNumber:
+		case o.Facts.PipelineNumber < f.PipelineNumber:
 			older = append(older, o)
-		case o.Facts.PipelineNumber > r.Facts.PipelineNumber:
+		case o.Facts.PipelineNumber > f.PipelineNumber:
 			newer = append(newer, o)
 		}
 	}
@@ -339,13 +374,14 @@ func rivals(tx Tx, r Request, mode string) (older, newer []Request, err error) {
 	return older, newer, nil
 }
 
-// lastDeployed finds the newest deploy to the same place, if any.
-func lastDeployed(tx Tx, r Request) (Request, error) {
-	found, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Statuses: []Status{Deployed}, Limit: 1})
+// lastDeployed is the deploy to the same place whose gate was opened last, nil
+// when there was none.
+func lastDeployed(tx Tx, n NewRequest) (*DeployedBefore, error) {
+	found, err := tx.Requests(Filter{Apps: []string{n.App}, Environment: n.Environment, Statuses: []Status{Deployed}, Released: true, Limit: 1})
 	if err != nil || len(found) == 0 {
-		return Request{}, err
+		return nil, err
 	}
-	return found[0], nil
+	return &DeployedBefore{Revision: found[0].Facts.Revision, At: found[0].Deploy.FinishedAt}, nil
 }
 
 func tokenActor(t Token) Actor { return Actor{Kind: ActorToken, ID: t.ID} }

@@ -12,7 +12,7 @@ func TestCreate(t *testing.T) {
 	bubble(t, "", func(w *world) {
 		r := w.request(1, "blocked")
 		w.is(r, approvals.Pending)
-		if r.Number != 1 || !r.ExpiresAt.Equal(r.CreatedAt.Add(2*time.Hour)) || r.Facts.Revision != w.ci.flows[workflowID(1)].facts.Revision {
+		if r.Number != 1 || !r.ExpiresAt().Equal(r.CreatedAt.Add(2*time.Hour)) || r.Facts.Revision != w.ci.flows[workflowID(1)].facts.Revision {
 			t.Errorf("got %+v", r)
 		}
 		if again, created, err := w.svc.Request(w.ctx, w.token, approvals.NewRequest{App: "shop", Environment: "default", GitCommit: strings.ToUpper(r.Facts.Revision), WorkflowID: strings.ToUpper(r.Facts.WorkflowID), Message: "other"}); err != nil || created || again.ID != r.ID {
@@ -83,15 +83,16 @@ func TestCreateRefused(t *testing.T) {
 			bubble(t, "ALLOWED_BRANCHES=main,tag:v*", func(w *world) {
 				n := approvals.NewRequest{App: "shop", GitCommit: "0000000", WorkflowID: w.ci.newFlow(1, 1, "blocked")}
 				c.change(w, &n)
-				before := len(w.store.snapshot().events)
+				before := len(w.events())
 				_, _, err := w.svc.Request(w.ctx, w.token, n)
 				w.wait(0)
 				w.fails(err, c.want)
-				now := w.store.snapshot()
-				if len(now.requests) != 0 || len(w.told) != 0 {
+				stored, err := w.svc.Recent(w.ctx, approvals.Filter{})
+				w.must(err)
+				if len(stored) != 0 || len(w.told) != 0 {
 					t.Error("something was stored or posted")
 				}
-				events := now.events[before:]
+				events := w.events()[before:]
 				if c.silent && len(events) != 0 || !c.silent && (len(events) != 1 || events[0].Type != approvals.EventRefused || events[0].Reason != string(c.want)) {
 					t.Errorf("got events %v", events)
 				}
@@ -167,8 +168,8 @@ func TestSupersede(t *testing.T) {
 				w.is(decided, approvals.Released)
 				late := w.request(0, "on_hold")
 				w.is(late, approvals.Pending)
-				if want := map[bool]int64{true: 0, false: 4}[mode == "off"]; late.NewerPending != want {
-					t.Errorf("newer pending: got %d; want %d", late.NewerPending, want)
+				if want := map[bool]int64{true: 0, false: 4}[mode == "off"]; late.Newer != want {
+					t.Errorf("newer pending: got %d; want %d", late.Newer, want)
 				}
 				if c.same == approvals.Superseded {
 					w.wait(20 * time.Second)

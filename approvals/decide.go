@@ -3,9 +3,8 @@ package approvals
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -19,21 +18,23 @@ type Prompt struct {
 	NeedsCode bool
 }
 
-const maxReason = 500 // characters
-
 // MayDecide judges a click. It only reads, and only the database, so that the
 // modal opens within Slack's three seconds. A refusal is a *[Refusal].
-func (s *Service) MayDecide(ctx context.Context, c Clicker, requestID, action string) (Prompt, error) {
+func (s *Service) MayDecide(ctx context.Context, who Clicker, requestID string, action Action) (Prompt, error) {
 	var out Prompt
-	err := s.view(ctx, func(tx Tx, now time.Time) error {
+	err := s.view(ctx, func(tx Tx) error {
 		r, err := requestFor(tx, requestID)
 		if err != nil {
 			return err
 		}
-		p, _, err := s.judge(tx, now, c, r, action)
+		p, _, err := s.judge(tx, nil, who, r, action)
 		out = Prompt{Request: r, Policy: p, NeedsCode: needsCode(p, action)}
 		return err
 	})
+	var why *Refusal
+	if errors.As(err, &why) && why.Code == RefusedStalePerson && s.askAbout(ctx, who.User) {
+		return s.MayDecide(ctx, who, requestID, action)
+	}
 	return out, err
 }
 
@@ -46,87 +47,133 @@ func requestFor(tx Tx, id string) (Request, error) {
 }
 
 // Opened records that somebody opened the modal.
-func (s *Service) Opened(ctx context.Context, c Clicker, requestID, action string) error {
-	return s.update(ctx, func(tx Tx, now time.Time) error {
-		r, err := tx.Request(requestID)
+func (s *Service) Opened(ctx context.Context, who Clicker, requestID string, action Action) error {
+	return s.update(Background(ctx), func(c *Change) error {
+		r, err := c.Request(requestID)
 		if err != nil {
 			return err
 		}
-		e := about(r, EventModalOpened, c.actor(), "slack")
-		e.Outcome = action
-		_, err = record(tx, now, e)
-		return err
+		e := about(r, EventModalOpened, who.actor(), "slack")
+		e.Outcome = string(action)
+		return c.happen(&r, e)
 	})
 }
 
-// ClickRefused records that a click was refused. The thread hears of it once
-// per person and reason, and only when the person had no right.
-func (s *Service) ClickRefused(ctx context.Context, c Clicker, requestID, action string, why *Refusal) error {
-	return s.update(ctx, func(tx Tx, now time.Time) error {
-		r, err := tx.Request(requestID)
+// ClickRefused records that a click was refused: once per person, request and
+// reason, and then now and then how often it happened again. A click that is only
+// counted costs no transaction.
+func (s *Service) ClickRefused(ctx context.Context, who Clicker, requestID string, action Action, why *Refusal) error {
+	again, record := s.clicks.refused(click{who.User, requestID, why.Code}, time.Now())
+	if !record {
+		return nil
+	}
+	return s.update(Background(ctx), func(c *Change) error {
+		r, err := c.Request(requestID)
 		if errors.Is(err, ErrNotFound) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		return s.recordRefusal(tx, now, c, r, action, why)
+		return c.refused(&r, who, action, why, again)
 	})
 }
 
-func (s *Service) recordRefusal(tx Tx, now time.Time, c Clicker, r Request, action string, why *Refusal) error {
-	known, err := tx.EventsOf(r.ID)
-	if err != nil {
-		return err
+// refused records a refusal; again is how often it happened since it was
+// recorded last.
+func (c *Change) refused(r *Request, who Clicker, action Action, why *Refusal, again int) error {
+	e := about(*r, EventClickRefused, who.actor(), "slack")
+	e.Outcome, e.Reason = string(action), string(why.Code)
+	if again > 0 {
+		e.Data = Data{"count": itoa(again)}
 	}
-	told := false
-	for _, e := range known {
-		told = told || e.Type == EventClickRefused && e.Actor.ID == c.User && e.Reason == string(why.Code)
+	return c.happen(r, e)
+}
+
+// click is one person's refusal on one request for one reason.
+type click struct {
+	user    string
+	request string
+	reason  RefusalCode
+}
+
+// clicks counts refusals, so that a flood of clicks does not become a flood of
+// events.
+type clicks struct {
+	mu   sync.Mutex
+	seen map[click]*clickCount
+}
+
+type clickCount struct {
+	recorded time.Time
+	since    int
+}
+
+const (
+	clickCountEvery = 10 * time.Minute
+	mostClicks      = 10_000 // that are remembered
+)
+
+func newClicks() *clicks { return &clicks{seen: map[click]*clickCount{}} }
+
+// refused counts a refusal. record: it is to be recorded, together with the again
+// refusals before it that were only counted.
+func (k *clicks) refused(c click, now time.Time) (again int, record bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	had := k.seen[c]
+	switch {
+	case had == nil:
+		if len(k.seen) >= mostClicks {
+			clear(k.seen)
+		}
+		k.seen[c] = &clickCount{recorded: now}
+		return 0, true
+	case now.Sub(had.recorded) < clickCountEvery:
+		had.since++
+		return 0, false
 	}
-	e := about(r, EventClickRefused, c.actor(), "slack")
-	e.Outcome, e.Reason = action, string(why.Code)
-	if e, err = record(tx, now, e); err != nil || told || !why.AboutRight() {
-		return err
-	}
-	return tx.Enqueue(reply(r, e))
+	again = had.since + 1
+	*had = clickCount{recorded: now}
+	return again, true
 }
 
 // Approve takes a submitted approval: policy and state first, then the attempt
 // is counted and committed, then the code is compared; the vote, the used step
 // and, with the quorum, the decision are one transaction. Refusals are *[Refusal];
 // after any other error nothing was decided unless a later look shows it.
-func (s *Service) Approve(ctx context.Context, c Clicker, requestID, code string) (Request, error) {
-	return s.decide(ctx, c, requestID, Decision{Action: ActionApprove, SlackUser: c.User}, code)
+func (s *Service) Approve(ctx context.Context, who Clicker, requestID, code string) (Request, error) {
+	return s.decide(ctx, who, requestID, Decision{Action: ActionApprove, SlackUser: who.User}, code)
 }
 
 // Reject takes a submitted reject. code is looked at only if the app's settings
 // ask for one.
-func (s *Service) Reject(ctx context.Context, c Clicker, requestID, reason, code string) (Request, error) {
+func (s *Service) Reject(ctx context.Context, who Clicker, requestID, reason, code string) (Request, error) {
 	reason = strings.TrimSpace(reason)
 	if n := utf8.RuneCountInString(reason); n < 1 || n > maxReason {
 		return Request{}, &Refusal{Code: RefusedReason}
 	}
-	return s.decide(ctx, c, requestID, Decision{Action: ActionReject, SlackUser: c.User, Reason: reason}, code)
+	return s.decide(ctx, who, requestID, Decision{Action: ActionReject, SlackUser: who.User, Reason: reason}, code)
 }
 
-func (s *Service) decide(ctx context.Context, c Clicker, requestID string, d Decision, text string) (Request, error) {
-	prompt, err := s.MayDecide(ctx, c, requestID, d.Action)
+func (s *Service) decide(ctx context.Context, who Clicker, requestID string, d Decision, text string) (Request, error) {
+	prompt, err := s.MayDecide(ctx, who, requestID, d.Action)
 	if err != nil {
 		return prompt.Request, err
 	}
 	if !prompt.NeedsCode {
-		return s.settle(ctx, c, requestID, d, nil)
+		return s.settle(ctx, who, requestID, d, nil)
 	}
 	code, err := totp.ParseCode(text)
 	if err != nil {
 		return prompt.Request, &Refusal{Code: RefusedCodeMalformed}
 	}
 	a := attempt{code: code}
-	if a.before, a.after, err = s.countAttempt(ctx, c, requestID, d.Action); err != nil {
+	if a.before, a.after, err = s.countAttempt(ctx, who, requestID, d.Action); err != nil {
 		return prompt.Request, err
 	}
 	d.MFA = "totp"
-	return s.settle(ctx, c, requestID, d, &a)
+	return s.settle(ctx, who, requestID, d, &a)
 }
 
 // attempt is one code that was typed, counted as a failure before it is
@@ -136,32 +183,32 @@ type attempt struct {
 	before, after totp.Throttle
 }
 
-func (s *Service) countAttempt(ctx context.Context, c Clicker, requestID, action string) (before, after totp.Throttle, err error) {
-	err = s.update(ctx, func(tx Tx, now time.Time) error {
-		r, err := requestFor(tx, requestID)
+func (s *Service) countAttempt(ctx context.Context, who Clicker, requestID string, action Action) (before, after totp.Throttle, err error) {
+	err = s.update(ctx, func(c *Change) error {
+		r, err := requestFor(c.Tx, requestID)
 		if err != nil {
 			return err
 		}
-		if _, _, err := s.judge(tx, now, c, r, action); err != nil {
+		if _, _, err := s.judge(c.Tx, nil, who, r, action); err != nil {
 			return err
 		}
-		auth, err := tx.Authenticator(c.User)
+		auth, err := c.authenticator(who.User)
 		if err != nil {
 			return unreadable(err)
 		}
 		if auth.Throttle.Disabled {
-			return &Refusal{Code: RefusedDisabled, App: r.App, By: c.User}
+			return &Refusal{Code: RefusedDisabled, App: r.App, By: who.User}
 		}
-		if auth.Throttle.Waiting(now) {
+		if auth.Throttle.Waiting(c.Now()) {
 			return &Refusal{Code: RefusedCodeWaiting, App: r.App, Until: auth.Throttle.WaitUntil}
 		}
-		before, after = auth.Throttle, auth.Throttle.Counted(now)
+		before, after = auth.Throttle, auth.Throttle.Counted(c.Now())
 		auth.Throttle = after
-		return tx.SaveAuthenticator(c.User, &auth)
+		return c.saveAuthenticator(who.User, &auth)
 	})
 	var why *Refusal
 	if errors.As(err, &why) && why.Code == RefusedUnreadable {
-		s.sealBroken(ctx, c.User)
+		s.sealBroken(ctx, who.User)
 	}
 	return before, after, err
 }
@@ -181,12 +228,12 @@ func unreadable(err error) error {
 // swapped or the keys are wrong.
 func (s *Service) sealBroken(ctx context.Context, user string) {
 	s.log.Error("an authenticator does not open: the row was altered or its key is missing", "user", user)
-	err := s.update(ctx, func(tx Tx, now time.Time) error {
-		e, err := record(tx, now, Event{Type: EventSealBroken, Actor: Actor{Kind: ActorSystem}, Source: "slack", Data: map[string]string{"user": user}})
+	err := s.update(ctx, func(c *Change) error {
+		e, err := c.record(Event{Type: EventSealBroken, Actor: Actor{Kind: ActorSystem}, Source: "slack", Data: Data{"user": user}})
 		if err != nil {
 			return err
 		}
-		return announce(tx, e, "")
+		return c.tellOperators(e, "")
 	})
 	if err != nil {
 		s.log.Error("record an authenticator that does not open", "err", err)
@@ -194,22 +241,32 @@ func (s *Service) sealBroken(ctx context.Context, user string) {
 }
 
 // settle compares the code, if one is asked for, and takes the decision.
-func (s *Service) settle(ctx context.Context, c Clicker, requestID string, d Decision, a *attempt) (Request, error) {
+func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d Decision, a *attempt) (Request, error) {
 	var r Request
 	var refused error // committed, then answered
-	err := s.update(ctx, func(tx Tx, now time.Time) error {
+	err := s.update(ctx, func(c *Change) error {
 		var err error
-		if r, err = requestFor(tx, requestID); err != nil {
+		if r, err = requestFor(c.Tx, requestID); err != nil {
 			return err
 		}
-		p, person, late := s.judge(tx, now, c, r, d.Action)
+		var proven *proof
+		// What cannot be approved any more is refused without a proof.
+		if d.Action == ActionApprove && (r.Status == Pending || r.CanRetry(c.Now())) {
+			if proven, err = s.journal.prove(c.Tx); err != nil {
+				return err
+			}
+			defer proven.release()
+			if r, err = proven.request(r); err != nil {
+				return err
+			}
+		}
+		p, _, late := s.judge(c.Tx, proven, who, r, d.Action)
 		var why *Refusal
 		if late != nil && !errors.As(late, &why) {
 			return late
 		}
-		d.At, d.Name = now, person.Name
 		if a != nil {
-			wrong, first, err := s.check(tx, now, c, r, *a)
+			wrong, first, err := s.check(c, who, &r, *a)
 			if err != nil {
 				return err
 			}
@@ -218,7 +275,7 @@ func (s *Service) settle(ctx context.Context, c Clicker, requestID string, d Dec
 				return nil
 			}
 			if first && d.Action == ActionApprove {
-				auth, err := tx.Authenticator(c.User)
+				auth, err := c.authenticator(who.User)
 				if err != nil {
 					return err
 				}
@@ -227,12 +284,17 @@ func (s *Service) settle(ctx context.Context, c Clicker, requestID string, d Dec
 		}
 		if why != nil {
 			refused = why
-			return s.recordRefusal(tx, now, c, r, d.Action, why)
+			return c.refused(&r, who, d.Action, why, 0)
 		}
 		if d.Action == ActionReject {
-			return s.reject(tx, now, c, &r, d)
+			e := about(r, EventRejected, who.actor(), "slack")
+			e.Outcome, e.MFA, e.Reason = "rejected", d.MFA, d.Reason
+			return s.end(c, &r, e)
 		}
-		return s.vote(tx, now, c, p, &r, d)
+		if proven == nil {
+			return errors.New("a vote needs a proof")
+		}
+		return s.vote(c, proven, who, p, &r, d)
 	})
 	if err == nil {
 		err = refused
@@ -243,13 +305,14 @@ func (s *Service) settle(ctx context.Context, c Clicker, requestID string, d Dec
 // check compares a code. A right one uses its step and clears the count; a used
 // one is not counted; a wrong one stays counted. first: it is the first code of
 // this authenticator.
-func (s *Service) check(tx Tx, now time.Time, c Clicker, r Request, a attempt) (wrong *Refusal, first bool, err error) {
-	auth, err := tx.Authenticator(c.User)
+func (s *Service) check(c *Change, who Clicker, r *Request, a attempt) (wrong *Refusal, first bool, err error) {
+	auth, err := c.authenticator(who.User)
 	if err != nil {
 		return nil, false, unreadable(err)
 	}
+	now := c.Now()
 	step, ok := auth.Secret.Match(a.code, now)
-	failed := about(r, EventCodeFailed, c.actor(), "slack")
+	failed := about(*r, EventCodeFailed, who.actor(), "slack")
 	switch {
 	case ok && step > auth.LastStep:
 		first = auth.FirstUsed.IsZero()
@@ -258,146 +321,111 @@ func (s *Service) check(tx Tx, now time.Time, c Clicker, r Request, a attempt) (
 		}
 		auth.LastStep = step
 		auth.Throttle = totp.Throttle{}
-		return nil, first, tx.SaveAuthenticator(c.User, &auth)
+		return nil, first, c.saveAuthenticator(who.User, &auth)
 	case ok:
 		failed.Outcome = "used"
 		wrong = &Refusal{Code: RefusedCodeUsed, Until: totp.StepEnd(max(auth.LastStep, totp.Step(now)))}
 		auth.Throttle = auth.Throttle.Uncounted(a.before)
-		if err := tx.SaveAuthenticator(c.User, &auth); err != nil {
+		if err := c.saveAuthenticator(who.User, &auth); err != nil {
 			return nil, false, err
 		}
 	default:
 		failed.Outcome = "wrong"
-		failed.Data = map[string]string{"failures": strconv.Itoa(a.after.Failures)}
+		failed.Data = Data{"failures": itoa(a.after.Failures)}
 		wrong = &Refusal{Code: RefusedCodeWrong, App: r.App, Left: a.after.Left()}
 		switch {
 		case a.after.Disabled:
-			wrong = &Refusal{Code: RefusedDisabled, App: r.App, By: c.User}
+			wrong = &Refusal{Code: RefusedDisabled, App: r.App, By: who.User}
 		case a.after.Waiting(now):
 			wrong = &Refusal{Code: RefusedCodeWaiting, App: r.App, Until: a.after.WaitUntil}
 		}
 	}
-	failed, err = record(tx, now, failed)
-	if err != nil {
-		return nil, false, err
-	}
-	if err := tx.Enqueue(reply(r, failed)); err != nil {
-		return nil, false, err
-	}
+	events := []Event{failed}
 	if wrong.Code == RefusedCodeWaiting || wrong.Code == RefusedDisabled {
-		return wrong, false, s.locked(tx, now, c, r, wrong)
+		events = append(events, locked(*r, who, wrong))
 	}
-	return wrong, false, nil
+	return wrong, false, c.happen(r, events...)
 }
 
-// locked records a pause or the end of an authenticator; its owner and the
-// channel are told.
-func (s *Service) locked(tx Tx, now time.Time, c Clicker, r Request, why *Refusal) error {
-	e := about(r, EventCodeLocked, c.actor(), "slack")
+// locked is the pause or the end of an authenticator; its owner and the channel
+// are told.
+func locked(r Request, who Clicker, why *Refusal) Event {
+	e := about(r, EventCodeLocked, who.actor(), "slack")
 	e.Outcome = "disabled"
 	if !why.Until.IsZero() {
 		e.Outcome = "paused"
-		e.Data = map[string]string{"until": why.Until.Format(timeFormat)}
+		e.Data = Data{"until": why.Until.Format(timeFormat)}
 	}
-	e, err := record(tx, now, e)
-	if err != nil {
-		return err
-	}
-	if err := tx.Enqueue(noticeChannel(r.Channel, e)); err != nil {
-		return err
-	}
-	return tx.Enqueue(noticePerson(c.User, e))
+	return e
 }
 
-// vote counts an approval, and with the quorum decides.
-func (s *Service) vote(tx Tx, now time.Time, c Clicker, p Policy, r *Request, d Decision) error {
-	if r.Status != Pending && !r.Retrying {
-		r.Round++
-		r.Retrying = true
-		r.Decisions = nil
+// vote counts an approval, and with the quorum decides. The first vote after a
+// failure opens a fresh round.
+func (s *Service) vote(c *Change, proven *proof, who Clicker, p Policy, r *Request, d Decision) error {
+	if r.Status != Pending {
+		if err := c.happen(r, about(*r, EventReopened, who.actor(), "slack")); err != nil {
+			return err
+		}
 	}
-	r.Decisions = append(r.Decisions, d)
-	valid, _, _, err := tally(tx, now, p, *r)
+	before, _, _, _, err := tally(c.Tx, proven, p, *r)
 	if err != nil {
 		return err
 	}
 	need := needed(*r, p)
-	voted := about(*r, EventVoted, c.actor(), "slack")
+	voted := about(*r, EventVoted, who.actor(), "slack")
 	voted.Outcome, voted.MFA, voted.Facts = "accepted", d.MFA, r.Facts.Hash()
-	voted.Data = map[string]string{"votes": strconv.Itoa(valid), "needed": strconv.Itoa(need), "round": strconv.Itoa(r.Round)}
-	if voted, err = record(tx, now, voted); err != nil {
+	voted.Data = Data{"votes": itoa(before + 1), "needed": itoa(need), "round": itoa(r.Round)}
+	if !d.NewAuth.IsZero() {
+		voted.Data["new_authenticator"] = d.NewAuth.Format(timeFormat)
+	}
+	if err := c.happen(r, voted); err != nil {
 		return err
 	}
-	effects := []Effect{reply(*r, voted), cardUpdate(*r)}
-	if valid >= need {
-		more, err := s.approve(tx, now, p, r)
-		if err != nil {
-			return err
-		}
-		effects = append(effects, more...)
-	}
-	if err := tx.SaveRequest(r); err != nil {
-		return err
-	}
-	return enqueue(tx, effects...)
-}
-
-// approve is the decision. The caller saves the request.
-func (s *Service) approve(tx Tx, now time.Time, p Policy, r *Request) ([]Effect, error) {
-	if !r.Status.CanBecome(Approved) {
-		return nil, fmt.Errorf("approve a request that is %s", r.Status)
-	}
-	r.Status = Approved
-	r.Retrying = false
-	r.ApprovedAt, r.ApprovalExpiresAt = now, now.Add(p.Window)
-	r.ClosedAt = time.Time{}
-	r.Failure = Failure{}
-	earlier := r.Attempt.ApprovalID
-	if earlier == "" {
-		earlier = r.Attempt.Earlier
-	}
-	r.Attempt = Attempt{Earlier: earlier}
-	r.Restored = false
-	var who []string
-	self := false
-	for _, v := range r.Approvals() {
-		who = append(who, v.SlackUser)
-		person, err := tx.Person(v.SlackUser)
-		if err != nil {
-			return nil, err
-		}
-		self = self || person.VCSLogin != "" && r.Facts.StartedByLogin(person.VCSLogin)
-	}
-	e := about(*r, EventApproved, Actor{Kind: ActorSystem}, "slack")
-	e.Outcome, e.MFA, e.Facts = "approved", "totp", r.Facts.Hash()
-	e.Data = map[string]string{
-		"by": strings.Join(who, " "), "round": strconv.Itoa(r.Round), "self_approval": strconv.FormatBool(self),
-		"commit": r.Facts.Revision, "workflow_id": r.Facts.WorkflowID, "gate": r.GateName,
-		"until": r.ApprovalExpiresAt.Format(timeFormat), "auto": strconv.FormatBool(r.AutoApprove),
-	}
-	e, err := record(tx, now, e)
+	valid, lost, _, self, err := tally(c.Tx, proven, p, *r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if r.AutoApprove {
-		return []Effect{reply(*r, e), gateRelease(*r), watch(r.Facts.WorkflowID, now.Add(s.poll)), deadline(*r)}, nil
+	if valid < need {
+		return nil
 	}
-	return []Effect{reply(*r, e), watch(r.Facts.WorkflowID, now), deadline(*r)}, nil
+	if err := c.happen(r, approvedEvent(*r, p, lost, self, c.Now())); err != nil {
+		return err
+	}
+	return c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankUrgent))
 }
 
-func (s *Service) reject(tx Tx, now time.Time, c Clicker, r *Request, d Decision) error {
-	r.Decisions = append(r.Decisions, d)
-	r.DecidedBy = c.User
-	e := about(*r, EventRejected, c.actor(), "slack")
-	e.Outcome, e.MFA, e.Reason = "rejected", d.MFA, d.Reason
-	return s.end(tx, now, r, Rejected, e)
-}
-
-func enqueue(tx Tx, effects ...Effect) error {
-	for _, e := range effects {
-		if err := tx.Enqueue(e); err != nil {
-			return fmt.Errorf("enqueue %s: %w", e.Kind, err)
+// judge says whether the clicker may do action with the request now: its state
+// first, then the person's right. With a proof the right comes from the log
+// alone. A refusal is a *[Refusal].
+func (s *Service) judge(tx Tx, proven *proof, who Clicker, r Request, action Action) (Policy, Person, error) {
+	team, err := tx.Secret(secretTeam)
+	if err != nil {
+		return Policy{}, Person{}, err
+	}
+	if team == "" || who.Team != team {
+		return Policy{}, Person{}, &Refusal{Code: RefusedWorkspace, App: r.App}
+	}
+	if why, err := stateRefusal(tx, r, action); err != nil || why != nil {
+		return Policy{}, Person{}, orRefusal(why, err)
+	}
+	p, err := s.settings.Lookup(r.App, r.Environment)
+	if err != nil {
+		return Policy{}, Person{}, &Refusal{Code: RefusedAppGone, App: r.App}
+	}
+	person, why, err := right(tx, proven, p, r, who.User, action)
+	if err != nil || why != nil {
+		return p, person, orRefusal(why, err)
+	}
+	if action == ActionApprove {
+		if vote, ok := r.voteOf(who.User); ok && r.Status == Pending && vote.Seq > person.AddedSeq {
+			return p, person, &Refusal{Code: RefusedVoted, App: r.App}
+		}
+		if why := s.why(); why != "" {
+			return p, person, &Refusal{Code: RefusedOnHold, App: r.App, Detail: why}
 		}
 	}
-	return nil
+	if needsCode(p, action) && !person.Enrolled {
+		return p, person, &Refusal{Code: RefusedNoAuthenticator, App: r.App, By: who.User}
+	}
+	return p, person, nil
 }

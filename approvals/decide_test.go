@@ -80,7 +80,7 @@ func TestCodes(t *testing.T) {
 		text := w.code("U01")
 		_, err = w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, one.ID, " "+text[:3]+" "+text[3:]+" ")
 		w.must(err)
-		if got := w.store.snapshot().auths["U01"].Throttle; got != (totp.Throttle{}) {
+		if got := w.factor("U01").Throttle; got != (totp.Throttle{}) {
 			t.Errorf("used and malformed codes were counted: %+v", got)
 		}
 	})
@@ -109,11 +109,9 @@ func TestThrottle(t *testing.T) {
 			return err
 		}
 		refresh := func() { // the worker stands still, so keep Slack's word fresh
-			w.must(w.store.Update(w.ctx, func(tx approvals.Tx) error {
-				p, err := tx.Person("U01")
-				p.Standing.CheckedAt = time.Now()
-				return errors.Join(err, tx.SavePerson(p))
-			}))
+			w.write(func(tx approvals.Tx) error {
+				return approvals.SetStanding(tx, "U01", func(s *approvals.Standing) { s.CheckedAt = time.Now() })
+			})
 		}
 		var until time.Time
 		for i := 1; i <= 20; i++ {
@@ -159,7 +157,7 @@ func TestThrottleClears(t *testing.T) {
 			w.refused(err, approvals.RefusedCodeWrong)
 		}
 		w.must(w.approve("U01", r))
-		if got := w.store.snapshot().auths["U01"].Throttle; got != (totp.Throttle{}) {
+		if got := w.factor("U01").Throttle; got != (totp.Throttle{}) {
 			t.Errorf("a right code must clear the count; got %+v", got)
 		}
 	})
@@ -170,33 +168,39 @@ func TestWhoMayDecide(t *testing.T) {
 	dev := func(w *world, _ *approvals.Clicker) {
 		w.must(func() error { _, err := w.admin.AddPerson(w.ctx, "U01", "", "DEV"); return err }())
 	}
-	direct := func(fn func(*memTx)) setup {
+	direct := func(fn func(approvals.Tx) error) setup {
 		return func(w *world, _ *approvals.Clicker) {
 			w.halt()
-			w.must(w.store.Update(w.ctx, func(tx approvals.Tx) error { fn(tx.(*memTx)); return nil }))
+			w.write(fn)
 		}
 	}
-	noLogin := direct(func(tx *memTx) { p := tx.people["U01"]; p.VCSLogin = ""; tx.people["U01"] = p })
+	standing := func(change func(*approvals.Standing)) setup {
+		return direct(func(tx approvals.Tx) error { return approvals.SetStanding(tx, "U01", change) })
+	}
+	noLogin := func(w *world, c *approvals.Clicker) {
+		_, err := w.admin.AddPerson(w.ctx, "U04", "", "")
+		w.must(err)
+		w.secrets["U04"] = totp.NewSecret()
+		w.must(w.admin.Enrol(w.ctx, "U04", w.secrets["U04"], "", approvals.EnrolledByImport))
+		w.wait(2 * time.Second)
+		c.User = "U04"
+	}
 	for name, c := range map[string]struct {
 		settings        string
 		setup           setup
 		approve, reject approvals.RefusalCode
 	}{
-		"an admin":          {"", nil, "", ""},
-		"another workspace": {"", func(_ *world, c *approvals.Clicker) { c.Team = "T2" }, "wrong_workspace", "wrong_workspace"},
-		"no workspace":      {"", func(_ *world, c *approvals.Clicker) { c.Team = "" }, "wrong_workspace", "wrong_workspace"},
-		"nobody":            {"", func(_ *world, c *approvals.Clicker) { c.User = "U99" }, "not_admin", "not_admin"},
-		"removed":           {"", func(w *world, _ *approvals.Clicker) { w.must(w.admin.RemovePerson(w.ctx, "U01")) }, "not_admin", "not_admin"},
-		"no approver":       {"APPROVERS=U02", nil, "not_approver", "not_approver"},
-		"in a group":        {"APPROVERS=S01", func(_ *world, c *approvals.Clicker) { c.User = "U02" }, "", ""},
-		"in no group":       {"APPROVERS=S01", nil, "not_approver", "not_approver"},
-		"stale group":       {"APPROVERS=S01", direct(func(tx *memTx) { delete(tx.groups, "S01") }), "stale_group", "stale_group"},
-		"guest":             {"", direct(func(tx *memTx) { p := tx.people["U01"]; p.Standing.Problem = "a guest"; tx.people["U01"] = p }), "standing", "standing"},
-		"stale": {"", direct(func(tx *memTx) {
-			p := tx.people["U01"]
-			p.Standing.CheckedAt = wall().Add(-30*time.Minute - time.Second)
-			tx.people["U01"] = p
-		}), "stale_person", "stale_person"},
+		"an admin":             {"", nil, "", ""},
+		"another workspace":    {"", func(_ *world, c *approvals.Clicker) { c.Team = "T2" }, "wrong_workspace", "wrong_workspace"},
+		"no workspace":         {"", func(_ *world, c *approvals.Clicker) { c.Team = "" }, "wrong_workspace", "wrong_workspace"},
+		"nobody":               {"", func(_ *world, c *approvals.Clicker) { c.User = "U99" }, "not_admin", "not_admin"},
+		"removed":              {"", func(w *world, _ *approvals.Clicker) { w.must(w.admin.RemovePerson(w.ctx, "U01")) }, "not_admin", "not_admin"},
+		"no approver":          {"APPROVERS=U02", nil, "not_approver", "not_approver"},
+		"in a group":           {"APPROVERS=S01", func(_ *world, c *approvals.Clicker) { c.User = "U02" }, "", ""},
+		"in no group":          {"APPROVERS=S01", nil, "not_approver", "not_approver"},
+		"stale group":          {"APPROVERS=S01", direct(func(tx approvals.Tx) error { return approvals.ForgetGroup(tx, "S01") }), "stale_group", "stale_group"},
+		"guest":                {"", standing(func(s *approvals.Standing) { s.Problem = "a guest" }), "standing", "standing"},
+		"stale":                {"", standing(func(s *approvals.Standing) { s.CheckedAt = wall().Add(-30*time.Minute - time.Second) }), "stale_person", "stale_person"},
 		"the starter":          {"", dev, "self_approval", ""},
 		"the starter, allowed": {"ALLOW_SELF_APPROVAL=true", dev, "", ""},
 		"no login":             {"", noLogin, "no_vcs_login", ""},
@@ -211,17 +215,17 @@ func TestWhoMayDecide(t *testing.T) {
 			w.cfg.Hold = func() string { return "the clock" }
 			w.svc = approvals.New(w.cfg)
 		}, "decisions_on_hold", ""},
-		"broken seal": {"", direct(func(tx *memTx) { tx.broken["U01"] = true }), "authenticator_unreadable", ""},
+		"broken seal": {"", direct(func(tx approvals.Tx) error { return approvals.SpoilFactor(tx, "U01") }), "authenticator_unreadable", ""},
 	} {
-		for _, action := range []string{approvals.ActionApprove, approvals.ActionReject} {
-			t.Run(name+"/"+action, func(t *testing.T) {
+		for _, action := range []approvals.Action{approvals.ActionApprove, approvals.ActionReject} {
+			t.Run(name+"/"+string(action), func(t *testing.T) {
 				bubble(t, c.settings, func(w *world) {
 					r := w.request(1, "blocked")
 					clicker := approvals.Clicker{Team: team, User: "U01"}
 					if c.setup != nil {
 						c.setup(w, &clicker)
 					}
-					want := map[string]approvals.RefusalCode{approvals.ActionApprove: c.approve, approvals.ActionReject: c.reject}[action]
+					want := map[approvals.Action]approvals.RefusalCode{approvals.ActionApprove: c.approve, approvals.ActionReject: c.reject}[action]
 					_, click := w.svc.MayDecide(w.ctx, clicker, r.ID, action)
 					if want != "authenticator_unreadable" {
 						w.refused(click, want)
@@ -273,7 +277,7 @@ func TestLateCode(t *testing.T) {
 		r := w.request(1, "on_hold")
 		w.must(w.reject("U02", r))
 		w.refused(w.approve("U01", r), approvals.RefusedClosed)
-		if w.store.snapshot().auths["U01"].LastStep != 0 {
+		if w.factor("U01").LastStep != 0 {
 			t.Error("the code of a request that was closed at the click must not be looked at")
 		}
 	})
@@ -324,7 +328,7 @@ func TestRaceOfDecisions(t *testing.T) {
 				t.Errorf("got %s with %d decisions, %d accepted, %d calls", got.Status, len(got.Decisions), done, len(w.ci.posted()))
 			}
 			for _, user := range []string{"U01", "U02"} {
-				if f := w.store.snapshot().auths[user].Throttle.Failures; f != 0 {
+				if f := w.factor(user).Throttle.Failures; f != 0 {
 					t.Errorf("%s typed nothing wrong, but %d failures are counted", user, f)
 				}
 			}

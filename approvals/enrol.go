@@ -44,15 +44,12 @@ func (a Admin) EnrolLink(ctx context.Context, slackID string) (token string, exp
 	raw := make([]byte, 32)
 	rand.Read(raw)
 	token = slackID + "." + base64.RawURLEncoding.EncodeToString(raw)
-	err = a.update(ctx, func(tx Tx, now time.Time) error {
-		if _, err := active(tx, slackID); err != nil {
+	err = a.change(ctx, slackID, func(c *Change, p *Person) error {
+		expires = c.Now().Add(EnrolLife)
+		if err := saveEnrolment(c.Tx, slackID, &enrolment{Hash: hashToken(token), Expires: expires}); err != nil {
 			return err
 		}
-		expires = now.Add(EnrolLife)
-		if err := saveEnrolment(tx, slackID, &enrolment{Hash: hashToken(token), Expires: expires}); err != nil {
-			return err
-		}
-		_, err := record(tx, now, Event{Type: EventEnrolLink, Actor: operator(), Source: "operator", Data: map[string]string{"user": slackID}})
+		_, err := c.change(p, operatorEvent(EventEnrolLink, slackID))
 		return err
 	})
 	return token, expires, err
@@ -61,7 +58,7 @@ func (a Admin) EnrolLink(ctx context.Context, slackID string) (token string, exp
 // Enrolment reads a link. It changes nothing, so that link previews do no harm.
 func (a Admin) Enrolment(ctx context.Context, token string) (e Enrolment, err error) {
 	err = a.Store.View(ctx, func(tx Tx) error {
-		person, open, err := findEnrolment(tx, now(), token)
+		person, open, err := findEnrolment(tx, token)
 		e = Enrolment{Person: person, Expires: open.Expires, Shown: open.Secret != ""}
 		return err
 	})
@@ -71,8 +68,8 @@ func (a Admin) Enrolment(ctx context.Context, token string) (e Enrolment, err er
 // ShowSecret makes the secret of a link. It works once.
 func (a Admin) ShowSecret(ctx context.Context, token string) (p Person, secret totp.Secret, err error) {
 	secret = totp.NewSecret()
-	err = a.update(ctx, func(tx Tx, now time.Time) error {
-		person, open, err := findEnrolment(tx, now, token)
+	err = a.update(ctx, func(c *Change) error {
+		person, open, err := findEnrolment(c.Tx, token)
 		if err != nil {
 			return err
 		}
@@ -81,7 +78,7 @@ func (a Admin) ShowSecret(ctx context.Context, token string) (p Person, secret t
 		}
 		p = person
 		open.Secret = secret.Base32()
-		return saveEnrolment(tx, person.SlackID, &open)
+		return saveEnrolment(c.Tx, person.SlackID, &open)
 	})
 	return p, secret, err
 }
@@ -90,8 +87,8 @@ func (a Admin) ShowSecret(ctx context.Context, token string) (p Person, secret t
 // is an *[Error] with code invalid; the link ends after several.
 func (a Admin) ConfirmSecret(ctx context.Context, token, code string) (p Person, err error) {
 	var wrong error
-	err = a.update(ctx, func(tx Tx, now time.Time) error {
-		person, open, err := findEnrolment(tx, now, token)
+	err = a.update(ctx, func(c *Change) error {
+		person, open, err := findEnrolment(c.Tx, token)
 		if err != nil {
 			return err
 		}
@@ -104,19 +101,19 @@ func (a Admin) ConfirmSecret(ctx context.Context, token, code string) (p Person,
 			return err
 		}
 		var refused *Error
-		err = enrol(tx, now, person.SlackID, secret, code, EnrolledByPage, Actor{Kind: ActorPerson, ID: person.SlackID})
+		err = enrol(c, &person, secret, code, EnrolledByPage, Actor{Kind: ActorPerson, ID: person.SlackID})
 		switch {
 		case errors.As(err, &refused):
 			wrong = refused
 			if open.Tries++; open.Tries >= enrolTries {
 				wrong = ErrLinkGone
-				return saveEnrolment(tx, person.SlackID, nil)
+				return saveEnrolment(c.Tx, person.SlackID, nil)
 			}
-			return saveEnrolment(tx, person.SlackID, &open)
+			return saveEnrolment(c.Tx, person.SlackID, &open)
 		case err != nil:
 			return err
 		}
-		return saveEnrolment(tx, person.SlackID, nil)
+		return saveEnrolment(c.Tx, person.SlackID, nil)
 	})
 	if err == nil {
 		err = wrong
@@ -124,7 +121,7 @@ func (a Admin) ConfirmSecret(ctx context.Context, token, code string) (p Person,
 	return p, err
 }
 
-func findEnrolment(tx Tx, now time.Time, token string) (Person, enrolment, error) {
+func findEnrolment(tx Tx, token string) (Person, enrolment, error) {
 	var open enrolment
 	slackID, _, ok := strings.Cut(token, ".")
 	if !ok || !userPattern.MatchString(slackID) {
@@ -140,7 +137,7 @@ func findEnrolment(tx Tx, now time.Time, token string) (Person, enrolment, error
 	if err := json.Unmarshal([]byte(text), &open); err != nil {
 		return Person{}, open, err
 	}
-	if subtle.ConstantTimeCompare([]byte(open.Hash), []byte(hashToken(token))) != 1 || !now.Before(open.Expires) {
+	if subtle.ConstantTimeCompare([]byte(open.Hash), []byte(hashToken(token))) != 1 || !tx.Now().Before(open.Expires) {
 		return Person{}, open, ErrLinkGone
 	}
 	p, err := active(tx, slackID)

@@ -64,8 +64,8 @@ var (
 	// ErrSeal: a sealed value does not open. Its row was altered, or its key is
 	// missing.
 	ErrSeal = errors.New("sealed value does not open")
-	// ErrLostLease: the effect was claimed anew since; its result must be dropped.
-	ErrLostLease = errors.New("lease lost")
+	// ErrLostClaim: the work was claimed anew since; the result must be dropped.
+	ErrLostClaim = errors.New("claim lost")
 )
 
 // Causes that a [CIError] wraps.
@@ -121,4 +121,28 @@ func ciStatus(err error) int {
 		return ci.Status
 	}
 	return 0
+}
+
+// retryAfter is how long the provider asked to wait, 0 when it did not.
+func retryAfter(err error) time.Duration {
+	var ci *CIError
+	if errors.As(err, &ci) {
+		return ci.RetryAfter
+	}
+	return 0
+}
+
+// temporary reports whether the same call may succeed later.
+func temporary(err error) bool {
+	status := ciStatus(err)
+	return status == 0 || status == 429 || status >= 500
+}
+
+// ciMessage is what the provider said, for people.
+func ciMessage(err error) string {
+	var ci *CIError
+	if errors.As(err, &ci) {
+		return bounded(ci.Message, maxReason)
+	}
+	return bounded(err.Error(), maxReason)
 }

@@ -2,6 +2,8 @@ package approvals
 
 import (
 	"encoding/json"
+	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -17,13 +19,17 @@ const (
 	EventClickRefused  EventType = "decision.refused"
 	EventCodeFailed    EventType = "code.failed"
 	EventCodeLocked    EventType = "code.locked"
+	EventReopened      EventType = "request.reopened"
 	EventVoted         EventType = "vote.accepted"
 	EventApproved      EventType = "decision.approved"
 	EventRejected      EventType = "decision.rejected"
+	EventWaiting       EventType = "gate.waiting" // the gate is not on hold yet, although the request is approved
+	EventReached       EventType = "gate.reached" // now it is
 	EventAttempt       EventType = "gate.attempt"
 	EventAccepted      EventType = "gate.accepted"
 	EventGateRefused   EventType = "gate.refused"
-	EventDelayed       EventType = "gate.delayed"
+	EventDelayed       EventType = "gate.delayed" // CircleCI does not answer
+	EventAnswers       EventType = "gate.answers" // now it does again
 	EventReleased      EventType = "request.released"
 	EventDeployed      EventType = "request.deployed"
 	EventDeployFailed  EventType = "request.deploy_failed"
@@ -32,6 +38,8 @@ const (
 	EventCanceled      EventType = "request.canceled"
 	EventBypassed      EventType = "request.bypassed"
 	EventUndeliverable EventType = "request.undeliverable"
+	EventRestored      EventType = "request.restored" // it was approved in a backup that was restored
+	EventClosing       EventType = "gate.closing"     // on_close is about to act on the gate
 	EventGateClosed    EventType = "gate.closed"
 	EventGateBypassed  EventType = "gate.bypassed"
 	EventDeployReport  EventType = "deploy.reported"
@@ -61,23 +69,67 @@ const (
 
 // Event is one record of the log. Its JSON is the leaf, byte for byte: the
 // bytes that are stored are those that were hashed and those that are exported.
-// It never holds a code, a TOTP step, a secret or a token.
+// It never holds a code, a TOTP step, a secret, a token or the metadata that CI
+// sent.
 type Event struct {
-	Version     int               `json:"v"`
-	Seq         int64             `json:"seq"`
-	Prev        string            `json:"prev"` // hash of the leaf before, base64
-	Time        string            `json:"time"` // UTC, milliseconds
-	Type        EventType         `json:"type"`
-	Request     string            `json:"request,omitempty"`
-	App         string            `json:"app,omitempty"`
-	Environment string            `json:"environment,omitempty"`
-	Actor       Actor             `json:"actor"`
-	Source      string            `json:"source,omitempty"` // slack, api, operator, circleci, timer
-	Outcome     string            `json:"outcome,omitempty"`
-	Reason      string            `json:"reason,omitempty"`
-	Facts       string            `json:"facts,omitempty"` // hash of the facts
-	MFA         string            `json:"mfa,omitempty"`
-	Data        map[string]string `json:"data,omitempty"`
+	Version     int       `json:"v"`
+	Seq         int64     `json:"seq"`
+	Prev        string    `json:"prev"` // hash of the leaf before, base64
+	Time        string    `json:"time"` // UTC, milliseconds
+	Type        EventType `json:"type"`
+	Request     string    `json:"request,omitempty"`
+	App         string    `json:"app,omitempty"`
+	Environment string    `json:"environment,omitempty"`
+	Actor       Actor     `json:"actor"`
+	Source      string    `json:"source,omitempty"` // slack, api, operator, circleci, timer
+	Outcome     string    `json:"outcome,omitempty"`
+	Reason      string    `json:"reason,omitempty"`
+	Facts       string    `json:"facts,omitempty"` // hash of the facts
+	MFA         string    `json:"mfa,omitempty"`
+	Data        Data      `json:"data,omitempty"`
+	People      []string  `json:"people,omitempty"` // whose votes decided, or do not count any more
+	Asked       *Asked    `json:"asked,omitempty"`  // of request.created
+	Granted     *Granted  `json:"granted,omitempty"`
+}
+
+// Data holds what only some events have, by name.
+type Data map[string]string
+
+// Asked is what a request asks for, and what was agreed when it was made. Later
+// changes of the settings do not change it.
+type Asked struct {
+	Number      int64           `json:"number"`
+	Facts       Facts           `json:"facts"`
+	Message     string          `json:"message,omitempty"`
+	Metadata    string          `json:"metadata,omitempty"` // SHA-256 of ci_metadata, hex
+	JobID       string          `json:"job_id,omitempty"`   // the job that filed the request, if it said so
+	Requester   Requester       `json:"requester"`
+	Project     string          `json:"project"`
+	GateName    string          `json:"gate"`
+	Channel     string          `json:"channel"`
+	PendingTTL  time.Duration   `json:"pending_ttl"` // nanoseconds
+	AutoApprove bool            `json:"auto_approve"`
+	Required    int             `json:"required"`
+	OnClose     OnClose         `json:"on_close"`
+	DeployJobs  []string        `json:"deploy_jobs,omitempty"`
+	Last        *DeployedBefore `json:"last_deployed,omitempty"`
+	Newer       int64           `json:"newer,omitempty"` // number of a newer request that was open
+}
+
+// DeployedBefore is what was deployed last to the same place when a request was
+// made.
+type DeployedBefore struct {
+	Revision string    `json:"revision"`
+	At       time.Time `json:"at"`
+}
+
+// Granted is the right that token.created gives.
+type Granted struct {
+	Name    string    `json:"name"`
+	Role    Role      `json:"role"`
+	Apps    []string  `json:"apps"` // null = all
+	Hash    string    `json:"hash"` // SHA-256 of the token's text, hex
+	Expires time.Time `json:"expires"`
 }
 
 // Kinds of actors.
@@ -114,6 +166,87 @@ func (e Event) line() ([]byte, error) { return json.Marshal(e) }
 // ParseEvent reads a stored leaf.
 func ParseEvent(line []byte) (Event, error) {
 	var e Event
-	err := json.Unmarshal(line, &e)
-	return e, err
+	if err := json.Unmarshal(line, &e); err != nil {
+		return Event{}, fmt.Errorf("read event: %w", err)
+	}
+	return e, nil
 }
+
+func parseEvents(lines [][]byte) ([]Event, error) {
+	out := make([]Event, len(lines))
+	for i, line := range lines {
+		var err error
+		if out[i], err = ParseEvent(line); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// subject is whose history the event belongs to: that of a request, a person or
+// a token. Other events have none.
+func (e Event) subject() string {
+	switch {
+	case e.Request != "":
+		return e.Request
+	case e.Data["user"] != "" && e.Type != EventSealBroken:
+		return personSubject(e.Data["user"])
+	case e.Data["token"] != "" && e.Type != EventTokenExpiring:
+		return tokenSubject(e.Data["token"])
+	}
+	return ""
+}
+
+func personSubject(id string) string { return "person/" + id }
+func tokenSubject(id string) string  { return "token/" + id }
+
+// number reads a whole number, 0 when there is none.
+func (d Data) number(name string) int {
+	n, _ := strconv.Atoi(d[name])
+	return n
+}
+
+// moment reads a time, zero when there is none.
+func (d Data) moment(name string) time.Time {
+	t, err := time.Parse(timeFormat, d[name])
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}
+
+// told says whether the thread of a request tells the event, and with which rank.
+func (e Event) told() (rank int, told bool) {
+	switch e.Type {
+	case EventVoted, EventApproved, EventRejected, EventReleased, EventDeployed, EventDeployFailed,
+		EventExpired, EventSuperseded, EventCanceled, EventBypassed, EventUndeliverable:
+		return RankOutcome, true
+	case EventGateBypassed:
+		return RankNotice, true
+	case EventRequested, EventCodeFailed, EventDelayed, EventReopened, EventNewerWorkflow:
+		return RankRemark, true
+	case EventAccepted, EventGateRefused, EventGateClosed, EventDeployReport:
+		return RankRemark, e.Data["again"] == ""
+	case EventClickRefused:
+		why := Refusal{Code: RefusalCode(e.Reason)}
+		return RankRemark, e.Data["count"] == "" && why.AboutRight()
+	}
+	return 0, false
+}
+
+// anchored reports whether the line that tells the event shows the root of the
+// tree that ends with it: those of the decision and of every close do.
+func (e Event) anchored() bool {
+	switch e.Type {
+	case EventApproved, EventRejected, EventDeployed, EventDeployFailed, EventExpired, EventSuperseded, EventCanceled, EventBypassed, EventUndeliverable:
+		return true
+	}
+	return false
+}
+
+// about starts an event of a request.
+func about(r Request, t EventType, by Actor, source string) Event {
+	return Event{Type: t, Request: r.ID, App: r.App, Environment: r.Environment, Actor: by, Source: source}
+}
+
+func itoa[T ~int | ~int64](n T) string { return strconv.FormatInt(int64(n), 10) }

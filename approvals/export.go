@@ -163,7 +163,7 @@ func (x Export) apps() []string {
 
 // recordExport returns the size of the log whose last event is this one.
 func (s *Service) recordExport(ctx context.Context, x Export) (size int64, err error) {
-	e := Event{Type: EventLogExported, Actor: operator(), Source: "operator", Outcome: x.Format, Data: map[string]string{}}
+	e := Event{Type: EventLogExported, Actor: operator(), Source: "operator", Outcome: x.Format, Data: Data{}}
 	if x.Token != nil {
 		e.Actor, e.Source = Actor{Kind: ActorToken, ID: x.Token.ID}, "api"
 	}
@@ -175,10 +175,10 @@ func (s *Service) recordExport(ctx context.Context, x Export) (size int64, err e
 	if apps := x.apps(); apps != nil {
 		e.Data["apps"] = strings.Join(apps, " ")
 	}
-	err = s.update(ctx, func(tx Tx, now time.Time) error {
+	err = s.update(ctx, func(c *Change) error {
 		if x.Format == ExportJSONL && !x.To.IsZero() {
 			// Of an empty log there is nothing to sign.
-			for line, err := range tx.Leaves(0) {
+			for line, err := range c.Leaves(0) {
 				if err != nil {
 					return err
 				}
@@ -188,7 +188,7 @@ func (s *Service) recordExport(ctx context.Context, x Export) (size int64, err e
 				break
 			}
 		}
-		e, err := record(tx, now, e)
+		e, err := c.record(e)
 		size = e.Seq + 1
 		return err
 	})

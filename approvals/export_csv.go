@@ -71,7 +71,7 @@ func (s *Service) exportRequests(ctx context.Context, x Export, w io.Writer) (si
 // exportRow takes the decision from the log, which is what proves it, and what
 // describes the request from its row.
 func exportRow(tx Tx, x Export, r Request) ([]string, error) {
-	events, err := tx.EventsOf(r.ID)
+	events, err := eventsOf(tx, r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -83,11 +83,11 @@ func exportRow(tx Tx, x Export, r Request) ([]string, error) {
 		size = e.Seq + 1
 		d.take(e)
 	}
-	approvers, err := named(tx, d.approvers)
+	approvers, err := namesOf(tx, d.approvers)
 	if err != nil {
 		return nil, err
 	}
-	rejecter, err := named(tx, d.rejecter)
+	rejecter, err := namesOf(tx, d.rejecter)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,7 @@ func (d *decided) take(e Event) {
 	switch e.Type {
 	case EventApproved:
 		d.decision, d.mfa, d.self, d.at = "approved", e.MFA, "no", e.At()
-		d.approvers = strings.Fields(e.Data["by"])
+		d.approvers = e.People
 		if e.Data["self_approval"] == "true" {
 			d.self = "yes"
 		}
@@ -131,11 +131,11 @@ func (d *decided) take(e Event) {
 	}
 }
 
-// named lists people for people.
-func named(tx Tx, ids []string) (string, error) {
+// namesOf lists people for people.
+func namesOf(tx Tx, ids []string) (string, error) {
 	names := make([]string, len(ids))
 	for i, id := range ids {
-		p, err := tx.Person(id)
+		p, err := kept[Person](tx, keptPerson, id)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return "", err
 		}

@@ -1,25 +1,44 @@
 package approvals
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // The pure rules, for tables.
 var (
-	Ours            = ours
-	WindowOver      = windowOver
-	OpenedInWindow  = openedInWindow
 	Dependents      = dependents
-	JudgeJobs       = outcome
 	Stuck           = stuck
-	ClosesGate      = closesGate
 	AcceptsCanceled = acceptsCanceled
 	NewTokenText    = newTokenText
+	FoldRequest     = foldRequest
+	RowDiffers      = rowDiffers
+	EventsOf        = eventsOf
+	SecretHead      = secretHead
 )
 
-// SightOf names what a job list says of a request's gate.
-func SightOf(r Request, jobs []Job) string {
-	return map[gateState]string{
-		gateWaits: "waits", gateOnHold: "on hold", gateOpened: "opened", gateEnded: "ended", gateChanged: "changed",
-	}[sight(r, jobs).state]
+// Apply brings a request to the state after one more event.
+func (r *Request) Apply(e Event) error { return r.apply(e) }
+
+// Ours reports whether an opened gate is our release.
+func (r Request) Ours(gate Job, self string) bool { return r.ours(gate, self) }
+
+// WindowOver reports whether an approval that could have been used was not.
+func (r Request) WindowOver(now time.Time) bool { return r.windowOver(now) }
+
+// ClosesGate reports whether on_close applies.
+func (r Request) ClosesGate() bool { return r.closesGate() }
+
+// JudgeJobs names the result of a deploy, and the job that decides a failure.
+func JudgeJobs(behind []Job, names []string, over bool) (result, job string) {
+	is, j := outcome(behind, names, over)
+	return map[resultKind]string{resultOpen: "open", resultNothing: "nothing", resultDone: "done", resultFailed: "failed", resultSkipped: "skipped"}[is], j.Name
+}
+
+// GateOf names what a job list says of a request's gate.
+func GateOf(r Request, jobs []Job) string {
+	state, _, _ := Look{Jobs: jobs}.gate(r)
+	return map[gateState]string{gateWaits: "waits", gateOnHold: "on hold", gateOpened: "opened", gateEnded: "ended", gateOdd: "odd"}[state]
 }
 
 // Differs names the fact that changed.
@@ -28,28 +47,61 @@ func (f Facts) Differs(now Facts) string { return f.differs(now) }
 // Line is the branch or tag line.
 func (f Facts) Line() string { return f.line() }
 
-// Drain delivers, one after another, everything that is due now. It reports
-// false when there is no end to it.
+// Drain does, one after another, everything that is due now. It reports false
+// when there is no end to it.
 func (w *Worker) Drain(ctx context.Context) bool {
 	left := 3000
 	for busy := true; busy; {
 		busy = false
-		for _, family := range []string{FamilyLocal, FamilyCI, FamilyWatch, FamilySlack} {
-			for ; one(ctx, w, family); left-- {
-				if busy = true; left == 0 {
+		for _, family := range []string{FamilyLocal, FamilyCI, FamilySlack} {
+			d := &dispatcher{w: w, family: family, free: 1, busy: map[string]bool{}, served: map[string]time.Time{}}
+			for {
+				lanes, _, err := d.lanes(ctx)
+				if err != nil || len(lanes) == 0 {
+					break
+				}
+				work, err := d.claim(ctx, lanes)
+				if err != nil || len(work) == 0 {
+					break
+				}
+				for _, one := range work {
+					w.carry(ctx, one)
+				}
+				busy = true
+				if left--; left == 0 {
 					return false
 				}
 			}
 		}
 	}
+	w.Service.journal.keepUp(ctx)
 	return true
 }
 
-// one delivers one effect; false when none is due.
-func one(ctx context.Context, w *Worker, family string) bool {
-	e, err := w.claim(ctx, family)
-	if err == nil {
-		w.carry(ctx, e)
+// AuthenticatorOf opens a person's second factor.
+var AuthenticatorOf = authenticator
+
+// SetStanding changes what Slack said of somebody.
+func SetStanding(tx Tx, id string, change func(*Standing)) error {
+	s, err := sealedValue[Standing](tx, secretStanding(id))
+	if err != nil {
+		return err
 	}
-	return err == nil
+	change(&s)
+	return sealValue(tx, secretStanding(id), s)
 }
+
+// ForgetGroup drops what Slack said of a group.
+func ForgetGroup(tx Tx, id string) error { return tx.SetSecret(secretGroup(id), "") }
+
+// DropFactor removes a sealed authenticator behind the product's back.
+func DropFactor(tx Tx, id string) error { return tx.SetSecret(secretFactor(id), "") }
+
+// SpoilFactor stores another person's name under a sealed authenticator.
+func SpoilFactor(tx Tx, id string) error { return tx.SetSecret(secretFactor(id), "spoilt") }
+
+// Yields reports whether a new request for the same workflow may be made.
+func (s Status) Yields() bool { return s.yields() }
+
+// KeepUp reads what was appended to the log.
+func (s *Service) KeepUp(ctx context.Context) { s.journal.keepUp(ctx) }

@@ -89,11 +89,15 @@ func (f Facts) differs(now Facts) string {
 		return "branch or tag"
 	case f.Origin != now.Origin, f.Target != now.Target:
 		return "repository"
-	case f.Actor != now.Actor, f.StartedBy != now.StartedBy:
+	case changed(f.Actor, now.Actor), changed(f.StartedByID, now.StartedByID), f.StartedByID == "" && changed(f.StartedBy, now.StartedBy):
 		return "starter"
 	}
 	return ""
 }
+
+// changed reports whether a login is another one. One that could not be read is
+// unknown, which is no change.
+func changed(before, now string) bool { return before != "" && now != "" && before != now }
 
 // Job is one job of a workflow as the provider lists it.
 type Job struct {

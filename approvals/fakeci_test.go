@@ -35,12 +35,16 @@ type fakeCI struct {
 	cancels []string // jobs and workflows, as "job:<name>" and "workflow"
 	lag     time.Duration
 	onPost  func(workflow, id string)
+	looked  int // job lists that were asked for
 }
 
 type flow struct {
 	facts   approvals.Facts
 	jobs    []approvals.Job
 	pending map[string]time.Time // gates that become success at a time, by us
+	// odd changes the next oddLists lists; -1 = all of them.
+	odd      func([]approvals.Job) []approvals.Job
+	oddLists int
 }
 
 func workflowID(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) }
@@ -137,8 +141,25 @@ func (c *fakeCI) Facts(ctx context.Context, workflow string) (f approvals.Facts,
 }
 
 func (c *fakeCI) Jobs(ctx context.Context, workflow string) (jobs []approvals.Job, err error) {
-	err = c.call(ctx, "jobs", workflow, func(w *flow) error { jobs = slices.Clone(w.jobs); return nil })
+	c.mu.Lock()
+	c.looked++
+	c.mu.Unlock()
+	err = c.call(ctx, "jobs", workflow, func(w *flow) error {
+		jobs = slices.Clone(w.jobs)
+		if w.oddLists != 0 {
+			w.oddLists--
+			jobs = w.odd(jobs)
+		}
+		return nil
+	})
 	return jobs, err
+}
+
+// odd makes the next lists of a workflow odd; -1 = all of them.
+func (c *fakeCI) odd(workflow string, change func([]approvals.Job) []approvals.Job, times int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flows[workflow].odd, c.flows[workflow].oddLists = change, times
 }
 
 func (c *fakeCI) Approve(ctx context.Context, workflow, id string) error {

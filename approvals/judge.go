@@ -18,43 +18,8 @@ func (c Clicker) actor() Actor { return Actor{Kind: ActorPerson, ID: c.User, Tea
 // not count any more.
 const staleAfter = 30 * time.Minute
 
-// varTeam is the workspace that this database serves.
-const varTeam = "team"
-
-// judge says whether the clicker may do action with the request now: its state
-// first, then the person's right. A refusal is a *[Refusal].
-func (s *Service) judge(tx Tx, now time.Time, c Clicker, r Request, action string) (Policy, Person, error) {
-	team, err := tx.Var(varTeam)
-	if err != nil {
-		return Policy{}, Person{}, err
-	}
-	if team == "" || c.Team != team {
-		return Policy{}, Person{}, &Refusal{Code: RefusedWorkspace, App: r.App}
-	}
-	if why, err := stateRefusal(tx, now, r, action); err != nil || why != nil {
-		return Policy{}, Person{}, orRefusal(why, err)
-	}
-	p, err := s.settings.Lookup(r.App, r.Environment)
-	if err != nil {
-		return Policy{}, Person{}, &Refusal{Code: RefusedAppGone, App: r.App}
-	}
-	person, why, err := right(tx, now, p, r, c.User, action)
-	if err != nil || why != nil {
-		return p, person, orRefusal(why, err)
-	}
-	if action == ActionApprove {
-		if r.VotedBy(c.User) && (r.Status == Pending || r.Retrying) {
-			return p, person, &Refusal{Code: RefusedVoted, App: r.App}
-		}
-		if why := s.hold(); why != "" {
-			return p, person, &Refusal{Code: RefusedOnHold, App: r.App, Detail: why}
-		}
-	}
-	if needsCode(p, action) && !person.Enrolled {
-		return p, person, &Refusal{Code: RefusedNoAuthenticator, App: r.App, By: c.User}
-	}
-	return p, person, nil
-}
+// secretTeam names the workspace that this database serves.
+const secretTeam = "team"
 
 // orRefusal keeps a nil *Refusal from becoming an error that is not nil.
 func orRefusal(why *Refusal, err error) error {
@@ -64,32 +29,47 @@ func orRefusal(why *Refusal, err error) error {
 	return why
 }
 
-func needsCode(p Policy, action string) bool { return action == ActionApprove || p.MFAOnReject }
+func needsCode(p Policy, action Action) bool { return action == ActionApprove || p.MFAOnReject }
 
 // stateRefusal says why the request takes no such decision any more.
-func stateRefusal(tx Tx, now time.Time, r Request, action string) (*Refusal, error) {
+func stateRefusal(tx Tx, r Request, action Action) (*Refusal, error) {
 	if r.Status == Pending {
-		if !now.Before(r.ExpiresAt) {
-			return &Refusal{Code: RefusedClosed, App: r.App, Status: Expired, At: r.ExpiresAt}, nil
+		if !tx.Now().Before(r.ExpiresAt()) {
+			return &Refusal{Code: RefusedClosed, App: r.App, Status: Expired, At: r.ExpiresAt()}, nil
 		}
 		return nil, nil
 	}
-	if action != ActionApprove || !r.CanRetry(now) {
-		return closedRefusal(tx, r), nil
+	if action != ActionApprove || !r.CanRetry(tx.Now()) {
+		return closedRefusal(tx, r)
 	}
+	by, err := retaken(tx, r)
+	if err != nil || by == nil {
+		return nil, err
+	}
+	return &Refusal{Code: RefusedTaken, App: r.App, Number: by.Number}, nil
+}
+
+// retaken finds the request because of which another one cannot be retried: it
+// was made for the same workflow since, or a newer pipeline was released to the
+// same place.
+func retaken(tx Tx, r Request) (*Request, error) {
 	others, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, WorkflowID: r.Facts.WorkflowID})
 	if err != nil {
 		return nil, err
 	}
 	for _, o := range others {
 		if o.ID != r.ID && !o.Status.yields() {
-			return &Refusal{Code: RefusedTaken, App: r.App, Number: o.Number}, nil
+			return &o, nil
 		}
 	}
-	return nil, nil
+	newer, err := releasedSince(tx, r)
+	if err != nil || len(newer) == 0 {
+		return nil, err
+	}
+	return &newer[0], nil
 }
 
-func closedRefusal(tx Tx, r Request) *Refusal {
+func closedRefusal(tx Tx, r Request) (*Refusal, error) {
 	why := &Refusal{Code: RefusedClosed, App: r.App, Status: r.Status, By: r.DecidedBy, At: r.ClosedAt, Reason: r.Failure.Detail}
 	switch r.Status {
 	case Approved, Released, Deployed, DeployFailed, Undeliverable:
@@ -104,17 +84,23 @@ func closedRefusal(tx Tx, r Request) *Refusal {
 			}
 		}
 	case Superseded:
-		if by, err := tx.Request(r.SupersededBy); err == nil {
-			why.Number = by.Number
+		by, err := tx.Request(r.SupersededBy)
+		if err != nil {
+			return nil, err
 		}
+		why.Number = by.Number
 	}
-	return why
+	return why, nil
 }
 
 // right judges the person alone: an active admin, confirmed by Slack, allowed
 // for the app, and for approving not the starter.
-func right(tx Tx, now time.Time, p Policy, r Request, user, action string) (Person, *Refusal, error) {
-	person, err := tx.Person(user)
+func right(tx Tx, proven *proof, p Policy, r Request, user string, action Action) (Person, *Refusal, error) {
+	read := func(user string) (Person, error) { return person(tx, user) }
+	if proven != nil {
+		read = proven.person
+	}
+	person, err := read(user)
 	if errors.Is(err, ErrNotFound) || err == nil && !person.RemovedAt.IsZero() {
 		return Person{}, &Refusal{Code: RefusedNotAdmin, App: p.App, Who: p.Approvers}, nil
 	}
@@ -124,10 +110,10 @@ func right(tx Tx, now time.Time, p Policy, r Request, user, action string) (Pers
 	if person.Standing.Problem != "" {
 		return person, &Refusal{Code: RefusedStanding, App: p.App, Who: p.Approvers, Detail: person.Standing.Problem}, nil
 	}
-	if now.Sub(person.Standing.CheckedAt) > staleAfter {
+	if tx.Now().Sub(person.Standing.CheckedAt) > staleAfter {
 		return person, &Refusal{Code: RefusedStalePerson, App: p.App, At: person.Standing.CheckedAt}, nil
 	}
-	if why, err := approverRefusal(tx, now, p, user); err != nil || why != nil {
+	if why, err := approverRefusal(tx, p, user); err != nil || why != nil {
 		return person, why, err
 	}
 	if action == ActionApprove && !p.AllowSelf {
@@ -143,7 +129,7 @@ func right(tx Tx, now time.Time, p Policy, r Request, user, action string) (Pers
 
 // approverRefusal checks the app's approvers: people by id, groups by their
 // members. A group that is not known fresh enough cannot give the right.
-func approverRefusal(tx Tx, now time.Time, p Policy, user string) (*Refusal, error) {
+func approverRefusal(tx Tx, p Policy, user string) (*Refusal, error) {
 	if len(p.Approvers) == 0 || slices.Contains(p.Approvers, user) {
 		return nil, nil
 	}
@@ -152,12 +138,12 @@ func approverRefusal(tx Tx, now time.Time, p Policy, user string) (*Refusal, err
 		if !IsGroup(id) {
 			continue
 		}
-		g, err := tx.Group(id)
-		if err != nil && !errors.Is(err, ErrNotFound) {
+		g, err := sealedValue[Group](tx, secretGroup(id))
+		if err != nil {
 			return nil, err
 		}
 		switch {
-		case now.Sub(g.CheckedAt) > staleAfter:
+		case tx.Now().Sub(g.CheckedAt) > staleAfter:
 			stale = &Refusal{Code: RefusedStaleGroup, App: p.App, Group: id, At: g.CheckedAt}
 		case g.Problem == "" && slices.Contains(g.Members, user):
 			return nil, nil
@@ -169,25 +155,65 @@ func approverRefusal(tx Tx, now time.Time, p Policy, user string) (*Refusal, err
 	return &Refusal{Code: RefusedNotApprover, App: p.App, Who: p.Approvers}, nil
 }
 
-// tally judges the votes of the current round anew: how many count, which do
-// not (a voter whose authenticator was taken away is none that could vote), and whether that cannot be told for want of fresh knowledge.
-func tally(tx Tx, now time.Time, p Policy, r Request) (valid int, lost []string, stale bool, err error) {
+// tally judges the votes of the current round anew: how many count, which do not
+// (that of somebody who was removed since, even if they came back, or who has no
+// authenticator any more), and whether that cannot be told for want of fresh
+// knowledge. self: a vote that counts is that of the starter.
+func tally(tx Tx, proven *proof, p Policy, r Request) (valid int, lost []string, stale, self bool, err error) {
+	var counted []string
 	for _, d := range r.Approvals() {
-		person, why, err := right(tx, now, p, r, d.SlackUser, ActionApprove)
+		person, why, err := right(tx, proven, p, r, d.SlackUser, ActionApprove)
 		switch {
 		case err != nil:
-			return 0, nil, false, err
-		case why == nil && person.Enrolled:
-			valid++
+			return 0, nil, false, false, err
+		case why == nil && person.Enrolled && d.Seq > person.AddedSeq:
+			counted = append(counted, d.SlackUser)
+			self = self || person.VCSLogin != "" && r.Facts.StartedByLogin(person.VCSLogin)
 		case why.stale():
 			stale = true
 		default:
 			lost = append(lost, d.SlackUser)
 		}
 	}
-	return valid, lost, stale, nil
+	lost = slices.DeleteFunc(lost, func(id string) bool { return slices.Contains(counted, id) })
+	return len(counted), lost, stale, self, nil
 }
 
-// needed is how many distinct admins must approve: what was agreed at the
-// creation or what the settings say now, whichever is more.
-func needed(r Request, p Policy) int { return max(r.RequiredApprovals, p.Required, 1) }
+// overtaken finds the request that takes the place of a pending one: a newer
+// pipeline of the same place that was asked for later and is open, or was
+// released since.
+func overtaken(tx Tx, r Request, mode Supersede) (*Request, error) {
+	if mode == SupersedeOff {
+		return nil, nil
+	}
+	open, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Statuses: OpenStatuses()})
+	if err != nil {
+		return nil, err
+	}
+	newer, err := releasedSince(tx, r)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range append(open, newer...) {
+		line := mode == SupersedeEnvironment || o.Facts.line() == r.Facts.line()
+		if line && o.Number > r.Number && o.Facts.PipelineNumber > r.Facts.PipelineNumber {
+			return &o, nil
+		}
+	}
+	return nil, nil
+}
+
+// releasedSince lists releases to the same place of newer pipelines since the
+// request was made.
+func releasedSince(tx Tx, r Request) (newer []Request, err error) {
+	last, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Released: true, Limit: 20})
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range last {
+		if o.ID != r.ID && o.Facts.PipelineNumber > r.Facts.PipelineNumber && o.ReleasedAt.After(r.CreatedAt) {
+			newer = append(newer, o)
+		}
+	}
+	return newer, nil
+}

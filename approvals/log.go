@@ -2,110 +2,113 @@ package approvals
 
 import (
 	"context"
-	"encoding/base64"
+	"crypto/rand"
+	"errors"
 	"fmt"
-	"time"
-
-	"golang.org/x/mod/sumdb/tlog"
+	"log/slog"
+	"strings"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 )
 
-// Names of what the log keeps in [Vars].
+// secretSigner names the signing key of the log. secretVerifierBefore names the
+// verifier key of the log before the last recovery: a checkpoint of it may be
+// ahead of this database, which the operator accepted.
 const (
-	varSigningKey  = "log_signing_key" // sealed
-	varVerifierKey = "log_verifier_key"
+	secretSigner         = "log_signing_key"
+	secretVerifierBefore = "log_verifier_key_before"
 )
 
-// OpenLog makes the signing key of the log at the first start, and opens it at
-// every later one. The log's origin, its name in every checkpoint (C2SP
-// tlog-checkpoint), is made with the key, so that a key belongs to one log only.
+// ErrNoKey says that the log has events but its signing key is gone. A new key
+// would make a log that nobody signed look like one that was.
+var ErrNoKey = errors.New("the log has events, but its signing key is missing from the database: restore a backup")
+
+// OpenLog opens the signing key of the log, and makes it for a new log. The
+// log's origin, its name in every checkpoint (C2SP tlog-checkpoint), is made with
+// the key, so that a key belongs to one log only. [ErrNoKey].
 func OpenLog(ctx context.Context, store Store) (*ledger.Signer, error) {
-	var signer *ledger.Signer
-	err := store.Update(ctx, func(tx Tx) error {
-		key, err := tx.Secret(varSigningKey)
-		if err != nil {
-			return fmt.Errorf("open signing key: %w", err)
+	var key string
+	read := func(tx Tx) (err error) {
+		if key, err = tx.Secret(secretSigner); err != nil {
+			return fmt.Errorf("open the signing key of the log: %w", err)
 		}
-		if key == "" {
-			if key, err = newLog(tx); err != nil {
-				return err
-			}
-		}
-		signer, err = ledger.NewSigner(key)
-		return err
-	})
-	return signer, err
-}
-
-// record appends an event to the log within the transaction and makes it
-// findable. It fills Version, Seq, Prev and Time.
-func record(tx Tx, now time.Time, e Event) (Event, error) {
-	e.Version = 1
-	e.Time = now.Format(timeFormat)
-	seq, err := ledger.Append(tx.Ledger(), func(seq int64, prev tlog.Hash) ([]byte, error) {
-		e.Seq = seq
-		e.Prev = base64.StdEncoding.EncodeToString(prev[:])
-		return e.line()
-	})
-	if err != nil {
-		return Event{}, fmt.Errorf("append %s to the log: %w", e.Type, err)
-	}
-	if err := tx.Index(seq, e); err != nil {
-		return Event{}, fmt.Errorf("index %s in the log: %w", e.Type, err)
-	}
-	return e, nil
-}
-
-// Record appends an event that belongs to no request, such as a start.
-func (s *Service) Record(ctx context.Context, e Event) error {
-	return s.update(ctx, func(tx Tx, now time.Time) error {
-		_, err := record(tx, now, e)
-		return err
-	})
-}
-
-// about starts an event of a request.
-func about(r Request, t EventType, by Actor, source string) Event {
-	return Event{Type: t, Request: r.ID, App: r.App, Environment: r.Environment, Actor: by, Source: source}
-}
-
-// Checkpoint signs the tree of the given size, or the newest for 0. Only sizes
-// that are committed are signed.
-func (s *Service) Checkpoint(ctx context.Context, size int64) ([]byte, error) {
-	if err := s.maySign(); err != nil {
-		return nil, err
-	}
-	var root tlog.Hash
-	err := s.view(ctx, func(tx Tx, _ time.Time) error {
-		have, err := tx.Ledger().Size()
-		if err != nil {
-			return err
-		}
-		if size == 0 {
-			size = have
-		}
-		if size < 0 || size > have {
-			return refuse(CodeNotFound, "the log has %d events; there is no checkpoint of size %d", have, size)
-		}
-		root, err = ledger.Root(tx.Ledger(), size)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return s.signer.Checkpoint(size, root)
-}
-
-// maySign refuses while the log does not continue what was signed before.
-func (s *Service) maySign() error {
-	if s.unsigned == "" {
 		return nil
 	}
-	e := refuse(CodeUnavailable, "no checkpoint is signed: %s", s.unsigned)
-	e.RetryAfter = time.Minute
-	return e
+	if err := store.View(ctx, read); err != nil {
+		return nil, err
+	}
+	if key == "" {
+		err := store.Update(ctx, func(tx Tx) error {
+			if err := ensureSigner(tx); err != nil {
+				return err
+			}
+			return read(tx)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return ledger.NewSigner(key)
 }
 
-// VerifierKey is the public key that checks the log's checkpoints.
-func (s *Service) VerifierKey() string { return s.signer.VerifierKey() }
+// ensureSigner makes the signing key of a log that has no events yet.
+func ensureSigner(tx Tx) error {
+	key, err := tx.Secret(secretSigner)
+	if err != nil || key != "" {
+		return err
+	}
+	size, err := tx.Ledger().Size()
+	if err != nil {
+		return err
+	}
+	if size > 0 {
+		return ErrNoKey
+	}
+	return newSigner(tx)
+}
+
+// newSigner makes a signing key of a new origin and keeps it.
+func newSigner(tx Tx) error {
+	key, _, err := ledger.GenerateSigner("rack-gateway/" + strings.ToLower(rand.Text()[:12]))
+	if err != nil {
+		return err
+	}
+	return tx.SetSecret(secretSigner, key)
+}
+
+// VerifierBefore is the verifier key of the log before the last recovery, ""
+// when there was none.
+func VerifierBefore(ctx context.Context, store Store) (key string, err error) {
+	err = store.View(ctx, func(tx Tx) error { key, err = tx.Secret(secretVerifierBefore); return err })
+	return key, err
+}
+
+// VerifyLog reads the whole log and compares it with the sealed head. It changes
+// nothing. For an error, see [LogChanged].
+func VerifyLog(ctx context.Context, store Store) error {
+	j := newJournal(store, nil, slog.New(slog.DiscardHandler))
+	for {
+		if done, err := j.page(ctx); done || err != nil {
+			return err
+		}
+	}
+}
+
+// LogFault is what was found wrong with the log before, or what its sealed head
+// says now without the leaves being read; "" when nothing is known to be wrong.
+func LogFault(ctx context.Context, store Store) (fault string, err error) {
+	err = store.View(ctx, func(tx Tx) error {
+		j := newJournal(store, nil, slog.New(slog.DiscardHandler))
+		j.offline = true
+		_, err := j.prove(tx)
+		return err
+	})
+	if LogChanged(err) {
+		return err.Error(), nil
+	}
+	return "", err
+}
+
+// LogChanged reports whether err says that the log, or a row that caches it, is
+// not what this program left in the database.
+func LogChanged(err error) bool { return isTampering(err) }

@@ -2,7 +2,6 @@ package approvals_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -33,7 +32,7 @@ func TestMachine(t *testing.T) {
 		if failed != nil {
 			if text := fmt.Sprintf("%T", failed); !told && text != "rapid.invalidData" {
 				told = true
-				t.Logf("%v\n%s", failed, m.story())
+				t.Logf("%v\n%s", failed, m.told2)
 			}
 			panic(failed)
 		}
@@ -46,6 +45,7 @@ type machine struct {
 	required int
 	users    []string
 	lastCode map[string]string
+	told2    string   // the story, once the world is closed
 	wrongs   []string // what onPost found
 	n        int
 }
@@ -54,9 +54,13 @@ type machine struct {
 func (m *machine) story() string {
 	var b strings.Builder
 	if m.world != nil {
-		for _, e := range m.store.snapshot().events {
+		numbers := map[string]int64{}
+		for _, e := range m.events() {
+			if e.Asked != nil {
+				numbers[e.Request] = e.Asked.Number
+			}
 			if e.Request != "" {
-				fmt.Fprintln(&b, e.Time, m.store.snapshot().requests[e.Request].Number, e.Type, e.Actor.ID, e.Outcome, e.Reason, e.Data)
+				fmt.Fprintln(&b, e.Time, numbers[e.Request], e.Type, e.Actor.ID, e.Outcome, e.Reason, e.Data)
 			}
 		}
 	}
@@ -70,6 +74,10 @@ func (m *machine) play() {
 		rapid.SampledFrom([]string{"3m", "20m"}).Draw(rt, "ttl"), rapid.IntRange(1, 2).Draw(rt, "window"),
 		rapid.SampledFrom([]string{"cancel_job", "cancel_workflow", "nothing"}).Draw(rt, "on_close"), rapid.SampledFrom([]string{"branch", "off"}).Draw(rt, "supersede"), rapid.Bool().Draw(rt, "mfa_on_reject"))
 	m.world = newWorld(rt, settings)
+	defer func() {
+		m.told2 = m.story()
+		m.close()
+	}()
 	m.ci.onPost = m.onPost
 	m.drain()
 	for range rapid.IntRange(1, 2).Draw(rt, "requests") {
@@ -143,7 +151,7 @@ func (m *machine) fileRequest(rt *rapid.T) {
 }
 
 func (m *machine) votes(user string) (n int) {
-	for _, e := range m.store.snapshot().events {
+	for _, e := range m.events() {
 		if e.Type == approvals.EventVoted && e.Actor.ID == user {
 			n++
 		}
@@ -162,10 +170,10 @@ func (m *machine) click(rt *rapid.T) {
 	case kind == "used" && m.lastCode[user] != "":
 		code = m.lastCode[user]
 	}
-	votes, last := m.votes(user), m.store.snapshot().auths[user].LastStep
+	votes, last := m.votes(user), m.factor(user).LastStep
 	_, err := m.svc.Approve(m.ctx, approvals.Clicker{Team: team, User: user}, r.ID, code)
 	m.lastCode[user] = code
-	gained, step := m.votes(user)-votes, m.store.snapshot().auths[user].LastStep
+	gained, step := m.votes(user)-votes, m.factor(user).LastStep
 	if gained == 0 && err == nil || gained > 1 {
 		rt.Fatalf("%d votes of one click, which answered %v", gained, err)
 	}
@@ -185,7 +193,7 @@ func (m *machine) clickReject(rt *rapid.T) {
 func (m *machine) withdraw(rt *rapid.T) {
 	r := m.pick(rt)
 	_, err := m.svc.Withdraw(m.ctx, m.token, r.ID, "")
-	if err == nil && r.Attempt.Open {
+	if err == nil && r.Status == approvals.Approved && r.Attempt.Count > 0 && time.Since(r.Attempt.At) < 15*time.Second && (r.Attempt.Answer < 400 || r.Attempt.Answer >= 500) {
 		rt.Fatalf("#%d was withdrawn during an attempt", r.Number)
 	}
 }
@@ -241,7 +249,7 @@ func (m *machine) crashes(rt *rapid.T) {
 	}
 	m.drainUntil(func() bool { return dead })
 	m.store.crash = nil
-	m.store.releaseLeases()
+	m.must(m.db.Release(m.ctx))
 	m.start()
 }
 
@@ -272,14 +280,14 @@ func (m *machine) person(rt *rapid.T) {
 
 // onPost judges an approve call at the moment it is made, by the store alone.
 func (m *machine) onPost(workflow, id string) {
-	now := m.store.snapshot()
 	wrong := func(format string, args ...any) { m.wrongs = append(m.wrongs, fmt.Sprintf(format, args...)) }
-	for _, r := range now.requests {
+	events := m.events()
+	for _, r := range m.all() {
 		if r.Facts.WorkflowID != workflow || r.Status != approvals.Approved {
 			continue
 		}
 		decided, attempted := false, false
-		for _, e := range now.events {
+		for _, e := range events {
 			if e.Request != r.ID || e.Data["round"] != fmt.Sprint(r.Round) {
 				continue
 			}
@@ -288,11 +296,11 @@ func (m *machine) onPost(workflow, id string) {
 		}
 		voters := map[string]bool{}
 		for _, d := range r.Approvals() {
-			if p := now.people[d.SlackUser]; p.RemovedAt.IsZero() && p.Standing.Problem == "" {
+			if _, err := m.admin.CheckActive(m.ctx, d.SlackUser); err == nil {
 				voters[d.SlackUser] = true
 			}
 		}
-		if !decided || !attempted || len(voters) < m.required || r.Attempt.ApprovalID != id || !r.Attempt.Open {
+		if !decided || !attempted || len(voters) < m.required || r.Attempt.Answer != 0 {
 			wrong("I2: #%d posted: decided %v, attempt recorded %v, %d of %d valid voters", r.Number, decided, attempted, len(voters), m.required)
 		}
 		if r.Gate.Status == "success" {
@@ -306,7 +314,7 @@ func (m *machine) onPost(workflow, id string) {
 var statusOf = map[approvals.EventType]approvals.Status{
 	approvals.EventApproved: approvals.Approved, approvals.EventRejected: approvals.Rejected, approvals.EventReleased: approvals.Released, approvals.EventDeployed: approvals.Deployed,
 	approvals.EventDeployFailed: approvals.DeployFailed, approvals.EventExpired: approvals.Expired, approvals.EventSuperseded: approvals.Superseded, approvals.EventCanceled: approvals.Canceled,
-	approvals.EventBypassed: approvals.Bypassed, approvals.EventUndeliverable: approvals.Undeliverable,
+	approvals.EventBypassed: approvals.Bypassed, approvals.EventUndeliverable: approvals.Undeliverable, approvals.EventReopened: approvals.Pending,
 }
 
 func (m *machine) check() {
@@ -314,12 +322,12 @@ func (m *machine) check() {
 	if len(m.wrongs) > 0 {
 		m.rt.Fatal(m.wrongs)
 	}
-	now := m.store.snapshot()
+	events := m.events()
 	standing := map[string]bool{}
-	for _, r := range now.requests {
+	for _, r := range m.all() {
 		status := approvals.Status("")
 		rounds := map[string]bool{}
-		for _, e := range now.events {
+		for _, e := range events {
 			if e.Request != r.ID {
 				continue
 			}
@@ -343,7 +351,7 @@ func (m *machine) check() {
 		if status != r.Status || closed == r.ClosedAt.IsZero() {
 			m.rt.Fatalf("#%d is %s, closed at %v; the log says %s", r.Number, r.Status, r.ClosedAt, status)
 		}
-		if !yields(r.Status) {
+		if !r.Status.Yields() {
 			if standing[r.Facts.WorkflowID] {
 				m.rt.Fatalf("two requests stand for workflow %s", r.Facts.WorkflowID)
 			}
@@ -375,15 +383,21 @@ func (m *machine) finish() {
 		if r.Status.Open() {
 			m.rt.Fatalf("#%d is still %s", r.Number, r.Status)
 		}
-		if by == botUser && !r.Status.Passed() && !yields(r.Status) {
+		if by == botUser && !r.Status.Passed() && !r.Status.Yields() {
 			m.rt.Fatalf("#%d is %s, but we opened its gate", r.Number, r.Status)
 		}
 	}
 	checkpoint, err := m.svc.Checkpoint(m.ctx, 0)
 	m.must(err)
-	log := m.store.snapshot().log
-	report, err := ledger.Verify(bytes.NewReader(log.Export()), ledger.VerifyOptions{Checkpoint: checkpoint, Key: m.svc.VerifierKey()})
-	if err = errors.Join(err); err != nil || report.NotAnchored != 0 {
+	var log bytes.Buffer
+	_, err = m.svc.Export(m.ctx, approvals.Export{Format: approvals.ExportJSONL}, &log)
+	m.must(err)
+	report, err := ledger.Verify(&log, ledger.VerifyOptions{Checkpoint: checkpoint, Key: m.svc.VerifierKey()})
+	if err != nil || report.NotAnchored != 1 { // the event of the export itself
 		m.rt.Fatalf("I7: %v, %d not anchored", err, report.NotAnchored)
+	}
+	differences, err := approvals.Rebuild(m.ctx, m.db, true)
+	if err != nil || len(differences) > 0 {
+		m.rt.Fatalf("the rows are not what the log says: %v, %v", differences, err)
 	}
 }

@@ -1,7 +1,6 @@
 package approvals
 
 import (
-	"context"
 	"sync"
 	"time"
 )
@@ -21,24 +20,27 @@ func newPace(perSecond float64) *pace {
 	return &pace{every: time.Duration(float64(time.Second) / perSecond)}
 }
 
-// wait blocks until calls more fit the pace.
-func (p *pace) wait(ctx context.Context, calls int) error {
+// reserve takes the next turn for some calls, and returns when it is.
+func (p *pace) reserve(calls int) time.Time {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	now := time.Now()
 	at := p.next
 	if at.Before(now) {
 		at = now
 	}
 	p.next = at.Add(time.Duration(calls) * p.every)
-	p.mu.Unlock()
-	t := time.NewTimer(at.Sub(now))
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
+	return at
+}
+
+// spend takes calls that cannot wait out of what the others may do.
+func (p *pace) spend(calls int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); p.next.Before(now) {
+		p.next = now
 	}
+	p.next = p.next.Add(time.Duration(calls) * p.every)
 }
 
 // rest keeps all from calling until the provider, which asked for it, wants to
@@ -49,11 +51,4 @@ func (p *pace) rest(d time.Duration) {
 	if at := time.Now().Add(d); at.After(p.next) {
 		p.next = at
 	}
-}
-
-// resting is how long a call would have to wait.
-func (p *pace) resting() time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return time.Until(p.next)
 }

@@ -16,73 +16,138 @@ const (
 	refreshFresh = 2 * time.Minute
 )
 
-// varChannel is where operators' notices go.
-const varChannel = "channel"
-
 // refreshPeople asks Slack who the admins and the approvers' groups are. What
 // cannot be asked keeps its age and fails closed when it is too old.
-func (s *Service) refreshPeople(ctx context.Context, _ Effect) Outcome {
-	var people []Person
-	if err := s.view(ctx, func(tx Tx, _ time.Time) (err error) { people, err = tx.People(); return err }); err != nil {
+func (s *Service) refreshPeople(ctx context.Context) Outcome {
+	var all []Person
+	if err := s.view(ctx, func(tx Tx) (err error) { all, err = people(tx); return err }); err != nil {
 		return Again(refreshAgain, err)
 	}
-	var failed error
-	next := refreshEvery
-	standings := map[string]Standing{}
-	names := map[string]string{}
-	for _, p := range people {
+	began := now()
+	said, next := s.askSlack(ctx, all)
+	out := Outcome{Due: time.Now().Add(next)}
+	switch {
+	case said.failed == nil:
+		s.refreshFailing = time.Time{}
+	case s.refreshFailing.IsZero():
+		s.refreshFailing = began
+	}
+	if said.failed != nil {
+		out = Again(refreshAgain, said.failed)
+	}
+	out.Record = said.record
+	return out
+}
+
+// said is what Slack said in one round.
+type said struct {
+	people []saidOf
+	groups []Group
+	failed error // why somebody could not be asked about
+}
+
+type saidOf struct {
+	id, name string
+	standing Standing
+}
+
+// askSlack asks about admins and groups. next is when to ask again.
+func (s *Service) askSlack(ctx context.Context, all []Person) (what said, next time.Duration) {
+	next = refreshEvery
+	for _, p := range all {
 		if !p.RemovedAt.IsZero() {
 			continue
 		}
-		if age := now().Sub(p.Standing.CheckedAt); s.refreshFailed && age < refreshFresh {
+		askedSince := !s.refreshFailing.IsZero() && !p.Standing.CheckedAt.Before(s.refreshFailing)
+		if age := now().Sub(p.Standing.CheckedAt); askedSince && age < refreshFresh {
 			next = min(next, refreshEvery-age)
 			continue
 		}
 		name, problem, err := s.dir.User(ctx, p.SlackID)
 		if err != nil {
-			failed = err
+			what.failed = err
 			continue
 		}
-		standings[p.SlackID] = Standing{CheckedAt: now(), Problem: problem}
-		names[p.SlackID] = name
+		what.people = append(what.people, saidOf{p.SlackID, name, Standing{CheckedAt: now(), Problem: problem}})
 	}
-	var groups []Group
 	for _, id := range s.groupIDs() {
 		g, err := s.dir.Group(ctx, id)
 		if err != nil {
-			failed = err
+			what.failed = err
 			continue
 		}
 		g.ID, g.CheckedAt = id, now()
-		groups = append(groups, g)
+		what.groups = append(what.groups, g)
 	}
-	out := Again(next, nil)
-	s.refreshFailed = failed != nil
-	if s.refreshFailed {
-		out = Again(refreshAgain, failed)
+	return what, next
+}
+
+// record keeps what Slack said, and has votes judged again that rest on it.
+func (what said) record(c *Change) error {
+	changed := false
+	for _, p := range what.people {
+		news, err := c.heard(p.id, p.name, p.standing)
+		if err != nil {
+			return err
+		}
+		changed = changed || news
 	}
-	out.Record = func(tx Tx, _ time.Time) error {
-		for id, standing := range standings {
-			p, err := tx.Person(id)
-			if err != nil {
-				return err
-			}
-			p.Standing = standing
-			if p.Name == "" {
-				p.Name = names[id]
-			}
-			if err := tx.SavePerson(p); err != nil {
-				return err
-			}
+	for _, g := range what.groups {
+		had, err := sealedValue[Group](c.Tx, secretGroup(g.ID))
+		if err != nil && !errors.Is(err, ErrSeal) {
+			return err
 		}
-		for _, g := range groups {
-			if err := tx.SaveGroup(g); err != nil {
-				return err
-			}
+		changed = changed || had.Problem != g.Problem || !slices.Equal(had.Members, g.Members)
+		if err := sealValue(c.Tx, secretGroup(g.ID), g); err != nil {
+			return err
 		}
+	}
+	if !changed {
 		return nil
 	}
-	return out
+	return c.judgeAgain()
+}
+
+// heard keeps what Slack says of somebody. news: their votes may count now, or
+// not any more.
+func (c *Change) heard(id, name string, standing Standing) (news bool, err error) {
+	had, err := sealedValue[Standing](c.Tx, secretStanding(id))
+	if err != nil && !errors.Is(err, ErrSeal) {
+		return false, err
+	}
+	p, err := kept[Person](c.Tx, keptPerson, id)
+	if err != nil {
+		return false, err
+	}
+	if p.Name == "" && name != "" {
+		p.Name = name
+		if err := keep(c.Tx, keptPerson, id, p); err != nil {
+			return false, err
+		}
+	}
+	news = had.Problem != standing.Problem || standing.CheckedAt.Sub(had.CheckedAt) > staleAfter
+	return news, sealValue(c.Tx, secretStanding(id), standing)
+}
+
+// askAbout asks Slack about somebody who was never asked about, because they
+// pressed a button a moment after they were added. It reports whether Slack
+// answered.
+func (s *Service) askAbout(ctx context.Context, id string) bool {
+	var p Person
+	err := s.view(ctx, func(tx Tx) (err error) { p, err = person(tx, id); return err })
+	if err != nil || !p.Standing.CheckedAt.IsZero() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	name, problem, err := s.dir.User(ctx, id)
+	if err != nil {
+		return false
+	}
+	return s.update(ctx, func(c *Change) error {
+		_, err := c.heard(id, name, Standing{CheckedAt: c.Now(), Problem: problem})
+		return err
+	}) == nil
 }
 
 // groupIDs lists the user groups that any app's approvers name.
@@ -99,138 +164,142 @@ func (s *Service) groupIDs() []string {
 	return ids
 }
 
-// announce tells an event in the operators' channel and, if user is not empty,
-// to that person.
-func announce(tx Tx, e Event, user string) error {
-	channel, err := tx.Var(varChannel)
+// tellOperators tells an event in the operators' channel and, if user is not
+// empty, to that person.
+func (c *Change) tellOperators(e Event, user string) error {
+	channel, err := c.Secret(secretChannel)
 	if err != nil {
 		return err
 	}
 	if channel != "" {
-		if err := tx.Enqueue(noticeChannel(channel, e)); err != nil {
+		if err := c.ask(noticeWork(e, channel)); err != nil {
 			return err
 		}
 	}
 	if user == "" {
 		return nil
 	}
-	return tx.Enqueue(noticePerson(user, e))
+	return c.ask(noticeWork(e, user))
 }
 
 // ErrOtherWorkspace: the database serves another Slack workspace.
 var ErrOtherWorkspace = errors.New("the database belongs to another Slack workspace")
 
-// Start prepares a serve: it ends what the settings do not know any more, and
-// brings forward what was decided. channel is where notices about people and keys
-// go.
+// Start prepares a serve: it reads the log, ends what the settings do not know
+// any more, and has everything looked at that was decided. channel is where
+// notices about people and keys go. A long log is read in the background, and
+// nothing is approved until that is done; see [Service.Verify].
 func (s *Service) Start(ctx context.Context, channel, version string) error {
-	return s.update(ctx, func(tx Tx, now time.Time) error {
-		if err := tx.SetVar(varChannel, channel); err != nil {
+	if err := s.readLog(ctx); err != nil && !isTampering(err) {
+		return err
+	}
+	if s.Fault() != "" {
+		return nil // nothing can be recorded; what is there can be read
+	}
+	return s.update(ctx, func(c *Change) error {
+		if err := c.SetSecret(secretChannel, channel); err != nil {
 			return err
 		}
-		if _, err := record(tx, now, Event{Type: EventStarted, Actor: Actor{Kind: ActorSystem}, Data: map[string]string{"version": version}}); err != nil {
+		if _, err := c.record(Event{Type: EventStarted, Actor: Actor{Kind: ActorSystem}, Data: Data{"version": version}}); err != nil {
 			return err
 		}
-		changed, err := s.noteSettings(tx, now)
+		changed, err := s.noteSettings(c)
 		if err != nil {
 			return err
 		}
-		if err := tx.Enqueue(tokenExpiry()); err != nil {
+		if err := c.ask(tokensWork(), peopleWork()); err != nil {
 			return err
 		}
-		if changed {
-			if err := s.closeGone(tx, now); err != nil {
-				return err
-			}
-			if err := showSettings(tx); err != nil {
-				return err
-			}
-		}
-		return s.resume(tx, now)
+		return s.resume(c, changed)
 	})
 }
 
-// varSettings is the hash of the settings that were last in force.
-const varSettings = "settings"
+// shortLog is how many leaves are verified before the start goes on; more are
+// read in the background.
+const shortLog = 20_000
+
+// readLog verifies the log from its first leaf on.
+func (s *Service) readLog(ctx context.Context) error {
+	var size int64
+	err := s.view(ctx, func(tx Tx) (err error) {
+		size, err = tx.Ledger().Size()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if size <= shortLog {
+		return s.journal.load(ctx)
+	}
+	go func() {
+		started := time.Now()
+		if err := s.journal.load(ctx); err != nil {
+			s.log.Error("verify the log", "err", err)
+			return
+		}
+		s.log.Info("the log is verified", "events", size, "took", time.Since(started).Round(time.Millisecond).String())
+		s.nudge()
+	}()
+	return nil
+}
+
+// secretSettings names the hash of the settings that were last in force.
+const secretSettings = "settings"
 
 // noteSettings records that the settings changed since the last start.
-func (s *Service) noteSettings(tx Tx, now time.Time) (changed bool, err error) {
-	had, err := tx.Var(varSettings)
+func (s *Service) noteSettings(c *Change) (changed bool, err error) {
+	had, err := c.Secret(secretSettings)
 	hash := s.settings.Hash()
 	if err != nil || had == hash {
 		return false, err
 	}
-	if _, err := record(tx, now, Event{Type: EventSettingsChanged, Actor: operator(), Source: "operator", Data: map[string]string{"hash": hash}}); err != nil {
+	if _, err := c.record(Event{Type: EventSettingsChanged, Actor: operator(), Source: "operator", Data: Data{"hash": hash}}); err != nil {
 		return false, err
 	}
-	return true, tx.SetVar(varSettings, hash)
+	return true, c.SetSecret(secretSettings, hash)
 }
 
 // Bind ties the database to its Slack workspace at the first serve, and refuses
 // any other one later with [ErrOtherWorkspace]. Until then nobody may decide, and
 // nobody can be looked up.
 func (s *Service) Bind(ctx context.Context, team string) error {
-	return s.update(ctx, func(tx Tx, _ time.Time) error {
-		had, err := tx.Var(varTeam)
+	return s.update(ctx, func(c *Change) error {
+		had, err := c.Secret(secretTeam)
 		if err != nil {
 			return err
 		}
 		if had != "" && had != team {
 			return ErrOtherWorkspace
 		}
-		if err := tx.SetVar(varTeam, team); err != nil {
-			return err
+		if had == "" {
+			if err := c.SetSecret(secretTeam, team); err != nil {
+				return err
+			}
 		}
-		return tx.Enqueue(peopleRefresh())
+		return c.ask(peopleWork())
 	})
 }
 
-// closeGone closes the pending requests whose app is not in the settings any more.
-func (s *Service) closeGone(tx Tx, now time.Time) error {
-	pending, err := tx.Requests(Filter{Statuses: []Status{Pending}})
+// resume has every open workflow looked at after a start, and the cards rendered
+// anew on which people can decide if the settings changed: who may, and how many
+// have to, is read live.
+func (s *Service) resume(c *Change, changed bool) error {
+	statuses := []Status{Approved}
+	if changed {
+		statuses = OpenStatuses()
+	}
+	open, err := c.Requests(Filter{Statuses: statuses})
 	if err != nil {
 		return err
 	}
-	for _, r := range pending {
-		if _, err := s.settings.Lookup(r.App, r.Environment); err == nil {
-			continue
-		}
-		if err := s.cancel(tx, now, &r, Failure{FailAppGone, "the app is not in the settings any more"}, Actor{Kind: ActorSystem}, "timer"); err != nil {
+	for _, r := range open {
+		if err := c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankUrgent)); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// showSettings renders the cards anew on which people can decide: who may, and how
-// many have to, is read live.
-func showSettings(tx Tx) error {
-	pending, err := tx.Requests(Filter{Statuses: []Status{Pending}})
-	if err != nil {
-		return err
-	}
-	for _, r := range pending {
-		if err := tx.Enqueue(cardUpdate(r)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// resume looks at once after what was decided and is not released. All other work
-// waits in the outbox as it was.
-func (s *Service) resume(tx Tx, now time.Time) error {
-	decided, err := tx.Requests(Filter{Statuses: []Status{Approved}})
-	if err != nil {
-		return err
-	}
-	for _, r := range decided {
-		effects := []Effect{deadline(r), watch(r.Facts.WorkflowID, now)}
-		if r.AutoApprove {
-			effects = append(effects, gateRelease(r))
-		}
-		if err := enqueue(tx, effects...); err != nil {
-			return err
+		if changed {
+			if err := c.ask(cardWork(r)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

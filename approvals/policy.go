@@ -46,27 +46,25 @@ func (p Policy) Value(key string) string {
 }
 
 // OnClose is the setting on_close: what is done in CircleCI to a gate that will
-// not be approved any more. It is an alias for as long as Request.OnClose is a
-// string.
-type OnClose = string
+// not be approved any more.
+type OnClose string
 
 // Values of [OnClose].
 const (
-	CloseCancelJob      = "cancel_job"
-	CloseCancelWorkflow = "cancel_workflow"
-	CloseNothing        = "nothing"
+	CloseCancelJob      OnClose = "cancel_job"
+	CloseCancelWorkflow OnClose = "cancel_workflow"
+	CloseNothing        OnClose = "nothing"
 )
 
 // Supersede is the setting supersede: which older pending requests of the same
-// app and environment a newer pipeline's request closes. It is an alias for as
-// long as the use cases take a string.
-type Supersede = string
+// app and environment a newer pipeline's request closes.
+type Supersede string
 
 // Values of [Supersede].
 const (
-	SupersedeBranch      = "branch"
-	SupersedeEnvironment = "environment"
-	SupersedeOff         = "off"
+	SupersedeBranch      Supersede = "branch"
+	SupersedeEnvironment Supersede = "environment"
+	SupersedeOff         Supersede = "off"
 )
 
 // AllowsRef reports whether the settings allow deploys of this branch or tag; one
@@ -91,3 +89,7 @@ func (p Policy) AllowsRef(branch, tag string) bool {
 	}
 	return false
 }
+
+// needed is how many distinct admins must approve: what was agreed at the
+// creation or what the settings say now, whichever is more.
+func needed(r Request, p Policy) int { return max(r.Required, p.Required, 1) }

@@ -28,14 +28,6 @@ type PipelineRef struct {
 	CreatedAt time.Time
 }
 
-// WorkflowRef is a workflow in a list.
-type WorkflowRef struct {
-	ID        string
-	Name      string
-	CreatedAt time.Time
-	StoppedAt time.Time // zero = goes on
-}
-
 // Finding is what is wrong with a gate.
 type Finding string
 
@@ -195,7 +187,7 @@ func (g *ReconciledGate) compare(tx Tx, j Job) error {
 		if r.GateName != j.Name {
 			continue
 		}
-		events, err := tx.EventsOf(r.ID)
+		events, err := eventsOf(tx, r.ID)
 		if err != nil {
 			return err
 		}
@@ -223,7 +215,7 @@ func (g *ReconciledGate) account(r Request, j Job, history []Event) Finding {
 		return FindingNotOpen
 	case j.Status != "success":
 		return FindingNone
-	case r.Status == Approved && approved && (!r.AutoApprove || r.Attempt.ApprovalID == j.approvalID()):
+	case r.Status == Approved && approved && (!r.AutoApprove || slices.Contains(r.Attempt.IDs, j.approvalID())):
 		return FindingNone // the look-up that notices is still to come
 	case r.Status.Passed() && released && (r.Gate.ApprovedBy == g.ApprovedBy || r.Gate.ApprovedBy == j.ApprovedBy):
 		return FindingNone

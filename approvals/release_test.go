@@ -51,7 +51,7 @@ func TestReleaseFaults(t *testing.T) {
 				if n := len(w.ci.posted()); n != c.posts || w.ci.posted()[0].id != r.Facts.WorkflowID+"-ar" {
 					t.Errorf("got %d calls (%v); want %d", n, w.ci.posted(), c.posts)
 				}
-				if !got.ApprovalExpiresAt.Equal(got.ReleasedAt.Add(15*time.Minute)) || w.count(r, approvals.EventReleased) != 1 {
+				if !got.ApprovalExpiresAt().Equal(got.ReleasedAt.Add(15*time.Minute)) || w.count(r, approvals.EventReleased) != 1 {
 					t.Errorf("got %+v", got)
 				}
 			})
@@ -186,7 +186,7 @@ func TestUndeliverableAndRetry(t *testing.T) {
 			}
 			w.ci.breaks("approve", nil)
 			w.must(w.approve("U01", r))
-			w.is(r, approvals.Undeliverable)
+			w.is(r, approvals.Pending)
 			w.wait(30 * time.Second)
 			w.refused(w.approve("U01", r), approvals.RefusedVoted)
 			w.restart()

@@ -2,78 +2,88 @@ package approvals
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
 // Request asks to deploy one commit of one app to one environment: one workflow,
-// one gate.
+// one gate. All of it but Version, Metadata and [Seen] is what its events say;
+// [Request.apply] is the only function that changes it.
 type Request struct {
-	ID          string
-	Number      int64
-	Version     int64 // compare-and-set counter; 0 = not stored yet
+	ID      string
+	Number  int64
+	Version int64 // compare-and-set counter of the row; 0 = not stored yet
+	Seq     int64 // number of the newest event
+
 	App         string
 	Environment string // "default" when CI named none
 	Status      Status
-	Facts       Facts
-	Message     string
-	Metadata    json.RawMessage // ci_metadata as CI sent it, compact
-	JobID       string          // the job that filed the request, if it said so
-	Requester   Requester
+	Asked
+	// Metadata is ci_metadata as CI sent it, compact. The log holds only its hash.
+	Metadata json.RawMessage
 
-	// What was agreed when the request was made; later changes of the settings
-	// do not change it.
-	Project           string
-	GateName          string
-	Channel           string
-	PendingTTL        time.Duration
-	AutoApprove       bool
-	RequiredApprovals int
-	OnClose           string
-
-	Round     int        // vote round; Retry starts another
-	Retrying  bool       // a fresh round has its first vote but not its quorum
+	Round     int        // of votes, from 1; Retry starts another
 	Decisions []Decision // of the current round
 
-	Slack   SlackRef
 	Gate    Gate
 	Attempt Attempt
+	Closing Closing
+	Deploy  Deploy
+	Failure Failure
+
 	// Restored: approved in a backup that was restored. What happened since is for
 	// the provider to say.
-	Restored bool
-	Deploy   Deploy
-	Failure  Failure
+	Restored     bool
+	SupersededBy string   // id of the request that took this one's place
+	NewerFlows   []string // workflows of the pipeline whose gate was seen to wait without a request
 
-	SupersededBy string // id of the request that took this one's place
-	NewerPending int64  // number of a newer request that is open, shown on the card
-	LastDeployed string // full revision last deployed to this place when the request was made
-	LastDeployAt time.Time
+	CreatedAt  time.Time
+	ApprovedAt time.Time     // of the current round
+	Window     time.Duration // how long the approval can be used
+	ReleasedAt time.Time
+	ClosedAt   time.Time
+	DecidedBy  string // who rejected, withdrew or cancelled, for people
 
-	CreatedAt         time.Time
-	ExpiresAt         time.Time
-	ApprovedAt        time.Time
-	ApprovalExpiresAt time.Time
-	ReleasedAt        time.Time
-	ClosedAt          time.Time
-	DecidedBy         string // who rejected, withdrew or cancelled, for people
+	Seen `json:"-"`
+}
+
+// Seen is what was merely observed of a request. It decides nothing, and what
+// is lost of it is found out again.
+type Seen struct {
+	Slack      SlackRef
+	Shown      string    // names what the card showed when it was last changed
+	Told       int64     // number of the newest event that the thread tells; -1 = none
+	PostFailed string    // why the card could not be posted yet
+	GateStatus JobStatus // of the gate at the newest look
 }
 
 // Requester is the token that filed a request and, as far as the CI provider
 // tells, the person behind it.
 type Requester struct {
-	TokenID   string
-	TokenName string
-	Actor     string
+	TokenID   string `json:"token_id"`
+	TokenName string `json:"token_name"`
+	Actor     string `json:"actor,omitempty"`
 }
+
+// Action is what a person decides.
+type Action string
+
+// The two actions of a person.
+const (
+	ActionApprove Action = "approve"
+	ActionReject  Action = "reject"
+)
 
 // Decision is one accepted vote or the reject.
 type Decision struct {
-	Action    string // "approve" or "reject"
+	Action    Action
 	SlackUser string
-	Name      string
+	Name      string `json:"-"` // of the person, as known when it is read
+	Seq       int64  // of its event
 	At        time.Time
 	MFA       string // "totp", or empty when no code was asked
 	Reason    string
-	NewAuth   time.Time // set when this was the first approval of a new authenticator
+	NewAuth   time.Time // when the authenticator was enrolled, if this was its first approval
 }
 
 // SlackRef is where the card stands.
@@ -83,39 +93,61 @@ type SlackRef struct {
 	Permalink string
 }
 
-// Gate is the approval job as it was last seen.
+// Gate is what events say of the approval job.
 type Gate struct {
-	Status     JobStatus
+	Status     JobStatus // how it ended; empty while no event says so
 	ApprovedBy string    // login, or user id when the login cannot be read
 	Bypassed   bool      // approved by somebody else after the request was closed
-	WaitedAt   time.Time // newest look since the decision that showed it waiting
-	// AssumedAt: since then Status is what ought to have become of it, by our cancel
-	// or by the end of its workflow, and no job list has shown it. Zero = it was seen.
-	AssumedAt time.Time
+	Waiting    bool      // approved here, but not on hold there yet
+	Silent     bool      // CircleCI has not answered for a while
+	// Since is from when on the approval could be used: the gate was on hold and
+	// CircleCI answered.
+	Since time.Time
 }
 
-// over reports whether the gate was seen to have ended.
-func (g Gate) over() bool { return g.Status.Final() && g.AssumedAt.IsZero() }
-
-// Attempt is what is known of our approve call in the current round.
+// Attempt is what is known of our approve calls.
 type Attempt struct {
-	Count       int
-	At          time.Time // of the newest call
-	ApprovalID  string    // approval_request_id that it named
-	Earlier     string    // the same of an earlier round: such a call may take effect late
-	Open        bool      // a call was recorded and no look-up has shown the gate on hold since
-	LastBlocked time.Time // newest look-up that failed or did not show the gate on hold
-	ToldDelay   bool      // the thread knows that CircleCI does not answer
-	Refusal     string    // what the provider said when it refused, judged by the next look-up
-	RefusalCode int
+	Count  int       // calls in the current round
+	At     time.Time // of the newest call
+	Answer int       // HTTP status of the answer to it; 0 = none, or not known yet
+	Detail string    // what CircleCI said with a refusal
+	Same   int       // how many answers in a row were this refusal
+	// NotBefore is when the next call may be made, as CircleCI asked; zero = at any time.
+	NotBefore time.Time
+	// IDs are the approval_request_ids that were named, in all rounds: a call may
+	// take effect late.
+	IDs []string
 }
+
+// Closing is what is known of our calls that stop a gate which will not be
+// approved.
+type Closing struct {
+	Count  int
+	At     time.Time
+	Answer int    // HTTP status; 202 = accepted
+	Said   string // the newest answer, for people
+}
+
+// Accepted reports whether CircleCI took the newest call.
+func (c Closing) Accepted() bool { return c.Answer >= 200 && c.Answer < 300 }
+
+// Phase is how far a deploy is, as the deploy job or the job list says.
+type Phase string
+
+// The phases of a deploy.
+const (
+	PhaseStarted   Phase = "started"
+	PhaseSucceeded Phase = "succeeded"
+	PhaseFailed    Phase = "failed"
+)
 
 // Deploy is what became of the deploy behind the gate.
 type Deploy struct {
-	Phase      string // started, succeeded, failed
+	Phase      Phase
 	StartedAt  time.Time
 	FinishedAt time.Time
 	Detail     string
+	Reported   string // what the deploy job reported last
 }
 
 // Failure says in a code and a sentence why a request did not get through.
@@ -124,20 +156,56 @@ type Failure struct {
 	Detail string
 }
 
-// RetryUntil is when Retry is no longer offered, and when an approval that could
-// not be attempted ends.
-func (r Request) RetryUntil() time.Time { return r.CreatedAt.Add(r.PendingTTL) }
+// Codes of [Failure]: why a request ended without a deploy.
+const (
+	FailWithdrawn     = "withdrawn"
+	FailCIEnded       = "workflow_ended"
+	FailFactsChanged  = "facts_changed"
+	FailAppGone       = "app_removed"
+	FailRefused       = "circleci_refused"
+	FailCIGone        = "circleci_gone"
+	FailQuorumLost    = "quorum_lost"
+	FailDeploy        = "deploy_failed"
+	FailCardNotPosted = "card_not_posted"
+	FailNoDecision    = "not_decided"
+	FailWindowOver    = "window_over"
+	FailRolledBack    = "rolled_back"
+)
 
-// lastChance is when an approval that could not be used ends at the latest: its
-// window is never cut short.
-func (r Request) lastChance() time.Time {
-	if r.ApprovalExpiresAt.After(r.RetryUntil()) {
-		return r.ApprovalExpiresAt
+// DefaultEnvironment is the name of an environment that nobody named.
+const DefaultEnvironment = "default"
+
+// ExpiresAt is when a pending request expires.
+func (r Request) ExpiresAt() time.Time { return r.CreatedAt.Add(r.PendingTTL) }
+
+// RetryUntil is when Retry is no longer offered.
+func (r Request) RetryUntil() time.Time { return r.ExpiresAt() }
+
+// ApprovalExpiresAt is when the approval can no longer be used: its window
+// counts from the decision, and from the release on for the deploy job's
+// question. It is zero for a request that is not approved.
+func (r Request) ApprovalExpiresAt() time.Time {
+	switch {
+	case !r.ReleasedAt.IsZero():
+		return r.ReleasedAt.Add(r.Window)
+	case !r.ApprovedAt.IsZero():
+		return r.ApprovedAt.Add(r.Window)
 	}
-	return r.RetryUntil()
+	return time.Time{}
 }
 
-// CanRetry reports whether a fresh vote round may bring the request back.
+// lastChance is when an approval that could not be used ends at the latest. Its
+// window is never cut short.
+func (r Request) lastChance() time.Time { return latest(r.RetryUntil(), r.ApprovedAt.Add(r.Window)) }
+
+// windowOver reports whether an approval that could have been used was not. The
+// time in which the gate could not be approved, or CircleCI did not answer, does
+// not count against it.
+func (r Request) windowOver(now time.Time) bool {
+	return now.After(latest(r.ApprovedAt, r.Gate.Since).Add(r.Window)) || now.After(r.lastChance())
+}
+
+// CanRetry reports whether a fresh round of votes may bring the request back.
 func (r Request) CanRetry(now time.Time) bool {
 	return r.retryable() && !now.After(r.RetryUntil())
 }
@@ -165,21 +233,32 @@ func (r Request) Approvals() []Decision {
 	return votes
 }
 
-// VotedBy reports whether the person has a vote in the current round.
-func (r Request) VotedBy(slackUser string) bool {
-	for _, d := range r.Approvals() {
+// voteOf is the newest vote of a person in the current round.
+func (r Request) voteOf(slackUser string) (Decision, bool) {
+	for _, d := range slices.Backward(r.Approvals()) {
 		if d.SlackUser == slackUser {
-			return true
+			return d, true
 		}
 	}
-	return false
+	return Decision{}, false
 }
 
-// The two actions of a person.
-const (
-	ActionApprove = "approve"
-	ActionReject  = "reject"
-)
+// ours reports whether an opened gate is our release: a call for this very gate
+// was recorded, which always follows a decision, and the provider names our own
+// user.
+func (r Request) ours(gate Job, self string) bool {
+	return self != "" && gate.ApprovedBy == self && slices.Contains(r.Attempt.IDs, gate.approvalID())
+}
 
-// DefaultEnvironment is the name of an environment that nobody named.
-const DefaultEnvironment = "default"
+// unresolved reports whether a call of this round may still take effect: it was
+// accepted, or its answer is not known.
+func (r Request) unresolved() bool {
+	return r.Attempt.Count > 0 && (r.Attempt.Answer < 400 || r.Attempt.Answer >= 500)
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -34,11 +34,11 @@ type ReviewedAuthenticator struct {
 func (a Admin) Review(ctx context.Context) (Review, error) {
 	r := Review{At: now()}
 	err := a.Store.View(ctx, func(tx Tx) error {
-		people, err := tx.People()
+		all, err := people(tx)
 		if err != nil {
 			return err
 		}
-		for _, p := range people {
+		for _, p := range all {
 			reviewed := ReviewedPerson{Person: p}
 			if p.Enrolled {
 				if reviewed.Authenticator, err = reviewAuthenticator(tx, p.SlackID); err != nil {
@@ -51,7 +51,7 @@ func (a Admin) Review(ctx context.Context) (Review, error) {
 				r.Removed = append(r.Removed, reviewed)
 			}
 		}
-		r.Tokens, err = tx.Tokens()
+		r.Tokens, err = allKept[Token](tx, keptToken)
 		return err
 	})
 	return r, err
@@ -60,7 +60,7 @@ func (a Admin) Review(ctx context.Context) (Review, error) {
 // reviewAuthenticator shows a row that was altered instead of hiding all others
 // behind it.
 func reviewAuthenticator(tx Tx, slackID string) (*ReviewedAuthenticator, error) {
-	a, err := tx.Authenticator(slackID)
+	a, err := authenticator(tx, slackID)
 	if errors.Is(err, ErrSeal) {
 		return &ReviewedAuthenticator{Unreadable: true}, nil
 	}

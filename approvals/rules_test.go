@@ -51,11 +51,11 @@ func TestAllowsRef(t *testing.T) {
 // The state table of the documentation, every pair.
 func TestStatusTable(t *testing.T) {
 	next := map[approvals.Status][]approvals.Status{
-		"pending":       {"approved", "rejected", "expired", "superseded", "canceled", "bypassed"},
+		"pending":       {"approved", "rejected", "expired", "superseded", "canceled", "bypassed", "released"},
 		"approved":      {"released", "expired", "canceled", "undeliverable", "bypassed"},
 		"released":      {"deployed", "deploy_failed"},
-		"undeliverable": {"approved"},
-		"expired":       {"approved"},
+		"undeliverable": {"pending", "released"},
+		"expired":       {"pending", "released"},
 	}
 	all := []approvals.Status{"pending", "approved", "released", "deployed", "deploy_failed", "rejected", "expired", "superseded", "canceled", "bypassed", "undeliverable"}
 	if !slices.Equal(approvals.Statuses(), all) {

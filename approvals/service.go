@@ -17,17 +17,15 @@ type Service struct {
 	settings Settings
 	log      *slog.Logger
 	poll     time.Duration
-	hold     func() string
-	signer   *ledger.Signer
-	unsigned string
+	onHold   func() string
+	rolled   string
+	journal  *journal
+	pace     *pace
+	waiters  *waiters
+	clicks   *clicks
 
-	pace    *pace
-	started time.Time // what was seen before is another process's
-
-	refreshFailed bool // the last round of people; only [Service.refreshPeople] uses it
-
-	mu      sync.Mutex
-	changed chan struct{} // closed at the next commit
+	refreshFailing time.Time     // since when rounds of people have failed; zero = they do not; only [Service.refreshPeople] uses it
+	due            chan struct{} // holds a value when this process made work due
 }
 
 // Config builds a [Service].
@@ -44,9 +42,12 @@ type Config struct {
 	Hold func() string
 	// Signer signs checkpoints. See [OpenLog].
 	Signer *ledger.Signer
-	// Unsigned says why no checkpoint may be signed, "" when all is well: a log
-	// that does not continue what was signed before must never be signed.
-	Unsigned string
+	// Rolled says that the database is older than what was signed before, and how
+	// that is known; "" when it is not. Then nothing is approved or signed.
+	Rolled string
+	// Offline is an operator's command beside the daemon: it does not read the
+	// whole log first, and signs what was sealed.
+	Offline bool
 }
 
 // New makes a service.
@@ -60,35 +61,141 @@ func New(c Config) *Service {
 	if c.Poll == 0 {
 		c.Poll = 15 * time.Second
 	}
-	return &Service{
+	s := &Service{
 		store: c.Store, ci: c.CI, dir: c.Directory, settings: c.Settings, log: c.Log,
-		poll: c.Poll, hold: c.Hold, signer: c.Signer, unsigned: c.Unsigned, pace: newPace(lookRate),
-		started: now(), changed: make(chan struct{}),
+		poll: c.Poll, onHold: c.Hold, rolled: c.Rolled, pace: newPace(lookRate),
+		journal: newJournal(c.Store, c.Signer, c.Log), waiters: newWaiters(), clicks: newClicks(),
+		due: make(chan struct{}, 1),
+	}
+	s.journal.offline = c.Offline
+	return s
+}
+
+// update runs one writing transaction, and wakes who waits for what it changed.
+func (s *Service) update(ctx context.Context, fn func(*Change) error) error {
+	var c *Change
+	err := commit(ctx, s.store, s.journal, func(change *Change) error {
+		c = change
+		return fn(change)
+	})
+	if err != nil {
+		return err
+	}
+	s.waiters.wake(c.woken)
+	if c.asked {
+		s.nudge()
+	}
+	return nil
+}
+
+// nudge tells the worker that work may be due.
+func (s *Service) nudge() {
+	select {
+	case s.due <- struct{}{}:
+	default:
 	}
 }
 
-// Changed returns a channel that is closed at the next commit of this process.
-func (s *Service) Changed() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.changed
-}
+func (s *Service) view(ctx context.Context, fn func(Tx) error) error { return s.store.View(ctx, fn) }
 
-// update runs one transaction with one time, and wakes who waits for changes.
-func (s *Service) update(ctx context.Context, fn func(tx Tx, now time.Time) error) error {
-	err := s.store.Update(ctx, func(tx Tx) error { return fn(tx, now()) })
-	if err == nil {
-		s.mu.Lock()
-		close(s.changed)
-		s.changed = make(chan struct{})
-		s.mu.Unlock()
+// why says why no decision may be taken now, "" when nothing forbids it.
+func (s *Service) why() string {
+	if s.rolled != "" {
+		return s.rolled
 	}
-	return err
+	if why := s.journal.hold(); why != "" {
+		return why
+	}
+	return s.onHold()
 }
 
-func (s *Service) view(ctx context.Context, fn func(tx Tx, now time.Time) error) error {
-	return s.store.View(ctx, func(tx Tx) error { return fn(tx, now()) })
+// Fault is what was found wrong with the log, "" while nothing was.
+func (s *Service) Fault() string {
+	s.journal.mu.Lock()
+	defer s.journal.mu.Unlock()
+	return s.journal.fault
 }
 
-// now is the wall clock in UTC at the precision that is stored.
-func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
+// Verifying reports whether the log is still being read after the start.
+func (s *Service) Verifying() bool {
+	s.journal.mu.Lock()
+	defer s.journal.mu.Unlock()
+	return !s.journal.whole && s.journal.fault == ""
+}
+
+// maySign refuses while the log does not continue what was signed before.
+func (s *Service) maySign() error {
+	if s.rolled == "" {
+		return nil
+	}
+	e := refuse(CodeUnavailable, "no checkpoint is signed: %s", s.rolled)
+	e.RetryAfter = time.Minute
+	return e
+}
+
+// waiters are the callers that wait until a request changes.
+type waiters struct {
+	mu sync.Mutex
+	by map[string]map[chan struct{}]bool
+}
+
+func newWaiters() *waiters { return &waiters{by: map[string]map[chan struct{}]bool{}} }
+
+// on returns a channel that is closed when the request changes, and a function
+// that ends the wait.
+func (w *waiters) on(request string) (changed <-chan struct{}, done func()) {
+	c := make(chan struct{})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.by[request] == nil {
+		w.by[request] = map[chan struct{}]bool{}
+	}
+	w.by[request][c] = true
+	return c, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.by[request], c)
+		if len(w.by[request]) == 0 {
+			delete(w.by, request)
+		}
+	}
+}
+
+func (w *waiters) wake(requests []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range requests {
+		for c := range w.by[id] {
+			close(c)
+		}
+		delete(w.by, id)
+	}
+}
+
+// Grown returns a channel that is closed when this process has appended to the
+// log.
+func (s *Service) Grown() <-chan struct{} {
+	s.journal.mu.Lock()
+	defer s.journal.mu.Unlock()
+	return s.journal.grown
+}
+
+// Record appends an event that belongs to no request, such as a start.
+func (s *Service) Record(ctx context.Context, e Event) error {
+	return s.update(ctx, func(c *Change) error {
+		_, err := c.record(e)
+		return err
+	})
+}
+
+// Checkpoint signs the tree of the given size, or the newest for 0. It signs only
+// what this process has verified to be the log that was sealed.
+func (s *Service) Checkpoint(ctx context.Context, size int64) ([]byte, error) {
+	if err := s.maySign(); err != nil {
+		return nil, err
+	}
+	return s.journal.checkpoint(ctx, size)
+}
+
+// VerifierKey is the public key that checks the log's checkpoints.
+func (s *Service) VerifierKey() string { return s.journal.signer.VerifierKey() }

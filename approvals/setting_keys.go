@@ -44,8 +44,8 @@ var settings = []setting{
 	{key: "pending_ttl", fallback: "24h", field: in(func(p *Policy) *time.Duration { return &p.PendingTTL }, parseTTL)},
 	{key: "deploy_approval_window_minutes", fallback: "15", field: minutesIn(func(p *Policy) *time.Duration { return &p.Window }, 1, 24*60)},
 	{key: "mfa_on_reject", fallback: "false", field: in(func(p *Policy) *bool { return &p.MFAOnReject }, yesOrNo)},
-	{key: "on_close", fallback: CloseCancelJob, field: in(func(p *Policy) *OnClose { return &p.OnClose }, oneOf[OnClose](CloseCancelJob, CloseCancelWorkflow, CloseNothing))},
-	{key: "supersede", fallback: SupersedeBranch, field: in(func(p *Policy) *Supersede { return &p.Supersede }, oneOf[Supersede](SupersedeBranch, SupersedeEnvironment, SupersedeOff))},
+	{key: "on_close", fallback: string(CloseCancelJob), field: in(func(p *Policy) *OnClose { return &p.OnClose }, oneOf[OnClose](CloseCancelJob, CloseCancelWorkflow, CloseNothing))},
+	{key: "supersede", fallback: string(SupersedeBranch), field: in(func(p *Policy) *Supersede { return &p.Supersede }, oneOf[Supersede](SupersedeBranch, SupersedeEnvironment, SupersedeOff))},
 	{key: "circleci_deploy_jobs", field: listIn(func(p *Policy) *[]string { return &p.DeployJobs }, checkJob)},
 }
 

@@ -21,13 +21,15 @@ const (
 )
 
 // transitions is the whole state table: nothing else can happen to a request.
-// Expired and undeliverable lead back to approved by a fresh vote round (Retry).
+// Expired and undeliverable lead back to pending by a fresh round of votes
+// (Retry), and to released when our own call turns out to have opened the gate
+// after all.
 var transitions = map[Status][]Status{
-	Pending:       {Approved, Rejected, Expired, Superseded, Canceled, Bypassed},
+	Pending:       {Approved, Rejected, Expired, Superseded, Canceled, Bypassed, Released},
 	Approved:      {Released, Expired, Canceled, Undeliverable, Bypassed},
 	Released:      {Deployed, DeployFailed},
-	Undeliverable: {Approved},
-	Expired:       {Approved},
+	Undeliverable: {Pending, Released},
+	Expired:       {Pending, Released},
 }
 
 // Statuses lists every status, in the order of a request's life.

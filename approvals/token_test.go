@@ -2,6 +2,7 @@ package approvals_test
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +13,7 @@ import (
 func TestTokenText(t *testing.T) {
 	text, id, hash := approvals.NewTokenText()
 	gotID, gotHash, ok := approvals.ParseToken(text)
-	if !ok || gotID != id || gotHash != hash || hash != sha256.Sum256([]byte(text)) || !strings.HasPrefix(text, "rgw_"+id) {
+	if !ok || gotID != id || gotHash != hash || hash != fmt.Sprintf("%x", sha256.Sum256([]byte(text))) || !strings.HasPrefix(text, "rgw_"+id) {
 		t.Fatal("a new token does not parse to its own id and hash")
 	}
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -48,10 +49,10 @@ func FuzzParseToken(f *testing.F) {
 	f.Add("rgw_" + strings.Repeat("A", 49))
 	f.Fuzz(func(t *testing.T, s string) {
 		id, hash, ok := approvals.ParseToken(s)
-		if !ok && (id != "" || hash != [32]byte{}) {
+		if !ok && (id != "" || hash != "") {
 			t.Error("a text that is no token has an id or a hash")
 		}
-		if ok && (!strings.HasPrefix(s, "rgw_"+id) || len(id) != 10 || hash != sha256.Sum256([]byte(s))) {
+		if ok && (!strings.HasPrefix(s, "rgw_"+id) || len(id) != 10 || hash != fmt.Sprintf("%x", sha256.Sum256([]byte(s)))) {
 			t.Error("id or hash do not fit the text")
 		}
 	})

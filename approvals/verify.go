@@ -1,8 +1,8 @@
 package approvals
 
 import (
+	"cmp"
 	"context"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -42,20 +42,40 @@ func (s *Service) Verify(ctx context.Context, t Token, v Verification) (Verified
 	if _, err := s.settings.Lookup(n.App, n.Environment); err != nil {
 		return out, err
 	}
-	err := s.view(ctx, func(tx Tx, now time.Time) error {
-		r, err := approvedFor(tx, now, n)
+	if err := s.maySign(); err != nil {
+		return out, err
+	}
+	// Most questions that are refused need no proof.
+	err := s.view(ctx, func(tx Tx) error {
+		_, err := approvedFor(tx, n)
+		return err
+	})
+	if err != nil {
+		return out, err
+	}
+	err = s.journal.proven(ctx, func(p *proof) error {
+		r, err := approvedFor(p.tx, n)
 		if err != nil {
 			return err
 		}
+		if r, err = p.request(r); err != nil {
+			return err
+		}
+		if err = approvedNow(p.tx, n, r); err != nil {
+			return err
+		}
 		out.Request = r
-		out.Receipt, err = s.receipt(tx, r)
+		if err := named(p.tx, &out.Request); err != nil {
+			return err
+		}
+		out.Receipt, err = p.receipt(r)
 		return err
 	})
 	return out, err
 }
 
 // approvedFor finds the request behind a verification, or says why it fails.
-func approvedFor(tx Tx, now time.Time, n NewRequest) (Request, error) {
+func approvedFor(tx Tx, n NewRequest) (Request, error) {
 	found, err := tx.Requests(Filter{Apps: []string{n.App}, Environment: n.Environment, WorkflowID: n.WorkflowID})
 	if err != nil {
 		return Request{}, err
@@ -69,69 +89,66 @@ func approvedFor(tx Tx, now time.Time, n NewRequest) (Request, error) {
 			r = o
 		}
 	}
+	return r, approvedNow(tx, n, r)
+}
+
+// approvedNow says why a request does not let its deploy go on now; nil when it
+// does.
+func approvedNow(tx Tx, n NewRequest, r Request) error {
 	switch {
 	case !strings.HasPrefix(strings.ToLower(r.Facts.Revision), strings.ToLower(n.GitCommit)):
-		return r, refuse(CodeCommitNotApproved, "request #%d is for commit %s, not %s", r.Number, r.Facts.Revision, n.GitCommit)
+		return refuse(CodeCommitNotApproved, "request #%d is for commit %s, not %s", r.Number, r.Facts.Revision, n.GitCommit)
 	case r.Status == Expired && !r.ApprovedAt.IsZero():
-		return r, refuse(CodeApprovalExpired, "the approval of request #%d was not used in time", r.Number)
+		return refuse(CodeApprovalExpired, "the approval of request #%d was not used in time", r.Number)
+	case r.Status == Bypassed:
+		return refuse(CodeNotApproved, "nobody approved request #%d here; its gate was opened in CircleCI by %s", r.Number, cmp.Or(r.Gate.ApprovedBy, "an unknown user"))
 	case !r.Status.Passed():
-		return r, refuse(CodeNotApproved, "request #%d is %s", r.Number, r.Status)
+		return refuse(CodeNotApproved, "request #%d is %s", r.Number, r.Status)
 	case r.Status == Approved && r.AutoApprove && r.Attempt.Count == 0:
-		return r, refuse(CodeNotApproved, "request #%d is approved, but its gate was not approved by us yet", r.Number)
-	case now.After(r.ApprovalExpiresAt) && !(r.Status == Approved && r.Attempt.Open):
-		return r, refuse(CodeApprovalExpired, "the approval of request #%d was usable until %s", r.Number, r.ApprovalExpiresAt.Format(time.RFC3339))
+		return refuse(CodeNotApproved, "request #%d is approved, but its gate was not approved by us yet", r.Number)
+	case tx.Now().After(r.ApprovalExpiresAt()) && !(r.Status == Approved && r.unresolved()):
+		return refuse(CodeApprovalExpired, "the approval of request #%d was usable until %s", r.Number, r.ApprovalExpiresAt().Format(time.RFC3339))
 	}
-	return r, nil
+	return nil
 }
 
 // receipt proves the decision of the current round.
-func (s *Service) receipt(tx Tx, r Request) (ledger.Receipt, error) {
-	if err := s.maySign(); err != nil {
-		return ledger.Receipt{}, err
-	}
-	events, err := tx.EventsOf(r.ID)
+func (p *proof) receipt(r Request) (ledger.Receipt, error) {
+	lines, err := p.tx.History(r.ID, -1)
 	if err != nil {
 		return ledger.Receipt{}, err
 	}
+	var decision []byte
 	seq := int64(-1)
-	for _, e := range events {
-		if e.Type == EventApproved {
-			seq = e.Seq
+	for _, line := range lines {
+		if kind, _ := peek(line); kind != EventApproved {
+			continue
 		}
+		e, err := ParseEvent(line)
+		if err != nil {
+			return ledger.Receipt{}, err
+		}
+		decision, seq = line, e.Seq
 	}
 	if seq < 0 {
 		return ledger.Receipt{}, refuse(CodeNotApproved, "request #%d has no decision in the log", r.Number)
 	}
-	size, err := tx.Ledger().Size()
+	checkpoint, err := p.sign(0)
 	if err != nil {
 		return ledger.Receipt{}, err
 	}
-	root, err := ledger.Root(tx.Ledger(), size)
-	if err != nil {
-		return ledger.Receipt{}, err
-	}
-	checkpoint, err := s.signer.Checkpoint(size, root)
-	if err != nil {
-		return ledger.Receipt{}, err
-	}
-	for line, err := range tx.Leaves(seq) {
-		if err != nil {
-			return ledger.Receipt{}, err
-		}
-		return ledger.NewReceipt(tx.Ledger(), seq, line, checkpoint, s.signer.VerifierKey())
-	}
-	return ledger.Receipt{}, ErrNotFound
+	return ledger.NewReceipt(p.tx.Ledger(), seq, decision, checkpoint, p.j.signer.VerifierKey())
 }
 
 // ReportDeploy takes what the deploy job says of itself: a line in the thread.
 // It never decides the outcome, which only the job list does.
-func (s *Service) ReportDeploy(ctx context.Context, t Token, idOrNumber, phase, detail, jobID string) (Request, error) {
+func (s *Service) ReportDeploy(ctx context.Context, t Token, idOrNumber string, phase Phase, detail, jobID string) (Request, error) {
 	var r Request
 	if t.Role != RoleCICD {
 		return r, refuse(CodeForbidden, "a token with the role %s cannot report deploys: use one with the role %s", t.Role, RoleCICD)
 	}
 	var faults []FieldError
-	if phase != "started" && phase != "succeeded" && phase != "failed" {
+	if phase != PhaseStarted && phase != PhaseSucceeded && phase != PhaseFailed {
 		faults = append(faults, FieldError{"phase", "must be started, succeeded or failed"})
 	}
 	if utf8.RuneCountInString(detail) > maxReason {
@@ -145,33 +162,24 @@ func (s *Service) ReportDeploy(ctx context.Context, t Token, idOrNumber, phase, 
 		e.Fields = faults
 		return r, e
 	}
-	err := s.update(ctx, func(tx Tx, now time.Time) error {
+	err := s.update(ctx, func(c *Change) error {
 		var err error
-		if r, err = covered(tx, t, idOrNumber); err != nil {
+		if r, err = covered(c.Tx, t, idOrNumber); err != nil {
 			return err
 		}
 		if !r.Status.Passed() {
 			return refuse(CodeNotApproved, "request #%d is %s: there is nothing to deploy", r.Number, r.Status)
 		}
-		if r.Deploy.FinishedAt.IsZero() && r.Deploy.Phase != phase {
-			r.Deploy.Phase, r.Deploy.Detail = phase, detail
-			if phase == "started" && r.Deploy.StartedAt.IsZero() {
-				r.Deploy.StartedAt = now
-			}
-			if err := tx.SaveRequest(&r); err != nil {
-				return err
-			}
-		}
 		e := about(r, EventDeployReport, Actor{Kind: ActorToken, ID: t.ID}, "api")
-		e.Outcome, e.Reason = phase, detail
-		e.Data = map[string]string{"round": strconv.Itoa(r.Round)}
+		e.Outcome, e.Reason = string(phase), detail
+		e.Data = Data{"round": itoa(r.Round)}
 		if jobID != "" {
 			e.Data["job_id"] = strings.ToLower(jobID)
 		}
-		if e, err = record(tx, now, e); err != nil {
-			return err
+		if r.Deploy.Reported == string(phase)+" "+detail {
+			return nil // it said so already
 		}
-		return enqueue(tx, reply(r, e), cardUpdate(r))
+		return c.happen(&r, e)
 	})
 	return r, err
 }

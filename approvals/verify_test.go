@@ -103,7 +103,7 @@ func TestVerify(t *testing.T) {
 func TestVerifyDoesNotSignABrokenLog(t *testing.T) {
 	bubble(t, "", func(w *world) {
 		r := w.approved(1, "on_hold")
-		w.cfg.Unsigned = "the log is behind its anchor"
+		w.cfg.Rolled = "the log is behind its anchor"
 		w.restart()
 		if _, err := w.svc.Checkpoint(w.ctx, 0); code(err) != approvals.CodeUnavailable {
 			t.Errorf("checkpoint: got %v; want it refused", err)
@@ -118,7 +118,7 @@ func TestVerifyDoesNotSignABrokenLog(t *testing.T) {
 func TestReportDeploy(t *testing.T) {
 	bubble(t, "", func(w *world) {
 		r := w.request(1, "on_hold")
-		report := func(phase string) error {
+		report := func(phase approvals.Phase) error {
 			_, err := w.svc.ReportDeploy(w.ctx, w.token, r.ID, phase, "detail", "")
 			w.wait(0)
 			return err
@@ -128,7 +128,7 @@ func TestReportDeploy(t *testing.T) {
 		w.fails(report("done"), approvals.CodeInvalid)
 		w.must(report("started"))
 		w.must(report("succeeded"))
-		if got := w.is(r, approvals.Released); got.Deploy.Phase != "succeeded" || got.Deploy.StartedAt.IsZero() || w.count(r, approvals.EventDeployReport) != 2 {
+		if got := w.is(r, approvals.Released); got.Deploy.Phase != approvals.PhaseStarted || got.Deploy.StartedAt.IsZero() || w.count(r, approvals.EventDeployReport) != 2 {
 			t.Errorf("got %+v; a report must not decide the outcome", got.Deploy)
 		}
 		w.ci.set(r.Facts.WorkflowID, "deploy", "failed")

@@ -6,251 +6,349 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
-	"slices"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// Worker delivers effects. Each family has workers of its own; within a family
-// a lane has at most one delivery at a time.
-type Worker struct {
-	Service *Service
-	// Deliver holds what carries out the kinds that the service does not:
-	// card.post, card.update, thread.reply, notice.
-	Deliver map[Kind]Deliverer
-	// Observe is told of every delivery, if not nil.
-	Observe func(e Effect, out Outcome, took time.Duration)
+// Deliverer brings Slack up to date. A delivery may be repeated: with Attempt > 1
+// the one before may or may not have taken effect.
+type Deliverer interface {
+	Deliver(ctx context.Context, w Work) Outcome
+	// Turn is when the next work of a lane may be claimed; a time that is past
+	// means now.
+	Turn(lane string) time.Time
 }
 
-// families says how many deliveries each family may have under way. Those of
-// Slack mostly wait for their channel's turn, one message a second: there must
-// be more of them than busy channels, or a quiet channel waits for the busy ones.
-func families() map[string]int {
-	return map[string]int{FamilyCI: 8, FamilySlack: 64, FamilyWatch: watchLanes, FamilyLocal: 2}
+// Worker does the work that is due.
+type Worker struct {
+	Service *Service
+	// Slack carries out cards, threads, notices and alarms.
+	Slack Deliverer
+	// Observe is told of every delivery, if not nil.
+	Observe func(w Work, out Outcome, took time.Duration)
 }
 
 const (
-	// lease is how long a delivery may take; what is not finished then is
-	// delivered anew, and the late result is refused by its fence.
+	// lease is how long a claim lasts; what is not finished then is claimed anew,
+	// and the late result is refused.
 	lease = 90 * time.Second
-	// deliverTime ends a delivery well before its lease does.
+	// deliverTime ends a delivery well before its claim does.
 	deliverTime = 60 * time.Second
-	// tick is how often the outbox is looked at without being woken: an operator's
-	// command in another process may have written, and who adds an admin waits for
-	// the look-up that lets that person press a button.
-	tick = 100 * time.Millisecond
+	// stopTime is how long a delivery may take after a stop.
+	stopTime = 5 * time.Second
+	// tick is how often the database is looked at without being woken: another
+	// process may have made work due.
+	tick = time.Second
 	// failTick is the same while nothing can be claimed, as on a disk that is full.
 	failTick = 2 * time.Second
 )
 
-// Run delivers until ctx ends. A delivery that is under way then has five
-// seconds to finish; what it leaves is picked up at the next start.
+// crews says how many deliveries each family may have under way. Those of Slack
+// never wait for their channel's turn, because a claim is made only when it has
+// come.
+func crews() map[string]int {
+	return map[string]int{FamilyCI: 8, FamilySlack: 16, FamilyLocal: 2}
+}
+
+// Run works until ctx ends. A delivery that is under way then has five seconds
+// to finish; what it leaves is picked up after its claim.
 func (w *Worker) Run(ctx context.Context) {
 	var all sync.WaitGroup
-	var crew []*family
-	for name, n := range families() {
-		f := &family{name: name, wake: make(chan struct{}, 1)}
-		crew = append(crew, f)
-		for range n {
-			all.Go(func() { w.work(ctx, f) })
-		}
+	var crew []*dispatcher
+	for family, n := range crews() {
+		d := &dispatcher{w: w, family: family, free: n, busy: map[string]bool{}, served: map[string]time.Time{}, wake: make(chan struct{}, 1)}
+		crew = append(crew, d)
+		all.Go(func() { d.run(ctx) })
 	}
-	all.Go(func() { w.rouse(ctx, crew) })
+	all.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-w.Service.due:
+			}
+			for _, d := range crew {
+				d.nudge()
+			}
+		}
+	})
+	all.Go(func() { w.Service.keepUp(ctx) })
 	all.Wait()
 }
 
-// family is the state that the workers of a family share.
-type family struct {
-	name    string
-	wake    chan struct{}
-	failing atomic.Bool // the last claim failed for another reason than that nothing was due
+// keepUp reads now and then what was appended to the log.
+func (s *Service) keepUp(ctx context.Context) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if !s.Verifying() {
+				s.journal.keepUp(ctx)
+			}
+		}
+	}
 }
 
-// signal wakes one worker of the family.
-func (f *family) signal() {
+// dispatcher claims the work of one family and hands it out. At most one piece
+// of work goes to a channel at a time.
+type dispatcher struct {
+	w      *Worker
+	family string
+	wake   chan struct{}
+
+	mu      sync.Mutex
+	free    int
+	busy    map[string]bool      // places that work is on its way to
+	served  map[string]time.Time // when a lane was last claimed from
+	failing bool
+	running sync.WaitGroup
+}
+
+func (d *dispatcher) nudge() {
 	select {
-	case f.wake <- struct{}{}:
+	case d.wake <- struct{}{}:
 	default:
 	}
 }
 
-// rouse wakes one worker of each family that has an effect due. It looks after
-// every commit, when one becomes due, and now and then. Who finds something wakes
-// the next.
-func (w *Worker) rouse(ctx context.Context, crew []*family) {
+func (d *dispatcher) run(ctx context.Context) {
+	defer d.running.Wait()
 	for {
-		changed := w.Service.Changed()
-		timer := time.NewTimer(w.wakeDue(ctx, crew))
+		timer := time.NewTimer(d.round(ctx))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return
-		case <-changed:
+		case <-d.wake:
 		case <-timer.C:
 		}
 		timer.Stop()
 	}
 }
 
-// wakeDue signals the families that have something due, and returns how long to
-// wait until the next look.
-func (w *Worker) wakeDue(ctx context.Context, crew []*family) (pause time.Duration) {
-	pause = tick
-	names := make([]string, len(crew))
-	for i, f := range crew {
-		names[i] = f.name
-	}
-	err := w.Service.store.View(ctx, func(tx Tx) error {
-		now := time.Now()
-		due, err := tx.NextDue(names...)
-		for i, at := range due {
-			switch {
-			case err != nil, at.IsZero():
-			case at.After(now):
-				pause = min(pause, at.Sub(now))
-			default:
-				crew[i].signal()
+// round claims what may be claimed now, and returns how long to wait for more.
+func (d *dispatcher) round(ctx context.Context) time.Duration {
+	lanes, next, err := d.lanes(ctx)
+	if err == nil && len(lanes) > 0 {
+		var work []Work
+		if work, err = d.claim(ctx, lanes); err == nil {
+			for _, w := range work {
+				d.start(ctx, w)
+			}
+			if len(work) > 0 {
+				next = 0 // more of it may be due
 			}
 		}
-		return err
-	})
-	failing := slices.ContainsFunc(crew, func(f *family) bool { return f.failing.Load() })
-	switch {
-	case failing:
-		return failTick
-	case err != nil:
-		for _, f := range crew {
-			f.signal() // whoever claims says what is wrong
-		}
 	}
-	return max(pause, time.Millisecond)
-}
-
-func (w *Worker) work(ctx context.Context, f *family) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-f.wake:
-		}
-		for ctx.Err() == nil {
-			e, err := w.claim(ctx, f.name)
-			if errors.Is(err, ErrNotFound) {
-				f.failing.Store(false)
-				break
-			}
-			if err != nil {
-				// What is due stays due: it is said once, not at every try.
-				if !f.failing.Swap(true) && ctx.Err() == nil {
-					w.Service.log.Error("claim an effect", "family", f.name, "err", err)
-				}
-				break
-			}
-			f.failing.Store(false)
-			f.signal()
-			w.carry(ctx, e)
-		}
-	}
-}
-
-// claim takes one effect; [ErrNotFound] when none is due.
-func (w *Worker) claim(ctx context.Context, family string) (e Effect, err error) {
-	err = w.Service.store.View(ctx, func(tx Tx) error {
-		due, err := tx.NextDue(family)
-		if err == nil && (due[0].IsZero() || due[0].After(now())) {
-			err = ErrNotFound // without a transaction that writes
-		}
-		return err
-	})
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err != nil {
-		return e, err
+		// What is due stays due: it is said once, not at every try.
+		if !d.failing && ctx.Err() == nil {
+			d.w.Service.log.Error("claim work", "family", d.family, "err", err)
+		}
+		d.failing = true
+		return failTick
 	}
-	err = w.Service.store.Update(ctx, func(tx Tx) error {
-		e, err = tx.Claim(family, now(), lease)
-		return err
-	})
-	return e, err
+	d.failing = false
+	if d.free == 0 {
+		return tick
+	}
+	return next
 }
 
-// carry delivers a claimed effect and records what came of it.
-func (w *Worker) carry(ctx context.Context, e Effect) {
+// place is what only one delivery at a time goes to: a channel, or its cards.
+// Workflows have no common place.
+func (d *dispatcher) place(w string) string {
+	if d.family != FamilySlack {
+		return ""
+	}
+	channel, updates := Channel(w)
+	if updates {
+		return channel + "/card"
+	}
+	return channel
+}
+
+// lanes lists the lanes that may be claimed from now, at most one for a place:
+// of lanes that share one, that which was served longest ago. next is how long to
+// wait until there may be another one.
+func (d *dispatcher) lanes(ctx context.Context) (ready []string, next time.Duration, err error) {
+	next = tick
+	best := map[string]string{}
+	err = d.w.Service.view(ctx, func(tx Tx) error {
+		lanes, err := tx.Lanes(d.family)
+		if err != nil {
+			return err
+		}
+		now := tx.Now()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.trim(len(lanes))
+		for _, l := range lanes {
+			due := l.Due
+			if d.family == FamilySlack {
+				due = latest(due, d.w.Slack.Turn(l.Name))
+			}
+			if due.After(now) {
+				next = min(next, max(due.Sub(now), time.Millisecond))
+				continue
+			}
+			place := d.place(l.Name)
+			if place == "" {
+				ready = append(ready, l.Name)
+				continue
+			}
+			had, taken := best[place]
+			if d.busy[place] || taken && !d.served[l.Name].Before(d.served[had]) {
+				continue
+			}
+			best[place] = l.Name
+		}
+		return nil
+	})
+	for _, lane := range best {
+		ready = append(ready, lane)
+	}
+	return ready, next, err
+}
+
+// trim keeps the memory of lanes that are empty by now from growing.
+func (d *dispatcher) trim(lanes int) {
+	if len(d.served) > 2*lanes+1000 {
+		clear(d.served)
+	}
+}
+
+// claim takes work of the lanes, as much as there are hands free.
+func (d *dispatcher) claim(ctx context.Context, lanes []string) (work []Work, err error) {
+	d.mu.Lock()
+	free := d.free
+	d.mu.Unlock()
+	if free == 0 {
+		return nil, nil
+	}
+	ctx = Background(ctx)
+	err = d.w.Service.store.Update(ctx, func(tx Tx) error {
+		work = nil
+		for _, lane := range lanes {
+			n := 1
+			if d.family != FamilySlack {
+				n = free - len(work)
+			}
+			if len(work) == free {
+				break
+			}
+			some, err := tx.Claim(lane, n, lease)
+			if err != nil {
+				return err
+			}
+			work = append(work, some...)
+		}
+		return nil
+	})
+	return work, err
+}
+
+// start delivers a claimed piece of work beside the others.
+func (d *dispatcher) start(ctx context.Context, w Work) {
+	place := d.place(w.Lane)
+	d.mu.Lock()
+	d.free--
+	d.served[w.Lane] = time.Now()
+	if place != "" {
+		d.busy[place] = true
+	}
+	d.mu.Unlock()
+	d.running.Go(func() {
+		d.w.carry(ctx, w)
+		d.mu.Lock()
+		d.free++
+		delete(d.busy, place)
+		d.mu.Unlock()
+		d.nudge()
+	})
+}
+
+// carry delivers claimed work and records what came of it.
+func (w *Worker) carry(ctx context.Context, work Work) {
 	started := time.Now()
-	out := w.deliver(ctx, e)
-	if err := w.finish(ctx, e, out); err != nil && !errors.Is(err, ErrLostLease) {
-		w.Service.log.Error("finish an effect", "kind", e.Kind, "request", e.Request, "err", err)
+	out := w.deliver(ctx, work)
+	if err := w.finish(ctx, work, out); err != nil && !errors.Is(err, ErrLostClaim) {
+		w.Service.log.Error("finish work", "kind", work.Kind, "subject", work.Subject, "err", err)
 	}
 	if w.Observe != nil {
-		w.Observe(e, out, time.Since(started))
+		w.Observe(work, out, time.Since(started))
 	}
 }
 
-// deliver runs the deliverer. A stop of the process gives it five more seconds;
-// a panic is an error like others.
-func (w *Worker) deliver(ctx context.Context, e Effect) (out Outcome) {
+// deliver does the work. A stop of the process gives it some more seconds; a
+// panic is an error like others.
+func (w *Worker) deliver(ctx context.Context, work Work) (out Outcome) {
 	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), deliverTime)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(5*time.Second, cancel) })
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, cancel) })
 	defer stop()
 	defer func() {
 		if p := recover(); p != nil {
-			w.Service.log.Error("panic while delivering", "kind", e.Kind, "request", e.Request, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			out = Again(Backoff(e.Attempt, 10*time.Second, 5*time.Minute), fmt.Errorf("panic: %v", p))
+			w.Service.log.Error("panic while working", "kind", work.Kind, "subject", work.Subject, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			out = Again(Backoff(work.Attempt, 10*time.Second, 5*time.Minute), fmt.Errorf("panic: %v", p))
 		}
 	}()
-	switch e.Kind {
-	case GateRelease:
-		return w.Service.release(own, e)
-	case GateClose:
-		return w.Service.closeGate(own, e)
-	case Watch:
-		return w.Service.look(own, e)
-	case RerunWatch:
-		return w.Service.lookForRerun(own, e)
-	case Deadline:
-		return w.Service.deadline(own, e)
-	case PeopleRefresh:
-		return w.Service.refreshPeople(own, e)
-	case TokenExpiry:
-		return w.Service.warnTokens(own, e)
+	switch work.Kind {
+	case WorkFollow:
+		return w.Service.follow(own, work)
+	case WorkPeople:
+		return w.Service.refreshPeople(own)
+	case WorkTokens:
+		return w.Service.warnTokens(own)
 	}
-	if d := w.Deliver[e.Kind]; d != nil {
-		return d.Deliver(own, e)
+	if w.Slack != nil && strings.HasPrefix(work.Lane, FamilySlack+":") {
+		return w.Slack.Deliver(own, work)
 	}
-	return Dead(fmt.Errorf("nothing delivers %s", e.Kind))
+	return Dead(fmt.Errorf("nothing does work of kind %s", work.Kind))
 }
 
 // finish ends the claim and records the result in one transaction.
-func (w *Worker) finish(ctx context.Context, e Effect, out Outcome) error {
+func (w *Worker) finish(ctx context.Context, work Work, out Outcome) error {
 	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	reason := ""
 	if out.Err != nil {
-		reason = out.Err.Error()
-		w.Service.log.Warn("effect not delivered", "kind", e.Kind, "request", e.Request, "attempt", e.Attempt, "again", out.Again, "after", out.After, "err", out.Err)
+		w.Service.log.Warn("work not done", "kind", work.Kind, "subject", work.Subject, "attempt", work.Attempt, "due", out.Due, "err", out.Err)
 	}
-	return w.Service.update(own, func(tx Tx, now time.Time) error {
-		if err := settleClaim(tx, now, e, out, reason); err != nil {
+	work.Due = out.Due
+	if out.Note != "" {
+		work.Note = out.Note
+	}
+	if !out.Failed {
+		work.Rank, work.Attempt = out.Rank, 0
+	}
+	return w.Service.update(Background(own), func(c *Change) error {
+		if err := c.Finish(work); err != nil {
 			return err
 		}
 		if out.Record != nil {
-			return out.Record(tx, now)
+			return out.Record(c)
 		}
 		return nil
 	})
 }
 
-// settleClaim ends the claim as the outcome says.
-func settleClaim(tx Tx, now time.Time, e Effect, out Outcome, reason string) error {
-	if !out.Again {
-		return tx.Finish(e, time.Time{}, reason)
-	}
-	due := now.Add(jitter(out.After))
-	if out.Lane {
-		return tx.Hold(e, due, reason)
-	}
-	return tx.Finish(e, due, reason)
+// background marks a context whose writes may wait for others.
+type background struct{}
+
+// Background returns a context whose transactions let those of callers and
+// people go first. A [Store] asks for it with [IsBackground].
+func Background(ctx context.Context) context.Context {
+	return context.WithValue(ctx, background{}, true)
 }
+
+// IsBackground reports whether a transaction may let others go first.
+func IsBackground(ctx context.Context) bool { return ctx.Value(background{}) != nil }
 
 // jitter spreads repeats by a tenth, so that what failed together does not come
 // back together.
@@ -260,3 +358,27 @@ func jitter(d time.Duration) time.Duration {
 	}
 	return d + time.Duration(rand.Int64N(int64(d)/10+1))
 }
+
+// Outcome is what became of one delivery. The zero value means that it is done.
+type Outcome struct {
+	Due  time.Time // when it is due again; zero = done
+	Rank int       // with which rank, if it is due again
+	Note string    // what to remember until then
+	// Attempt is kept when the delivery failed, so that the next one looks
+	// before it repeats anything and backs off further.
+	Failed bool
+	Err    error // why, for the operator's log
+	// Record runs in the transaction that ends the claim.
+	Record func(*Change) error
+}
+
+// Done ends a piece of work.
+func Done() Outcome { return Outcome{} }
+
+// Again makes work due once more, because the delivery failed.
+func Again(after time.Duration, err error) Outcome {
+	return Outcome{Due: time.Now().Add(jitter(after)), Failed: true, Err: err}
+}
+
+// Dead gives a piece of work up.
+func Dead(err error) Outcome { return Outcome{Err: err} }

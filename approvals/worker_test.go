@@ -31,11 +31,11 @@ func (s *fullStore) Update(ctx context.Context, fn func(approvals.Tx) error) err
 func TestWorkersOnAFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "")
-		store := &fullStore{Store: w.store}
+		store := &fullStore{Store: w.db}
 		w.cfg.Store = store
 		w.start()
 		w.run()
-		defer func() { w.halt() }()
+		defer w.close()
 		r := w.request(1, "blocked")
 		w.must(w.approve("U01", r))
 		store.full.Store(true)

@@ -3,6 +3,8 @@ package approvals_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +14,8 @@ import (
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
 
 const team = "T1"
@@ -21,13 +25,15 @@ type tb interface {
 	Helper()
 	Fatal(args ...any)
 	Fatalf(format string, args ...any)
+	Cleanup(func())
 }
 
 // world is a whole gateway in memory: store, CI, workspace, people.
 type world struct {
 	t       tb
 	ctx     context.Context
-	store   *memStore
+	db      *store.DB
+	store   *brokenStore
 	ci      *fakeCI
 	dir     *fakeDirectory
 	svc     *approvals.Service
@@ -38,9 +44,10 @@ type world struct {
 	secrets map[string]totp.Secret
 	stop    func()
 
-	mu    sync.Mutex
-	told  []approvals.EventType // thread lines, in order
-	cards map[string]approvals.Card
+	mu     sync.Mutex
+	told   []approvals.EventType // thread lines, in order
+	alarms []string
+	cards  map[string]approvals.Card
 }
 
 // card is what a request's card shows.
@@ -74,7 +81,7 @@ func (d *fakeDirectory) Group(_ context.Context, id string) (approvals.Group, er
 	if d.down {
 		return approvals.Group{}, errors.New("slack does not answer")
 	}
-	return approvals.Group{Handle: strings.ToLower(id), Members: []string{"U02"}}, nil
+	return approvals.Group{Members: []string{"U02"}}, nil
 }
 
 func (d *fakeDirectory) set(down bool) { d.mu.Lock(); defer d.mu.Unlock(); d.down = down }
@@ -85,7 +92,7 @@ func bubble(t *testing.T, settings string, fn func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, settings)
-		defer func() { w.halt() }()
+		defer w.close()
 		w.run()
 		fn(w)
 	})
@@ -110,7 +117,8 @@ func parse(t tb, settings string) approvals.Settings {
 }
 
 func newWorld(t tb, settings string) *world {
-	w := &world{t: t, ctx: context.Background(), cards: map[string]approvals.Card{}, store: newMemStore(), dir: &fakeDirectory{problems: map[string]string{}}, secrets: map[string]totp.Secret{},
+	db := openDB(t)
+	w := &world{t: t, ctx: context.Background(), cards: map[string]approvals.Card{}, db: db, store: &brokenStore{Store: db}, dir: &fakeDirectory{problems: map[string]string{}}, secrets: map[string]totp.Secret{},
 		ci: &fakeCI{flows: map[string]*flow{}, faults: map[string]*fault{}}}
 	w.admin = approvals.Admin{Store: w.store}
 	signer, err := approvals.OpenLog(w.ctx, w.store)
@@ -139,9 +147,7 @@ func (w *world) must(err error) {
 // start makes a new process on the same store.
 func (w *world) start() {
 	w.svc = approvals.New(w.cfg)
-	w.worker = &approvals.Worker{Service: w.svc, Deliver: map[approvals.Kind]approvals.Deliverer{
-		approvals.CardPost: w, approvals.CardUpdate: w, approvals.ThreadReply: w, approvals.Notice: w,
-	}}
+	w.worker = &approvals.Worker{Service: w.svc, Slack: w}
 	w.must(w.svc.Start(w.ctx, defaultChannel, "test"))
 }
 
@@ -161,7 +167,64 @@ func (w *world) halt() {
 	}
 }
 
-func (w *world) restart() { w.halt(); w.store.releaseLeases(); w.start(); w.run() }
+func (w *world) restart() { w.halt(); w.must(w.db.Release(w.ctx)); w.start(); w.run() }
+
+// close ends the world.
+func (w *world) close() {
+	w.halt()
+	w.must(w.db.Close())
+}
+
+// openDB opens a new database in memory that is a file all the same.
+func openDB(t tb) *store.DB {
+	dir, err := os.MkdirTemp("/dev/shm", "approvals-")
+	if err != nil {
+		dir, err = os.MkdirTemp("", "approvals-")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	keys, err := store.ParseKeys(storetest.Keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := store.Open(context.Background(), store.Config{Path: filepath.Join(dir, "test.db"), Keys: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+var errCrash = errors.New("the process died")
+
+// brokenStore is a store whose process dies before or after a commit, when crash
+// says so.
+type brokenStore struct {
+	approvals.Store
+	crash func() (before, after bool)
+}
+
+func (s *brokenStore) Update(ctx context.Context, fn func(approvals.Tx) error) error {
+	if s.crash == nil {
+		return s.Store.Update(ctx, fn)
+	}
+	var after bool
+	err := s.Store.Update(ctx, func(tx approvals.Tx) error {
+		if err := fn(tx); err != nil {
+			return err
+		}
+		var before bool
+		if before, after = s.crash(); before {
+			return errCrash
+		}
+		return nil
+	})
+	if err == nil && after {
+		return errCrash
+	}
+	return err
+}
 
 // wait lets time pass and everything come to rest. A long time passes in
 // coarser steps, for the worker's own ticks would fill it.
@@ -169,8 +232,12 @@ func (w *world) wait(d time.Duration) {
 	if w.stop != nil && d >= 3*time.Minute {
 		w.halt()
 		until := time.Now().Add(d - time.Second)
+		step := 2 * time.Second
+		if d >= 12*time.Hour {
+			step = time.Minute
+		}
 		for time.Now().Before(until) {
-			time.Sleep(min(2*time.Second, time.Until(until)))
+			time.Sleep(min(step, time.Until(until)))
 			w.worker.Drain(w.ctx)
 		}
 		w.run()
@@ -180,31 +247,47 @@ func (w *world) wait(d time.Duration) {
 	synctest.Wait()
 }
 
+// Turn lets Slack take everything at once.
+func (w *world) Turn(string) time.Time { return time.Time{} }
+
 // Deliver is Slack: it takes everything.
-func (w *world) Deliver(ctx context.Context, e approvals.Effect) approvals.Outcome {
+func (w *world) Deliver(ctx context.Context, work approvals.Work) approvals.Outcome {
 	out := approvals.Done()
-	switch e.Kind {
-	case approvals.CardPost, approvals.CardUpdate:
-		card, err := w.svc.Card(ctx, e.Request)
+	switch work.Kind {
+	case approvals.WorkCard:
+		card, err := w.svc.Card(ctx, work.Subject)
 		if err != nil {
 			return approvals.Again(time.Second, err)
 		}
 		w.mu.Lock()
-		w.cards[e.Request] = card
+		w.cards[work.Subject] = card
 		w.mu.Unlock()
-		if e.Kind == approvals.CardPost {
-			out.Record = w.svc.Posted(card.Request, approvals.SlackRef{Channel: defaultChannel, TS: "1", Permalink: "https://slack/" + e.Request})
+		if card.Request.Slack.TS == "" {
+			out.Record = w.svc.Posted(card.Request, approvals.SlackRef{Channel: defaultChannel, TS: "1", Permalink: "https://slack/" + work.Subject}, "")
 		}
-	default:
-		told, err := w.svc.Tell(ctx, e.Seq)
+	case approvals.WorkThread:
+		lines, newest, err := w.svc.Untold(ctx, work.Subject)
 		if err != nil {
 			return approvals.Again(time.Second, err)
 		}
-		if e.Kind == approvals.ThreadReply {
-			w.mu.Lock()
-			w.told = append(w.told, told.Event.Type)
-			w.mu.Unlock()
+		w.mu.Lock()
+		for _, t := range lines {
+			w.told = append(w.told, t.Event.Type)
 		}
+		w.mu.Unlock()
+		out.Record = w.svc.TellUntil(work.Subject, newest)
+	case approvals.WorkNotice:
+		seq, _, err := approvals.ParseNotice(work.Subject)
+		if err == nil {
+			_, err = w.svc.Tell(ctx, seq)
+		}
+		if err != nil {
+			return approvals.Again(time.Second, err)
+		}
+	case approvals.WorkAlarm:
+		w.mu.Lock()
+		w.alarms = append(w.alarms, w.svc.Fault())
+		w.mu.Unlock()
 	}
 	return out
 }
@@ -285,3 +368,43 @@ func (w *world) fails(err error, want approvals.Code) {
 		w.t.Fatalf("got %v; want code %q", err, want)
 	}
 }
+
+// events lists the whole log.
+func (w *world) events() (all []approvals.Event) {
+	w.t.Helper()
+	w.must(w.db.View(w.ctx, func(tx approvals.Tx) error {
+		for line, err := range tx.Leaves(0) {
+			if err != nil {
+				return err
+			}
+			e, err := approvals.ParseEvent(line)
+			if err != nil {
+				return err
+			}
+			all = append(all, e)
+		}
+		return nil
+	}))
+	return all
+}
+
+// factor is a person's authenticator, zero without one.
+func (w *world) factor(user string) (a approvals.Authenticator) {
+	w.t.Helper()
+	w.must(w.db.View(w.ctx, func(tx approvals.Tx) (err error) {
+		if a, err = approvals.AuthenticatorOf(tx, user); errors.Is(err, approvals.ErrNotFound) {
+			err = nil
+		}
+		return err
+	}))
+	return a
+}
+
+// write changes the store behind the product's back.
+func (w *world) write(fn func(approvals.Tx) error) {
+	w.t.Helper()
+	w.must(w.db.Update(w.ctx, fn))
+}
+
+// wall is the time at the precision that is stored.
+func wall() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

@@ -13,9 +13,9 @@ import (
 // Decider judges people and takes their decisions. Refusals are
 // *[approvals.Refusal]; after any other error nothing is known to be decided.
 type Decider interface {
-	MayDecide(ctx context.Context, c approvals.Clicker, requestID, action string) (approvals.Prompt, error)
-	Opened(ctx context.Context, c approvals.Clicker, requestID, action string) error
-	ClickRefused(ctx context.Context, c approvals.Clicker, requestID, action string, why *approvals.Refusal) error
+	MayDecide(ctx context.Context, c approvals.Clicker, requestID string, action approvals.Action) (approvals.Prompt, error)
+	Opened(ctx context.Context, c approvals.Clicker, requestID string, action approvals.Action) error
+	ClickRefused(ctx context.Context, c approvals.Clicker, requestID string, action approvals.Action, why *approvals.Refusal) error
 	Approve(ctx context.Context, c approvals.Clicker, requestID, code string) (approvals.Request, error)
 	Reject(ctx context.Context, c approvals.Clicker, requestID, reason, code string) (approvals.Request, error)
 }
@@ -24,16 +24,20 @@ type Decider interface {
 type Reader interface {
 	Card(ctx context.Context, requestID string) (approvals.Card, error)
 	Tell(ctx context.Context, seq int64) (approvals.Told, error)
+	Untold(ctx context.Context, requestID string) (lines []approvals.Told, newest int64, err error)
 	Person(ctx context.Context, slackUser string) (approvals.Person, *approvals.AuthenticatorInfo, error)
 	Recent(ctx context.Context, f approvals.Filter) ([]approvals.Request, error)
 	Story(ctx context.Context, idOrNumber string) (approvals.Request, []approvals.Event, error)
+	Fault() string
 }
 
 // Recorder makes what has to be recorded with a delivery.
 type Recorder interface {
-	Posted(rendered approvals.Request, ref approvals.SlackRef) func(approvals.Tx, time.Time) error
-	CardLost(requestID string, ref approvals.SlackRef) func(approvals.Tx, time.Time) error
-	PostFailed(requestID, detail string) func(approvals.Tx, time.Time) error
+	Posted(rendered approvals.Request, ref approvals.SlackRef, shows string) func(*approvals.Change) error
+	Shown(requestID, shows string) func(*approvals.Change) error
+	TellUntil(requestID string, seq int64) func(*approvals.Change) error
+	CardLost(requestID string, ref approvals.SlackRef) func(*approvals.Change) error
+	PostFailed(requestID, detail string) func(*approvals.Change) error
 }
 
 // Service is what the bot needs of the domain.
@@ -77,15 +81,18 @@ type Bot struct {
 	socket  socketLife
 	workers *pool
 	spare   *pool // says "busy" when the workers are
+	records *pool // records what people pressed, after they were answered
 	seen    *seenEvents
+	presses *presses
 }
 
 const (
 	defaultWorkers = 32
 	spareWorkers   = 8
+	recordWorkers  = 256
 )
 
-// New makes a bot. It does nothing until events or effects reach it.
+// New makes a bot. It does nothing until events or work reach it.
 func New(c Config) *Bot {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -95,10 +102,11 @@ func New(c Config) *Bot {
 	}
 	b := &Bot{
 		ws: c.Workspace, service: c.Service, view: view{links: c.Links}, log: c.Log, metrics: c.Metrics,
-		health: &c.Workspace.health, pace: newPace(), seen: newSeenEvents(),
+		health: &c.Workspace.health, pace: newPace(), seen: newSeenEvents(), presses: newPresses(),
 	}
 	b.workers = newPool(c.Workers, b.panicked)
 	b.spare = newPool(spareWorkers, b.panicked)
+	b.records = newPool(recordWorkers, b.panicked)
 	return b
 }
 
@@ -110,7 +118,7 @@ func (b *Bot) panicked(value any) {
 
 // Health says whether Slack is reached as it should be, and if not, what the
 // operator has to do. What the set-up lacked is looked at again meanwhile, so
-// that who mends it sees it go.
+// that whoever fixes it sees it go.
 func (b *Bot) Health() (ok bool, detail string) {
 	if b.ws.lookDue(time.Now()) {
 		started := b.spare.try(func() {
@@ -130,14 +138,12 @@ func (b *Bot) Health() (ok bool, detail string) {
 func (b *Bot) Close() {
 	b.workers.drain(submitTime + time.Second)
 	b.spare.drain(time.Second)
+	b.records.drain(time.Second)
 }
 
-// call makes one call to Slack, paced and counted.
+// call makes one call to Slack unless its method rests, and counts it.
 func (b *Bot) call(method string, do func() error) error {
 	err := b.pace.call(method, do)
-	if err == nil && (method == "chat.postMessage" || method == "chat.update") {
-		b.health.good("slack") // the same token, scope and servers
-	}
 	if b.metrics.Call != nil {
 		result := "ok"
 		if err != nil {

@@ -25,9 +25,11 @@ func (v view) card(c approvals.Card) message {
 	for _, note := range notes(c) {
 		blocks = append(blocks, note.small())
 	}
+	id := say("Request #", r.Number)
 	if len(c.Notify) > 0 {
-		blocks = append(blocks, say("cc ", mentions(c.Notify, "and")).small())
+		id = say(id, " · cc ", mentions(c.Notify, "and"))
 	}
+	blocks = append(blocks, id.small())
 	if buttons := v.buttons(c); buttons != nil {
 		blocks = append(blocks, buttons)
 	}
@@ -35,7 +37,7 @@ func (v view) card(c approvals.Card) message {
 	if r.Status != approvals.Pending {
 		sentence = say(title, ".")
 	}
-	return newMessage(say(sentence, " ", brief(r), ". ", status, "."), r.Version, blocks...)
+	return newMessage(say(sentence, " ", brief(r), ". ", status, ". Request #", r.Number, "."), blocks...)
 }
 
 // headline answers in words what stands.
@@ -49,9 +51,9 @@ func (v view) headline(c approvals.Card) string {
 	case approvals.Released:
 		return "Released: " + place
 	case approvals.Deployed:
-		return "Deployed: " + place
+		return "Deployed: " + place + " ✅"
 	case approvals.DeployFailed:
-		return "Deploy failed: " + place
+		return "Deploy failed: " + place + " ❌"
 	case approvals.Rejected:
 		return "Rejected: " + place
 	case approvals.Expired:
@@ -76,14 +78,14 @@ func (v view) status(c approvals.Card) line {
 		return v.pending(c)
 	case approvals.Approved:
 		switch {
-		case r.AutoApprove && r.Attempt.ToldDelay:
+		case r.AutoApprove && r.Gate.Silent:
 			return say(approvedBy(r), " · CircleCI is not answering; the approval is kept and will be delivered")
-		case r.AutoApprove && r.Gate.Status == "on_hold":
+		case r.AutoApprove && r.GateStatus == approvals.JobOnHold:
 			return say(approvedBy(r), " · CircleCI is asked to open ", literal(r.GateName))
 		case r.AutoApprove:
 			return say(approvedBy(r), " · waiting for CircleCI to reach ", literal(r.GateName))
 		}
-		return say(approvedBy(r), " · now approve ", literal(r.GateName), " in CircleCI (until ", atClock(r.ApprovalExpiresAt), ")")
+		return say(approvedBy(r), " · now approve ", literal(r.GateName), " in CircleCI (until ", atClock(r.ApprovalExpiresAt()), ")")
 	case approvals.Released:
 		by := say(approvedBy(r), " ", at(r.ApprovedAt))
 		if r.Gate.ApprovedBy != "" && !r.AutoApprove {
@@ -101,12 +103,9 @@ func (v view) status(c approvals.Card) line {
 		}
 		return l
 	case approvals.DeployFailed:
-		l := say(approvedBy(r), " ", at(r.ApprovedAt), " · the deploy failed")
+		l := say(approvedBy(r), " ", at(r.ApprovedAt), " · ", quoted(firstOf(r.Deploy.Detail, "the deploy failed"), limitMessage))
 		if !r.Deploy.FinishedAt.IsZero() {
-			l = say(l, " ", at(r.Deploy.FinishedAt))
-		}
-		if r.Deploy.Detail != "" {
-			l = say(l, ": ", quoted(r.Deploy.Detail, limitMessage))
+			l = say(l, " (", at(r.Deploy.FinishedAt), ")")
 		}
 		return l
 	case approvals.Rejected:
@@ -135,20 +134,17 @@ func (v view) status(c approvals.Card) line {
 func (v view) pending(c approvals.Card) line {
 	r := c.Request
 	votes := r.Approvals()
-	l := say("Needs ", plural(max(c.Needs, r.RequiredApprovals, 1), "approval"), " with a code from ", canApprove(c.Approvers))
+	l := say("Needs ", plural(max(c.Needs, r.Required, 1), "approval"), " with a code from ", canApprove(c.Approvers))
 	if len(votes) > 0 {
 		l = say(tally(c), voters(votes))
 	}
-	if r.ExpiresAt.IsZero() {
-		return l
-	}
-	return say(l, " · expires ", at(r.ExpiresAt))
+	return say(l, " · expires ", at(r.ExpiresAt()))
 }
 
 // tally is how far the quorum is. A vote stops counting when its voter loses
 // the right.
 func tally(c approvals.Card) string {
-	need := max(c.Needs, c.Request.RequiredApprovals, 1)
+	need := max(c.Needs, c.Request.Required, 1)
 	if c.Valid < len(c.Request.Approvals()) {
 		return fmt.Sprintf("%d of %d approvals still count: ", c.Valid, need)
 	}
@@ -186,7 +182,8 @@ func rejected(r approvals.Request) line {
 			l = say("Rejected by ", mention(d.SlackUser), ": “", quoted(d.Reason, limitMessage), "”")
 		}
 	}
-	if r.Gate.Status == "canceled" {
+	// A gate that was not reached yet is not listed as cancelled.
+	if r.GateStatus == approvals.JobCanceled || r.Closing.Accepted() {
 		l = say(l, " · the CircleCI job was cancelled")
 	}
 	return l
@@ -195,11 +192,11 @@ func rejected(r approvals.Request) line {
 func expired(c approvals.Card) line {
 	r := c.Request
 	if r.ApprovedAt.IsZero() {
-		return say("Nobody decided until ", at(r.ExpiresAt))
+		return say("Nobody decided by ", at(r.ExpiresAt()))
 	}
-	l := say(approvedBy(r), " · the approval ran out ", at(r.ApprovalExpiresAt), " before CircleCI could be asked")
+	l := say(approvedBy(r), " · the approval expired ", at(r.ClosedAt), " before CircleCI could be reached")
 	if !r.AutoApprove {
-		l = say(approvedBy(r), " · nobody approved ", literal(r.GateName), " in CircleCI until ", at(r.ApprovalExpiresAt))
+		l = say(approvedBy(r), " · nobody approved ", literal(r.GateName), " in CircleCI by ", at(r.ClosedAt))
 	}
 	return retry(c, l)
 }
@@ -208,7 +205,7 @@ func undeliverable(c approvals.Card) line {
 	r := c.Request
 	detail := r.Failure.Detail
 	if detail == "" {
-		detail = r.Attempt.Refusal
+		detail = r.Attempt.Detail
 	}
 	l := say("The approval could not be delivered")
 	if detail != "" {
@@ -217,16 +214,12 @@ func undeliverable(c approvals.Card) line {
 	return retry(c, l)
 }
 
-// retry says how a request comes back, and what of the fresh round stands.
+// retry says how a request comes back.
 func retry(c approvals.Card, l line) line {
-	r := c.Request
-	switch votes := r.Approvals(); {
-	case !c.RetryOffered:
+	if !c.RetryOffered {
 		return l
-	case r.Retrying && len(votes) > 0:
-		return say(l, " · retry: ", tally(c), voters(votes))
 	}
-	return say(l, " · Retry asks for fresh approval until ", at(r.RetryUntil()))
+	return say(l, " · Retry asks for another round of approvals until ", at(c.Request.RetryUntil()))
 }
 
 func canceled(r approvals.Request) line {
@@ -252,15 +245,15 @@ func canceled(r approvals.Request) line {
 
 // changes links what is new since the last deploy, where that is known.
 func (v view) changes(r approvals.Request) line {
-	compare := compareURL(r.Project, r.LastDeployed, r.Facts.Revision)
+	if r.Last == nil {
+		return nil
+	}
+	last := r.Last.Revision
+	compare := compareURL(r.Project, last, r.Facts.Revision)
 	if compare == "" {
 		return nil
 	}
-	l := say(link(compare, "Changes since the last deploy"), " (", link(commitURL(r.Project, r.LastDeployed), short(r.LastDeployed)))
-	if !r.LastDeployAt.IsZero() {
-		l = say(l, ", ", at(r.LastDeployAt))
-	}
-	return say(l, ")")
+	return say(link(compare, "Changes since the last deploy"), " (", link(commitURL(r.Project, last), short(last)), ", ", at(r.Last.At), ")")
 }
 
 // notes are remarks that appear only when they matter.
@@ -268,23 +261,23 @@ func notes(c approvals.Card) []line {
 	r := c.Request
 	var l []line
 	if r.Status == approvals.Pending {
-		if r.NewerPending > 0 {
-			l = append(l, say(fmt.Sprintf("A newer request is open (#%d).", r.NewerPending)))
+		if r.Round > 1 {
+			l = append(l, say(fmt.Sprintf("This is round %d of approvals: those of the round before do not count any more.", r.Round)))
 		}
-		if len(r.Facts.Starters()) == 0 {
-			how := "no person is named as its starter"
-			if r.Facts.Scheduled() {
-				how = "scheduled pipeline"
-			}
-			l = append(l, say("The starter is unknown ("+how+")."))
+		if r.Newer > 0 {
+			l = append(l, say(fmt.Sprintf("A newer request is open (#%d).", r.Newer)))
 		}
-		if r.Failure.Code != "" && r.Failure.Code != "card_not_posted" {
-			l = append(l, say(quoted(r.Failure.Detail, limitMessage)))
+		switch {
+		case len(r.Facts.Starters()) > 0:
+		case r.Facts.Scheduled():
+			l = append(l, say("Nobody started this by hand (scheduled pipeline)."))
+		default:
+			l = append(l, say("CircleCI does not say who started this."))
 		}
 	}
 	for _, d := range r.Approvals() {
 		if !d.NewAuth.IsZero() {
-			l = append(l, say(mention(d.SlackUser), " set up a new authenticator ", at(d.NewAuth), "; this is its first approval."))
+			l = append(l, say(mention(d.SlackUser), " set up a new authenticator ", at(d.NewAuth), "; this is their first approval with it."))
 		}
 	}
 	if r.Gate.Bypassed {
@@ -324,7 +317,7 @@ func (v view) spare(c approvals.Card) message {
 	if b := v.buttons(c); b != nil {
 		blocks = append(blocks, b)
 	}
-	spare := newMessage(nil, c.Request.Version, blocks...)
+	spare := newMessage(nil, blocks...)
 	spare.Text = full.Text
 	return spare
 }

@@ -28,7 +28,7 @@ type Finding struct {
 func (f Finding) OK() bool { return f.Fault == "" }
 
 // Check looks at token, scopes and channels before the first deploy has to. What
-// it finds is shown by the bot's Health until it is mended.
+// it finds is shown by the bot's Health until it is fixed.
 func (w *Workspace) Check(ctx context.Context, channels ...string) []Finding {
 	unknown := w.Identity().Team == ""
 	id, err := w.Connect(ctx)

@@ -38,12 +38,14 @@ func (b *Bot) commanded(c command, answer ack) {
 		ctx, cancel := context.WithTimeout(context.Background(), tellTime)
 		defer cancel()
 		if b.foreign(c.App, c.Team) || !userID.MatchString(c.User) {
-			return // whoever it is, he is not told anything
+			return // whoever it is, they are not told anything
 		}
-		b.whisper(ctx, c.ResponseURL, c.Channel, c.User, newMessage(say("Answer to "+CommandName), 0, b.answer(ctx, c.User, c.Text)...))
+		b.whisper(ctx, c.ResponseURL, c.Channel, c.User, newMessage(say("Answer to "+CommandName), b.answer(ctx, c.User, c.Text)...))
 	})
 	if !ok {
-		b.spare.try(func() { answer(map[string]string{"response_type": "ephemeral", "text": "I am busy. Try again."}) })
+		b.spare.try(func() {
+			answer(map[string]string{"response_type": "ephemeral", "text": "I’m overloaded. Please try again."})
+		})
 	}
 }
 
@@ -143,7 +145,7 @@ func (b *Bot) show(ctx context.Context, n int64) ([]slack.Block, error) {
 		events = events[more:]
 	}
 	for _, e := range events {
-		text, _ := b.view.tell(approvals.Told{Event: e, Request: r})
+		text, _ := b.view.tell(approvals.Told{Event: e, Request: r}, time.Now())
 		blocks = append(blocks, say(at(e.At()), " · ", text).block())
 	}
 	return blocks, nil
@@ -166,16 +168,16 @@ func (b *Bot) whoami(ctx context.Context, user string) ([]slack.Block, error) {
 	return blocks, nil
 }
 
-// aboutMe says what somebody may do and how his authenticator is.
+// aboutMe says what somebody may do and how their authenticator is.
 func aboutMe(user string, p approvals.Person, info *approvals.AuthenticatorInfo, unknown bool, now time.Time) []line {
 	if unknown || !p.RemovedAt.IsZero() {
 		return []line{say("You are ", mention(user), ". You are not an admin of this gateway, so you cannot approve or reject.")}
 	}
 	l := []line{say("You are ", mention(user), ", an admin of this gateway.")}
 	if p.VCSLogin == "" {
-		l = append(l, say("Your login at the code host is not on record: until the operator sets it, you can reject, and approve only where self-approval is allowed."))
+		l = append(l, say("I don’t know your GitHub or Bitbucket username. Until the operator sets it, you can reject, and approve only where self-approval is allowed."))
 	} else {
-		l = append(l, say("Your login at the code host: ", quoted(p.VCSLogin, limitName), "."))
+		l = append(l, say("Your username at the code host: ", quoted(p.VCSLogin, limitName), "."))
 	}
 	if p.Standing.Problem != "" {
 		l = append(l, say("Slack says: ", quoted(p.Standing.Problem, limitMessage), "."))

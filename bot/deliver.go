@@ -17,65 +17,67 @@ var _ approvals.Deliverer = (*Bot)(nil)
 const (
 	retryFirst = time.Second
 	retryMost  = 30 * time.Second // after an outage nobody waits longer
-	mendFirst  = 5 * time.Second  // for what the operator has to mend first
-	retryMend  = 5 * time.Minute  // the same where nobody behind it waits
-	cardSoon   = time.Second      // until a card that is being posted stands
+	fixFirst   = 5 * time.Second  // for what the operator has to fix first
+	fixMost    = 5 * time.Minute
+	cardSoon   = time.Second // until a card that is being posted stands
 )
 
-// Deliver carries out one effect for Slack. Slack has no idempotency key: from
-// the second attempt on it looks whether the one before took effect.
-func (b *Bot) Deliver(ctx context.Context, e approvals.Effect) approvals.Outcome {
-	switch e.Kind {
-	case approvals.CardPost:
-		return b.postCard(ctx, e)
-	case approvals.CardUpdate:
-		return b.updateCard(ctx, e)
-	case approvals.ThreadReply:
-		return b.postReply(ctx, e)
-	case approvals.Notice:
-		return b.postNotice(ctx, e)
+// Deliver brings Slack up to date. Slack has no idempotency key: when the
+// delivery before may have taken effect, it looks before it posts.
+func (b *Bot) Deliver(ctx context.Context, w approvals.Work) approvals.Outcome {
+	switch w.Kind {
+	case approvals.WorkCard:
+		return b.deliverCard(ctx, w)
+	case approvals.WorkThread:
+		return b.deliverThread(ctx, w)
+	case approvals.WorkNotice:
+		return b.deliverNotice(ctx, w)
+	case approvals.WorkAlarm:
+		return b.deliverAlarm(ctx, w)
 	}
-	return approvals.Dead(fmt.Errorf("slack does not know effects of kind %q", e.Kind))
+	return approvals.Dead(fmt.Errorf("slack does not know work of kind %q", w.Kind))
 }
 
-// unread is the outcome when the store could not say what is to be shown.
-func unread(e approvals.Effect, err error) approvals.Outcome {
-	if errors.Is(err, approvals.ErrNotFound) {
-		return approvals.Dead(fmt.Errorf("read what to show: %w", err))
+// Turn is when the next work of a lane may be claimed.
+func (b *Bot) Turn(lane string) time.Time { return b.pace.turn(approvals.Channel(lane)) }
+
+func (b *Bot) deliverCard(ctx context.Context, w approvals.Work) approvals.Outcome {
+	c, err := b.service.Card(ctx, w.Subject)
+	switch {
+	case err != nil:
+		return unread(w, err)
+	case c.Request.Slack.TS == "":
+		return b.postCard(ctx, w, c)
 	}
-	return approvals.Again(approvals.Backoff(e.Attempt, retryFirst, time.Minute), fmt.Errorf("read what to show: %w", err))
+	return b.updateCard(ctx, w, c)
 }
 
-func (b *Bot) postCard(ctx context.Context, e approvals.Effect) approvals.Outcome {
-	c, err := b.service.Card(ctx, e.Request)
-	if err != nil {
-		return unread(e, err)
-	}
-	if c.Request.Slack.TS != "" {
-		return approvals.Done()
-	}
-	channel, rendered := c.Request.Channel, c.Request
-	ref := approvals.SlackRef{Channel: channel}
-	if e.Attempt > 1 {
-		if ref, err = b.findCard(ctx, c.Request); err != nil {
-			return b.later(ctx, e, channel, err)
+func (b *Bot) postCard(ctx context.Context, w approvals.Work, c approvals.Card) approvals.Outcome {
+	rendered, m := c.Request, b.view.card(c)
+	ref, shows := approvals.SlackRef{Channel: rendered.Channel}, m.shows
+	if w.Attempt > 1 {
+		var err error
+		if ref, err = b.findCard(ctx, rendered); err != nil {
+			return b.later(ctx, w, rendered.Channel, err)
 		}
-		rendered.Version = 0 // what was found may show an older state
 	}
-	if ref.TS == "" {
-		mark := slack.SlackMetadata{EventType: MetadataCard, EventPayload: map[string]any{keyRequest: c.Request.ID}}
-		posted, err := b.post(ctx, channel, "", mark, b.view.card(c), b.view.spare(c))
+	if ref.TS != "" {
+		rendered.Version, shows = 0, "" // what was found may show an older state
+	} else {
+		if !b.pace.take(rendered.Channel) {
+			return b.notNow(w, rendered.Channel)
+		}
+		mark := slack.SlackMetadata{EventType: MetadataCard, EventPayload: map[string]any{keyRequest: rendered.ID}}
+		posted, err := b.post(ctx, rendered.Channel, "", mark, m, b.view.spare(c))
 		if err != nil {
-			out := b.later(ctx, e, channel, err)
-			out.Record = b.service.PostFailed(c.Request.ID, diagnose(err).words(channel))
+			out := b.later(ctx, w, rendered.Channel, err)
+			out.Record = b.service.PostFailed(rendered.ID, diagnose(err).words(rendered.Channel))
 			return out
 		}
 		ref = approvals.SlackRef{Channel: posted.channel, TS: posted.ts}
 	}
 	ref.Permalink = b.permalink(ctx, ref)
-	out := approvals.Done()
-	out.Record = b.service.Posted(rendered, ref)
-	return out
+	return approvals.Outcome{Record: b.service.Posted(rendered, ref, shows)}
 }
 
 // permalink is a convenience: without it people find the card by themselves.
@@ -92,38 +94,31 @@ func (b *Bot) permalink(ctx context.Context, ref approvals.SlackRef) string {
 	return webURL(link)
 }
 
-// updateCard renders the present state: a lost, late or doubled update converges.
-func (b *Bot) updateCard(ctx context.Context, e approvals.Effect) approvals.Outcome {
-	c, err := b.service.Card(ctx, e.Request)
-	if err != nil {
-		return unread(e, err)
+// updateCard renders the present state, so that a lost, late or doubled update
+// does no harm. A card that shows it already costs no call.
+func (b *Bot) updateCard(ctx context.Context, w approvals.Work, c approvals.Card) approvals.Outcome {
+	id, ref, m := c.Request.ID, c.Request.Slack, b.view.card(c)
+	if m.shows == c.Request.Shown {
+		return approvals.Done()
 	}
-	ref := c.Request.Slack
-	if ref.TS == "" {
-		return approvals.Done() // the post that is to come shows this state
-	}
-	err = b.update(ctx, ref.Channel, ref.TS, b.view.card(c))
+	err := b.update(ctx, ref.Channel, ref.TS, m)
 	if err != nil && diagnose(err).kind == malformed {
-		b.log.Error("Slack refuses a card", "request", c.Request.ID, "why", explain(err))
+		b.log.Error("Slack refuses a card", "request", id, "why", explain(err))
 		err = b.update(ctx, ref.Channel, ref.TS, b.view.spare(c))
 	}
 	if err == nil {
-		b.health.good("channel " + ref.Channel)
-		b.health.good("slack")
-		return approvals.Done()
+		return approvals.Outcome{Record: b.service.Shown(id, m.shows)}
 	}
 	switch f := diagnose(err); f.kind {
 	case gone, malformed:
 		if f.code == "message_not_found" && decidable(c) {
 			// It was deleted, and people cannot decide without its buttons.
-			out := approvals.Done()
-			out.Record = b.service.CardLost(c.Request.ID, ref)
-			return out
+			return approvals.Outcome{Record: b.service.CardLost(id, ref)}
 		}
 		// The thread tells what the card cannot.
-		return approvals.Dead(fmt.Errorf("update the card of %s: %s", c.Request.ID, f.words(ref.Channel)))
+		return approvals.Dead(fmt.Errorf("update the card of %s: %s", id, f.words(ref.Channel)))
 	}
-	return b.later(ctx, e, ref.Channel, err)
+	return b.later(ctx, w, ref.Channel, err)
 }
 
 // decidable reports whether the card has buttons that decide.
@@ -132,54 +127,106 @@ func decidable(c approvals.Card) bool {
 }
 
 func (b *Bot) update(ctx context.Context, channel, ts string, m message) error {
-	return b.call("chat.update", func() error {
+	err := b.call(methodUpdate, func() error {
 		_, _, _, err := b.ws.api.UpdateMessageContext(ctx, channel, ts, slack.MsgOptionText(m.Text, false), slack.MsgOptionBlocks(m.Blocks...))
 		return err
 	})
+	if err == nil {
+		b.good(channel)
+	}
+	return err
 }
 
-func (b *Bot) postReply(ctx context.Context, e approvals.Effect) approvals.Outcome {
-	t, err := b.service.Tell(ctx, e.Seq)
+// deliverThread posts the lines that a thread lacks, in order, as many as the
+// channel takes now. The cursor moves with each line that stands.
+func (b *Bot) deliverThread(ctx context.Context, w approvals.Work) approvals.Outcome {
+	lines, newest, err := b.service.Untold(ctx, w.Subject)
 	if err != nil {
-		return unread(e, err)
+		return unread(w, err)
 	}
-	parent := t.Request.Slack
-	if parent.TS == "" {
-		return approvals.Again(cardSoon, nil)
+	if len(lines) == 0 {
+		return approvals.Outcome{Record: b.service.TellUntil(w.Subject, newest)}
 	}
-	stray := b.view.stray(t, time.Now()) // for the channel, where a line has to name its request
-	if e.Attempt > 1 {
-		found, err := b.findReply(ctx, parent, t)
-		switch {
-		case err != nil:
-			return b.later(ctx, e, parent.Channel, err)
-		case found.ts != "":
-			b.named(ctx, t, found, stray)
-			return approvals.Done()
+	card := lines[0].Request.Slack
+	if card.TS == "" {
+		return approvals.Outcome{Due: time.Now().Add(cardSoon), Rank: w.Rank, Failed: w.Attempt > 1}
+	}
+	stand := map[int64]place{}
+	if w.Attempt > 1 {
+		if stand, err = b.findReplies(ctx, card, lines[0].Event.At()); err != nil {
+			return b.later(ctx, w, card.Channel, err)
 		}
 	}
-	m := b.view.reply(t, time.Now())
-	posted, err := b.post(ctx, parent.Channel, parent.TS, replyMark(t.Event.Seq), m, message{Text: m.Text})
+	told, out := b.tellLines(ctx, w, card, lines, stand)
 	switch {
-	case err == nil:
-		b.named(ctx, t, posted, stray)
-	case diagnose(err).threadless():
-		_, err = b.post(ctx, parent.Channel, "", replyMark(t.Event.Seq), stray, message{Text: stray.Text})
+	case out.Due.IsZero():
+		out.Record = b.service.TellUntil(w.Subject, newest)
+	case told > 0:
+		out.Record = b.service.TellUntil(w.Subject, lines[told-1].Event.Seq)
 	}
-	if err != nil {
-		return b.later(ctx, e, parent.Channel, err)
-	}
-	return approvals.Done()
+	return out
 }
 
-// named makes a reply name its request where the card was deleted and Slack put
-// it into the channel.
+// tellLines posts lines until one fails or the channel takes no more for now, and
+// says how many stand. What Slack will never take counts as told, so that it does
+// not hold back those behind it.
+func (b *Bot) tellLines(ctx context.Context, w approvals.Work, card approvals.SlackRef, lines []approvals.Told, stand map[int64]place) (told int, out approvals.Outcome) {
+	posted := 0
+	for i, t := range lines {
+		if at, ok := stand[t.Event.Seq]; ok {
+			b.named(ctx, t, at, b.view.stray(t, time.Now()))
+			continue
+		}
+		// Other apps of the channel have their turn after a few lines.
+		if posted == postBurst || !b.pace.take(card.Channel) {
+			return i, approvals.Outcome{Due: b.nextTurn(card.Channel), Rank: rankOf(lines[i:])}
+		}
+		posted++
+		if err := b.postLine(ctx, card, t); err != nil {
+			if out := b.later(ctx, w, card.Channel, err); !out.Due.IsZero() {
+				return i, out
+			}
+			b.log.Error("Slack does not take a line", "request", w.Subject, "event", t.Event.Seq, "why", diagnose(err).words(card.Channel))
+		}
+	}
+	return len(lines), approvals.Done()
+}
+
+// rankOf is the rank of lines that are left: outcomes are told before remarks.
+func rankOf(lines []approvals.Told) int {
+	for _, t := range lines {
+		switch {
+		case t.CheckpointSize > 0, t.Event.Type == approvals.EventVoted, t.Event.Type == approvals.EventReleased:
+			return approvals.RankOutcome
+		}
+	}
+	return approvals.RankRemark
+}
+
+// postLine posts one line of a thread. Where there is no thread, it goes to the
+// channel and names its request.
+func (b *Bot) postLine(ctx context.Context, card approvals.SlackRef, t approvals.Told) error {
+	now := time.Now()
+	m, stray := b.view.reply(t, now), b.view.stray(t, now)
+	posted, err := b.post(ctx, card.Channel, card.TS, replyMark(t.Event.Seq), m, message{Text: m.Text})
+	if err != nil && diagnose(err).threadless() {
+		_, err = b.post(ctx, card.Channel, "", replyMark(t.Event.Seq), stray, message{Text: stray.Text})
+		return err
+	}
+	if err == nil {
+		b.named(ctx, t, posted, stray)
+	}
+	return err
+}
+
+// named makes a line name its request where the card was deleted and Slack put
+// the line into the channel.
 func (b *Bot) named(ctx context.Context, t approvals.Told, at place, stray message) {
 	if at.thread != "" {
 		return
 	}
 	if err := b.update(ctx, at.channel, at.ts, stray); err != nil {
-		b.log.Warn("name the request of a reply without a card", "request", t.Request.ID, "why", diagnose(err).words(at.channel))
+		b.log.Warn("name the request of a line without a card", "request", t.Request.ID, "why", diagnose(err).words(at.channel))
 	}
 }
 
@@ -187,34 +234,57 @@ func replyMark(seq int64) slack.SlackMetadata {
 	return slack.SlackMetadata{EventType: MetadataReply, EventPayload: map[string]any{keySeq: fmt.Sprint(seq)}}
 }
 
-// postNotice tells an event in a channel, or to a person in a direct message.
-func (b *Bot) postNotice(ctx context.Context, e approvals.Effect) approvals.Outcome {
-	target, id, _ := strings.Cut(e.Payload, ":")
-	toPerson := target == approvals.NoticePerson && userID.MatchString(id)
-	if !toPerson && (target != approvals.NoticeChannel || !approvals.ValidChannel(id)) {
-		return approvals.Dead(fmt.Errorf("notice %d has no target", e.ID))
+// deliverNotice tells an event in a channel, or to a person in a direct message.
+func (b *Bot) deliverNotice(ctx context.Context, w approvals.Work) approvals.Outcome {
+	seq, to, err := approvals.ParseNotice(w.Subject)
+	toPerson := userID.MatchString(to)
+	if err != nil || !toPerson && !approvals.ValidChannel(to) {
+		return approvals.Dead(fmt.Errorf("the notice %q names no event, channel or person", w.Subject))
 	}
-	t, err := b.service.Tell(ctx, e.Seq)
+	t, err := b.service.Tell(ctx, seq)
 	if err != nil {
-		return unread(e, err)
+		return unread(w, err)
 	}
-	if e.Attempt > 1 && !toPerson {
+	if w.Attempt > 1 && !toPerson {
 		// Direct messages cannot be read back: there a second one is tolerated.
-		told, err := b.findMessage(ctx, id, t.Event.At(), repliesTo(t))
+		told, err := b.findMessage(ctx, to, t.Event.At(), func(m slack.Message) bool {
+			told, ok := tells(m)
+			return ok && told == seq
+		})
 		switch {
 		case err != nil:
-			return b.later(ctx, e, id, err)
+			return b.later(ctx, w, to, err)
 		case told != "":
 			return approvals.Done()
 		}
 	}
+	if !b.pace.take(to) {
+		return b.notNow(w, to)
+	}
 	m := b.view.stray(t, time.Now())
-	if _, err := b.post(ctx, id, "", replyMark(t.Event.Seq), m, message{Text: m.Text}); err != nil {
-		f := diagnose(err)
-		if toPerson && (f.kind == nobody || f.kind == unreachable) {
-			return approvals.Dead(fmt.Errorf("write to %s: %s", id, f.words("")))
+	if _, err := b.post(ctx, to, "", replyMark(seq), m, message{Text: m.Text}); err != nil {
+		if f := diagnose(err); toPerson && f.kind == unreachable {
+			return approvals.Dead(fmt.Errorf("write to %s: %s", to, f.words("")))
 		}
-		return b.later(ctx, e, id, err)
+		return b.later(ctx, w, to, err)
+	}
+	return approvals.Done()
+}
+
+// deliverAlarm tells a channel that the log is not what it should be. Nothing can
+// be recorded then, so that the alarm may be told twice.
+func (b *Bot) deliverAlarm(ctx context.Context, w approvals.Work) approvals.Outcome {
+	fault := b.service.Fault()
+	if fault == "" {
+		return approvals.Done()
+	}
+	if !b.pace.take(w.Subject) {
+		return b.notNow(w, w.Subject)
+	}
+	text := say("⚠️ Nothing is approved any more: ", quoted(fault, limitMessage), ". The operator has to look at the gateway now.")
+	m := newMessage(text, text.block())
+	if _, err := b.post(ctx, w.Subject, "", slack.SlackMetadata{}, m, message{Text: m.Text}); err != nil {
+		return b.later(ctx, w, w.Subject, err)
 	}
 	return approvals.Done()
 }
@@ -233,20 +303,17 @@ func (b *Bot) post(ctx context.Context, channel, thread string, mark slack.Slack
 		}
 	}
 	if err == nil {
-		b.health.good("channel " + channel)
-		b.health.good("slack")
+		b.good(channel)
 	}
 	return at, err
 }
 
 func (b *Bot) postOnce(ctx context.Context, channel, thread string, mark slack.SlackMetadata, m message) (place, error) {
-	if err := b.pace.turn(ctx, channel); err != nil {
-		// No turn within the time there is: nothing was sent.
-		return place{}, &slack.RateLimitedError{RetryAfter: time.Second}
-	}
 	options := []slack.MsgOption{
-		slack.MsgOptionText(m.Text, false), slack.MsgOptionMetadata(mark),
-		slack.MsgOptionDisableLinkUnfurl(), slack.MsgOptionDisableMediaUnfurl(),
+		slack.MsgOptionText(m.Text, false), slack.MsgOptionDisableLinkUnfurl(), slack.MsgOptionDisableMediaUnfurl(),
+	}
+	if mark.EventType != "" {
+		options = append(options, slack.MsgOptionMetadata(mark))
 	}
 	if len(m.Blocks) > 0 {
 		options = append(options, slack.MsgOptionBlocks(m.Blocks...))
@@ -255,7 +322,7 @@ func (b *Bot) postOnce(ctx context.Context, channel, thread string, mark slack.S
 		options = append(options, slack.MsgOptionTS(thread))
 	}
 	var at place
-	err := b.call("chat.postMessage", func() error {
+	err := b.call(methodPost, func() error {
 		posted, ts, sent, err := b.ws.api.PostMessageWithResponseContext(ctx, channel, options...)
 		at = place{channel: posted, ts: ts, thread: sent.ThreadTimestamp}
 		return err
@@ -266,46 +333,86 @@ func (b *Bot) postOnce(ctx context.Context, channel, thread string, mark slack.S
 	return at, err
 }
 
-// later decides when a call that did not succeed is repeated, and tells the
-// operator if it is for him to mend. What any other message for the channel would
-// meet too makes its lane rest: so that after an outage cards and lines come in
-// their order.
-func (b *Bot) later(ctx context.Context, e approvals.Effect, channel string, err error) approvals.Outcome {
+// good notes that Slack took a message for a channel.
+func (b *Bot) good(channel string) {
+	b.pace.good(channel)
+	b.health.good("channel " + channel)
+	b.health.good("slack")
+}
+
+// unread is the outcome when the store could not say what is to be shown.
+func unread(w approvals.Work, err error) approvals.Outcome {
+	err = fmt.Errorf("read what to show: %w", err)
+	if errors.Is(err, approvals.ErrNotFound) {
+		return approvals.Dead(err)
+	}
+	return approvals.Again(approvals.Backoff(w.Attempt, retryFirst, time.Minute), err)
+}
+
+// notNow is the outcome when the channel takes no message for now. Nothing was
+// sent, but what was sent before may have taken effect. It keeps its place among
+// the work of its lane, which has no turn for so long.
+func (b *Bot) notNow(w approvals.Work, channel string) approvals.Outcome {
+	due := b.nextTurn(channel)
+	if !w.Due.IsZero() && b.Turn(w.Lane).After(time.Now()) {
+		due = w.Due
+	}
+	return approvals.Outcome{Due: due, Rank: w.Rank, Failed: w.Attempt > 1}
+}
+
+// nextTurn is when a channel may get its next message.
+func (b *Bot) nextTurn(channel string) time.Time {
+	return latest(time.Now(), b.pace.turn(channel, false))
+}
+
+// later decides when what did not succeed is tried again, and tells the operator
+// if it is for them to fix. What any other message would meet too makes the
+// channel or all of Slack rest; what may be the fault of this one backs off alone.
+func (b *Bot) later(ctx context.Context, w approvals.Work, channel string, err error) approvals.Outcome {
 	f := diagnose(err)
 	words := errors.New(f.words(channel))
-	pause := approvals.Backoff(e.Attempt, retryFirst, retryMost)
-	subject := "slack"
-	again := approvals.AgainInOrder
+	subject, rests := "slack", allOfSlack
+	first, most := retryFirst, retryMost // of what backs off alone
 	switch f.kind {
 	case limited:
-		if e.Kind == approvals.CardUpdate {
-			// Another method than that of cards and lines, with a rate of its own.
-			again = approvals.Again
-		}
-		return again(f.after, words)
-	case unreachable:
-		subject = "channel " + channel
-		pause = approvals.Backoff(e.Attempt, mendFirst, retryMost)
-		if f.restricted() {
-			again, pause = approvals.Again, approvals.Backoff(e.Attempt, mendFirst, retryMend)
-		}
-	case denied:
-		pause = approvals.Backoff(e.Attempt, mendFirst, retryMost)
+		return b.resting(w, f.after, words)
 	case malformed, gone, nobody:
-		if e.Kind == approvals.ThreadReply || e.Kind == approvals.Notice {
+		if w.Kind == approvals.WorkThread || w.Kind == approvals.WorkNotice {
 			return approvals.Dead(words)
 		}
-		subject = "channel " + channel
-		again = approvals.Again
+		subject, rests = "channel "+channel, ""
+	case unreachable:
+		subject, rests = "channel "+channel, channel
+		if f.restricted() {
+			rests, first, most = "", fixFirst, fixMost
+		}
 	case transient:
-		if f.code != "" && e.Attempt >= ownFault && b.answers(ctx) {
-			again = approvals.Again
+		switch {
+		case f.code == "": // the network
+		case w.Attempt < ownFault:
+			rests = channel
+		case b.answers(ctx):
+			rests = ""
 		}
 	}
 	if b.health.bad(subject, words.Error()) {
 		b.log.Warn("Slack does not take a message", "channel", channel, "why", words)
 	}
-	return again(pause, words)
+	if rests == "" {
+		return approvals.Again(approvals.Backoff(w.Attempt, first, most), words)
+	}
+	return b.resting(w, b.pace.trouble(rests), words)
+}
+
+// resting is the outcome when work has to wait together with others. It keeps its
+// place among them, because its lane has no turn for so long.
+func (b *Bot) resting(w approvals.Work, pause time.Duration, err error) approvals.Outcome {
+	now := time.Now()
+	due := w.Due
+	if due.IsZero() || !b.Turn(w.Lane).After(now) {
+		due = now.Add(pause) // nothing else holds it back
+	}
+	return approvals.Outcome{Due: due, Failed: true, Err: err}
 }
 
 // ownFault is from which attempt on a refusal that is not known may lie in the
@@ -313,7 +420,7 @@ func (b *Bot) later(ctx context.Context, e approvals.Effect, channel string, err
 const ownFault = 3
 
 // answers reports whether Slack works apart from what just failed. Otherwise one
-// message that Slack cannot stomach would hold up all that come after it.
+// message that Slack cannot take would hold up all that come after it.
 func (b *Bot) answers(ctx context.Context) bool {
 	return b.call("auth.test", func() error {
 		_, err := b.ws.api.AuthTestContext(ctx)

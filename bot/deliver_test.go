@@ -1,8 +1,10 @@
 package bot_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,14 +15,16 @@ import (
 )
 
 var (
-	cardPost   = approvals.Effect{Kind: approvals.CardPost, Request: "REQUEST1"}
-	cardUpdate = approvals.Effect{Kind: approvals.CardUpdate, Request: "REQUEST1"}
+	lane     = approvals.SlackLane(deploys, "myapp")
+	cardLane = lane + "/card"
+	card     = approvals.Work{Kind: approvals.WorkCard, Subject: "REQUEST1", Lane: lane}
+	thread   = approvals.Work{Kind: approvals.WorkThread, Subject: "REQUEST1", Lane: lane}
 )
 
-func again(e approvals.Effect) approvals.Effect { e.Attempt = 2; return e }
+func again(w approvals.Work) approvals.Work { w.Attempt = 2; return w }
 
-// tell makes an event that can be told.
-func (w *world) tell(seq int64, edit func(*approvals.Told)) approvals.Effect {
+// tell makes an event that its thread lacks.
+func (w *world) tell(seq int64, edit func(*approvals.Told)) {
 	t := approvals.Told{
 		Event:   approvals.Event{Seq: seq, Type: approvals.EventVoted, Time: time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), Request: "REQUEST1", Actor: approvals.Actor{ID: ana}},
 		Request: approvals.Request{ID: "REQUEST1"},
@@ -29,21 +33,51 @@ func (w *world) tell(seq int64, edit func(*approvals.Told)) approvals.Effect {
 		edit(&t)
 	}
 	w.service.edit(func() { w.service.told[seq] = t })
-	return approvals.Effect{Kind: approvals.ThreadReply, Request: "REQUEST1", Seq: seq}
+}
+
+// request edits the request as its events do.
+func (w *world) request(edit func(*approvals.Request)) {
+	if err := w.service.change("REQUEST1", edit)(nil); err != nil {
+		panic(err)
+	}
 }
 
 func wantDone(t *testing.T, out approvals.Outcome) {
 	t.Helper()
-	if out.Again || out.Err != nil {
+	if !out.Due.IsZero() || out.Err != nil {
 		t.Fatalf("got %+v; want done", out)
 	}
+}
+
+// wantAgain wants work that is due again, and that the next delivery looks first.
+func wantAgain(t *testing.T, out approvals.Outcome) {
+	t.Helper()
+	if out.Due.IsZero() || !out.Failed || out.Err == nil {
+		t.Fatalf("got %+v; want again after a failure", out)
+	}
+}
+
+func wantDead(t *testing.T, out approvals.Outcome) {
+	t.Helper()
+	if !out.Due.IsZero() || out.Err == nil {
+		t.Fatalf("got %+v; want it given up", out)
+	}
+}
+
+// told lists the events that the thread of a card tells, in order.
+func (w *world) toldIn(card slacktest.Message) []string {
+	var seqs []string
+	for _, m := range w.slack.Thread(deploys, card.TS) {
+		seqs = append(seqs, fmt.Sprint(m.Metadata.EventPayload["seq"]))
+	}
+	return seqs
 }
 
 func TestCardIsPostedOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slacktest.Config{})
-	wantDone(t, w.deliver(t, cardPost))
-	wantDone(t, w.deliver(t, again(cardPost)))
+	wantDone(t, w.deliver(t, card))
+	wantDone(t, w.deliver(t, again(card)))
 	card := w.cards(t, 1)[0]
 	r, _ := w.service.get("REQUEST1")
 	if r.Slack.Channel != deploys || r.Slack.TS != card.TS || !strings.HasPrefix(r.Slack.Permalink, "https://") {
@@ -62,20 +96,19 @@ func TestALostAnswerMakesNoSecondMessage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slacktest.Config{})
 	w.slack.AddFault(slacktest.Fault{Method: "chat.postMessage", Drop: slacktest.DropAfter, Times: 1})
-	if out := w.deliver(t, cardPost); !out.Again {
-		t.Fatalf("got %+v; want again", out)
-	}
-	wantDone(t, w.deliver(t, again(cardPost)))
+	wantAgain(t, w.deliver(t, card))
+	w.slack.ClearFaults()
+	w.bot = w.fresh() // nothing is remembered of the rest
+	wantDone(t, w.deliver(t, again(card)))
 	w.cards(t, 1)
 
-	reply := w.tell(7, nil)
+	w.tell(7, nil)
 	w.slack.AddFault(slacktest.Fault{Method: "chat.postMessage", Drop: slacktest.DropAfter, Times: 1})
-	if out := w.deliver(t, reply); !out.Again {
-		t.Fatalf("got %+v; want again", out)
-	}
-	wantDone(t, w.deliver(t, again(reply)))
-	if got := w.slack.Thread(deploys, w.cards(t, 1)[0].TS); len(got) != 1 {
-		t.Errorf("got %d replies; want 1", len(got))
+	wantAgain(t, w.deliver(t, thread))
+	w.bot = w.fresh()
+	wantDone(t, w.deliver(t, again(thread)))
+	if got := w.toldIn(w.cards(t, 1)[0]); !slices.Equal(got, []string{"7"}) {
+		t.Errorf("the thread tells %v; want 7 once", got)
 	}
 }
 
@@ -83,8 +116,9 @@ func TestWithoutHistoryScopeASecondCardIsTolerated(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slacktest.Config{Scopes: []string{"chat:write", "commands", "users:read", "usergroups:read", "channels:read", "groups:read"}})
 	w.slack.AddFault(slacktest.Fault{Method: "chat.postMessage", Drop: slacktest.DropAfter, Times: 1})
-	w.deliver(t, cardPost)
-	wantDone(t, w.deliver(t, again(cardPost)))
+	w.deliver(t, card)
+	w.bot = w.fresh()
+	wantDone(t, w.deliver(t, again(card)))
 	w.cards(t, 2)
 }
 
@@ -92,11 +126,10 @@ func TestNothingIsPostedBeforeTheLook(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slacktest.Config{})
 	w.slack.AddFault(slacktest.Fault{Method: "conversations.history", Status: 503, Times: 1})
-	if out := w.deliver(t, again(cardPost)); !out.Again {
-		t.Fatalf("got %+v; want to look again before posting", out)
-	}
+	wantAgain(t, w.deliver(t, again(card)))
 	w.cards(t, 0)
-	wantDone(t, w.deliver(t, again(cardPost)))
+	w.bot = w.fresh()
+	wantDone(t, w.deliver(t, again(card)))
 	w.cards(t, 1)
 }
 
@@ -105,17 +138,11 @@ func TestNothingIsPostedBeforeTheLook(t *testing.T) {
 func TestSomebodyElsesMessageIsNotAdopted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slacktest.Config{BotID: "B0OTHER"})
-	wantDone(t, w.deliver(t, cardPost)) // by the app whose bot is B0OTHER
-	w.service.edit(func() {
-		r := w.service.requests["REQUEST1"]
-		r.Slack = approvals.SlackRef{}
-		w.service.requests["REQUEST1"] = r
-	})
+	wantDone(t, w.deliver(t, card)) // by the app whose bot is B0OTHER
+	w.request(func(r *approvals.Request) { r.Slack = approvals.SlackRef{} })
 	ours := newWorld(t, slacktest.Config{})
 	b := bot.New(bot.Config{Workspace: impostor(t, w, ours), Service: w.service, Links: links{}})
-	if out := b.Deliver(deadline(t), again(cardPost)); out.Again || out.Err != nil {
-		t.Fatalf("got %+v; want done", out)
-	}
+	wantDone(t, b.Deliver(deadline(t), again(card)))
 	w.cards(t, 2)
 }
 
@@ -154,19 +181,16 @@ func TestFaultsOfTheChannel(t *testing.T) {
 			if err := w.slack.EditChannel(deploys, tt.edit); err != nil {
 				t.Fatal(err)
 			}
-			out := w.deliver(t, cardPost)
-			if !out.Again || out.After < 5*time.Second || out.After > 5*time.Minute {
-				t.Fatalf("got %+v; want again after a while", out)
-			}
-			r, _ := w.service.get("REQUEST1")
-			if r.Failure.Code != "card_not_posted" || !strings.Contains(r.Failure.Detail, tt.want) {
-				t.Errorf("recorded %+v; want %q in it", r.Failure, tt.want)
+			wantAgain(t, w.deliver(t, card))
+			if r, _ := w.service.get("REQUEST1"); !strings.Contains(r.PostFailed, tt.want) {
+				t.Errorf("recorded %q; want %q in it", r.PostFailed, tt.want)
 			}
 			if ok, detail := w.bot.Health(); ok || !strings.Contains(detail, tt.want) {
 				t.Errorf("health says %v %q; want %q in it", ok, detail, tt.want)
 			}
 			w.slack.SetChannel(slacktest.Channel{ID: deploys, Members: []string{w.slack.Config().BotUserID, ana}})
-			wantDone(t, w.deliver(t, again(cardPost)))
+			w.bot = w.fresh()
+			wantDone(t, w.deliver(t, again(card)))
 			if ok, detail := w.bot.Health(); !ok {
 				t.Errorf("health still says %q", detail)
 			}
@@ -174,154 +198,101 @@ func TestFaultsOfTheChannel(t *testing.T) {
 	}
 }
 
-func TestRateLimitRestsTheMethod(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, slacktest.Config{})
-	w.slack.AddFault(slacktest.Fault{Method: "chat.postMessage", Status: 429, RetryAfter: 30, Times: 1})
-	for range 2 {
-		if out := w.deliver(t, cardPost); !out.Again || out.After < 25*time.Second || out.After > 30*time.Second {
-			t.Fatalf("got %+v; want again after what Slack says", out)
-		}
-	}
-	if got := len(w.slack.CallsOf("chat.postMessage")); got != 1 {
-		t.Errorf("got %d calls; want 1: the method rests", got)
-	}
-}
-
 func TestUpdate(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slacktest.Config{})
-	wantDone(t, w.deliver(t, cardUpdate)) // nothing to update yet
-	w.postCard(t)
-	wantDone(t, w.deliver(t, cardUpdate))
-	if card := w.cards(t, 1)[0]; card.Edited || card.Revision != 1 || card.Metadata == nil {
-		t.Errorf("got %+v; want a second revision that is not marked as edited and keeps its metadata", card)
+	first := w.postCard(t)
+	updates := func() int { return len(w.slack.CallsOf("chat.update")) }
+	w.request(func(r *approvals.Request) { r.Version++ })
+	wantDone(t, w.deliver(t, card))
+	if got := updates(); got != 0 {
+		t.Errorf("a card that shows the present state cost %d calls; want none", got)
 	}
+	w.request(func(r *approvals.Request) { r.Newer = 128 })
+	wantDone(t, w.deliver(t, card))
+	wantDone(t, w.deliver(t, card))
+	if now := w.cards(t, 1)[0]; now.Edited || now.Revision != 1 || now.Metadata == nil || now.Blocks[0]["block_id"] == first.Blocks[0]["block_id"] {
+		t.Errorf("got %+v; want a second revision with new block ids that is not marked as edited and keeps its metadata", now)
+	}
+	if got := updates(); got != 1 {
+		t.Errorf("the changed card cost %d calls; want 1", got)
+	}
+	w.request(func(r *approvals.Request) { r.Newer = 129 })
 	w.slack.AddFault(slacktest.Fault{Method: "chat.update", Error: "edit_window_closed", Times: 1})
-	if out := w.deliver(t, cardUpdate); out.Again || out.Err == nil {
-		t.Errorf("got %+v; want it given up", out)
-	}
-	w.slack.RemoveMessage(deploys, w.cards(t, 1)[0].TS)
-	wantDone(t, w.deliver(t, cardUpdate))
+	wantDead(t, w.deliver(t, card))
+	w.slack.RemoveMessage(deploys, first.TS)
+	wantDone(t, w.deliver(t, card))
 	if r, _ := w.service.get("REQUEST1"); r.Slack.TS != "" {
 		t.Errorf("got a card at %+v; want it noted as lost while it is needed", r.Slack)
 	}
 	w.postCard(t)
-	w.service.edit(func() {
-		r := w.service.requests["REQUEST1"]
-		r.Status = approvals.Deployed
-		w.service.requests["REQUEST1"] = r
-	})
+	w.request(func(r *approvals.Request) { r.Status = approvals.Deployed })
 	w.slack.RemoveMessage(deploys, w.cards(t, 1)[0].TS)
-	if out := w.deliver(t, cardUpdate); out.Again || out.Err == nil {
-		t.Errorf("got %+v; want it given up", out)
-	}
+	wantDead(t, w.deliver(t, card))
 }
 
 func TestRefusedBlocksFallBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slacktest.Config{})
 	w.slack.AddFault(slacktest.Fault{Method: "chat.postMessage", Error: "invalid_blocks", Times: 1})
-	wantDone(t, w.deliver(t, cardPost))
+	wantDone(t, w.deliver(t, card))
 	if got := slacktest.Buttons(w.cards(t, 1)[0]); strings.Join(got, " ") != "approve reject view_pipeline" {
 		t.Errorf("the spare card has the buttons %v", got)
 	}
 	w.slack.AddFault(slacktest.Fault{Method: "chat.postMessage", Error: "msg_too_long", Times: 1})
-	wantDone(t, w.deliver(t, w.tell(9, nil)))
+	w.tell(9, nil)
+	wantDone(t, w.deliver(t, thread))
 	if got := w.slack.Thread(deploys, w.cards(t, 1)[0].TS); len(got) != 1 || len(got[0].Blocks) != 0 || got[0].Text == "" {
 		t.Errorf("got %+v; want the line as plain text", got)
 	}
+	w.request(func(r *approvals.Request) { r.Newer = 128 })
 	w.slack.AddFault(slacktest.Fault{Method: "chat.update", Error: "invalid_blocks", Times: 1})
-	wantDone(t, w.deliver(t, cardUpdate))
-}
-
-func TestReply(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, slacktest.Config{})
-	reply := w.tell(7, func(t *approvals.Told) { t.CheckpointSize, t.CheckpointRoot = 8, "Zk3v=" })
-	if out := w.deliver(t, reply); !out.Again || out.After > 5*time.Second {
-		t.Fatalf("got %+v; want again soon: there is no card yet", out)
-	}
-	card := w.postCard(t)
-	wantDone(t, w.deliver(t, reply))
-	thread := w.slack.Thread(deploys, card.TS)
-	if len(thread) != 1 || !strings.Contains(slacktest.Text(thread[0].Blocks), "checkpoint 8 · Zk3v=") || thread[0].Broadcast {
-		t.Errorf("got %+v; want one reply with its checkpoint", thread)
-	}
-	w.slack.RemoveMessage(deploys, card.TS)
-	wantDone(t, w.deliver(t, w.tell(8, nil)))
-	found, err := w.slack.WaitMessage(deadline(t), deploys, func(m slacktest.Message) bool { return m.ThreadTS == "" && m.Revision == 1 })
-	if err != nil || !strings.Contains(found.Text, "#127") {
-		t.Errorf("got %q, %v; want a line that names its request", found.Text, err)
-	}
+	wantDone(t, w.deliver(t, card))
 }
 
 func TestNotice(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slacktest.Config{})
-	notice := w.tell(7, func(t *approvals.Told) { t.Event.Type = approvals.EventCodeLocked })
-	notice.Kind = approvals.Notice
-	for payload, read := range map[string]func() []slacktest.Message{
-		"channel:" + deploys: func() []slacktest.Message { return w.slack.Messages(deploys) },
-		"person:" + ana:      func() []slacktest.Message { return w.slack.DMs(ana) },
+	w.tell(7, func(t *approvals.Told) { t.Event.Type = approvals.EventCodeLocked })
+	notice := func(to string) approvals.Work {
+		return approvals.Work{Kind: approvals.WorkNotice, Subject: "7 " + to, Lane: approvals.SlackLane(to, "myapp")}
+	}
+	for to, read := range map[string]func() []slacktest.Message{
+		deploys: func() []slacktest.Message { return w.slack.Messages(deploys) },
+		ana:     func() []slacktest.Message { return w.slack.DMs(ana) },
 	} {
-		notice.Payload = payload
-		wantDone(t, w.deliver(t, notice))
+		wantDone(t, w.deliver(t, notice(to)))
 		if got := read(); len(got) != 1 || !strings.Contains(got[0].Text, "wrong codes") {
-			t.Errorf("%s got %+v; want the notice", payload, got)
+			t.Errorf("%s got %+v; want the notice", to, got)
 		}
 	}
-	wantDone(t, w.deliver(t, func() approvals.Effect { n := again(notice); n.Payload = "channel:" + deploys; return n }()))
+	wantDone(t, w.deliver(t, again(notice(deploys))))
 	w.cards(t, 1)
-	for _, payload := range []string{"", "person:U0NOBODY", "channel:<!channel>", "elsewhere:C0DEPLOYS"} {
-		notice.Payload = payload
-		if out := w.deliver(t, notice); out.Again || out.Err == nil {
-			t.Errorf("%q: got %+v; want it given up", payload, out)
-		}
+	for _, to := range []string{"", "U0NOBODY", "<!channel>"} {
+		wantDead(t, w.deliver(t, notice(to)))
+	}
+}
+
+func TestAlarm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{})
+	alarm := approvals.Work{Kind: approvals.WorkAlarm, Subject: deploys, Lane: approvals.SlackLane(deploys, "")}
+	wantDone(t, w.deliver(t, alarm)) // there is nothing to tell
+	w.service.edit(func() { w.service.fault = "its 3 leaves are <!channel>" })
+	wantDone(t, w.deliver(t, alarm))
+	got := w.cards(t, 1)[0]
+	if !strings.HasPrefix(got.Text, "⚠️ Nothing is approved any more: its 3 leaves are") || strings.Contains(got.Text, "<!channel>") || got.Metadata != nil {
+		t.Errorf("got %+v; want the alarm", got)
 	}
 }
 
 func TestNothingToShow(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slacktest.Config{})
-	for _, kind := range []approvals.Kind{approvals.CardPost, approvals.CardUpdate, approvals.ThreadReply, approvals.GateRelease} {
-		if out := w.deliver(t, approvals.Effect{Kind: kind, Request: "OTHER", Seq: 99}); out.Again || out.Err == nil {
-			t.Errorf("%s: got %+v; want it given up", kind, out)
-		}
+	for _, work := range []approvals.Work{
+		{Kind: approvals.WorkCard, Subject: "OTHER"}, {Kind: approvals.WorkThread, Subject: "OTHER"},
+		{Kind: approvals.WorkNotice, Subject: "99 " + deploys}, {Kind: approvals.WorkFollow, Subject: "OTHER"},
+	} {
+		wantDead(t, w.deliver(t, work))
 	}
-}
-
-// Slack takes about one message a second in a channel; a burst is stretched, not refused.
-func TestABurstStaysBelowSlacksRate(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, slacktest.Config{RateLimits: true})
-	w.postCard(t)
-	for seq := range int64(5) {
-		wantDone(t, w.deliver(t, w.tell(seq, nil)))
-	}
-	for _, c := range w.slack.CallsOf("chat.postMessage") {
-		if c.Error != "" {
-			t.Errorf("Slack answered %s", c.Error)
-		}
-	}
-}
-
-func TestAnOutageIsWaitedOut(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, slacktest.Config{})
-	w.slack.SetOutage(true)
-	for attempt := range 3 {
-		e := cardPost
-		e.Attempt = attempt + 1
-		if out := w.deliver(t, e); !out.Again || out.After > time.Minute {
-			t.Fatalf("got %+v; want again", out)
-		}
-	}
-	if ok, detail := w.bot.Health(); ok || !strings.Contains(detail, "cannot be reached") || strings.Contains(detail, "http://") {
-		t.Errorf("health says %v %q; want that Slack cannot be reached, and no URL", ok, detail)
-	}
-	w.slack.SetOutage(false)
-	wantDone(t, w.deliver(t, again(cardPost)))
-	w.cards(t, 1)
-	w.noSecrets(t)
 }

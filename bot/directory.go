@@ -48,7 +48,7 @@ func (w *Workspace) User(ctx context.Context, id string) (name, problem string, 
 const unsaidFor = 45 * time.Second
 
 // answered keeps the operator's view of the look-ups. What was known counts on
-// for a while, so that there is time to mend it.
+// for a while, so that there is time to fix it.
 func (w *Workspace) answered(user string, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -110,7 +110,7 @@ func (w *Workspace) Group(ctx context.Context, id string) (approvals.Group, erro
 	case err != nil:
 		w.health.bad("group "+id, err.Error()+"; its members cannot approve once the last answer is 30 minutes old")
 	case g.Problem != "":
-		w.health.bad("group "+id, g.Problem+": nobody can approve as its member: mend it in Slack, or the setting approvers")
+		w.health.bad("group "+id, g.Problem+": nobody can approve as its member: fix it in Slack, or change the setting approvers")
 	default:
 		w.health.good("group " + id)
 	}
@@ -129,7 +129,6 @@ func (w *Workspace) group(ctx context.Context, id string) (approvals.Group, erro
 			continue
 		}
 		found = true
-		g.Handle = known.Handle
 		if known.DateDelete > 0 {
 			g.Problem = "the group is disabled"
 		}

@@ -32,11 +32,11 @@ func RenderStray(links CILinks, t approvals.Told, now time.Time) []byte {
 	return encoded(view{links}.stray(t, now))
 }
 
-func RenderModal(links CILinks, p approvals.Prompt, action string) slack.ModalViewRequest {
+func RenderModal(links CILinks, p approvals.Prompt, action approvals.Action) slack.ModalViewRequest {
 	return view{links}.modal(p, action, origin{Request: p.Request.ID, Channel: p.Request.Slack.Channel, TS: p.Request.Slack.TS})
 }
 
-func RenderRefusal(why *approvals.Refusal, user, action string, now time.Time) (plain, mrkdwn string) {
+func RenderRefusal(why *approvals.Refusal, user string, action approvals.Action, now time.Time) (plain, mrkdwn string) {
 	l := refusal(why, user, action, now)
 	return l.plain(), l.mrkdwn(limitText)
 }
@@ -47,7 +47,7 @@ func RenderEnded(why *approvals.Refusal, user string, now time.Time) *slack.Moda
 
 func RenderText(text string) (mrkdwn string, message []byte) {
 	l := say("a ", quoted(text, limitName), link("https://example.com/a", text), mention(text), paragraph(text, limitMessage), literal(text))
-	return l.mrkdwn(limitText), encoded(newMessage(l, 1, header(text+"x"), own(text, limitMessage), l.block(), l.small()))
+	return l.mrkdwn(limitText), encoded(newMessage(l, header(text+"x"), own(text, limitMessage), l.block(), l.small()))
 }
 
 func Compare(project, from, to string) (commit, compare string) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
@@ -97,7 +98,7 @@ func TestReject(t *testing.T) {
 		if err != nil || !got.Closed {
 			t.Fatalf("got %+v, %v; want a closed modal", got, err)
 		}
-		if out := w.deliver(t, approvals.Effect{Kind: approvals.CardUpdate, Request: "REQUEST1"}); out.Err != nil {
+		if out := w.deliver(t, card); out.Err != nil {
 			t.Fatal(out.Err)
 		}
 		card := w.cards(t, 1)[0]
@@ -181,7 +182,7 @@ func TestRefusedClicks(t *testing.T) {
 	transports(t, func(t *testing.T, w *world) {
 		card := w.postCard(t)
 		w.service.edit(func() {
-			w.service.mayDecide = func(c approvals.Clicker, _ string) error {
+			w.service.mayDecide = func(c approvals.Clicker, _ approvals.Action) error {
 				if c.User == bea {
 					return &approvals.Refusal{Code: approvals.RefusedSelf, Who: []string{admins}}
 				}
@@ -223,7 +224,7 @@ func TestAnotherMessageIsNoCard(t *testing.T) {
 			r.Slack = approvals.SlackRef{}
 			w.service.requests["REQUEST1"] = r
 		})
-		w.deliver(t, approvals.Effect{Kind: approvals.CardPost, Request: "REQUEST1"})
+		w.deliver(t, card)
 		w.cards(t, 2)
 		if _, err := w.slack.Click(deadline(t), ana, deploys, first.TS, "approve"); err != nil {
 			t.Fatal(err)
@@ -270,7 +271,9 @@ func TestToldWithoutAResponseURL(t *testing.T) {
 	w := newWorld(t, slacktest.Config{}).overSocket(t)
 	card := w.postCard(t)
 	w.service.edit(func() {
-		w.service.mayDecide = func(approvals.Clicker, string) error { return &approvals.Refusal{Code: approvals.RefusedVoted} }
+		w.service.mayDecide = func(approvals.Clicker, approvals.Action) error {
+			return &approvals.Refusal{Code: approvals.RefusedVoted}
+		}
 	})
 	w.slack.AddFault(slacktest.Fault{Method: "response_url", Status: 500})
 	if _, err := w.slack.Click(deadline(t), ana, deploys, card.TS, "approve"); err != nil {
@@ -305,20 +308,38 @@ func TestBusy(t *testing.T) {
 	go func() { _, err := w.slack.Deliver(context.Background(), d); done <- err }()
 	<-entered
 	got, err := w.slack.Submit(deadline(t), ana, v.ID, code(goodCode))
-	if err != nil || !strings.Contains(got.Errors["totp"], "busy") {
-		t.Errorf("a submission: got %+v, %v; want busy", got, err)
+	if err != nil || !strings.Contains(got.Errors["totp"], "overloaded") {
+		t.Errorf("a submission: got %+v, %v; want that it is overloaded", got, err)
 	}
 	if _, err := w.slack.Click(deadline(t), bea, deploys, card.TS, "reject"); err != nil {
 		t.Error(err)
 	}
-	w.whispered(t, bea, "I am busy")
+	w.whispered(t, bea, "overloaded")
 	close(leave)
 	if err := <-done; err != nil {
 		t.Errorf("the first submission: %v", err)
 	}
 }
 
-// Who pressed before a stop gets his answer; nobody is left with a spinning modal.
+// On a slow disk people are answered while what others pressed is being recorded.
+func TestRecordingHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{}, func(c *bot.Config) { c.Workers = 2 }).overSocket(t)
+	w.postCard(t)
+	leave := make(chan struct{})
+	entered := make(chan struct{}, 3)
+	w.service.edit(func() { w.service.record = func() { entered <- struct{}{}; <-leave } })
+	write := sync.OnceFunc(func() { close(leave) })
+	t.Cleanup(write)
+	for _, user := range []string{ana, bea, "U0GUEST"} {
+		w.open(t, user, "approve")
+		<-entered
+	}
+	write()
+	w.service.wait(t, "all modals on record", func() bool { return len(w.service.opened) == 3 })
+}
+
+// Who pressed before a stop gets their answer; nobody is left with a spinning modal.
 func TestAStopAnswersWhatRuns(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slacktest.Config{})
@@ -365,6 +386,11 @@ func TestSlashCommand(t *testing.T) {
 			list := w.slack.Ephemerals(ana)
 			if got := slacktest.Text(list[len(list)-1].Blocks); !strings.Contains(got, want) {
 				t.Errorf("%q: got %q; want %q in it", text, got, want)
+			}
+		}
+		for _, c := range w.slack.CallsOf("response_url") {
+			if c.Args["metadata"] != "" {
+				t.Errorf("an answer carries the metadata %s", c.Args["metadata"])
 			}
 		}
 		if _, err := w.slack.Slash(deadline(t), "U0GUEST", deploys, "list"); err != nil {

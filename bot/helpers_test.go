@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,8 +33,10 @@ type service struct {
 	opened   []string
 	changed  chan struct{}
 
-	mayDecide func(c approvals.Clicker, action string) error
+	mayDecide func(c approvals.Clicker, action approvals.Action) error
 	settle    func(ctx context.Context) error // before a decision, which it may fail
+	record    func()                          // before a click is recorded
+	fault     string
 }
 
 func newService() *service {
@@ -56,7 +61,7 @@ func (s *service) get(id string) (approvals.Request, error) {
 	return r, nil
 }
 
-func (s *service) MayDecide(_ context.Context, c approvals.Clicker, id, action string) (approvals.Prompt, error) {
+func (s *service) MayDecide(_ context.Context, c approvals.Clicker, id string, action approvals.Action) (approvals.Prompt, error) {
 	r, err := s.get(id)
 	if err != nil {
 		return approvals.Prompt{}, &approvals.Refusal{Code: approvals.RefusedUnknownRequest}
@@ -75,17 +80,19 @@ func (s *service) MayDecide(_ context.Context, c approvals.Clicker, id, action s
 	return approvals.Prompt{Request: r, NeedsCode: action == approvals.ActionApprove}, nil
 }
 
-func (s *service) Opened(_ context.Context, c approvals.Clicker, _, action string) error {
-	s.edit(func() { s.opened = append(s.opened, c.User+" "+action) })
+func (s *service) Opened(_ context.Context, c approvals.Clicker, _ string, action approvals.Action) error {
+	s.recording()
+	s.edit(func() { s.opened = append(s.opened, fmt.Sprint(c.User, " ", action)) })
 	return nil
 }
 
-func (s *service) ClickRefused(_ context.Context, c approvals.Clicker, _, action string, why *approvals.Refusal) error {
+func (s *service) ClickRefused(_ context.Context, c approvals.Clicker, _ string, action approvals.Action, why *approvals.Refusal) error {
+	s.recording()
 	s.edit(func() { s.refused = append(s.refused, fmt.Sprint(c.User, " ", action, " ", why.Code)) })
 	return nil
 }
 
-func (s *service) decide(ctx context.Context, c approvals.Clicker, id, action string, d approvals.Decision) (approvals.Request, error) {
+func (s *service) decide(ctx context.Context, c approvals.Clicker, id string, action approvals.Action, d approvals.Decision) (approvals.Request, error) {
 	s.mu.Lock()
 	settle := s.settle
 	s.mu.Unlock()
@@ -101,7 +108,7 @@ func (s *service) decide(ctx context.Context, c approvals.Clicker, id, action st
 	r := p.Request
 	d.Action, d.SlackUser, d.At = action, c.User, monday
 	r.Decisions, r.Version = append(r.Decisions, d), r.Version+1
-	r.Status = map[string]approvals.Status{approvals.ActionApprove: approvals.Approved, approvals.ActionReject: approvals.Rejected}[action]
+	r.Status = map[approvals.Action]approvals.Status{approvals.ActionApprove: approvals.Approved, approvals.ActionReject: approvals.Rejected}[action]
 	s.edit(func() { s.requests[id] = r })
 	return r, nil
 }
@@ -122,7 +129,7 @@ func (s *service) Reject(ctx context.Context, c approvals.Clicker, id, reason, _
 
 func (s *service) Card(_ context.Context, id string) (approvals.Card, error) {
 	r, err := s.get(id)
-	return approvals.Card{Request: r, Approvers: []string{admins}, Needs: r.RequiredApprovals}, err
+	return approvals.Card{Request: r, Approvers: []string{admins}, Needs: r.Required}, err
 }
 
 func (s *service) Tell(_ context.Context, seq int64) (approvals.Told, error) {
@@ -173,28 +180,66 @@ func (s *service) Story(_ context.Context, number string) (approvals.Request, []
 	return approvals.Request{}, nil, approvals.ErrNotFound
 }
 
-// Posted stores at once, as a store would in the transaction of the outcome.
-func (s *service) Posted(rendered approvals.Request, ref approvals.SlackRef) func(approvals.Tx, time.Time) error {
-	id := rendered.ID
-	return func(approvals.Tx, time.Time) error {
-		s.edit(func() { r := s.requests[id]; r.Slack = ref; s.requests[id] = r })
+func (s *service) Untold(_ context.Context, id string) (lines []approvals.Told, newest int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.requests[id]
+	if !ok {
+		return nil, 0, approvals.ErrNotFound
+	}
+	newest = r.Told
+	for _, seq := range slices.Sorted(maps.Keys(s.told)) {
+		t := s.told[seq]
+		if t.Event.Request != id || seq <= r.Told {
+			continue
+		}
+		t.Request, newest = r, seq
+		lines = append(lines, t)
+	}
+	return lines, newest, nil
+}
+
+func (s *service) Fault() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fault
+}
+
+func (s *service) recording() {
+	s.mu.Lock()
+	wait := s.record
+	s.mu.Unlock()
+	if wait != nil {
+		wait()
+	}
+}
+
+// change edits a request, in the transaction of an outcome.
+func (s *service) change(id string, edit func(*approvals.Request)) func(*approvals.Change) error {
+	return func(*approvals.Change) error {
+		s.edit(func() { r := s.requests[id]; edit(&r); s.requests[id] = r })
 		return nil
 	}
 }
 
-func (s *service) CardLost(id string, _ approvals.SlackRef) func(approvals.Tx, time.Time) error {
-	return s.Posted(approvals.Request{ID: id}, approvals.SlackRef{})
+func (s *service) Posted(rendered approvals.Request, ref approvals.SlackRef, shows string) func(*approvals.Change) error {
+	return s.change(rendered.ID, func(r *approvals.Request) { r.Slack, r.Shown, r.PostFailed = ref, shows, "" })
 }
 
-func (s *service) PostFailed(id, detail string) func(approvals.Tx, time.Time) error {
-	return func(approvals.Tx, time.Time) error {
-		s.edit(func() {
-			r := s.requests[id]
-			r.Failure = approvals.Failure{Code: approvals.FailCardNotPosted, Detail: detail}
-			s.requests[id] = r
-		})
-		return nil
-	}
+func (s *service) Shown(id, shows string) func(*approvals.Change) error {
+	return s.change(id, func(r *approvals.Request) { r.Shown = shows })
+}
+
+func (s *service) TellUntil(id string, seq int64) func(*approvals.Change) error {
+	return s.change(id, func(r *approvals.Request) { r.Told = max(r.Told, seq) })
+}
+
+func (s *service) CardLost(id string, _ approvals.SlackRef) func(*approvals.Change) error {
+	return s.change(id, func(r *approvals.Request) { r.Slack, r.Shown, r.Told = approvals.SlackRef{}, "", -1 })
+}
+
+func (s *service) PostFailed(id, detail string) func(*approvals.Change) error {
+	return s.change(id, func(r *approvals.Request) { r.PostFailed = detail })
 }
 
 // wait holds until the condition does; the condition is asked after every change.
@@ -280,6 +325,34 @@ func newWorld(t *testing.T, cfg slacktest.Config, edit ...func(*bot.Config)) *wo
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
+	return connect(t, s, http.DefaultTransport, edit...)
+}
+
+// newBubble is a world without a network, so that its clock can be synctest's.
+func newBubble(t *testing.T, cfg slacktest.Config) *world {
+	t.Helper()
+	time.Sleep(time.Until(monday)) // a bubble begins in a year in which Slack's time stamps are shorter
+	s := slacktest.New(cfg)
+	s.SetBaseURL("http://slack.test")
+	return connect(t, s, inProcess{s})
+}
+
+// inProcess hands requests to the simulated Slack in this goroutine.
+type inProcess struct{ slack *slacktest.Server }
+
+func (p inProcess) RoundTrip(r *http.Request) (answer *http.Response, err error) {
+	defer func() {
+		if recover() != nil { // how a connection is cut
+			answer, err = nil, io.ErrUnexpectedEOF
+		}
+	}()
+	rec := httptest.NewRecorder()
+	p.slack.ServeHTTP(rec, r)
+	return rec.Result(), nil
+}
+
+func connect(t *testing.T, s *slacktest.Server, transport http.RoundTripper, edit ...func(*bot.Config)) *world {
+	t.Helper()
 	t.Cleanup(s.Close)
 	s.SetUser(slacktest.User{ID: ana, Name: "ana"})
 	s.SetUser(slacktest.User{ID: bea, Name: "bea"})
@@ -290,7 +363,7 @@ func newWorld(t *testing.T, cfg slacktest.Config, edit ...func(*bot.Config)) *wo
 	w := &world{slack: s, service: newService(), log: &syncBuffer{grown: make(chan struct{})}}
 	w.ws = bot.Open(bot.Settings{
 		BotToken: s.Config().BotToken, AppToken: s.Config().AppToken, SigningSecret: s.Config().SigningSecret,
-		APIURL: strings.TrimSuffix(s.URL(), "/"), HTTPClient: &http.Client{Timeout: 10 * time.Second},
+		APIURL: strings.TrimSuffix(s.URL(), "/"), HTTPClient: &http.Client{Timeout: 10 * time.Second, Transport: transport},
 	})
 	if _, err := w.ws.Connect(t.Context()); err != nil {
 		t.Fatal(err)
@@ -308,7 +381,6 @@ func newWorld(t *testing.T, cfg slacktest.Config, edit ...func(*bot.Config)) *wo
 	r := request()
 	r.Slack = approvals.SlackRef{}
 	r.CreatedAt = time.Now()
-	r.ExpiresAt = time.Now().Add(24 * time.Hour)
 	w.service.requests[r.ID] = r
 	return w
 }
@@ -341,15 +413,15 @@ func (w *world) overHTTP(t *testing.T) *world {
 	return w
 }
 
-// deliver carries an effect out and records its outcome, as the worker does.
-func (w *world) deliver(t *testing.T, e approvals.Effect) approvals.Outcome {
+// deliver does work and records its outcome, as the worker does.
+func (w *world) deliver(t *testing.T, work approvals.Work) approvals.Outcome {
 	t.Helper()
-	if e.Attempt == 0 {
-		e.Attempt = 1
+	if work.Attempt == 0 {
+		work.Attempt = 1
 	}
-	out := w.bot.Deliver(deadline(t), e)
+	out := w.bot.Deliver(deadline(t), work)
 	if out.Record != nil {
-		if err := out.Record(nil, time.Now()); err != nil {
+		if err := out.Record(nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -358,9 +430,7 @@ func (w *world) deliver(t *testing.T, e approvals.Effect) approvals.Outcome {
 
 func (w *world) postCard(t *testing.T) slacktest.Message {
 	t.Helper()
-	if out := w.deliver(t, approvals.Effect{Kind: approvals.CardPost, Request: "REQUEST1"}); out.Again || out.Err != nil {
-		t.Fatalf("post the card: %+v", out)
-	}
+	wantDone(t, w.deliver(t, card))
 	return w.cards(t, 1)[0]
 }
 
@@ -393,4 +463,9 @@ func (w *world) noSecrets(t *testing.T) {
 			t.Errorf("the log holds a secret:\n%s", w.log)
 		}
 	}
+}
+
+// fresh is the bot after a restart: it remembers nothing of what failed.
+func (w *world) fresh() *bot.Bot {
+	return bot.New(bot.Config{Workspace: w.ws, Service: w.service, Links: links{}})
 }

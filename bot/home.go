@@ -12,7 +12,7 @@ import (
 const homeLimit = 10
 
 // home publishes somebody's App Home: my authenticator, what waits for me, the
-// last decisions. hash is that of the view he sees now, so that a newer one is
+// last decisions. hash is that of the view they see now, so that a newer one is
 // never overwritten.
 func (b *Bot) home(user, hash string) {
 	ctx, cancel := context.WithTimeout(context.Background(), tellTime)
@@ -74,7 +74,7 @@ func (b *Bot) waitingFor(ctx context.Context, user string) ([]approvals.Request,
 	var mine []approvals.Request
 	who := approvals.Clicker{Team: b.ws.Identity().Team, User: user}
 	for _, r := range pending {
-		if len(mine) == homeLimit || time.Now().After(r.ExpiresAt) {
+		if len(mine) == homeLimit || time.Now().After(r.ExpiresAt()) {
 			continue
 		}
 		if _, err := b.service.MayDecide(ctx, who, r.ID, approvals.ActionApprove); err == nil {

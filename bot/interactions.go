@@ -86,10 +86,10 @@ func (b *Bot) busy(p interaction, answer ack) {
 		if _, ok := p.typed(BlockCode, InputCode); !ok {
 			block = BlockReason
 		}
-		answer(inline(block, say("I am busy. Nothing was counted. Press again.")))
+		answer(inline(block, say("I’m overloaded; nothing was recorded. Please try again.")))
 	case typeBlockActions:
 		answer(nil)
-		b.tell(ctx, p, say("I am busy. Press again."))
+		b.tell(ctx, p, say("I’m overloaded; nothing was recorded. Please press again."))
 	default:
 		answer(nil)
 	}
@@ -108,7 +108,7 @@ func (b *Bot) clicked(p interaction, answer ack) {
 	if len(p.Actions) == 0 {
 		return
 	}
-	var action string
+	var action approvals.Action
 	switch p.Actions[0].ActionID {
 	case ActionApprove, ActionRetry:
 		action = approvals.ActionApprove
@@ -127,6 +127,10 @@ func (b *Bot) clicked(p interaction, answer ack) {
 	}
 	if b.foreign(p.AppID, p.User.TeamID, p.Team.ID) {
 		b.refused(p, who, id, action, &approvals.Refusal{Code: approvals.RefusedWorkspace})
+		return
+	}
+	if !b.presses.allow(who.User) {
+		b.tellSoon(p, say("You pressed buttons more than ten times within a minute, so I did not look. Wait a minute, then press again."))
 		return
 	}
 	prompt, err := b.service.MayDecide(ctx, who, id, action)
@@ -156,7 +160,7 @@ func (b *Bot) clicked(p interaction, answer ack) {
 	case card.TS != p.messageTS() || card.Channel != p.channel():
 		b.log.Warn("a click came from a message that is not the card of its request", "request", id, "user", who.User)
 		b.tellSoon(p, say("This is not the card of this request. Decide on ", number(prompt.Request.Number, card.Permalink), "."))
-		b.record(who, id, action, &approvals.Refusal{Code: approvals.RefusedUnknownRequest})
+		b.recordRefusal(who, id, action, &approvals.Refusal{Code: approvals.RefusedUnknownRequest})
 		return
 	}
 	modal := b.view.modal(prompt, action, origin{Request: id, Channel: card.Channel, TS: card.TS})
@@ -170,11 +174,7 @@ func (b *Bot) clicked(p interaction, answer ack) {
 		return
 	}
 	b.health.good(subjectModals)
-	ctx, cancel = context.WithTimeout(context.Background(), tellTime)
-	defer cancel()
-	if err := b.service.Opened(ctx, who, id, action); err != nil {
-		b.log.Error("record an opened modal", "request", id, "err", err)
-	}
+	b.record("record an opened modal", id, func(ctx context.Context) error { return b.service.Opened(ctx, who, id, action) })
 }
 
 // unopened says why the modal did not open, and whether it is worth pressing again.
@@ -193,18 +193,29 @@ func (b *Bot) unopened(err error) line {
 const subjectModals = "modals"
 
 // refused tells the person, and records it.
-func (b *Bot) refused(p interaction, who approvals.Clicker, id, action string, why *approvals.Refusal) {
+func (b *Bot) refused(p interaction, who approvals.Clicker, id string, action approvals.Action, why *approvals.Refusal) {
 	b.tellSoon(p, refusal(why, who.User, action, time.Now()))
 	if id != "" {
-		b.record(who, id, action, why)
+		b.recordRefusal(who, id, action, why)
 	}
 }
 
-func (b *Bot) record(who approvals.Clicker, id, action string, why *approvals.Refusal) {
-	ctx, cancel := context.WithTimeout(context.Background(), tellTime)
-	defer cancel()
-	if err := b.service.ClickRefused(ctx, who, id, action, why); err != nil {
-		b.log.Error("record a refused click", "request", id, "reason", why.Code, "err", err)
+func (b *Bot) recordRefusal(who approvals.Clicker, id string, action approvals.Action, why *approvals.Refusal) {
+	b.record("record a refused click", id, func(ctx context.Context) error { return b.service.ClickRefused(ctx, who, id, action, why) })
+}
+
+// record writes down what somebody pressed. On a slow disk that takes a while, in
+// which the worker is free for the next click.
+func (b *Bot) record(what, id string, write func(context.Context) error) {
+	task := func() {
+		ctx, cancel := context.WithTimeout(context.Background(), tellTime)
+		defer cancel()
+		if err := write(ctx); err != nil {
+			b.log.Error(what, "request", id, "err", err)
+		}
+	}
+	if !b.records.try(task) {
+		task()
 	}
 }
 
@@ -212,7 +223,8 @@ func (b *Bot) record(who approvals.Clicker, id, action string, why *approvals.Re
 func (b *Bot) submitted(p interaction, answer ack) {
 	ctx, cancel := context.WithTimeout(context.Background(), submitTime)
 	defer cancel()
-	var action, title string
+	var action approvals.Action
+	var title string
 	switch p.View.CallbackID {
 	case CallbackApprove:
 		action, title = approvals.ActionApprove, "Not approved"
@@ -267,7 +279,7 @@ func (b *Bot) submitted(p interaction, answer ack) {
 	}
 }
 
-func (b *Bot) decide(ctx context.Context, p interaction, id, action string) error {
+func (b *Bot) decide(ctx context.Context, p interaction, id string, action approvals.Action) error {
 	who := approvals.Clicker{Team: p.team(), User: p.User.ID}
 	code, _ := p.typed(BlockCode, InputCode)
 	if action == approvals.ActionApprove {

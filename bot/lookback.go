@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/slack-go/slack"
@@ -22,7 +23,9 @@ const (
 // zero TS means there is none, or that reading is not allowed: then a second
 // card is the lesser evil.
 func (b *Bot) findCard(ctx context.Context, r approvals.Request) (approvals.SlackRef, error) {
-	ts, err := b.findMessage(ctx, r.Channel, r.CreatedAt, func(m slack.Message) bool { return marked(m, MetadataCard, keyRequest, r.ID) })
+	ts, err := b.findMessage(ctx, r.Channel, r.CreatedAt, func(m slack.Message) bool {
+		return m.Metadata.EventType == MetadataCard && m.Metadata.EventPayload[keyRequest] == r.ID
+	})
 	return approvals.SlackRef{Channel: r.Channel, TS: ts}, err
 }
 
@@ -54,16 +57,16 @@ func (b *Bot) findMessage(ctx context.Context, channel string, from time.Time, m
 	return "", nil
 }
 
-// findReply looks where an event was told already: in the thread, or in the
-// channel when the card was deleted. A zero place is nowhere.
-func (b *Bot) findReply(ctx context.Context, parent approvals.SlackRef, t approvals.Told) (place, error) {
+// findReplies looks which events a thread tells already, by number. Where the
+// card was deleted they stand in the channel.
+func (b *Bot) findReplies(ctx context.Context, card approvals.SlackRef, from time.Time) (map[int64]place, error) {
 	look := slack.GetConversationRepliesParameters{
-		ChannelID: parent.Channel, Timestamp: parent.TS, Oldest: stamp(t.Event.At().Add(-lookSlack)), Limit: lookLimit, IncludeAllMetadata: true,
+		ChannelID: card.Channel, Timestamp: card.TS, Oldest: stamp(from.Add(-lookSlack)), Limit: lookLimit, IncludeAllMetadata: true,
 	}
 	if !b.introduced() {
-		return place{}, errStranger
+		return nil, errStranger
 	}
-	tells := repliesTo(t)
+	found := map[int64]place{}
 	for range lookPages {
 		var page []slack.Message
 		var next string
@@ -72,27 +75,34 @@ func (b *Bot) findReply(ctx context.Context, parent approvals.SlackRef, t approv
 			return err
 		})
 		if err != nil && diagnose(err).threadless() {
-			ts, err := b.findMessage(ctx, parent.Channel, t.Event.At(), tells)
-			return place{channel: parent.Channel, ts: ts}, err
+			_, err := b.findMessage(ctx, card.Channel, from, func(m slack.Message) bool {
+				if seq, ok := tells(m); ok {
+					found[seq] = place{channel: card.Channel, ts: m.Timestamp}
+				}
+				return false // all of them
+			})
+			return found, err
 		}
 		if err != nil {
-			return place{}, b.unlooked("conversations.replies", parent.Channel, err)
+			return found, b.unlooked("conversations.replies", card.Channel, err)
 		}
 		for _, m := range page {
-			if b.own(m) && tells(m) {
-				return place{parent.Channel, m.Timestamp, parent.TS}, nil
+			if seq, ok := tells(m); ok && b.own(m) {
+				found[seq] = place{card.Channel, m.Timestamp, card.TS}
 			}
 		}
 		if look.Cursor = next; next == "" {
 			break
 		}
 	}
-	return place{}, nil
+	return found, nil
 }
 
-// repliesTo recognises the message that tells an event.
-func repliesTo(t approvals.Told) func(slack.Message) bool {
-	return func(m slack.Message) bool { return marked(m, MetadataReply, keySeq, fmt.Sprint(t.Event.Seq)) }
+// tells reads which event a message tells.
+func tells(m slack.Message) (seq int64, ok bool) {
+	text, _ := m.Metadata.EventPayload[keySeq].(string)
+	seq, err := strconv.ParseInt(text, 10, 64)
+	return seq, err == nil && m.Metadata.EventType == MetadataReply
 }
 
 // unlooked lets only a fault that may pass stop a post. What never changes by
@@ -119,11 +129,6 @@ func (b *Bot) introduced() bool { return b.ws.Identity().BotID != "" }
 func (b *Bot) own(m slack.Message) bool {
 	id := b.ws.Identity()
 	return id.BotID != "" && m.BotID == id.BotID
-}
-
-func marked(m slack.Message, eventType, key, value string) bool {
-	found, _ := m.Metadata.EventPayload[key].(string)
-	return m.Metadata.EventType == eventType && found == value
 }
 
 // stamp is a moment as Slack writes message times.

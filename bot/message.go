@@ -1,9 +1,9 @@
 package bot
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
 
 	"github.com/slack-go/slack"
 
@@ -15,6 +15,8 @@ import (
 type message struct {
 	Text   string        `json:"text"`
 	Blocks []slack.Block `json:"blocks"`
+
+	shows string // names the content
 }
 
 // view is what rendering knows beside the state.
@@ -25,27 +27,25 @@ type view struct {
 // maxBlocks per message. Source: https://docs.slack.dev/reference/block-kit/blocks
 const maxBlocks = 50
 
-// newMessage puts a message together. Every revision gets new block ids, as
-// Slack asks of updated messages: they are made of revision and content.
-func newMessage(text line, revision int64, blocks ...slack.Block) message {
+// newMessage puts a message together. Slack asks for new block ids when a message
+// changes, so they are made of what the whole message shows.
+func newMessage(text line, blocks ...slack.Block) message {
 	var kept []slack.Block
 	for _, b := range blocks {
 		if b != nil && len(kept) < maxBlocks {
 			kept = append(kept, b)
 		}
 	}
+	m := message{Text: text.mrkdwn(limitText), Blocks: kept}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		panic(fmt.Sprintf("bot: cannot encode a message: %v", err)) // a fault of ours, found by any test
+	}
+	m.shows = fmt.Sprintf("%x", sha256.Sum256(raw))[:16]
 	for i, b := range kept {
-		setBlockID(b, blockID(b, revision, i))
+		setBlockID(b, fmt.Sprintf("%s-%d", m.shows, i))
 	}
-	return message{Text: text.mrkdwn(limitText), Blocks: kept}
-}
-
-func blockID(b slack.Block, revision int64, i int) string {
-	h := fnv.New32a()
-	if raw, err := json.Marshal(b); err == nil {
-		h.Write(raw)
-	}
-	return fmt.Sprintf("v%d-%d-%08x", revision, i, h.Sum32())
+	return m
 }
 
 func setBlockID(b slack.Block, id string) {
@@ -102,7 +102,7 @@ func (v view) facts(r approvals.Request) line {
 	return l
 }
 
-// brief is the facts in the words of a sentence: main@1a2b3c4, asked by alice.
+// brief is the facts in the words of a sentence: main@1a2b3c4, started by alice.
 func brief(r approvals.Request) line {
 	f := r.Facts
 	l := say(quoted(short(f.Revision), limitName))
@@ -113,7 +113,7 @@ func brief(r approvals.Request) line {
 		l = say(quoted(cut(oneLine(f.Branch), limitName-9)+"@"+short(f.Revision), limitName))
 	}
 	if starters := f.Starters(); len(starters) > 0 {
-		return say(l, ", asked by ", quoted(starters[0], limitName))
+		return say(l, ", started by ", quoted(starters[0], limitName))
 	}
 	return say(l, ", asked by ", quoted(r.Requester.TokenName, limitName))
 }

@@ -30,7 +30,7 @@ func (o origin) encode() string {
 }
 
 // modal renders the question before a decision. action is approve or reject.
-func (v view) modal(p approvals.Prompt, action string, o origin) slack.ModalViewRequest {
+func (v view) modal(p approvals.Prompt, action approvals.Action, o origin) slack.ModalViewRequest {
 	r := p.Request
 	blocks := []slack.Block{
 		say("Deploy ", r.Place()).block(),

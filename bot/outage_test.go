@@ -3,62 +3,82 @@ package bot_test
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 )
 
-// What any message of the channel would meet makes its lane rest, so that
-// afterwards they come in their order; what may be the message's own fault does not.
-func TestWhatMakesALaneRest(t *testing.T) {
+// What any message of the channel would meet makes the channel or all of Slack
+// rest, and the work keeps its place; what may be the message's own fault backs
+// off alone.
+func TestWhatRestsAfterAFailure(t *testing.T) {
 	t.Parallel()
+	const nothing, channel, all = 0, 1, 2
 	for _, tt := range []struct {
 		name    string
 		faults  []slacktest.Fault
 		update  bool
 		attempt int
-		rests   bool
+		rests   int
 	}{
-		{"no connection", []slacktest.Fault{{Drop: slacktest.DropBefore}}, false, 1, true},
-		{"no connection for long", []slacktest.Fault{{Drop: slacktest.DropBefore}}, false, 30, true},
-		{"throttled", []slacktest.Fault{{Method: "chat.postMessage", Status: 429, RetryAfter: 9}}, false, 1, true},
-		{"throttled updates", []slacktest.Fault{{Method: "chat.update", Status: 429, RetryAfter: 9}}, true, 1, false},
-		{"archived", []slacktest.Fault{{Method: "chat.postMessage", Error: "is_archived"}}, false, 1, true},
-		{"token revoked", []slacktest.Fault{{Error: "token_revoked"}}, false, 1, true},
-		{"owner's rule", []slacktest.Fault{{Method: "chat.postMessage", Error: "restricted_action_thread_locked"}}, false, 1, false},
-		{"server fault", []slacktest.Fault{{Method: "chat.postMessage", Status: 503}}, false, 2, true},
-		{"all of Slack is at fault", []slacktest.Fault{{Status: 503}}, false, 9, true},
-		{"one message is at fault", []slacktest.Fault{{Method: "chat.postMessage", Status: 503}}, false, 3, false},
-		{"a refusal that nobody knows", []slacktest.Fault{{Method: "chat.postMessage", Error: "teapot"}}, false, 3, false},
+		{"no connection", []slacktest.Fault{{Drop: slacktest.DropBefore}}, false, 1, all},
+		{"no connection for long", []slacktest.Fault{{Drop: slacktest.DropBefore}}, false, 30, all},
+		{"no connection for a card", []slacktest.Fault{{Drop: slacktest.DropBefore}}, true, 1, all},
+		{"throttled", []slacktest.Fault{{Method: "chat.postMessage", Status: 429, RetryAfter: 9}}, false, 1, all},
+		{"archived", []slacktest.Fault{{Method: "chat.postMessage", Error: "is_archived"}}, false, 1, channel},
+		{"token revoked", []slacktest.Fault{{Error: "token_revoked"}}, false, 1, all},
+		{"owner's rule", []slacktest.Fault{{Method: "chat.postMessage", Error: "restricted_action_read_only_channel"}}, false, 1, nothing},
+		{"server fault", []slacktest.Fault{{Method: "chat.postMessage", Status: 503}}, false, 2, channel},
+		{"all of Slack is at fault", []slacktest.Fault{{Status: 503}}, false, 9, all},
+		{"one message is at fault", []slacktest.Fault{{Method: "chat.postMessage", Status: 503}}, false, 3, nothing},
+		{"a refusal that nobody knows", []slacktest.Fault{{Method: "chat.postMessage", Error: "teapot"}}, false, 3, nothing},
+		{"the look is throttled", []slacktest.Fault{{Method: "conversations.history", Status: 429, RetryAfter: 9}}, false, 2, nothing},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, slacktest.Config{})
-			e := cardPost
+			work := card
 			if tt.update {
 				w.postCard(t)
-				e = cardUpdate
+				w.request(func(r *approvals.Request) { r.Newer = 128 })
+				work.Lane = cardLane
 			}
 			for _, f := range tt.faults {
 				w.slack.AddFault(f)
 			}
-			e.Attempt = tt.attempt
-			if out := w.deliver(t, e); !out.Again || out.Lane != tt.rests {
-				t.Errorf("got %+v; want again, and that the lane rests: %t", out, tt.rests)
+			if tt.name == "all of Slack is at fault" {
+				w.slack.ClearFaults()
+				w.slack.AddFault(slacktest.Fault{Status: 503, Match: func(c slacktest.Call) bool { return !strings.HasPrefix(c.Method, "conversations.") }})
+			}
+			work.Attempt, work.Due = tt.attempt, time.Now().Add(-time.Hour)
+			out := w.deliver(t, work)
+			wantAgain(t, out)
+			now := time.Now()
+			if kept := out.Due.Equal(work.Due); kept != (tt.rests != nothing) || !kept && !out.Due.After(now) {
+				t.Errorf("the work is due %v; want that it keeps its place: %t", out.Due, tt.rests != nothing)
+			}
+			if got := w.bot.Turn(work.Lane).After(now); got != (tt.rests != nothing) {
+				t.Errorf("the lane rests: %t; want %t", got, tt.rests != nothing)
+			}
+			if got := w.bot.Turn(approvals.SlackLane("C0OTHER", "myapp")).After(now); got != (tt.rests == all) {
+				t.Errorf("another channel rests: %t; want %t", got, tt.rests == all)
 			}
 		})
 	}
 }
 
 // A reply whose thread is gone goes to the channel, naming its request, once.
-func TestReplyWithoutItsThread(t *testing.T) {
+func TestLineWithoutItsThread(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slacktest.Config{})
-	card := w.postCard(t)
+	posted := w.postCard(t)
 	w.slack.AddFault(slacktest.Fault{Method: "chat.postMessage", Error: "thread_not_found", Times: 1})
-	reply := w.tell(7, nil)
-	wantDone(t, w.deliver(t, reply))
-	w.slack.RemoveMessage(deploys, card.TS)
-	wantDone(t, w.deliver(t, again(reply))) // it is found there
+	w.tell(7, nil)
+	wantDone(t, w.deliver(t, thread))
+	w.slack.RemoveMessage(deploys, posted.TS)
+	w.request(func(r *approvals.Request) { r.Told = -1 }) // as if the outcome had been lost
+	wantDone(t, w.deliver(t, again(thread)))              // it is found there
 	got := w.slack.Messages(deploys)
 	if len(got) != 1 || !strings.Contains(got[0].Text, "#127") {
 		t.Errorf("got %+v; want one line that names its request", got)
@@ -70,13 +90,19 @@ func TestHealthAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slacktest.Config{})
 	w.postCard(t)
+	w.request(func(r *approvals.Request) { r.Newer = 128 })
 	w.slack.SetOutage(true)
-	if out := w.deliver(t, cardUpdate); !out.Again {
-		t.Fatalf("got %+v; want again", out)
+	wantAgain(t, w.deliver(t, card))
+	if ok, detail := w.bot.Health(); ok || !strings.Contains(detail, "cannot be reached") || strings.Contains(detail, "http://") {
+		t.Errorf("health says %v %q; want that Slack cannot be reached, and no URL", ok, detail)
 	}
 	w.slack.SetOutage(false)
-	wantDone(t, w.deliver(t, cardUpdate))
+	wantDone(t, w.deliver(t, card))
 	if ok, detail := w.bot.Health(); !ok {
 		t.Errorf("health still says %q", detail)
 	}
+	if w.bot.Turn(cardLane).After(time.Now()) {
+		t.Error("Slack still rests after a call that it took")
+	}
+	w.noSecrets(t)
 }

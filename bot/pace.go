@@ -1,7 +1,7 @@
 package bot
 
 import (
-	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -9,28 +9,40 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// pace keeps us below Slack's rates: a method that was refused with 429 rests
-// as long as Slack says, and each channel gets one message a second.
+// pace says when a channel may get its next message. It keeps us below Slack's
+// rates: a channel gets one message a second, and a method that was refused with
+// 429 rests as long as Slack says. After trouble the channel, or all of Slack,
+// rests for a while. Nothing ever waits here.
 // Source: https://docs.slack.dev/apis/web-api/rate-limits
 type pace struct {
 	mu       sync.Mutex
-	rests    map[string]time.Time
+	rests    map[string]rest // by method, channel or allOfSlack
 	channels map[string]*rate.Limiter
+}
+
+// rest is a time in which nothing is sent.
+type rest struct {
+	until time.Time
+	tries int // how many in a row failed
 }
 
 const (
 	postsPerSecond = 1
 	postBurst      = 3
+
+	methodPost   = "chat.postMessage"
+	methodUpdate = "chat.update"
+	allOfSlack   = "slack"
 )
 
 func newPace() *pace {
-	return &pace{rests: map[string]time.Time{}, channels: map[string]*rate.Limiter{}}
+	return &pace{rests: map[string]rest{}, channels: map[string]*rate.Limiter{}}
 }
 
 // call makes a call unless its method rests.
 func (p *pace) call(method string, do func() error) error {
 	p.mu.Lock()
-	wait := time.Until(p.rests[method])
+	wait := time.Until(p.rests[method].until)
 	p.mu.Unlock()
 	if wait > 0 {
 		return &slack.RateLimitedError{RetryAfter: wait}
@@ -42,19 +54,73 @@ func (p *pace) call(method string, do func() error) error {
 	if f := diagnose(err); f.kind == limited {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.rests[method] = time.Now().Add(f.after)
+		p.rests[method] = rest{until: time.Now().Add(f.after)}
 	}
 	return err
 }
 
-// turn waits until the channel may get another message.
-func (p *pace) turn(ctx context.Context, channel string) error {
+// turn is when a channel may get the next message, or with updates when one that
+// stands there may be changed. A time that is past means now.
+func (p *pace) turn(channel string, updates bool) time.Time {
 	p.mu.Lock()
-	limiter, ok := p.channels[channel]
-	if !ok {
-		limiter = rate.NewLimiter(postsPerSecond, postBurst)
-		p.channels[channel] = limiter
+	defer p.mu.Unlock()
+	method := methodPost
+	if updates {
+		method = methodUpdate
 	}
-	p.mu.Unlock()
-	return limiter.Wait(ctx)
+	var at time.Time
+	for _, name := range []string{allOfSlack, channel, method} {
+		at = latest(at, p.rests[name].until)
+	}
+	limiter := p.channels[channel]
+	if updates || limiter == nil {
+		return at
+	}
+	from := latest(at, time.Now())
+	if missing := 1 - limiter.TokensAt(from); missing > 0 {
+		at = from.Add(time.Duration(math.Ceil(missing*1000/postsPerSecond)) * time.Millisecond)
+	}
+	return at
+}
+
+// take uses the channel's turn for one message, if it has come.
+func (p *pace) take(channel string) bool {
+	if p.turn(channel, false).After(time.Now()) {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.channels[channel] == nil {
+		p.channels[channel] = rate.NewLimiter(postsPerSecond, postBurst)
+	}
+	return p.channels[channel].Allow()
+}
+
+// trouble makes a channel or all of Slack rest, longer each time. What fails
+// while it rests already began before, and does not count again.
+func (p *pace) trouble(with string) (pause time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	had := p.rests[with]
+	if wait := time.Until(had.until); wait > 0 {
+		return wait
+	}
+	pause = min(retryFirst<<min(had.tries, 10), retryMost)
+	p.rests[with] = rest{until: time.Now().Add(pause), tries: had.tries + 1}
+	return pause
+}
+
+// good ends the trouble with a channel and with Slack: it took a message.
+func (p *pace) good(channel string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.rests, channel)
+	delete(p.rests, allOfSlack)
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -8,8 +8,8 @@ import (
 )
 
 // refusal puts a refusal into words: why, who can, what next. user is who was
-// refused, action what he wanted.
-func refusal(why *approvals.Refusal, user, action string, now time.Time) line {
+// refused, action what they wanted.
+func refusal(why *approvals.Refusal, user string, action approvals.Action, now time.Time) line {
 	who := say("Any other admin")
 	if len(why.Who) > 0 {
 		who = mentions(why.Who, "and")
@@ -24,7 +24,7 @@ func refusal(why *approvals.Refusal, user, action string, now time.Time) line {
 	case approvals.RefusedClosed:
 		return closed(why)
 	case approvals.RefusedTaken:
-		return say(fmt.Sprintf("A newer request for the same workflow stands: #%d. Decide there.", why.Number))
+		return say(fmt.Sprintf("There is a newer request for this workflow: #%d. Decide on that one.", why.Number))
 	case approvals.RefusedAppGone:
 		return say(quoted(why.App, limitName), " is no longer set up here, so nobody can ", verb, " its deploys. Ask the operator.")
 	case approvals.RefusedWorkspace:
@@ -39,22 +39,22 @@ func refusal(why *approvals.Refusal, user, action string, now time.Time) line {
 	case approvals.RefusedStanding:
 		return say("Slack says of your account: ", quoted(why.Detail, limitMessage), ". Only full, active members of this workspace can ", verb, ".")
 	case approvals.RefusedStalePerson:
-		return say("I could not check your Slack account", since(why.At), ", so I cannot tell your right. Ask the operator.")
+		return say("I haven’t been able to check your Slack account", since(why.At), ", so I can’t confirm that you may ", verb, ". Ask the operator.")
 	case approvals.RefusedStaleGroup:
-		return say("I could not refresh the group ", mention(why.Group), since(why.At), ", so I cannot check your right. Ask the operator.")
+		return say("I haven’t been able to reload ", mention(why.Group), since(why.At), ", so I can’t confirm that you are in it. Ask the operator.")
 	case approvals.RefusedSelf:
-		return say("You started this pipeline, so somebody else has to approve it. ", who, " can. You can reject.")
+		return say("You started this pipeline, so someone else has to approve it. ", who, " can. You can still reject it.")
 	case approvals.RefusedNoLogin:
-		return say("Your login at the code host is not on record, so I cannot tell whether this is your own deploy. Ask the operator to set it: ",
-			literal("rack-gatewayd user add --slack-id "+user+" --vcs-login …"), ". You can reject.")
+		return say("I don’t know your GitHub or Bitbucket username, so I can’t tell whether this is your own deploy. Ask the operator to set it: ",
+			literal("rack-gatewayd user add --slack-id "+user+" --vcs-login …"), ". You can still reject it.")
 	case approvals.RefusedVoted:
 		return say("You have approved this already. It needs another person now.")
 	case approvals.RefusedNoAuthenticator:
-		return say("You have no authenticator yet. Ask the operator for a link: ", literal("rack-gatewayd user enroll --slack-id "+user))
+		return say("You don’t have an authenticator yet. Ask the operator for a link: ", literal("rack-gatewayd user enroll --slack-id "+user))
 	case approvals.RefusedDisabled:
 		return say("Your authenticator is disabled after too many wrong codes. Ask the operator for a new one: ", literal("rack-gatewayd user enroll --slack-id "+user), ". Other admins are not affected.")
 	case approvals.RefusedUnreadable:
-		return say("Your authenticator cannot be read: its record or its key was changed. Nothing was decided. Ask the operator.")
+		return say("I can’t decrypt your authenticator, so nothing was recorded. Ask the operator to enroll you again.")
 	case approvals.RefusedOnHold:
 		return say("Nothing can be approved now: ", quoted(why.Detail, limitMessage), ". Rejecting may still work. Ask the operator.")
 	case approvals.RefusedReason:
@@ -70,7 +70,7 @@ func refusal(why *approvals.Refusal, user, action string, now time.Time) line {
 		}
 		return say("That code is not right.")
 	case approvals.RefusedCodeUsed:
-		return say("That code was used already. Wait for the next one (", duration(max(time.Second, why.Until.Sub(now))), ").")
+		return say("That code was already used. Wait for the next one (", duration(max(time.Second, why.Until.Sub(now))), ").")
 	case approvals.RefusedCodeWaiting:
 		return say("Too many wrong codes. Try again at ", atClock(why.Until), " (in ", duration(max(time.Second, why.Until.Sub(now))), "), or ask another admin.")
 	}
@@ -122,9 +122,9 @@ func closed(why *approvals.Refusal) line {
 		return say(l, ". Ask for a new approval from CI.")
 	case approvals.Superseded:
 		if why.Number > 0 {
-			return say(fmt.Sprintf("A newer request took the place of this one: #%d. Decide there.", why.Number))
+			return say(fmt.Sprintf("A newer request took the place of this one: #%d. Decide on that one.", why.Number))
 		}
-		return say("A newer request took the place of this one. Decide there.")
+		return say("A newer request took its place. Decide on that one.")
 	case approvals.Canceled:
 		return say("This was closed ", at(why.At), ".", detail(why.Reason))
 	case approvals.Bypassed:

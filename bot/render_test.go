@@ -44,16 +44,18 @@ func (l links) WorkflowURL(project string, number int64, id string) string {
 func request() approvals.Request {
 	return approvals.Request{
 		ID: "REQUEST1", Number: 127, Version: 3, App: "myapp", Environment: "production", Status: approvals.Pending,
-		Message: "Fix the invoice rounding", Project: "gh/acme/myapp", GateName: "approve_deploy_production", Channel: deploys,
-		Facts: approvals.Facts{
-			WorkflowID: "11111111-2222-4333-8444-555555555555", WorkflowName: "deploy", PipelineNumber: 1234, Project: "gh/acme/myapp",
-			Revision: revision, Branch: "main", Trigger: "webhook", Actor: "alice",
+		Asked: approvals.Asked{
+			Number: 127, Message: "Fix the invoice rounding", Project: "gh/acme/myapp", GateName: "approve_deploy_production", Channel: deploys,
+			Facts: approvals.Facts{
+				WorkflowID: "11111111-2222-4333-8444-555555555555", WorkflowName: "deploy", PipelineNumber: 1234, Project: "gh/acme/myapp",
+				Revision: revision, Branch: "main", Trigger: "webhook", Actor: "alice",
+			},
+			Requester:   approvals.Requester{TokenID: "TOKEN", TokenName: "ci-myapp", Actor: "alice"},
+			AutoApprove: true, Required: 1, PendingTTL: 24 * time.Hour,
+			Last: &approvals.DeployedBefore{Revision: previous, At: monday.Add(-20 * time.Hour)},
 		},
-		Requester:   approvals.Requester{TokenID: "TOKEN", TokenName: "ci-myapp", Actor: "alice"},
-		AutoApprove: true, RequiredApprovals: 1, Round: 1, PendingTTL: 24 * time.Hour,
-		LastDeployed: previous, LastDeployAt: monday.Add(-20 * time.Hour),
-		CreatedAt: monday, ExpiresAt: monday.Add(24 * time.Hour),
-		Slack: approvals.SlackRef{Channel: deploys, TS: "1795426200.000100", Permalink: "https://rack.slack.com/archives/C0DEPLOYS/p1795426200000100"},
+		Round: 1, CreatedAt: monday,
+		Seen: approvals.Seen{Told: -1, GateStatus: approvals.JobBlocked, Slack: approvals.SlackRef{Channel: deploys, TS: "1795426200.000100", Permalink: "https://rack.slack.com/archives/C0DEPLOYS/p1795426200000100"}},
 	}
 }
 
@@ -62,7 +64,7 @@ func approved(r approvals.Request, by ...string) approvals.Request {
 		r.Decisions = append(r.Decisions, approvals.Decision{Action: approvals.ActionApprove, SlackUser: id, Name: id, At: monday.Add(time.Duration(20+i) * time.Minute), MFA: "totp"})
 	}
 	r.Status = approvals.Approved
-	r.ApprovedAt, r.ApprovalExpiresAt = monday.Add(20*time.Minute), monday.Add(35*time.Minute)
+	r.ApprovedAt, r.Window = monday.Add(20*time.Minute), 15*time.Minute
 	return r
 }
 
@@ -76,7 +78,7 @@ func released(r approvals.Request) approvals.Request {
 // cards are all states of the storyboard.
 func cards() map[string]approvals.Card {
 	card := func(r approvals.Request) approvals.Card {
-		return approvals.Card{Request: r, Approvers: []string{admins}, Needs: r.RequiredApprovals}
+		return approvals.Card{Request: r, Approvers: []string{admins}, Needs: r.Required}
 	}
 	with := func(edit func(*approvals.Request)) approvals.Card {
 		r := request()
@@ -89,10 +91,10 @@ func cards() map[string]approvals.Card {
 		"released":        card(released(request())),
 		"pending-default": with(func(r *approvals.Request) { r.Environment = approvals.DefaultEnvironment; r.Message = "" }),
 		"pending-scheduled": with(func(r *approvals.Request) {
-			r.Facts.Actor, r.Facts.Trigger, r.NewerPending = "", "scheduled_pipeline", 128
+			r.Facts.Actor, r.Facts.Trigger, r.Newer = "", "scheduled_pipeline", 128
 		}),
 		"approved-by-hand":      with(func(r *approvals.Request) { *r = approved(*r, ana); r.AutoApprove = false }),
-		"approved-circleci-off": with(func(r *approvals.Request) { *r = approved(*r, ana); r.Attempt.ToldDelay = true }),
+		"approved-circleci-off": with(func(r *approvals.Request) { *r = approved(*r, ana); r.Gate.Silent = true }),
 		"deployed": with(func(r *approvals.Request) {
 			*r = released(*r)
 			r.Status, r.Deploy = approvals.Deployed, approvals.Deploy{Phase: "succeeded", FinishedAt: monday.Add(28 * time.Minute)}
@@ -101,8 +103,12 @@ func cards() map[string]approvals.Card {
 			*r = released(*r)
 			r.Status, r.Deploy = approvals.DeployFailed, approvals.Deploy{Phase: "failed", FinishedAt: monday.Add(25 * time.Minute), Detail: "job deploy: failed"}
 		}),
+		"deploy-skipped": with(func(r *approvals.Request) {
+			*r = released(*r)
+			r.Status, r.Deploy = approvals.DeployFailed, approvals.Deploy{Phase: approvals.PhaseFailed, FinishedAt: monday.Add(25 * time.Minute), Detail: "job deploy never ran: CircleCI skipped it"}
+		}),
 		"rejected": with(func(r *approvals.Request) {
-			r.Status, r.DecidedBy, r.Gate.Status = approvals.Rejected, bea, "canceled"
+			r.Status, r.DecidedBy, r.GateStatus = approvals.Rejected, bea, approvals.JobCanceled
 			r.Decisions = []approvals.Decision{{Action: approvals.ActionReject, SlackUser: bea, Name: "bea", At: monday, Reason: "wait for the migration"}}
 		}),
 		"expired": with(func(r *approvals.Request) { r.Status = approvals.Expired }),
@@ -119,7 +125,7 @@ func cards() map[string]approvals.Card {
 	}
 	two := with(func(r *approvals.Request) {
 		*r = approved(*r, ana)
-		r.Status, r.RequiredApprovals = approvals.Pending, 2
+		r.Status, r.Required = approvals.Pending, 2
 		r.Decisions[0].NewAuth = monday.Add(-time.Hour)
 	})
 	two.Needs, two.Valid, two.Notify = 2, 1, []string{"U0LEAD", "S0TEAM"}
@@ -132,11 +138,13 @@ func cards() map[string]approvals.Card {
 	})
 	retry.RetryOffered = true
 	all["undeliverable"] = retry
-	retry = with(func(r *approvals.Request) { *r = approved(*r, ana); r.Status = approvals.Expired })
+	retry = with(func(r *approvals.Request) {
+		*r = approved(*r, ana)
+		r.Status, r.ClosedAt = approvals.Expired, monday.Add(35*time.Minute)
+	})
 	retry.RetryOffered = true
 	all["expired-approved"] = retry
-	retry.Needs, retry.Valid, retry.Request.Retrying = 2, 1, true
-	all["expired-retrying"] = retry
+	all["pending-second-round"] = with(func(r *approvals.Request) { r.Round = 2 })
 	super := with(func(r *approvals.Request) { r.Status = approvals.Superseded })
 	super.SupersededByNumber, super.SupersededByLink = 128, "https://rack.slack.com/archives/C0DEPLOYS/p2"
 	all["superseded"] = super
@@ -171,12 +179,12 @@ func TestButtonsGoWithTheDecision(t *testing.T) {
 	}
 }
 
-func TestBlockIDsChangeWithTheRevision(t *testing.T) {
+func TestBlockIDsChangeWithWhatTheCardShows(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	c := cards()["pending"]
 	for range 3 {
-		c.Request.Version++
+		c.Request.Newer++
 		for _, b := range decodeMessage(t, bot.RenderCard(links{}, c)).Blocks {
 			id, _ := b["block_id"].(string)
 			if id == "" || seen[id] {
@@ -198,7 +206,7 @@ func TestReplies(t *testing.T) {
 	}
 	data := func(pairs ...string) func(*approvals.Event) {
 		return func(e *approvals.Event) {
-			e.Data = map[string]string{}
+			e.Data = approvals.Data{}
 			for i := 0; i < len(pairs); i += 2 {
 				e.Data[pairs[i]] = pairs[i+1]
 			}
@@ -207,30 +215,38 @@ func TestReplies(t *testing.T) {
 	r := released(request())
 	r.Deploy.FinishedAt = r.ReleasedAt.Add(7 * time.Minute)
 	events := map[string]approvals.Event{
-		"requested":     event(approvals.EventRequested, nil),
-		"voted":         event(approvals.EventVoted, func(e *approvals.Event) { data("votes", "1", "needed", "1")(e); e.MFA = "totp" }),
-		"approved":      event(approvals.EventApproved, data("until", "2026-11-23T10:05:00.000Z", "auto", "true")),
-		"by-hand":       event(approvals.EventApproved, data("until", "2026-11-23T10:05:00.000Z", "auto", "false")),
-		"rejected":      event(approvals.EventRejected, func(e *approvals.Event) { e.Reason = "wait for <!channel>" }),
-		"accepted":      event(approvals.EventAccepted, data("attempt", "1")),
-		"ci-refused":    event(approvals.EventGateRefused, func(e *approvals.Event) { data("attempt", "2")(e); e.Reason = "403 Forbidden" }),
-		"delayed":       event(approvals.EventDelayed, func(e *approvals.Event) { e.Outcome = "503" }),
-		"released":      event(approvals.EventReleased, nil),
-		"deployed":      event(approvals.EventDeployed, data("jobs", "deploy")),
-		"deploy-failed": event(approvals.EventDeployFailed, func(e *approvals.Event) { data("job", "deploy")(e); e.Outcome = "failed" }),
-		"not-approver":  event(approvals.EventClickRefused, func(e *approvals.Event) { e.Outcome, e.Reason = "approve", "not_approver" }),
-		"wrong-code":    event(approvals.EventCodeFailed, func(e *approvals.Event) { e.Outcome = "wrong"; data("failures", "2")(e) }),
-		"locked":        event(approvals.EventCodeLocked, data("until", "2026-11-23T10:14:00.000Z")),
-		"superseded":    event(approvals.EventSuperseded, data("number", "128")),
-		"gate-bypassed": event(approvals.EventGateBypassed, func(e *approvals.Event) { e.Actor = approvals.Actor{ID: "mallory"}; e.Outcome = "rejected" }),
-		"gate-closed":   event(approvals.EventGateClosed, func(e *approvals.Event) { e.Outcome = "cancel_job" }),
-		"newer":         event(approvals.EventNewerWorkflow, data("workflow_id", "11111111-2222-4333-8444-555555555556")),
-		"unknown":       event("thing.happened", func(e *approvals.Event) { e.Reason = "why" }),
+		"requested":      event(approvals.EventRequested, nil),
+		"voted":          event(approvals.EventVoted, func(e *approvals.Event) { data("votes", "1", "needed", "1")(e); e.MFA = "totp" }),
+		"approved":       event(approvals.EventApproved, data("until", "2026-11-23T10:05:00.000Z", "auto", "true")),
+		"by-hand":        event(approvals.EventApproved, data("until", "2026-11-23T10:05:00.000Z", "auto", "false")),
+		"rejected":       event(approvals.EventRejected, func(e *approvals.Event) { e.Reason = "wait for <!channel>" }),
+		"accepted":       event(approvals.EventAccepted, data("attempt", "1")),
+		"ci-refused":     event(approvals.EventGateRefused, func(e *approvals.Event) { data("attempt", "2")(e); e.Reason = "403 Forbidden" }),
+		"deploy-skipped": event(approvals.EventDeployFailed, func(e *approvals.Event) { data("job", "deploy")(e); e.Outcome = "skipped" }),
+		"reopened":       event(approvals.EventReopened, nil),
+		"expired":        event(approvals.EventExpired, func(e *approvals.Event) { e.Reason = approvals.FailNoDecision }),
+		"expired-unused": event(approvals.EventExpired, func(e *approvals.Event) { e.Reason = approvals.FailWindowOver }),
+		"delayed":        event(approvals.EventDelayed, func(e *approvals.Event) { e.Outcome = "503" }),
+		"released":       event(approvals.EventReleased, nil),
+		"deployed":       event(approvals.EventDeployed, data("jobs", "deploy")),
+		"deploy-failed":  event(approvals.EventDeployFailed, func(e *approvals.Event) { data("job", "deploy")(e); e.Outcome = "failed" }),
+		"not-approver":   event(approvals.EventClickRefused, func(e *approvals.Event) { e.Outcome, e.Reason = "approve", "not_approver" }),
+		"wrong-code":     event(approvals.EventCodeFailed, func(e *approvals.Event) { e.Outcome = "wrong"; data("failures", "2")(e) }),
+		"locked":         event(approvals.EventCodeLocked, data("until", "2026-11-23T10:14:00.000Z")),
+		"superseded":     event(approvals.EventSuperseded, data("number", "128")),
+		"gate-bypassed":  event(approvals.EventGateBypassed, func(e *approvals.Event) { e.Actor = approvals.Actor{ID: "mallory"}; e.Outcome = "rejected" }),
+		"gate-closed":    event(approvals.EventGateClosed, func(e *approvals.Event) { e.Outcome = "cancel_job" }),
+		"newer":          event(approvals.EventNewerWorkflow, data("workflow_id", "11111111-2222-4333-8444-555555555556")),
+		"unknown":        event("thing.happened", func(e *approvals.Event) { e.Reason = "why" }),
 	}
+	events["rejected-known-starter"] = events["rejected"]
 	now := monday.Add(20*time.Minute + 2*time.Second)
 	for name, e := range events {
 		t.Run(name, func(t *testing.T) {
 			told := approvals.Told{Event: e, Request: r}
+			if strings.HasSuffix(name, "-known-starter") {
+				told.Starter = bea
+			}
 			if e.Type == approvals.EventApproved {
 				told.CheckpointSize, told.CheckpointRoot = 413, "Zk3vHj0gkP2qk6zY9H2JY5rQ8k1n2b3c4d5e6f7g8h0="
 			}
@@ -239,7 +255,7 @@ func TestReplies(t *testing.T) {
 			checkMessage(t, got)
 			stray := bot.RenderStray(links{}, told, now.Add(time.Hour))
 			checkMessage(t, stray)
-			for _, want := range []string{"127", "told late"} {
+			for _, want := range []string{"127", "Posted late"} {
 				if !strings.Contains(string(stray), want) {
 					t.Errorf("a late reply outside its thread does not say %q:\n%s", want, stray)
 				}
@@ -248,11 +264,31 @@ func TestReplies(t *testing.T) {
 	}
 }
 
+// Retry is pointed to while it is on the card, and not afterwards.
+func TestRetryIsOfferedInTime(t *testing.T) {
+	t.Parallel()
+	told := approvals.Told{Request: approved(request(), ana)}
+	told.Event = approvals.Event{Type: approvals.EventUndeliverable, Seq: 1, Time: "2026-11-23T09:50:00.000Z", Reason: approvals.FailRefused}
+	for status, until := range map[approvals.Status]time.Time{
+		approvals.Undeliverable: told.Request.RetryUntil(),
+		approvals.Pending:       {}, // somebody pressed it already
+	} {
+		told.Request.Status = status
+		for _, now := range []time.Time{monday.Add(time.Hour), monday.Add(25 * time.Hour)} {
+			got := strings.Contains(string(bot.RenderReply(links{}, told, now)), "Retry on the card")
+			if want := !now.After(until); got != want {
+				t.Errorf("%s at %s: Retry is pointed to: %t; want %t", status, now, got, want)
+			}
+		}
+	}
+}
+
 func TestEveryEventHasWords(t *testing.T) {
 	t.Parallel()
 	for _, typ := range []approvals.EventType{
 		approvals.EventExpired, approvals.EventCanceled, approvals.EventBypassed, approvals.EventUndeliverable, approvals.EventAttempt,
 		approvals.EventEnrolled, approvals.EventReset, approvals.EventSealBroken, approvals.EventPersonRemoved, approvals.EventDeployReport,
+		approvals.EventWaiting, approvals.EventReached, approvals.EventAnswers, approvals.EventClosing, approvals.EventRestored,
 		approvals.EventEnrolLink, approvals.EventUnlocked, approvals.EventPersonAdded, approvals.EventPersonChanged, approvals.EventCodeLocked,
 	} {
 		told := approvals.Told{Event: approvals.Event{Type: typ, Seq: 1, Time: "2026-11-23T09:50:00.000Z", Actor: approvals.Actor{ID: ana}}, Request: request()}
@@ -265,8 +301,9 @@ func TestEveryEventHasWords(t *testing.T) {
 func TestModals(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name, action string
-		code         bool
+		name   string
+		action approvals.Action
+		code   bool
 	}{{"approve", approvals.ActionApprove, true}, {"reject", approvals.ActionReject, false}, {"reject-with-code", approvals.ActionReject, true}} {
 		got := bot.RenderModal(links{}, approvals.Prompt{Request: request(), NeedsCode: tt.code}, tt.action)
 		raw, err := json.MarshalIndent(got, "", "  ")

@@ -25,16 +25,16 @@ func (v view) stray(t approvals.Told, now time.Time) message {
 }
 
 func (v view) lineOf(t approvals.Told, now time.Time, before line) message {
-	text, more := v.tell(t)
+	text, more := v.tell(t, now)
 	text = say(before, text)
 	blocks := append([]slack.Block{text.block()}, more...)
 	if small := footnote(t, now); small != nil {
 		blocks = append(blocks, small.small())
 	}
-	return newMessage(text, t.Event.Seq, blocks...)
+	return newMessage(text, blocks...)
 }
 
-// footnote holds the checkpoint and the time of what is told late.
+// footnote holds the checkpoint and the time of what is posted late.
 func footnote(t approvals.Told, now time.Time) line {
 	var l line
 	if t.CheckpointRoot != "" {
@@ -44,13 +44,13 @@ func footnote(t approvals.Told, now time.Time) line {
 		if len(l) > 0 {
 			l = say(l, " · ")
 		}
-		l = say(l, "told late: happened ", at(when))
+		l = say(l, "Posted late; this happened ", at(when))
 	}
 	return l
 }
 
 // tell puts an event into words. The blocks are what comes below the line.
-func (v view) tell(t approvals.Told) (line, []slack.Block) {
+func (v view) tell(t approvals.Told, now time.Time) (line, []slack.Block) {
 	e, r := t.Event, t.Request
 	gate := literal(r.GateName)
 	switch e.Type {
@@ -58,13 +58,13 @@ func (v view) tell(t approvals.Told) (line, []slack.Block) {
 		return v.requested(r)
 	case approvals.EventClickRefused:
 		verb := "Approve"
-		if e.Outcome == approvals.ActionReject {
+		if e.Outcome == string(approvals.ActionReject) {
 			verb = "Reject"
 		}
 		return say(mention(e.Actor.ID), " pressed ", verb, " and was refused: ", lackOfRight(e, r), "."), nil
 	case approvals.EventCodeFailed:
 		if e.Outcome == "used" {
-			return say(mention(e.Actor.ID), " gave a code that was used already."), nil
+			return say(mention(e.Actor.ID), " gave a code that was already used."), nil
 		}
 		l := say(mention(e.Actor.ID), " gave a wrong code")
 		if n := e.Data["failures"]; n != "" && n != "1" {
@@ -105,7 +105,7 @@ func (v view) tell(t approvals.Told) (line, []slack.Block) {
 		if e.MFA != "" {
 			l = say(l, " with a code")
 		}
-		return say(l, ": “", quoted(e.Reason, 500), "”"), nil
+		return say(l, ": “", quoted(e.Reason, 500), "”", call(t)), nil
 	case approvals.EventAttempt:
 		return say("Asking CircleCI to approve ", gate, attemptNumber(e, r), "."), nil
 	case approvals.EventAccepted:
@@ -122,14 +122,7 @@ func (v view) tell(t approvals.Told) (line, []slack.Block) {
 	case approvals.EventDeployed:
 		return v.deployed(t), nil
 	case approvals.EventDeployFailed:
-		l := say("Deploy failed")
-		if e.Data["job"] != "" {
-			l = say(l, ": job ", literal(e.Data["job"]), " is ", quoted(e.Outcome, limitName))
-		}
-		if e.Outcome == "unauthorized" {
-			l = say(l, ": its context in CircleCI is restricted to a group that the approver is not in")
-		}
-		return say(l, ".", starter(t)), nil
+		return say("Deploy failed", failedJob(e), ".", starter(t)), nil
 	case approvals.EventGateBypassed:
 		return say("⚠️ ", gate, " was approved in CircleCI by ", quoted(e.Actor.ID, limitName), " although this request is ", quoted(words(e.Outcome), limitName), ". Check what was deployed."), nil
 	case approvals.EventGateClosed:
@@ -143,7 +136,10 @@ func (v view) tell(t approvals.Told) (line, []slack.Block) {
 	case approvals.EventNewerWorkflow:
 		return v.newerWorkflow(e, r), nil
 	}
-	if l := ending(e, r); l != nil {
+	if l := ending(e, r, now); l != nil {
+		return say(l, call(t)), nil
+	}
+	if l := onTheWay(e, r); l != nil {
 		return l, nil
 	}
 	return personal(e), nil
@@ -179,17 +175,17 @@ func (v view) delayed(e approvals.Event) line {
 func lackOfRight(e approvals.Event, r approvals.Request) line {
 	switch approvals.RefusalCode(e.Reason) {
 	case approvals.RefusedWorkspace:
-		return say("not a member of this workspace")
+		return say("they are not a member of this workspace")
 	case approvals.RefusedNotAdmin:
-		return say("not an admin of this gateway")
+		return say("they are not an admin of this gateway")
 	case approvals.RefusedNotApprover:
-		return say("not an approver of ", quoted(r.App, limitName))
+		return say("they are not an approver of ", quoted(r.App, limitName))
 	case approvals.RefusedStanding:
-		return say("not a full, active member of this workspace")
+		return say("they are not a full, active member of this workspace")
 	case approvals.RefusedSelf:
-		return say("started this pipeline, so somebody else has to approve it")
+		return say("they started this pipeline, so someone else has to approve it")
 	case approvals.RefusedNoLogin:
-		return say("no login at the code host on record")
+		return say("they are nobody whose username at the code host I know")
 	}
 	return say(quoted(words(e.Reason), limitName))
 }
@@ -207,11 +203,20 @@ func (v view) deployed(t approvals.Told) line {
 	return say(l, ".", starter(t))
 }
 
-// starter tells who set it off that it is over: by mention if the person is on
-// record, since a login at the code host is no id in Slack.
+// call mentions who set it off, because it is over. Of a request whose place was
+// taken the newer one is to be looked at.
+func call(t approvals.Told) line {
+	if t.Starter == "" || t.Event.Type == approvals.EventSuperseded {
+		return nil
+	}
+	return say(" ", mention(t.Starter))
+}
+
+// starter tells who set it off how the deploy ended. Whoever is not on record is
+// named, because a login at the code host is no id in Slack.
 func starter(t approvals.Told) line {
-	if t.Starter != "" {
-		return say(" ", mention(t.Starter))
+	if l := call(t); l != nil {
+		return l
 	}
 	if s := t.Request.Facts.Starters(); len(s) > 0 {
 		return say(" Started by ", quoted(s[0], limitName), ".")
@@ -220,7 +225,7 @@ func starter(t approvals.Told) line {
 }
 
 func (v view) gateClosed(e approvals.Event, r approvals.Request) line {
-	switch e.Outcome {
+	switch approvals.OnClose(e.Outcome) {
 	case approvals.CloseCancelWorkflow:
 		return say("Told CircleCI to cancel the workflow.")
 	case approvals.CloseCancelJob:
@@ -236,25 +241,21 @@ func (v view) newerWorkflow(e approvals.Event, r approvals.Request) line {
 		if r.Environment != approvals.DefaultEnvironment {
 			ask += " --environment " + r.Environment
 		}
-		command := span{kind: code, text: cut(oneLine(ask+` --ci-metadata '{"workflow_id":"`+id+`"}'`), limitMessage)}
-		l = say(l, " Ask again: ", command)
+		l = say(l, " Ask again: ", commandLine(ask+` --ci-metadata '{"workflow_id":"`+id+`"}'`))
 	}
 	return l
 }
 
 // ending tells how a request ended without a deploy; nil for all other events.
-func ending(e approvals.Event, r approvals.Request) line {
+func ending(e approvals.Event, r approvals.Request, now time.Time) line {
 	why := firstOf(e.Data["detail"], r.Failure.Detail)
 	switch e.Type {
 	case approvals.EventExpired:
-		if r.ApprovedAt.IsZero() {
-			return say("Expired: nobody decided until ", at(r.ExpiresAt), ".")
-		}
-		return say("Expired: the approval was not used in time.")
+		return say("Expired: ", expiry(e, r), ".", retryHint(r, now))
 	case approvals.EventSuperseded:
 		return say("Superseded: a newer request took its place: #", quoted(e.Data["number"], limitName), ".")
 	case approvals.EventCanceled:
-		return say("Closed: ", canceled(approvals.Request{Requester: r.Requester, Failure: approvals.Failure{Code: e.Reason, Detail: why}, DecidedBy: e.Actor.ID}), ".")
+		return say("Closed: ", canceled(approvals.Request{Asked: r.Asked, Failure: approvals.Failure{Code: e.Reason, Detail: why}, DecidedBy: e.Actor.ID}), ".")
 	case approvals.EventBypassed:
 		by := e.Actor.ID
 		if by == "" {
@@ -262,9 +263,68 @@ func ending(e approvals.Event, r approvals.Request) line {
 		}
 		return say("⚠️ ", literal(r.GateName), " was approved in CircleCI by ", quoted(by, limitName), ", not here.")
 	case approvals.EventUndeliverable:
-		return say("Could not release: ", quoted(firstOf(why, words(e.Reason)), limitMessage), ". Retry on the card asks for fresh approval.")
+		return say("Could not release: ", quoted(firstOf(why, words(e.Reason)), limitMessage), ".", retryHint(r, now))
 	}
 	return nil
+}
+
+// expiry says what did not happen in time.
+func expiry(e approvals.Event, r approvals.Request) line {
+	switch {
+	case e.Reason == approvals.FailRolledBack:
+		return say(quoted(e.Data["detail"], limitMessage))
+	case e.Reason != approvals.FailWindowOver:
+		return say("nobody decided by ", at(r.ExpiresAt()))
+	case r.AutoApprove:
+		return say("the approval expired ", at(e.At()), " before CircleCI could be reached")
+	}
+	return say("nobody approved ", literal(r.GateName), " in CircleCI in time")
+}
+
+// retryHint points to the Retry button while it is there.
+func retryHint(r approvals.Request, now time.Time) line {
+	if !r.CanRetry(now) {
+		return nil
+	}
+	return say(" Retry on the card asks for another round of approvals.")
+}
+
+// onTheWay tells what happens between a decision and its effect; nil for all other
+// events.
+func onTheWay(e approvals.Event, r approvals.Request) line {
+	gate := literal(r.GateName)
+	switch e.Type {
+	case approvals.EventReopened:
+		return say(mention(e.Actor.ID), " asked for another round of approvals.")
+	case approvals.EventWaiting:
+		return say("CircleCI has not reached ", gate, " yet.")
+	case approvals.EventReached:
+		return say("CircleCI reached ", gate, ".")
+	case approvals.EventAnswers:
+		return say("CircleCI answers again.")
+	case approvals.EventClosing:
+		return say("Asking CircleCI to stop ", gate, ".")
+	case approvals.EventRestored:
+		return say("A backup was restored in which this was approved: CircleCI is not asked again.")
+	}
+	return nil
+}
+
+// failedJob says which job of a deploy failed, and how.
+func failedJob(e approvals.Event) line {
+	if e.Data["job"] == "" {
+		return nil
+	}
+	l := say(": job ", literal(e.Data["job"]))
+	switch e.Outcome {
+	case "skipped":
+		return say(l, " never ran: CircleCI skipped it")
+	case string(approvals.JobFailed):
+		return say(l, " failed")
+	case string(approvals.JobUnauthorized):
+		return say(l, " was not allowed to run: its context in CircleCI is restricted to a group that the approver is not in")
+	}
+	return say(l, " ended as ", quoted(words(e.Outcome), limitName))
 }
 
 // personal tells what concerns a person's authenticator, and whatever has no

@@ -17,7 +17,7 @@ func (b *Bot) tellSoon(p interaction, l line) {
 
 // tell answers a click in private.
 func (b *Bot) tell(ctx context.Context, p interaction, l line) {
-	b.whisper(ctx, p.ResponseURL, p.channel(), p.User.ID, newMessage(l, 0, l.block()))
+	b.whisper(ctx, p.ResponseURL, p.channel(), p.User.ID, newMessage(l, l.block()))
 }
 
 // whisper shows a message to one person: through the response URL, else in the
@@ -26,9 +26,9 @@ func (b *Bot) whisper(ctx context.Context, responseURL, channel, user string, m 
 	options := []slack.MsgOption{slack.MsgOptionText(m.Text, false), slack.MsgOptionBlocks(m.Blocks...)}
 	var last error
 	if b.mayAnswer(responseURL) {
+		answer := &slack.WebhookMessage{Text: m.Text, Blocks: &slack.Blocks{BlockSet: m.Blocks}, ResponseType: slack.ResponseTypeEphemeral}
 		last = b.call("response_url", func() error {
-			_, _, _, err := b.ws.api.SendMessageContext(ctx, channel, append(options, slack.MsgOptionResponseURL(responseURL, slack.ResponseTypeEphemeral))...)
-			return err
+			return slack.PostWebhookCustomHTTPContext(ctx, responseURL, b.ws.settings.HTTPClient, answer)
 		})
 		if last == nil {
 			return
@@ -46,7 +46,7 @@ func (b *Bot) whisper(ctx context.Context, responseURL, channel, user string, m 
 			return
 		}
 	}
-	last = b.call("chat.postMessage", func() error {
+	last = b.call(methodPost, func() error {
 		_, _, err := b.ws.api.PostMessageContext(ctx, user, append(options, slack.MsgOptionDisableLinkUnfurl(), slack.MsgOptionDisableMediaUnfurl())...)
 		return err
 	})

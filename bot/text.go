@@ -44,6 +44,7 @@ const (
 	ours   spanKind = iota // our own words
 	theirs                 // text from outside
 	code                   // text from outside, in code style
+	typed                  // a command to copy, in code style
 	linked
 	person
 	group
@@ -98,6 +99,16 @@ func paragraph(text string, n int) span {
 
 // literal is text from outside shown as code, such as a job's name.
 func literal(text string) span { return span{kind: code, text: cut(oneLine(text), limitName)} }
+
+// commandLine is something to type, shown as code. Nothing in it is broken up, so that
+// it can be copied; what could be read as markup makes it a literal.
+func commandLine(text string) span {
+	text = cut(oneLine(text), limitMessage)
+	if strings.ContainsAny(text, "&<>`*~@…") || strings.ContainsFunc(text, func(r rune) bool { return r > '~' }) {
+		return span{kind: code, text: text}
+	}
+	return span{kind: typed, text: text}
+}
 
 // link is a label with a link that we built; without a link it is the label.
 func link(url, label string) span {
@@ -207,7 +218,7 @@ func (s span) mrkdwn() string {
 // foreign reports whether a line holds text from outside, or is too long for a section.
 func (l line) foreign() bool {
 	for _, s := range l {
-		if s.kind == theirs || s.kind == code {
+		if s.kind == theirs || s.kind == code || s.kind == typed {
 			return true
 		}
 	}
@@ -245,7 +256,7 @@ func (l line) rich() []slack.RichTextSectionElement {
 		case date:
 			fallback := s.fallback()
 			out = append(out, slack.NewRichTextSectionDateElement(s.at.Unix(), string(s.format), nil, &fallback))
-		case code:
+		case code, typed:
 			out = append(out, slack.NewRichTextSectionTextElement(s.text, &slack.RichTextSectionTextStyle{Code: true}))
 		default:
 			out = append(out, slack.NewRichTextSectionTextElement(s.text, nil))

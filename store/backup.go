@@ -85,5 +85,5 @@ func checkCopy(ctx context.Context, file string) error {
 	}
 	pool := sql.OpenDB(newConnector(path, "?mode=ro&immutable=1", nil))
 	defer pool.Close()
-	return check(ctx, pool, "integrity_check")
+	return check(ctx, pool)
 }

@@ -3,6 +3,10 @@ package store
 import (
 	"context"
 	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
 // ConnectWith opens a writing connection whose parameter from reads to instead.
@@ -50,4 +54,77 @@ func (db *DB) RawText(query string, args ...any) (string, error) {
 		lines = append(lines, last)
 	}
 	return strings.Join(lines, "\n"), rows.Err()
+}
+
+// ListQueries are the arms of what a list asks the database, each as if it were
+// alone.
+func ListQueries(f approvals.Filter) (queries []string, args [][]any) {
+	for _, a := range split(f) {
+		query, values := a.search()
+		queries = append(queries, selectRequests+"number IN ("+query+")")
+		args = append(args, values)
+	}
+	return queries, args
+}
+
+// The other queries that must not read whole tables.
+var Queries = map[string]string{
+	"lanes":   selectLanes,
+	"free":    selectFree,
+	"history": selectHistory,
+	"kept":    selectKept,
+	"page":    selectLeaves,
+	"claimed": selectClaimed,
+}
+
+// Explain says how SQLite answers a query, a line for each step.
+func (db *DB) Explain(query string, args ...any) (string, error) {
+	return db.RawText("EXPLAIN QUERY PLAN "+query, args...)
+}
+
+// FailCommit has the commit of the transaction fail: a reference to nothing that
+// is checked at its end.
+func FailCommit(t approvals.Tx) error {
+	sqltx := t.(*tx).sql
+	for _, query := range []string{
+		"PRAGMA defer_foreign_keys=ON",
+		"INSERT INTO secrets (name, version, key_id, sealed) VALUES ('x', 1, 'no such key', x'00')",
+	} {
+		if _, err := sqltx.Exec(query); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Fill writes n requests as if they had been made in the past: one app has half of
+// them, one branch most. Each has two leaves of the log, whose hashes are nothing.
+func (db *DB) Fill(r approvals.Request, n int) error {
+	r.Number, r.Version = 1, 0
+	row, err := requestRow(r)
+	if err != nil {
+		return err
+	}
+	for at := 0; at < n; at += 50_000 {
+		for _, query := range []string{
+			`WITH RECURSIVE n (i) AS (SELECT ?1 + 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1 + ?2)
+			INSERT INTO requests (number, id, version, app, environment, status, revision, branch, workflow_id, created_at, released_at, body, seen)
+			SELECT i, 'r' || i, 1, CASE i % 2 WHEN 0 THEN 'api' ELSE 'app' || (i % 301) END,
+				CASE i % 3 WHEN 0 THEN 'staging' ELSE 'production' END,
+				CASE WHEN i % 10 < 6 THEN 'deployed' WHEN i % 10 < 8 THEN 'superseded' WHEN i % 10000 = 8 THEN 'pending' ELSE 'rejected' END,
+				printf('%08x%032x', (i * 2654435761) % 4294967296, i),
+				CASE WHEN i % 1000 = 0 THEN 'rare' WHEN i % 10 < 7 THEN 'main' ELSE 'b' || i END, 'w' || i,
+				1800000000000 + i * 36000, CASE WHEN i % 10 < 6 THEN 1800000000000 + i * 36000 + 5000 ELSE 0 END, ?3, ?4 FROM n`,
+			`WITH RECURSIVE n (i) AS (SELECT 2 * ?1 UNION ALL SELECT i + 1 FROM n WHERE i < 2 * (?1 + ?2) - 1)
+			INSERT INTO audit (seq, line) SELECT i, ?5 FROM n`,
+			`WITH RECURSIVE n (i) AS (SELECT 2 * ?1 UNION ALL SELECT i + 1 FROM n WHERE i < 2 * (?1 + ?2) - 1)
+			INSERT INTO audit_index (subject, seq) SELECT 'r' || (i / 2 + 1), i FROM n`,
+		} {
+			if err := db.RawSQL(query, at, min(50_000, n-at), row[2], row[4], strings.Repeat("x", 450)); err != nil {
+				return err
+			}
+		}
+	}
+	return db.RawSQL(`WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?1 - 1)
+		INSERT INTO audit_hashes (position, hash) SELECT i, zeroblob(32) FROM n`, tlog.StoredHashCount(2*int64(n)))
 }

@@ -7,32 +7,24 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"time"
 )
 
 // Check runs SQLite's integrity check, which reads the whole file;
 // [ErrDamaged]. Writers are not held up.
 func (db *DB) Check(ctx context.Context) error {
-	return check(ctx, db.reader, "integrity_check")
+	return check(ctx, db.reader)
 }
 
-func check(ctx context.Context, pool *sql.DB, kind string) error {
-	rows, err := pool.QueryContext(ctx, "PRAGMA "+kind+"(1)")
-	if err != nil {
-		return fmt.Errorf("%s: %w", kind, fault(err))
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var finding string
-		if err := rows.Scan(&finding); err != nil {
-			return fmt.Errorf("%s: %w", kind, fault(err))
-		}
-		if finding != "ok" {
-			return fmt.Errorf("%w: %s", ErrDamaged, finding)
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("%s: %w", kind, fault(err))
+func check(ctx context.Context, pool *sql.DB) error {
+	var finding string
+	err := pool.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&finding)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return fmt.Errorf("check the database: %w", fault(err))
+	case finding != "ok":
+		return fmt.Errorf("%w: %s", ErrDamaged, finding)
 	}
 	return nil
 }
@@ -56,13 +48,18 @@ func (db *DB) fault(err error) error {
 	return err
 }
 
-// CanWrite commits a row of a few bytes; [ErrUnavailable].
+// CanWrite commits a row of a few bytes; [ErrUnavailable]. It also looks whether
+// the files of the database are still in their place ([ErrReplaced]): call it every
+// few seconds, because other transactions look only after they have committed.
 func (db *DB) CanWrite(ctx context.Context) error {
 	if err := db.Damage(); err != nil {
 		return err
 	}
+	if err := db.inPlace(); err != nil {
+		return err
+	}
 	return db.update(ctx, func(t *tx) error {
-		_, err := t.exec("UPDATE probe SET at = ?", time.Now().UnixMilli())
+		_, err := t.exec("UPDATE probe SET at = ?", t.now.UnixMilli())
 		return err
 	})
 }

@@ -2,14 +2,12 @@ package store_test
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/json"
 	"testing"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
-	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
-	"golang.org/x/mod/sumdb/tlog"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
 
 func timeout(t testing.TB, ms int) context.Context {
@@ -18,31 +16,56 @@ func timeout(t testing.TB, ms int) context.Context {
 	return ctx
 }
 
-// request makes a request that is complete enough to be stored; a workflow of
-// its own when none is given.
-func request(app, workflow string) approvals.Request {
-	if workflow == "" {
-		workflow = rand.Text()
+func ring(t testing.TB, text string) *store.KeyRing {
+	t.Helper()
+	keys, err := store.ParseKeys(text)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return approvals.Request{
-		ID: rand.Text(), App: app, Environment: "production", Status: approvals.Pending,
-		Facts:     approvals.Facts{WorkflowID: workflow, PipelineID: "p-" + workflow, Revision: "0123456789abcdef0123456789abcdef01234567", Branch: "main", Project: "gh/acme/" + app},
-		Message:   "fix the <b>&amp; thing",
-		Metadata:  json.RawMessage(`{"a":"<&>"}`),
-		Project:   "gh/acme/" + app,
-		CreatedAt: time.UnixMilli(1_800_000_000_123).UTC(), ExpiresAt: time.UnixMilli(1_800_086_400_123).UTC(),
-		PendingTTL: 24 * time.Hour,
+	return keys
+}
+
+func tryOpen(t testing.TB, path, keys string) error {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Config{Path: path, Keys: ring(t, keys)})
+	if err == nil {
+		db.Close()
+	}
+	return err
+}
+
+func update(t testing.TB, db *store.DB, fn func(tx approvals.Tx) error) {
+	t.Helper()
+	if err := db.Update(t.Context(), fn); err != nil {
+		t.Fatal(err)
 	}
 }
 
-// record appends an event as the core does.
-func record(tx approvals.Tx, e approvals.Event) (int64, error) {
-	seq, err := ledger.Append(tx.Ledger(), func(seq int64, prev tlog.Hash) ([]byte, error) {
-		e.Seq, e.Prev = seq, prev.String()
-		return json.Marshal(e)
-	})
-	if err != nil {
-		return 0, err
+func view(t testing.TB, db *store.DB, fn func(tx approvals.Tx) error) {
+	t.Helper()
+	if err := db.View(t.Context(), fn); err != nil {
+		t.Fatal(err)
 	}
-	return seq, tx.Index(seq, e)
 }
+
+func raw(t testing.TB, db *store.DB, query string, args ...any) {
+	t.Helper()
+	if err := db.RawSQL(query, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// set and get keep a small state.
+func set(tx approvals.Tx, name, value string) error { return tx.Keep("test", name, []byte(value)) }
+
+func get(tx approvals.Tx, name string) string {
+	value, err := tx.Kept("test", name)
+	if err != nil {
+		return ""
+	}
+	return string(value)
+}
+
+func step(tx approvals.Tx, r *approvals.Request) error { return storetest.Step(tx, r) }
+
+func request(app string) approvals.Request { return storetest.Request(0, app, "") }

@@ -3,10 +3,10 @@ package store
 import (
 	"fmt"
 	"iter"
+	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 )
 
@@ -19,77 +19,80 @@ type storage struct{ t *tx }
 
 func (t *tx) Ledger() ledger.Storage { return storage{t} }
 
-func (s storage) Size() (int64, error) {
-	var size int64
-	err := s.t.get("SELECT coalesce(max(seq) + 1, 0) FROM audit", nil, &size)
+func (s storage) Size() (size int64, err error) {
+	err = s.t.get("SELECT coalesce(max(seq) + 1, 0) FROM audit", nil, &size)
 	return size, err
 }
 
 func (s storage) Append(leaf []byte, hashes []tlog.Hash) error {
-	_, err := s.t.exec("INSERT INTO audit (seq, line) SELECT coalesce(max(seq) + 1, 0), ? FROM audit", string(leaf))
-	if err != nil {
+	var seq int64
+	err := s.t.get("INSERT INTO audit (seq, line) SELECT coalesce(max(seq) + 1, 0), ? FROM audit RETURNING seq", []any{string(leaf)}, &seq)
+	if err != nil || len(hashes) == 0 {
 		return err
 	}
-	for _, h := range hashes {
-		_, err := s.t.exec("INSERT INTO audit_hashes (position, hash) SELECT coalesce(max(position) + 1, 0), ? FROM audit_hashes", h[:])
-		if err != nil {
-			return err
-		}
+	var args []any
+	for i, h := range hashes {
+		args = append(args, tlog.StoredHashCount(seq)+int64(i), h[:])
 	}
-	return nil
+	_, err = s.t.exec("INSERT INTO audit_hashes (position, hash) VALUES "+strings.Repeat("(?, ?), ", len(hashes)-1)+"(?, ?)", args...)
+	return err
 }
 
+// hashBatch is how many hashes one statement reads.
+const hashBatch = 1000
+
 func (s storage) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
-	out := make([]tlog.Hash, len(indexes))
-	for i, at := range indexes {
-		var hash []byte
-		if err := s.t.get("SELECT hash FROM audit_hashes WHERE position = ?", []any{at}, &hash); err != nil {
-			return nil, fmt.Errorf("read hash %d: %w", at, err)
+	out := make([]tlog.Hash, 0, len(indexes))
+	for len(indexes) > 0 {
+		batch := indexes[:min(hashBatch, len(indexes))]
+		indexes = indexes[len(batch):]
+		found, err := s.hashes(batch)
+		if err != nil {
+			return nil, err
 		}
-		if copy(out[i][:], hash) != len(out[i]) {
-			return nil, fmt.Errorf("read hash %d: it is cut", at)
+		for _, at := range batch {
+			h, ok := found[at]
+			if !ok {
+				return nil, s.t.failed(fmt.Errorf("read hash %d: it is missing", at))
+			}
+			out = append(out, h)
 		}
 	}
 	return out, nil
 }
 
-func (t *tx) Index(seq int64, e approvals.Event) error {
-	_, err := t.exec("INSERT INTO audit_index (seq, request, app, type) VALUES (?, ?, ?, ?)", seq, e.Request, e.App, e.Type)
+func (s storage) hashes(positions []int64) (map[int64]tlog.Hash, error) {
+	args := make([]any, len(positions))
+	for i, at := range positions {
+		args[i] = at
+	}
+	found := make(map[int64]tlog.Hash, len(positions))
+	err := s.t.each("SELECT position, hash FROM audit_hashes WHERE position IN "+marks(len(args)), args, func(scan func(...any) error) error {
+		var at int64
+		var raw []byte
+		var h tlog.Hash
+		if err := scan(&at, &raw); err != nil {
+			return err
+		}
+		if copy(h[:], raw) != len(h) {
+			return fmt.Errorf("read hash %d: it is cut", at)
+		}
+		found[at] = h
+		return nil
+	})
+	return found, err
+}
+
+func (t *tx) Index(seq int64, subject string) error {
+	_, err := t.exec("INSERT INTO audit_index (subject, seq) VALUES (?, ?)", subject, seq)
 	return err
 }
 
-func (t *tx) Event(seq int64) (approvals.Event, error) {
-	var line []byte
-	if err := t.get("SELECT line FROM audit WHERE seq = ?", []any{seq}, &line); err != nil {
-		return approvals.Event{}, err
-	}
-	e, err := approvals.ParseEvent(line)
-	if err != nil {
-		return approvals.Event{}, fmt.Errorf("read event %d: %w", seq, err)
-	}
-	return e, nil
-}
+const selectHistory = `SELECT line FROM audit_index i JOIN audit a ON a.seq = i.seq
+	WHERE i.subject = ? AND i.seq > ? ORDER BY i.seq`
 
-func (t *tx) EventsOf(request string) ([]approvals.Event, error) {
-	if request == "" {
-		return nil, nil
-	}
-	var out []approvals.Event
-	err := t.each(`SELECT seq, line FROM audit_index JOIN audit USING (seq) WHERE request = ? ORDER BY seq`, []any{request},
-		func(scan func(...any) error) error {
-			var seq int64
-			var line []byte
-			if err := scan(&seq, &line); err != nil {
-				return err
-			}
-			e, err := approvals.ParseEvent(line)
-			if err != nil {
-				return fmt.Errorf("read event %d: %w", seq, err)
-			}
-			out = append(out, e)
-			return nil
-		})
-	return out, err
+func (t *tx) History(subject string, after int64) ([][]byte, error) {
+	return t.list(selectHistory, subject, after)
 }
 
 // Leaves reads a page at a time, so that memory stays small and whoever ranges
@@ -115,14 +118,13 @@ func (t *tx) Leaves(from int64) iter.Seq2[[]byte, error] {
 	}
 }
 
+const selectLeaves = "SELECT seq, line FROM audit WHERE seq >= ? ORDER BY seq LIMIT ?"
+
 // leaves returns leaves from on. A hole, which only somebody else can have made,
 // is an error: page by page it would pass unseen.
 func (t *tx) leaves(from int64) ([][]byte, error) {
-	if err := t.ctx.Err(); err != nil {
-		return nil, err
-	}
 	var page [][]byte
-	err := t.each("SELECT seq, line FROM audit WHERE seq >= ? ORDER BY seq LIMIT ?", []any{from, leafPage}, func(scan func(...any) error) error {
+	err := t.each(selectLeaves, []any{from, leafPage}, func(scan func(...any) error) error {
 		var seq int64
 		var line []byte
 		if err := scan(&seq, &line); err != nil {

@@ -14,7 +14,11 @@ var migrations embed.FS
 // applicationID marks the file as ours ("RGwA", https://sqlite.org/fileformat2.html#application_id).
 const applicationID = 0x52477741
 
-// steps lists the migrations in order; step i leads to schema i+1.
+// firstSchema is the number that the first migration leads to. Smaller ones were
+// those of development versions.
+const firstSchema = 100
+
+// steps lists the migrations in order; step i leads to schema firstSchema+i.
 func steps() ([]string, error) {
 	names, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
@@ -31,12 +35,14 @@ func steps() ([]string, error) {
 	return out, nil
 }
 
-// refuseUnknown refuses, before anything is written, what is not ours to change.
-func refuseUnknown(ctx context.Context, db *sql.DB) error {
+// migrate brings the schema up to date. It refuses, before anything is written,
+// what is not ours to change.
+func migrate(ctx context.Context, db *sql.DB) error {
 	known, err := steps()
 	if err != nil {
 		return err
 	}
+	newest := firstSchema + len(known) - 1
 	var id, tables int64
 	var version int
 	err = db.QueryRowContext(ctx, `SELECT (SELECT application_id FROM pragma_application_id),
@@ -46,46 +52,41 @@ func refuseUnknown(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("read schema version: %w", err)
 	case id != applicationID && tables > 0:
 		return ErrForeign
-	case version > len(known):
-		return fmt.Errorf("%w: its schema is %d, the newest known is %d; run the newer program", ErrNewerSchema, version, len(known))
+	case version > newest:
+		return fmt.Errorf("%w: its schema is %d, the newest known is %d; run the newer program", ErrNewerSchema, version, newest)
+	case version > 0 && version < firstSchema:
+		return ErrOldSchema
 	}
-	return nil
-}
-
-// migrate applies what is missing, each step in one transaction. The version is
-// read inside it, because two programs may start at once.
-func migrate(ctx context.Context, db *sql.DB) error {
-	all, err := steps()
-	if err != nil {
-		return err
-	}
-	for done := false; !done; {
-		if done, err = migrateOne(ctx, db, all); err != nil {
+	for version < newest {
+		if version, err = migrateOne(ctx, db, known); err != nil {
 			return fmt.Errorf("migrate: %w", err)
 		}
 	}
 	return nil
 }
 
-func migrateOne(ctx context.Context, db *sql.DB, all []string) (done bool, err error) {
+// migrateOne applies the next step, if one is missing, in one transaction. The
+// version is read inside it, because two programs may start at once.
+func migrateOne(ctx context.Context, db *sql.DB, known []string) (version int, err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	defer tx.Rollback()
-	var version int
 	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return false, err
+		return 0, err
 	}
-	if version >= len(all) {
-		return true, nil
+	done := max(version-firstSchema+1, 0) // steps
+	if done >= len(known) {
+		return version, nil
 	}
-	if _, err := tx.ExecContext(ctx, all[version]); err != nil {
-		return false, fmt.Errorf("step %d: %w", version+1, err)
+	version = firstSchema + done
+	if _, err := tx.ExecContext(ctx, known[done]); err != nil {
+		return 0, fmt.Errorf("step %d: %w", version, err)
 	}
-	marks := fmt.Sprintf("PRAGMA application_id=%d; PRAGMA user_version=%d", applicationID, version+1)
+	marks := fmt.Sprintf("PRAGMA application_id=%d; PRAGMA user_version=%d", applicationID, version)
 	if _, err := tx.ExecContext(ctx, marks); err != nil {
-		return false, fmt.Errorf("step %d: %w", version+1, err)
+		return 0, fmt.Errorf("step %d: %w", version, err)
 	}
-	return false, tx.Commit()
+	return version, tx.Commit()
 }

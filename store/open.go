@@ -2,9 +2,11 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 )
@@ -20,21 +22,27 @@ type Config struct {
 
 // DB is an open database. It is an [approvals.Store].
 type DB struct {
-	path   string
-	keys   *KeyRing
-	writer *sql.DB
-	reader *sql.DB
-	turn   chan struct{}         // holds one value while somebody writes
-	place  atomic.Pointer[place] // of its files when they were last looked at
-	damage atomic.Pointer[error]
+	path    string
+	keys    *KeyRing
+	node    string // names this opening in its claims
+	unclean bool
+	writer  *sql.DB
+	reader  *sql.DB
+	turns   turns
+	lastNow atomic.Int64          // the time of the newest transaction
+	claims  atomic.Int64          // how many were made
+	place   atomic.Pointer[place] // of its files when they were last looked at
+	gone    atomic.Pointer[error] // set once a file was removed or replaced
+	damage  atomic.Pointer[error]
 }
 
 // Open opens the database, creating it (mode 0600, its directory 0700) and
-// migrating it forward as needed. It refuses, with an error that says why, a
-// damaged file ([ErrDamaged]), one of another program ([ErrForeign]) or of a
-// newer version ([ErrNewerSchema]), a ring without the right keys
-// ([ErrMissingKey], [ErrWrongKey]), and settings that do not take
-// ([ErrWeakSettings]).
+// migrating it forward as needed. It refuses, with an error that says why, a file
+// that is no database ([ErrDamaged]), one of another program ([ErrForeign]), of a
+// newer version ([ErrNewerSchema]) or from before the first release
+// ([ErrOldSchema]), a ring without the right keys ([ErrMissingKey],
+// [ErrWrongKey]), and settings that do not take ([ErrWeakSettings]). It does not
+// read the whole file: see [DB.Unclean] and [DB.Check].
 func Open(ctx context.Context, c Config) (*DB, error) {
 	if c.Path == "" || c.Keys == nil {
 		return nil, errors.New("open database: path and key ring are required")
@@ -43,7 +51,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	db := &DB{path: path, keys: c.Keys, turn: make(chan struct{}, 1)}
+	db := &DB{path: path, keys: c.Keys, node: rand.Text()}
 	if err := db.open(ctx); err != nil {
 		db.Close()
 		if damaged(err) && !errors.Is(err, ErrDamaged) {
@@ -58,24 +66,18 @@ func (db *DB) open(ctx context.Context) error {
 	if err := prepareFile(db.path); err != nil {
 		return err
 	}
+	if log, err := os.Stat(db.path + "-wal"); err == nil {
+		db.unclean = log.Size() > 0
+	}
 	db.writer = sql.OpenDB(writerTo(db.path))
 	db.writer.SetMaxOpenConns(1)
-	if err := refuseUnknown(ctx, db.writer); err != nil {
-		return err
-	}
-	if err := check(ctx, db.writer, "quick_check"); err != nil {
-		return err
-	}
 	if err := migrate(ctx, db.writer); err != nil {
-		return err
-	}
-	if err := db.checkKeys(ctx); err != nil {
 		return err
 	}
 	db.reader = sql.OpenDB(readerOf(db.path))
 	db.reader.SetMaxOpenConns(readers)
 	db.reader.SetMaxIdleConns(readers)
-	if err := db.reader.PingContext(ctx); err != nil {
+	if err := db.checkKeys(ctx); err != nil {
 		return err
 	}
 	p, err := look(db.path)
@@ -86,12 +88,17 @@ func (db *DB) open(ctx context.Context) error {
 	return nil
 }
 
+// Unclean reports whether the write-ahead log still held something when the
+// database was opened: the process before was killed, or another one has it open.
+// Then a [DB.Check] is worth its time.
+func (db *DB) Unclean() bool { return db.unclean }
+
 // Close ends all connections. The writer goes last: only it can fold the
 // write-ahead log into the file. Where that would do harm ([ErrReplaced]) they are
 // left for the end of the process, as if it were killed.
 func (db *DB) Close() error {
 	if !db.mayFold() {
-		return fmt.Errorf("close database: %w", ErrReplaced)
+		return errors.Join(fmt.Errorf("close database: %w", ErrReplaced), db.setAside())
 	}
 	var errs []error
 	for _, pool := range []*sql.DB{db.reader, db.writer} {

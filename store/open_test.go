@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -43,50 +42,11 @@ func TestParseURL(t *testing.T) {
 	}
 }
 
-func ring(t testing.TB, text string) *store.KeyRing {
-	t.Helper()
-	keys, err := store.ParseKeys(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return keys
-}
-
-func tryOpen(t testing.TB, path, keys string) error {
-	t.Helper()
-	db, err := store.Open(t.Context(), store.Config{Path: path, Keys: ring(t, keys)})
-	if err == nil {
-		db.Close()
-	}
-	return err
-}
-
-func update(t testing.TB, db *store.DB, fn func(tx approvals.Tx) error) {
-	t.Helper()
-	if err := db.Update(t.Context(), fn); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func view(t testing.TB, db *store.DB, fn func(tx approvals.Tx) error) {
-	t.Helper()
-	if err := db.View(t.Context(), fn); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func raw(t testing.TB, db *store.DB, query string, args ...any) {
-	t.Helper()
-	if err := db.RawSQL(query, args...); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestFileModes(t *testing.T) {
 	// Names that mean something in a URI are names of files here.
 	path := filepath.Join(t.TempDir(), "new", "a?mode=memory#%41.db")
 	db := storetest.Open(t, path, storetest.Keys)
-	update(t, db, func(tx approvals.Tx) error { return tx.SetVar("a", "b") })
+	update(t, db, func(tx approvals.Tx) error { return set(tx, "a", "b") })
 	lock, err := store.TryLock(path)
 	if err != nil {
 		t.Fatal(err)
@@ -151,7 +111,8 @@ func TestOpenRefuses(t *testing.T) {
 		want    error
 		text    string
 	}{
-		{"newer schema", func(t *testing.T, _ string, db *store.DB) { raw(t, db, "PRAGMA user_version=99") }, storetest.Keys, store.ErrNewerSchema, "99"},
+		{"newer schema", func(t *testing.T, _ string, db *store.DB) { raw(t, db, "PRAGMA user_version=999") }, storetest.Keys, store.ErrNewerSchema, "999"},
+		{"old schema", func(t *testing.T, _ string, db *store.DB) { raw(t, db, "PRAGMA user_version=2") }, storetest.Keys, store.ErrOldSchema, "start with a new one"},
 		{"other program", func(t *testing.T, _ string, db *store.DB) { raw(t, db, "PRAGMA application_id=7") }, storetest.Keys, store.ErrForeign, ""},
 		{"missing key", seals, "c:" + strings.TrimPrefix(other, "a:"), store.ErrMissingKey, ": a"},
 		{"wrong key", seals, other, store.ErrWrongKey, ": a"},
@@ -162,8 +123,8 @@ func TestOpenRefuses(t *testing.T) {
 		}, storetest.Keys, store.ErrDamaged, ""},
 		{"damaged", func(t *testing.T, path string, db *store.DB) {
 			for range 100 {
-				r := request("app", "")
-				update(t, db, func(tx approvals.Tx) error { return tx.SaveRequest(&r) })
+				r := request("app")
+				update(t, db, func(tx approvals.Tx) error { return step(tx, &r) })
 			}
 			db.Close()
 			data, err := os.ReadFile(path)
@@ -216,89 +177,41 @@ func write(t *testing.T, path string, data []byte) {
 	}
 }
 
-func TestUpdateIsAllOrNothing(t *testing.T) {
-	db := storetest.New(t)
-	boom := errors.New("boom")
-	value := func() (v string) {
-		view(t, db, func(tx approvals.Tx) (err error) { v, err = tx.Var("v"); return })
-		return v
+// A process that was killed leaves something in the write-ahead log.
+func TestUnclean(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	db, _ := opened(t, path, 1)
+	if db.Unclean() {
+		t.Error("a new database: got it unclean")
 	}
-	update(t, db, func(tx approvals.Tx) error { return tx.SetVar("v", "1") })
-
-	if err := db.Update(t.Context(), func(tx approvals.Tx) error { tx.SetVar("v", "2"); return boom }); err != boom {
-		t.Errorf("error of fn: got %v; want %v", err, boom)
+	if beside := storetest.Open(t, path, storetest.Keys); !beside.Unclean() {
+		t.Error("open elsewhere: got it clean")
 	}
-	func() {
-		defer func() { recover() }()
-		db.Update(t.Context(), func(tx approvals.Tx) error { tx.SetVar("v", "3"); panic("boom") })
-	}()
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := db.Update(ended, func(tx approvals.Tx) error { return tx.SetVar("v", "4") }); !errors.Is(err, context.Canceled) {
-		t.Errorf("ended context: got %v; want %v", err, context.Canceled)
+	log, err := os.ReadFile(path + "-wal")
+	if err != nil {
+		t.Fatal(err)
 	}
-	update(t, db, func(approvals.Tx) error { // waits its turn no longer than its context
-		if err := db.Update(timeout(t, 20), func(tx approvals.Tx) error { return tx.SetVar("v", "5") }); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("turn taken: got %v; want %v", err, context.DeadlineExceeded)
-		}
-		return nil
-	})
-	if got := value(); got != "1" {
-		t.Errorf("after failed updates: got %q; want %q", got, "1")
+	copied := filepath.Join(t.TempDir(), "killed.db")
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
 	}
-
-	cut, cutNow := context.WithCancel(t.Context())
-	err := db.View(cut, func(tx approvals.Tx) error {
-		cutNow()
-		for {
-			if _, err := tx.Var("v"); err != nil {
-				return err
-			}
-		}
-	})
-	if !errors.Is(err, context.Canceled) || errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("view whose context ends: got %v; want %v", err, context.Canceled)
+	write(t, copied, file)
+	write(t, copied+"-wal", log)
+	killed, err := store.Open(t.Context(), store.Config{Path: copied, Keys: ring(t, storetest.Keys)})
+	if err != nil {
+		t.Fatal(err)
 	}
-
-	// A snapshot does not move.
-	view(t, db, func(tx approvals.Tx) error {
-		before, _ := tx.Var("v")
-		update(t, db, func(tx approvals.Tx) error { return tx.SetVar("v", "6") })
-		if after, _ := tx.Var("v"); before != "1" || after != "1" {
-			t.Errorf("in one view: got %q then %q; want 1 twice", before, after)
-		}
-		if err := tx.SetVar("v", "7"); err == nil {
-			t.Error("writing in a view: got no error")
-		}
-		return nil
-	})
-	if got := value(); got != "6" {
-		t.Errorf("after the view: got %q; want %q", got, "6")
+	if !killed.Unclean() {
+		t.Error("after a kill: got it clean")
 	}
-}
-
-func TestDatabaseTroubleIsUnavailable(t *testing.T) {
-	db := storetest.New(t)
-	raw(t, db, "PRAGMA max_page_count=1") // as if the disk were full
-	big := strings.Repeat("x", 1<<20)
-	err := db.Update(t.Context(), func(tx approvals.Tx) error {
-		tx.SetVar("small", "1")
-		if err := tx.SetVar("big", big); err == nil {
-			t.Error("write beyond the limit: got no error")
-		}
-		tx.SetVar("after", "1") // SQLite has rolled back: this would be a commit of its own
-		return nil
-	})
-	var coded *approvals.Error
-	if !errors.Is(err, store.ErrUnavailable) || !errors.As(err, &coded) || coded.Code != approvals.CodeUnavailable {
-		t.Errorf("disk full: got %v; want %v", err, store.ErrUnavailable)
+	if err := errors.Join(killed.Check(t.Context()), killed.Close()); err != nil {
+		t.Fatal(err)
 	}
-	view(t, db, func(tx approvals.Tx) error {
-		for _, name := range []string{"small", "after"} {
-			if got, err := tx.Var(name); got != "" || err != nil {
-				t.Errorf("%s: got %q, %v; want no trace", name, got, err)
-			}
-		}
-		return nil
-	})
+	if again := storetest.Open(t, copied, storetest.Keys); again.Unclean() {
+		t.Error("after a clean end: got it unclean")
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
 }

@@ -29,74 +29,95 @@ func look(path string) (place, error) {
 	return p, nil
 }
 
-// inPlace looks whether every file is still where others would open it. SQLite
-// does not look (https://sqlite.org/howtocorrupt.html, 2.5): it goes on with
-// files that nobody will find again, and the memory that it shares with other
-// programs may be cut off under it.
+// inPlace looks whether every file is still where others would open it, and has
+// every transaction refused from then on if one is not. SQLite does not look
+// (https://sqlite.org/howtocorrupt.html, 2.5): it goes on with files that nobody
+// will find again, and the memory that it shares with other programs may be cut
+// off under it.
 func (db *DB) inPlace() error {
 	had := db.place.Load()
 	if had == nil {
 		return nil // being opened
 	}
 	p, err := look(db.path)
-	if err != nil {
-		return trouble{err}
-	}
 	for i := range p {
-		if !os.SameFile(p[i], had[i]) {
-			return trouble{fmt.Errorf("%w: %s is another file", ErrReplaced, db.path+sideFiles[i])}
+		if err == nil && !os.SameFile(p[i], had[i]) {
+			err = fmt.Errorf("%w: %s is another file", ErrReplaced, db.path+sideFiles[i])
 		}
+	}
+	if err != nil {
+		err = trouble{err}
+		if errors.Is(err, ErrReplaced) {
+			db.gone.Store(&err)
+		}
+		return err
 	}
 	db.place.Store(&p)
 	return nil
 }
 
-// mayFold reports whether closing may fold the write-ahead log into the file.
-// Where a file was removed that saves the commits in the log that nobody else can
-// find. But if another program has written since, it would overwrite that, and
-// the log of another program would be deleted with ours.
+// refused is why no transaction begins any more.
+func (db *DB) refused() error {
+	if err := db.gone.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// What became of a file since it was looked at.
+const (
+	same    = iota
+	changed // the same file, with other content
+	another
+	gone
+)
+
+func (db *DB) became(i int) int {
+	had := db.place.Load()[i]
+	info, err := os.Stat(db.path + sideFiles[i])
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return gone
+	case err != nil || !os.SameFile(info, had):
+		return another
+	case info.Size() != had.Size() || !info.ModTime().Equal(had.ModTime()):
+		return changed
+	}
+	return same
+}
+
+// mayFold reports whether closing may fold the write-ahead log into the file, and
+// remove the log. Where a file was removed that saves the commits in the log that
+// nobody else can find. But what another program has written since must not be
+// overwritten, nor its log be removed.
 func (db *DB) mayFold() bool {
-	err := db.inPlace()
-	if !errors.Is(err, ErrReplaced) {
+	if !errors.Is(db.inPlace(), ErrReplaced) {
 		return true
 	}
-	had := db.place.Load()
-	for i, suffix := range sideFiles[:2] {
-		info, err := os.Stat(db.path + suffix)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return false
-		case !os.SameFile(info, had[i]):
-			if suffix != "" {
-				return false
-			}
-		case info.Size() != had[i].Size() || !info.ModTime().Equal(had[i].ModTime()):
-			return false
-		}
+	file, log, memory := db.became(0), db.became(1), db.became(2)
+	switch {
+	case log == another || memory == another:
+		return false
+	case file == another || file == gone: // it is folded into ours, which has no name any more
+		return true
 	}
-	return true
+	return file == same && (log == same || log == gone)
 }
 
 // setAside keeps the log of a database that is gone from the one in its place,
 // to which SQLite would apply it. It is renamed, not removed: if the old file
 // still is somewhere, its last commits are in there.
 func (db *DB) setAside() error {
-	had := db.place.Load()
-	if had == nil {
+	if db.place.Load() == nil || db.became(0) != another {
 		return nil
 	}
-	if info, err := os.Stat(db.path); err != nil || os.SameFile(info, had[0]) {
-		return nil
-	}
-	log, memory := db.path+sideFiles[1], db.path+sideFiles[2]
-	if info, err := os.Stat(log); err == nil && os.SameFile(info, had[1]) {
-		if err := os.Rename(log, db.path+".replaced-wal"); err != nil {
+	if log := db.became(1); log == same || log == changed {
+		if err := os.Rename(db.path+"-wal", db.path+".replaced-wal"); err != nil {
 			return fmt.Errorf("set the log of the replaced database aside: %w", err)
 		}
 	}
-	if info, err := os.Stat(memory); err == nil && os.SameFile(info, had[2]) {
-		if err := os.Remove(memory); err != nil {
+	if memory := db.became(2); memory == same || memory == changed {
+		if err := os.Remove(db.path + "-shm"); err != nil {
 			return fmt.Errorf("remove the memory of the replaced database: %w", err)
 		}
 	}

@@ -60,28 +60,13 @@ func runAs(role, path, app string) error {
 		most = 50
 	}
 	for i := 0; i < most; i++ {
-		r := request(app, "")
+		r := request(app)
 		if err := db.Update(ctx, func(tx approvals.Tx) error { return step(tx, &r) }); err != nil {
 			return err
 		}
 		fmt.Println(r.ID) // acknowledged
 	}
 	return db.Close()
-}
-
-// step is a transaction like those of the core.
-func step(tx approvals.Tx, r *approvals.Request) error {
-	if err := tx.SaveRequest(r); err != nil {
-		return err
-	}
-	seq, err := record(tx, approvals.Event{Type: approvals.EventRequested, Request: r.ID, App: r.App})
-	if err != nil {
-		return err
-	}
-	return errors.Join(
-		tx.Enqueue(approvals.Effect{Kind: approvals.CardPost, Lane: "slack:c", Chain: r.ID, Request: r.ID, Dedupe: "card.post:" + r.ID}),
-		tx.Enqueue(approvals.Effect{Kind: approvals.Deadline, Lane: "local:deadline", Request: r.ID, Dedupe: "deadline:" + r.ID, Due: r.ExpiresAt}),
-		tx.Enqueue(approvals.Effect{Kind: approvals.ThreadReply, Lane: "slack:c", Chain: r.ID, Request: r.ID, Seq: seq, Priority: 1}))
 }
 
 // program starts the test binary in a role.
@@ -105,7 +90,7 @@ func program(t *testing.T, role, path, app string) (*exec.Cmd, *bufio.Scanner) {
 }
 
 // sound checks that each acknowledged request is there with its event and its
-// effects, that no other is there by halves, and that log and file are whole.
+// work, that no other is there by halves, and that log and file are whole.
 func sound(t *testing.T, db *store.DB, acknowledged []string) {
 	t.Helper()
 	if err := db.Check(t.Context()); err != nil {
@@ -122,7 +107,7 @@ func sound(t *testing.T, db *store.DB, acknowledged []string) {
 			return err
 		}
 		for _, r := range all {
-			if events, err := tx.EventsOf(r.ID); len(events) != 1 || err != nil {
+			if events, err := tx.History(r.ID, -1); len(events) != 1 || err != nil {
 				t.Errorf("request %d: got %d events, %v; want 1", r.Number, len(events), err)
 			}
 		}
@@ -147,8 +132,8 @@ func sound(t *testing.T, db *store.DB, acknowledged []string) {
 		}
 		return nil
 	})
-	if n, err := db.RawInt("SELECT count(*) - 3 * (SELECT count(*) FROM requests) FROM outbox"); n != 0 || err != nil {
-		t.Errorf("effects: got %d too many, %v; want 3 for each request", n, err)
+	if n, err := db.RawInt("SELECT count(*) - 2 * (SELECT count(*) FROM requests) FROM due"); n != 0 || err != nil {
+		t.Errorf("work: got %d too many, %v; want 2 for each request", n, err)
 	}
 }
 
@@ -257,7 +242,7 @@ func TestBackup(t *testing.T) {
 	started := make(chan struct{}, 1)
 	go func() {
 		for {
-			r := request("api", "")
+			r := request("api")
 			if err := db.Update(context.Background(), func(tx approvals.Tx) error { return step(tx, &r) }); err != nil {
 				stopped <- err
 				return
@@ -292,7 +277,7 @@ func TestBackup(t *testing.T) {
 	}
 	copied := storetest.Open(t, file, storetest.Keys)
 	sound(t, copied, nil)
-	r := request("api", "") // numbers go on, also after a restore
+	r := request("api") // numbers go on, also after a restore
 	update(t, copied, func(tx approvals.Tx) error { return step(tx, &r) })
 
 	for _, bad := range []string{db.Path(), db.Path() + "-wal", dir, filepath.Join(dir, "no", "x.db")} {

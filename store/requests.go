@@ -1,54 +1,184 @@
 package store
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
+const selectRequests = "SELECT number, version, body, metadata, seen FROM requests WHERE "
+
 func (t *tx) Request(idOrNumber string) (approvals.Request, error) {
 	column, arg := "id", any(idOrNumber)
 	if n, err := strconv.ParseInt(idOrNumber, 10, 64); err == nil && strconv.FormatInt(n, 10) == idOrNumber {
 		column, arg = "number", n
 	}
-	var out approvals.Request
-	err := t.eachRequest("SELECT number, version, body FROM requests WHERE "+column+" = ?", []any{arg}, func(r approvals.Request) {
-		out = r
-	})
-	if err == nil && out.Number == 0 {
+	found, err := t.requests(column+" = ?", arg)
+	if err == nil && len(found) == 0 {
 		err = approvals.ErrNotFound
 	}
-	return out, err
+	if err != nil {
+		return approvals.Request{}, err
+	}
+	return found[0], nil
 }
 
 func (t *tx) Requests(f approvals.Filter) ([]approvals.Request, error) {
+	if f.Apps != nil && len(f.Apps) == 0 {
+		return nil, nil
+	}
+	query, args := search(f)
+	found, err := t.requests("number IN ("+query+")", args...)
+	slices.SortFunc(found, func(a, b approvals.Request) int {
+		if f.Released {
+			return cmp.Or(b.ReleasedAt.Compare(a.ReleasedAt), cmp.Compare(b.Number, a.Number))
+		}
+		return cmp.Compare(b.Number, a.Number)
+	})
+	return found, err
+}
+
+func (t *tx) requests(where string, args ...any) ([]approvals.Request, error) {
+	var out []approvals.Request
+	err := t.each(selectRequests+where, args, func(scan func(...any) error) error {
+		var number, version int64
+		var body, metadata, seen []byte
+		if err := scan(&number, &version, &body, &metadata, &seen); err != nil {
+			return err
+		}
+		var r approvals.Request
+		if err := json.Unmarshal(body, &r); err != nil {
+			return fmt.Errorf("read request %d: %w", number, err)
+		}
+		if err := json.Unmarshal(seen, &r.Seen); err != nil {
+			return fmt.Errorf("read request %d: %w", number, err)
+		}
+		r.Number, r.Version, r.Metadata = number, version, metadata
+		out = append(out, r)
+		return nil
+	})
+	return out, err
+}
+
+// search makes the select that finds the numbers. An index answers it, so that
+// bodies are read only of the requests that are returned.
+//
+// With a limit it asks once for each app and each status that lead: an index
+// yields the newest of one app or one status in order, those of several only
+// after sorting all of them.
+func search(f approvals.Filter) (query string, args []any) {
+	arms := split(f)
+	if len(arms) == 1 {
+		return arms[0].search()
+	}
+	var parts []string
+	for _, a := range arms {
+		part, some := a.search()
+		parts = append(parts, "SELECT number FROM ("+part+")")
+		args = append(args, some...)
+	}
+	return strings.Join(parts, " UNION ALL ") + " ORDER BY number DESC LIMIT ?", append(args, f.Limit)
+}
+
+// mostArms bounds the length of a statement. Beyond it the rows are sorted.
+const mostArms = 400
+
+// split makes one arm for each pair of an app and a status that lead.
+func split(f approvals.Filter) []arm {
+	lead := leading(f)
+	if f.Limit == 0 || f.Released {
+		return []arm{{f, lead}}
+	}
+	arms := []arm{{f, lead}}
+	if slices.Contains(lead, "app") && len(f.Apps) <= mostArms {
+		arms = nil
+		for _, app := range f.Apps {
+			f.Apps = []string{app}
+			arms = append(arms, arm{f, lead})
+		}
+	}
+	if slices.Contains(lead, "status") && len(f.Statuses)*len(arms) <= mostArms {
+		var out []arm
+		for _, a := range arms {
+			for _, status := range f.Statuses {
+				a.f.Statuses = []approvals.Status{status}
+				out = append(out, a)
+			}
+		}
+		arms = out
+	}
+	return arms
+}
+
+// leading lists the columns by which an index finds the requests; what the other
+// columns must be is checked row by row. SQLite knows nothing of how values are
+// spread and would choose worse: few requests share a workflow, a commit or a
+// time, and few are open.
+func leading(f approvals.Filter) []string {
+	switch {
+	case f.WorkflowID != "":
+		return []string{"workflow_id"}
+	case f.Revision != "":
+		return []string{"revision"}
+	case f.Released:
+		return []string{"app", "environment"}
+	case !f.CreatedFrom.IsZero() || !f.CreatedTo.IsZero():
+		return []string{"created_at"}
+	}
+	open := len(f.Statuses) > 0 && !slices.ContainsFunc(f.Statuses, func(s approvals.Status) bool { return !s.Open() })
+	var lead []string
+	if f.Apps != nil {
+		lead = append(lead, "app")
+	}
+	if f.Branch != "" && !open {
+		return append(lead, "branch")
+	}
+	if f.Environment != "" && (f.Apps != nil || !open) {
+		lead = append(lead, "environment")
+	}
+	if len(f.Statuses) > 0 && (f.Apps != nil || !slices.Contains(lead, "environment")) {
+		lead = append(lead, "status")
+	}
+	return lead
+}
+
+// arm is one select of numbers.
+type arm struct {
+	f    approvals.Filter
+	lead []string
+}
+
+func (a arm) search() (query string, args []any) {
+	f := a.f
 	var where []string
-	var args []any
 	and := func(condition string, values ...any) {
 		where = append(where, condition)
 		args = append(args, values...)
 	}
-	if f.Apps != nil {
-		and("app IN "+marks(len(f.Apps)), anys(f.Apps)...)
-	}
-	if len(f.Statuses) > 0 {
-		and("status IN "+marks(len(f.Statuses)), anys(f.Statuses)...)
-	}
-	for _, c := range []struct{ column, value string }{
-		{"environment", f.Environment}, {"branch", f.Branch}, {"workflow_id", f.WorkflowID},
-		{"pipeline_id", f.PipelineID}, {"project", f.Project},
-	} {
-		if c.value != "" {
-			and(c.column+" = ?", c.value)
+	oneOf := func(column string, values []any) {
+		switch len(values) {
+		case 0:
+		case 1:
+			and(a.column(column)+" = ?", values...)
+		default:
+			and(a.column(column)+" IN "+marks(len(values)), values...)
 		}
 	}
-	if f.Revision != "" {
-		and("revision >= ? AND revision < ?", f.Revision, f.Revision+"\U0010ffff")
+	oneOf("app", texts(f.Apps))
+	oneOf("status", texts(f.Statuses))
+	oneOf("environment", given(f.Environment))
+	oneOf("branch", given(f.Branch))
+	oneOf("workflow_id", given(f.WorkflowID))
+	if len(f.Revision) == fullRevision {
+		oneOf("revision", given(f.Revision))
+	} else if f.Revision != "" {
+		column := a.column("revision")
+		and(column+" >= ? AND "+column+" < ?", f.Revision, f.Revision+"\U0010ffff")
 	}
 	if !f.CreatedFrom.IsZero() {
 		and("created_at >= ?", millis(f.CreatedFrom))
@@ -56,89 +186,110 @@ func (t *tx) Requests(f approvals.Filter) ([]approvals.Request, error) {
 	if !f.CreatedTo.IsZero() {
 		and("created_at <= ?", millis(f.CreatedTo))
 	}
+	number := "number"
+	if slices.Contains(a.lead, "created_at") {
+		number = "number + 0" // else the rows would be read from the newest on
+	}
 	if f.Before > 0 {
-		and("number < ?", f.Before)
+		and(number+" < ?", f.Before)
 	}
-	limit := -1 // no limit
-	if f.Limit > 0 {
-		limit = f.Limit
+	order := number + " DESC"
+	if f.Released {
+		and("released_at > 0")
+		order = "released_at DESC, " + order
 	}
-	// The inner select is answered by an index, so that bodies are read only of
-	// the rows that are returned.
-	inner := "SELECT number FROM requests"
+	query = "SELECT number FROM requests"
 	if len(where) > 0 {
-		inner += " WHERE " + strings.Join(where, " AND ")
+		query += " WHERE " + strings.Join(where, " AND ")
 	}
-	query := "SELECT number, version, body FROM requests WHERE number IN (" + inner +
-		" ORDER BY number DESC LIMIT ?) ORDER BY number DESC"
-	var out []approvals.Request
-	err := t.eachRequest(query, append(args, limit), func(r approvals.Request) { out = append(out, r) })
-	return out, err
+	if f.Limit == 0 {
+		return query, args
+	}
+	return query + " ORDER BY " + order + " LIMIT ?", append(args, f.Limit)
 }
 
-func (t *tx) eachRequest(query string, args []any, fn func(approvals.Request)) error {
-	return t.each(query, args, func(scan func(...any) error) error {
-		var number, version int64
-		var body []byte
-		if err := scan(&number, &version, &body); err != nil {
-			return err
-		}
-		var r approvals.Request
-		if err := json.Unmarshal(body, &r); err != nil {
-			return fmt.Errorf("read request %d: %w", number, err)
-		}
-		if string(r.Metadata) == "null" { // what encoding/json makes of nil
-			r.Metadata = nil
-		}
-		r.Number, r.Version = number, version
-		fn(r)
-		return nil
-	})
+// column hides those that do not lead from the choice of an index.
+func (a arm) column(name string) string {
+	if slices.Contains(a.lead, name) {
+		return name
+	}
+	return name + " || ''"
 }
+
+// fullRevision is the length of a commit's whole hash.
+const fullRevision = 40
+
+// saves are the ways to replace a row, the cheapest first. The first touches no
+// index. The last is for rows that somebody changed by hand: these columns of a
+// request stay as they are.
+var saves = []struct{ set, where string }{
+	{"", " AND status = ?6 AND released_at = ?7" + whereFixed},
+	{", status = ?6, released_at = ?7", whereFixed},
+	{", status = ?6, released_at = ?7, number = ?8, app = ?9, environment = ?10, revision = ?11, branch = ?12, workflow_id = ?13, created_at = ?14", ""},
+}
+
+const whereFixed = " AND number = ?8 AND app = ?9 AND environment = ?10 AND revision = ?11 AND branch = ?12 AND workflow_id = ?13 AND created_at = ?14"
 
 func (t *tx) SaveRequest(r *approvals.Request) error {
 	row, err := requestRow(*r)
 	if err != nil {
+		return t.failed(fmt.Errorf("save request: %w", err))
+	}
+	var done int64
+	if r.Version == 0 {
+		done, err = t.exec(`INSERT INTO requests (id, version, body, metadata, seen, status, released_at, number, app, environment,
+			revision, branch, workflow_id, created_at) VALUES (?1, ?2 + 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)`, row...)
+	} else {
+		for _, s := range saves {
+			done, err = t.exec("UPDATE requests SET version = ?2 + 1, body = ?3, metadata = ?4, seen = ?5"+s.set+" WHERE id = ?1 AND version = ?2"+s.where, row...)
+			if done > 0 || err != nil {
+				break
+			}
+		}
+	}
+	if err == nil && done == 0 {
+		err = t.failed(approvals.ErrConflict)
+	}
+	if err != nil {
 		return fmt.Errorf("save request: %w", err)
 	}
-	if r.Version == 0 {
-		err = t.get(`INSERT INTO requests (id, app, environment, status, revision, branch, workflow_id, pipeline_id,
-			project, job_id, created_at, expires_at, body, version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)
-			RETURNING number, version`, row, &r.Number, &r.Version)
-	} else {
-		err = t.get(`UPDATE requests SET id = ?, app = ?, environment = ?, status = ?, revision = ?, branch = ?, workflow_id = ?,
-			pipeline_id = ?, project = ?, job_id = ?, created_at = ?, expires_at = ?, body = ?, version = version + 1
-			WHERE id = ? AND version = ? RETURNING number, version`, append(row, r.ID, r.Version), &r.Number, &r.Version)
-	}
-	if errors.Is(err, approvals.ErrNotFound) || violates(err) {
-		return fmt.Errorf("save request: %w", approvals.ErrConflict)
-	}
-	return err
+	r.Version++
+	return nil
 }
 
-// requestRow makes the searchable columns and the body of one value, so that
-// they cannot differ. Number and version live in their columns alone.
+// requestRow makes the columns of one value, so that they cannot differ. Number,
+// version and metadata live in their columns alone.
 func requestRow(r approvals.Request) ([]any, error) {
-	row := []any{r.ID, r.App, r.Environment, r.Status, r.Facts.Revision, r.Facts.Branch, r.Facts.WorkflowID, r.Facts.PipelineID,
-		r.Project, r.JobID, millis(r.CreatedAt), millis(r.ExpiresAt)}
-	r.Number, r.Version = 0, 0
-	var body bytes.Buffer
-	enc := json.NewEncoder(&body)
-	enc.SetEscapeHTML(false) // keep ci_metadata as it came
-	if err := enc.Encode(r); err != nil {
+	seen, err := json.Marshal(r.Seen)
+	if err != nil {
 		return nil, err
 	}
-	return append(row, strings.TrimSuffix(body.String(), "\n")), nil
+	row := []any{r.ID, r.Version, nil, nil, string(seen), string(r.Status), millis(r.ReleasedAt), r.Number, r.App, r.Environment,
+		r.Facts.Revision, r.Facts.Branch, r.Facts.WorkflowID, millis(r.CreatedAt)}
+	if r.Metadata != nil {
+		row[3] = string(r.Metadata)
+	}
+	r.Number, r.Version, r.Metadata = 0, 0, nil
+	body, err := json.Marshal(r)
+	row[2] = string(body)
+	return row, err
 }
 
 func marks(n int) string {
 	return "(" + strings.TrimSuffix(strings.Repeat("?, ", n), ", ") + ")"
 }
 
-func anys[T ~string](in []T) []any {
+func texts[T ~string](in []T) []any {
 	out := make([]any, len(in))
 	for i, v := range in {
 		out[i] = string(v)
 	}
 	return out
+}
+
+func given(value string) []any {
+	if value == "" {
+		return nil
+	}
+	return []any{value}
 }

@@ -61,15 +61,3 @@ func binding(purpose, subject string, version int64) []byte {
 	}
 	return binary.BigEndian.AppendUint64(b, uint64(version))
 }
-
-// seal seals with the first key and, the first time, notes the key's check
-// value, by which a wrong ring is known at the next start.
-func (t *tx) seal(purpose, subject string, version int64, plaintext []byte) (blob []byte, keyID string, err error) {
-	blob, err = t.keys.Seal(purpose, subject, version, plaintext)
-	if err != nil {
-		return nil, "", err
-	}
-	key := t.keys.all()[0]
-	_, err = t.exec("INSERT INTO seal_keys (id, check_value) VALUES (?, ?) ON CONFLICT (id) DO NOTHING", key.id, key.check)
-	return blob, key.id, err
-}

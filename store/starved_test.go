@@ -28,7 +28,7 @@ func starve(size uint64) error {
 // of each request that was acknowledged, and a line about each refusal.
 func beStarved(ctx context.Context, db *store.DB, backup string) error {
 	write := func() error {
-		r := request("api", "")
+		r := request("api")
 		err := db.Update(ctx, func(tx approvals.Tx) error { return step(tx, &r) })
 		if err == nil {
 			fmt.Println(r.ID)
@@ -76,7 +76,7 @@ func beStarved(ctx context.Context, db *store.DB, backup string) error {
 // and then closes.
 func beDeserted(ctx context.Context, db *store.DB) error {
 	for range 20 {
-		r := request("api", "")
+		r := request("api")
 		if err := db.Update(ctx, func(tx approvals.Tx) error { return step(tx, &r) }); err != nil {
 			return err
 		}

@@ -12,90 +12,96 @@ import (
 
 var _ approvals.Store = (*DB)(nil)
 
-// Update runs fn in the one writing transaction. ctx ends the wait for the turn;
-// once begun the transaction, which takes milliseconds, runs to its end. fn must
-// not call Update itself. Errors of the database are [ErrUnavailable].
+// Update runs fn in the one transaction that writes, and shares the commit with
+// other callers that wait meanwhile. ctx ends the wait for the turn; once begun
+// the transaction, which takes milliseconds, runs to its end. fn must not call
+// Update itself. Errors of the database are [ErrUnavailable].
 func (db *DB) Update(ctx context.Context, fn func(approvals.Tx) error) error {
 	return db.update(ctx, func(t *tx) error { return fn(t) })
 }
 
-func (db *DB) update(ctx context.Context, fn func(*tx) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case db.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-db.turn }()
-
-	if err := db.inPlace(); err != nil {
-		return err
-	}
-	// The driver interrupts what runs when its context ends; a commit that was
-	// interrupted would leave the caller not knowing.
-	sqltx, err := db.writer.BeginTx(context.WithoutCancel(ctx), nil)
-	if err != nil {
-		return fmt.Errorf("begin: %w", db.fault(err))
-	}
-	defer sqltx.Rollback() // no effect after the commit
-	t := &tx{ctx: ctx, db: db, sql: sqltx, keys: db.keys}
-	if err := fn(t); err != nil {
-		return err
-	}
-	if t.broken != nil {
-		return t.broken
-	}
-	if err := sqltx.Commit(); err != nil {
-		return fmt.Errorf("commit: %w", trouble{db.fault(err)})
-	}
-	return db.inPlace() // else nobody will find what was committed
-}
-
-// View runs fn on a snapshot. Writing verbs fail in it.
+// View runs fn on a snapshot. Verbs that write fail in it. When ctx ends, the
+// next verb returns its error.
 func (db *DB) View(ctx context.Context, fn func(approvals.Tx) error) error {
 	return db.view(ctx, func(t *tx) error { return fn(t) })
 }
 
 func (db *DB) view(ctx context.Context, fn func(*tx) error) error {
-	if err := db.inPlace(); err != nil {
+	if err := db.refused(); err != nil {
 		return err
 	}
-	sqltx, err := db.reader.BeginTx(ctx, nil)
+	conn, err := db.reader.Conn(ctx)
 	if err != nil {
-		return fmt.Errorf("begin: %w", db.fault(err))
+		return db.noSnapshot(ctx, err)
+	}
+	defer conn.Close()
+	// Not with ctx: database/sql would end the transaction under a verb that runs.
+	sqltx, err := conn.BeginTx(context.WithoutCancel(ctx), nil)
+	if err != nil {
+		return db.noSnapshot(ctx, err)
 	}
 	defer sqltx.Rollback()
-	return fn(&tx{ctx: ctx, db: db, sql: sqltx, keys: db.keys})
+	return fn(&tx{ctx: ctx, db: db, sql: sqltx, keys: db.keys, now: db.now()})
+}
+
+func (db *DB) noSnapshot(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("begin: %w", db.fault(err))
+}
+
+// now is the time in milliseconds. It does not go back when the clock does.
+func (db *DB) now() time.Time {
+	for {
+		last, now := db.lastNow.Load(), time.Now().UnixMilli()
+		if now <= last {
+			return fromMillis(last)
+		}
+		if db.lastNow.CompareAndSwap(last, now) {
+			return fromMillis(now)
+		}
+	}
 }
 
 // tx is one transaction.
 type tx struct {
-	ctx  context.Context
+	ctx  context.Context // of a view; nil while writing
 	db   *DB
 	sql  *sql.Tx
 	keys *KeyRing
-	// broken is the first failure of the database itself. SQLite may have rolled
-	// back by then; whatever came after would be committed on its own.
-	broken error
+	now  time.Time
+	// dead is the first error of a verb. What came after it would be half of a
+	// change, and after some failures SQLite has rolled back by itself.
+	dead error
 }
 
+func (t *tx) Now() time.Time { return t.now }
+
+// failed marks the transaction as one that can only end.
 func (t *tx) failed(err error) error {
-	if errors.Is(err, sql.ErrTxDone) && t.ctx.Err() != nil {
-		return t.ctx.Err() // the end of a view's context ends its transaction
-	}
 	err = t.db.fault(err)
-	if t.broken == nil && errors.Is(err, ErrUnavailable) {
-		t.broken = err
+	if violates(err) {
+		err = fmt.Errorf("%w: %w", approvals.ErrConflict, err)
+	}
+	if t.dead == nil {
+		t.dead = err
 	}
 	return err
 }
 
+// usable is why no statement can run any more.
+func (t *tx) usable() error {
+	if t.dead == nil && t.ctx != nil {
+		return t.ctx.Err()
+	}
+	return t.dead
+}
+
 // exec runs a statement and returns how many rows it changed.
 func (t *tx) exec(query string, args ...any) (int64, error) {
-	if t.broken != nil {
-		return 0, t.broken
+	if err := t.usable(); err != nil {
+		return 0, err
 	}
 	res, err := t.sql.Exec(query, args...)
 	if err != nil {
@@ -106,8 +112,8 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 
 // get reads one row; [approvals.ErrNotFound] when there is none.
 func (t *tx) get(query string, args []any, dest ...any) error {
-	if t.broken != nil {
-		return t.broken
+	if err := t.usable(); err != nil {
+		return err
 	}
 	err := t.sql.QueryRow(query, args...).Scan(dest...)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -118,8 +124,8 @@ func (t *tx) get(query string, args []any, dest ...any) error {
 
 // each calls fn for every row.
 func (t *tx) each(query string, args []any, fn func(scan func(...any) error) error) error {
-	if t.broken != nil {
-		return t.broken
+	if err := t.usable(); err != nil {
+		return err
 	}
 	rows, err := t.sql.Query(query, args...)
 	if err != nil {
@@ -127,8 +133,11 @@ func (t *tx) each(query string, args []any, fn func(scan func(...any) error) err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		if err := fn(rows.Scan); err != nil {
+		if err := t.usable(); err != nil {
 			return err
+		}
+		if err := fn(rows.Scan); err != nil {
+			return t.failed(err)
 		}
 	}
 	return t.failed(rows.Err())
@@ -142,6 +151,13 @@ func millis(at time.Time) int64 {
 	return at.UnixMilli()
 }
 
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
 // stamp reads a stored time.
 type stamp struct{ to *time.Time }
 
@@ -152,11 +168,4 @@ func (s stamp) Scan(v any) error {
 	}
 	*s.to = fromMillis(ms)
 	return nil
-}
-
-func fromMillis(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
 }

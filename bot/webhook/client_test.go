@@ -54,7 +54,7 @@ func TestClientAgainstHandler(t *testing.T) {
 	}()
 	<-f.awaiting
 	f.set("R1", func(r *approvals.Request) {
-		r.Status, r.ApprovalExpiresAt = approvals.Approved, time.Now().Add(time.Minute)
+		r.Status, r.ApprovedAt, r.Window = approvals.Approved, time.Now(), time.Minute
 	})
 	if r := <-done; r.Status != approvals.Approved {
 		t.Errorf("Wait: got %s; want approved", r.Status)

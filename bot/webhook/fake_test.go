@@ -90,10 +90,12 @@ func (f *fakeService) Request(_ context.Context, t approvals.Token, n approvals.
 	}
 	r := approvals.Request{
 		ID: "R" + strconv.Itoa(len(f.requests)+1), Number: int64(len(f.requests) + 1), App: n.App, Environment: n.Environment, Status: approvals.Pending,
-		Facts:   approvals.Facts{WorkflowID: n.WorkflowID, PipelineNumber: 1234, Project: "gh/MyOrg/myapp", Revision: commit, Branch: n.Branch, Tag: n.Tag},
-		Message: n.Message, Metadata: n.Metadata, JobID: n.JobID, Requester: approvals.Requester{TokenID: t.ID, TokenName: t.Name, Actor: "alice"},
-		GateName: "approve_deploy_production", RequiredApprovals: 1,
-		CreatedAt: time.Date(2026, 11, 23, 9, 30, 0, 5e6, time.UTC), ExpiresAt: time.Date(2026, 11, 24, 9, 30, 0, 5e6, time.UTC),
+		Asked: approvals.Asked{
+			Facts:   approvals.Facts{WorkflowID: n.WorkflowID, PipelineNumber: 1234, Project: "gh/MyOrg/myapp", Revision: commit, Branch: n.Branch, Tag: n.Tag},
+			Message: n.Message, JobID: n.JobID, Requester: approvals.Requester{TokenID: t.ID, TokenName: t.Name, Actor: "alice"},
+			GateName: "approve_deploy_production", Required: 1, PendingTTL: 24 * time.Hour,
+		},
+		Metadata: n.Metadata, CreatedAt: time.Date(2026, 11, 23, 9, 30, 0, 5e6, time.UTC),
 	}
 	f.requests = append(f.requests, r)
 	return r, true, nil
@@ -221,14 +223,14 @@ func (f *fakeService) Verify(_ context.Context, t approvals.Token, v approvals.V
 	return approvals.Verified{}, &approvals.Error{Code: approvals.CodeNotApproved, Message: "request #1 is pending"}
 }
 
-func (f *fakeService) ReportDeploy(_ context.Context, t approvals.Token, id, phase, detail, jobID string) (approvals.Request, error) {
+func (f *fakeService) ReportDeploy(_ context.Context, t approvals.Token, id string, phase approvals.Phase, detail, jobID string) (approvals.Request, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r, err := f.find(t, id)
 	if err != nil {
 		return approvals.Request{}, err
 	}
-	f.reported = append(f.reported, phase+" "+detail+" "+jobID)
+	f.reported = append(f.reported, string(phase)+" "+detail+" "+jobID)
 	r.Deploy = approvals.Deploy{Phase: phase, Detail: detail}
 	return *r, nil
 }

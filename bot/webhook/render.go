@@ -30,12 +30,12 @@ func render(r approvals.Request, links Links) Request {
 			Number: r.Facts.PipelineNumber, URL: Text(links.PipelineURL(slug, r.Facts.PipelineNumber)),
 			WorkflowID: r.Facts.WorkflowID, WorkflowURL: Text(links.WorkflowURL(slug, r.Facts.PipelineNumber, r.Facts.WorkflowID)),
 		},
-		Gate:              Gate{JobName: r.GateName, Status: Text(r.Gate.Status), ApprovedBy: Text(r.Gate.ApprovedBy)},
+		Gate:              Gate{JobName: r.GateName, Status: Text(gateStatus(r)), ApprovedBy: Text(r.Gate.ApprovedBy)},
 		Slack:             Slack{Channel: Text(r.Slack.Channel), TS: Text(r.Slack.TS), Permalink: Text(r.Slack.Permalink)},
-		RequiredApprovals: r.RequiredApprovals,
+		RequiredApprovals: r.Required,
 		Decisions:         []Decision{},
-		CreatedAt:         at(r.CreatedAt), ExpiresAt: at(r.ExpiresAt), ApprovedAt: at(r.ApprovedAt),
-		ApprovalExpiresAt: at(r.ApprovalExpiresAt), ReleasedAt: at(r.ReleasedAt), ClosedAt: at(r.ClosedAt),
+		CreatedAt:         at(r.CreatedAt), ExpiresAt: at(r.ExpiresAt()), ApprovedAt: at(r.ApprovedAt),
+		ApprovalExpiresAt: at(r.ApprovalExpiresAt()), ReleasedAt: at(r.ReleasedAt), ClosedAt: at(r.ClosedAt),
 		Deploy: Deploy{
 			Phase: Text(r.Deploy.Phase), StartedAt: at(r.Deploy.StartedAt),
 			FinishedAt: at(r.Deploy.FinishedAt), Detail: Text(r.Deploy.Detail),
@@ -47,10 +47,18 @@ func render(r approvals.Request, links Links) Request {
 	}
 	for _, d := range r.Decisions {
 		out.Decisions = append(out.Decisions, Decision{
-			Action: d.Action, SlackUser: d.SlackUser, Name: Text(d.Name), At: at(d.At), MFA: Text(d.MFA), Reason: Text(d.Reason),
+			Action: string(d.Action), SlackUser: d.SlackUser, Name: Text(d.Name), At: at(d.At), MFA: Text(d.MFA), Reason: Text(d.Reason),
 		})
 	}
 	return out
+}
+
+// gateStatus is how the gate ended, or what the newest look showed.
+func gateStatus(r approvals.Request) approvals.JobStatus {
+	if r.Gate.Status != "" {
+		return r.Gate.Status
+	}
+	return r.GateStatus
 }
 
 func at(t time.Time) *time.Time {

@@ -27,7 +27,7 @@ const (
 
 // access is who may call what. A route without an entry is closed to all; the
 // health routes alone need no token.
-var access = map[string][]string{
+var access = map[string][]approvals.Role{
 	routeCreate:     {approvals.RoleCICD},
 	routeList:       {approvals.RoleCICD, approvals.RoleAuditor},
 	routeGet:        {approvals.RoleCICD, approvals.RoleAuditor},
@@ -200,7 +200,7 @@ func (h *Handler) deploy(w http.ResponseWriter, r *http.Request, c *call) error 
 	if err != nil {
 		return err
 	}
-	request, err := h.service.ReportDeploy(r.Context(), c.token, id, d.Phase, d.Detail, d.JobID)
+	request, err := h.service.ReportDeploy(r.Context(), c.token, id, approvals.Phase(d.Phase), d.Detail, d.JobID)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ type Reading interface {
 // Deploying serves the deploy job.
 type Deploying interface {
 	Verify(ctx context.Context, t approvals.Token, v approvals.Verification) (approvals.Verified, error)
-	ReportDeploy(ctx context.Context, t approvals.Token, idOrNumber, phase, detail, jobID string) (approvals.Request, error)
+	ReportDeploy(ctx context.Context, t approvals.Token, idOrNumber string, phase approvals.Phase, detail, jobID string) (approvals.Request, error)
 }
 
 // Auditing hands out what an auditor checks the log with.

@@ -59,6 +59,19 @@ func (s *Server) SetWorkflowStatus(workflowID, status string) error {
 	return nil
 }
 
+// EditPipeline lets CircleCI say something else of the pipeline of a workflow from now on.
+func (s *Server) EditPipeline(workflowID string, edit func(*Pipeline)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wf := s.workflows[workflowID]
+	if wf == nil {
+		return fmt.Errorf("no workflow %s", workflowID)
+	}
+	edit(&wf.pipeline.Pipeline)
+	s.notify()
+	return nil
+}
+
 // ApproveAs is a person who approves a gate in CircleCI's own pages.
 func (s *Server) ApproveAs(login, workflowID, gate string) error {
 	s.mu.Lock()

@@ -21,7 +21,7 @@ import (
 
 type sceneOptions struct {
 	people     int // admins; each approves at most once
-	onClose    string
+	onClose    approvals.OnClose
 	pendingTTL time.Duration
 }
 
@@ -88,7 +88,7 @@ func (s *scene) open(ctx context.Context, dir string) error {
 	if s.opts.onClose == "" {
 		s.opts.onClose = approvals.CloseCancelJob
 	}
-	env = append(env, "RGW_SETTING_ON_CLOSE="+s.opts.onClose)
+	env = append(env, "RGW_SETTING_ON_CLOSE="+string(s.opts.onClose))
 	if s.opts.pendingTTL > 0 {
 		env = append(env, "RGW_SETTING_PENDING_TTL="+s.opts.pendingTTL.String())
 	}

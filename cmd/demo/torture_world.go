@@ -47,7 +47,7 @@ type lane struct {
 	rng                *rand.Rand
 	required           int
 	auto, codeOnReject bool
-	onClose            string
+	onClose            approvals.OnClose
 	pipeline           int64
 	lastStep           map[string]int64
 	spent              map[string]string // newest accepted code of an admin
@@ -101,7 +101,7 @@ func newLane(c *chamber, i int, seed uint64) *lane {
 	if i%4 == 3 {
 		l.required = 2
 	}
-	l.onClose = []string{approvals.CloseCancelJob, approvals.CloseCancelWorkflow, approvals.CloseNothing}[i%3]
+	l.onClose = []approvals.OnClose{approvals.CloseCancelJob, approvals.CloseCancelWorkflow, approvals.CloseNothing}[i%3]
 	for n := range adminsPerLane {
 		l.admins = append(l.admins, fmt.Sprintf("U0L%02dA%d", i, n))
 	}
@@ -112,7 +112,7 @@ func (l *lane) settings() []string {
 	prefix := "RGW_APP_" + strings.ToUpper(l.app) + "_SETTING_"
 	set := []string{
 		prefix + "VCS_REPO=" + strings.TrimPrefix(l.project, "gh/"), prefix + "CIRCLECI_APPROVAL_JOB_NAME=" + tortureGate,
-		prefix + "SLACK_CHANNEL=" + l.channel, prefix + "ON_CLOSE=" + l.onClose, prefix + fmt.Sprintf("REQUIRED_APPROVALS=%d", l.required),
+		prefix + "SLACK_CHANNEL=" + l.channel, prefix + "ON_CLOSE=" + string(l.onClose), prefix + fmt.Sprintf("REQUIRED_APPROVALS=%d", l.required),
 		prefix + fmt.Sprintf("CIRCLECI_AUTO_APPROVE_ON_APPROVAL=%t", l.auto), prefix + fmt.Sprintf("MFA_ON_REJECT=%t", l.codeOnReject),
 	}
 	if l.number == 0 {

@@ -1,8 +1,7 @@
--- Times are unix milliseconds, 0 = none. JSON columns are written by one
--- function each, together with the columns taken from them.
+-- Times are unix milliseconds, 0 = none.
 
 CREATE TABLE requests (
-  number      INTEGER PRIMARY KEY AUTOINCREMENT,
+  number      INTEGER PRIMARY KEY,
   id          TEXT NOT NULL UNIQUE CHECK (id <> ''),
   version     INTEGER NOT NULL CHECK (version > 0),
   app         TEXT NOT NULL,
@@ -11,31 +10,41 @@ CREATE TABLE requests (
   revision    TEXT NOT NULL,
   branch      TEXT NOT NULL,
   workflow_id TEXT NOT NULL,
-  pipeline_id TEXT NOT NULL,
-  project     TEXT NOT NULL,
-  job_id      TEXT NOT NULL,
   created_at  INTEGER NOT NULL,
-  expires_at  INTEGER NOT NULL,
-  body        TEXT NOT NULL -- approvals.Request, whole
+  released_at INTEGER NOT NULL,
+  body        TEXT NOT NULL, -- JSON of approvals.Request, without its metadata
+  metadata    TEXT,          -- as CI sent it; NULL = none
+  seen        TEXT NOT NULL  -- JSON of approvals.Seen
 ) STRICT;
 
 -- A workflow is asked for once, unless the request before it came to nothing.
 CREATE UNIQUE INDEX requests_once ON requests (app, environment, workflow_id)
   WHERE status NOT IN ('expired', 'canceled', 'superseded');
+
+-- Within equal keys an index is ordered by number, so that the newest of any
+-- app, place, status or branch are found without sorting. See lead in requests.go.
+CREATE INDEX requests_by_app ON requests (app);
+CREATE INDEX requests_by_app_environment ON requests (app, environment);
+CREATE INDEX requests_by_app_status ON requests (app, status);
+CREATE INDEX requests_by_app_branch ON requests (app, branch);
+CREATE INDEX requests_by_place ON requests (app, environment, status);
+CREATE INDEX requests_by_environment ON requests (environment);
 CREATE INDEX requests_by_status ON requests (status);
-CREATE INDEX requests_by_app ON requests (app, status);
+CREATE INDEX requests_by_branch ON requests (branch);
 CREATE INDEX requests_by_workflow ON requests (workflow_id);
 CREATE INDEX requests_by_revision ON requests (revision);
+CREATE INDEX requests_by_time ON requests (created_at);
+CREATE INDEX requests_by_release ON requests (app, environment, released_at) WHERE released_at > 0;
 
-CREATE TABLE people (
-  slack_id   TEXT NOT NULL PRIMARY KEY CHECK (slack_id <> ''),
-  name       TEXT NOT NULL,
-  vcs_login  TEXT NOT NULL,
-  added_at   INTEGER NOT NULL,
-  removed_at INTEGER NOT NULL,
-  checked_at INTEGER NOT NULL,
-  problem    TEXT NOT NULL
+-- The cached states of people and tokens.
+CREATE TABLE kept (
+  kind  TEXT NOT NULL,
+  id    TEXT NOT NULL,
+  place INTEGER NOT NULL, -- counts within a kind in the order in which they came
+  state BLOB NOT NULL,
+  PRIMARY KEY (kind, id)
 ) STRICT;
+CREATE UNIQUE INDEX kept_by_place ON kept (kind, place);
 
 -- Keys of the ring that sealed something, with a value that only the same key gives.
 CREATE TABLE seal_keys (
@@ -43,73 +52,33 @@ CREATE TABLE seal_keys (
   check_value BLOB NOT NULL CHECK (length(check_value) = 32)
 ) STRICT;
 
-CREATE TABLE authenticators (
-  slack_id    TEXT NOT NULL PRIMARY KEY REFERENCES people,
-  version     INTEGER NOT NULL CHECK (version > 0), -- bound into the seal
-  key_id      TEXT NOT NULL REFERENCES seal_keys,
-  sealed      BLOB NOT NULL,
-  enrolled_at INTEGER NOT NULL,
-  enrolled_by TEXT NOT NULL,
-  first_used  INTEGER NOT NULL,
-  last_step   INTEGER NOT NULL,
-  failures    INTEGER NOT NULL,
-  wait_until  INTEGER NOT NULL,
-  disabled    INTEGER NOT NULL CHECK (disabled IN (0, 1))
+CREATE TABLE secrets (
+  name    TEXT NOT NULL PRIMARY KEY,
+  version INTEGER NOT NULL CHECK (version > 0), -- bound into the seal
+  key_id  TEXT NOT NULL REFERENCES seal_keys,
+  sealed  BLOB NOT NULL
 ) STRICT;
-CREATE INDEX authenticators_by_key ON authenticators (key_id);
+CREATE INDEX secrets_by_key ON secrets (key_id);
 
-CREATE TABLE groups (
-  id         TEXT NOT NULL PRIMARY KEY CHECK (id <> ''),
-  handle     TEXT NOT NULL,
-  members    TEXT NOT NULL, -- JSON list of Slack user ids
-  checked_at INTEGER NOT NULL,
-  problem    TEXT NOT NULL
+-- Work that is due.
+CREATE TABLE due (
+  id            INTEGER PRIMARY KEY, -- what was asked for first goes first, if nothing else tells
+  kind          TEXT NOT NULL,
+  subject       TEXT NOT NULL,
+  lane          TEXT NOT NULL,
+  rank          INTEGER NOT NULL,
+  due           INTEGER NOT NULL,
+  note          TEXT NOT NULL DEFAULT '',
+  attempt       INTEGER NOT NULL DEFAULT 0,
+  claim         TEXT NOT NULL DEFAULT '',    -- names the claim; '' = none
+  node          TEXT NOT NULL DEFAULT '',    -- the process that claimed it
+  claimed_until INTEGER NOT NULL DEFAULT 0,
+  again         INTEGER NOT NULL DEFAULT 0,  -- when it is due once more, if it was asked for while claimed
+  again_rank    INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (kind, subject)
 ) STRICT;
-
-CREATE TABLE tokens (
-  id           TEXT NOT NULL PRIMARY KEY CHECK (id <> ''),
-  name         TEXT NOT NULL,
-  role         TEXT NOT NULL,
-  apps         TEXT, -- JSON list, NULL = all
-  hash         BLOB NOT NULL CHECK (length(hash) = 32),
-  created_at   INTEGER NOT NULL,
-  expires_at   INTEGER NOT NULL,
-  revoked_at   INTEGER NOT NULL,
-  last_used_at INTEGER NOT NULL
-) STRICT;
-
-CREATE TABLE outbox (
-  id          INTEGER PRIMARY KEY AUTOINCREMENT,
-  kind        TEXT NOT NULL,
-  lane        TEXT NOT NULL,
-  chain       TEXT NOT NULL,
-  dedupe      TEXT UNIQUE CHECK (dedupe <> ''),
-  priority    INTEGER NOT NULL,
-  request     TEXT NOT NULL,
-  seq         INTEGER NOT NULL,
-  payload     TEXT NOT NULL,
-  -- 0 waits for due, 1 may be claimed, 2 claimed, 3 behind an older one of its chain
-  state       INTEGER NOT NULL CHECK (state BETWEEN 0 AND 3),
-  due         INTEGER NOT NULL,
-  attempt     INTEGER NOT NULL DEFAULT 0,
-  lease_until INTEGER NOT NULL DEFAULT 0,
-  nudge       INTEGER NOT NULL DEFAULT 0, -- when it was asked for again while claimed
-  since       INTEGER NOT NULL,
-  reason      TEXT NOT NULL DEFAULT '' -- why the last delivery has to be repeated
-) STRICT;
-CREATE INDEX outbox_by_place ON outbox (lane, state, priority, due, id);
-CREATE INDEX outbox_by_due ON outbox (lane, state, due);
-CREATE INDEX outbox_by_chain ON outbox (lane, chain, id);
--- One claim of a lane at a time.
-CREATE UNIQUE INDEX outbox_one_claim ON outbox (CASE state WHEN 2 THEN lane END);
-
--- The lanes that have rows, so that a claim need not look at the rows of the others.
-CREATE TABLE lanes (
-  lane   TEXT NOT NULL PRIMARY KEY,
-  family TEXT NOT NULL,
-  wake   INTEGER NOT NULL -- when something in it can be claimed next
-) STRICT;
-CREATE INDEX lanes_by_wake ON lanes (family, wake);
+CREATE INDEX due_by_rank ON due (lane, rank, due, id, claimed_until);
+CREATE INDEX due_by_time ON due (lane, due, claimed_until);
 
 CREATE TABLE audit (
   seq  INTEGER PRIMARY KEY CHECK (seq >= 0),
@@ -122,12 +91,10 @@ CREATE TABLE audit_hashes (
 ) STRICT;
 
 CREATE TABLE audit_index (
-  seq     INTEGER PRIMARY KEY REFERENCES audit,
-  request TEXT NOT NULL,
-  app     TEXT NOT NULL,
-  type    TEXT NOT NULL
-) STRICT;
-CREATE INDEX audit_index_by_request ON audit_index (request);
+  subject TEXT NOT NULL CHECK (subject <> ''),
+  seq     INTEGER NOT NULL REFERENCES audit,
+  PRIMARY KEY (subject, seq)
+) STRICT, WITHOUT ROWID;
 
 -- A guard rail against mistakes. The evidence is the signed tree.
 CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit
@@ -142,19 +109,6 @@ CREATE TRIGGER audit_index_no_update BEFORE UPDATE ON audit_index
   BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
 CREATE TRIGGER audit_index_no_delete BEFORE DELETE ON audit_index
   BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
-
-CREATE TABLE vars (
-  name  TEXT NOT NULL PRIMARY KEY,
-  value TEXT NOT NULL
-) STRICT;
-
-CREATE TABLE secrets (
-  name    TEXT NOT NULL PRIMARY KEY,
-  version INTEGER NOT NULL CHECK (version > 0), -- bound into the seal
-  key_id  TEXT NOT NULL REFERENCES seal_keys,
-  sealed  BLOB NOT NULL
-) STRICT;
-CREATE INDEX secrets_by_key ON secrets (key_id);
 
 -- What the write probe writes.
 CREATE TABLE probe (

@@ -1,4 +1,5 @@
-// Package storetest gives tests a database of their own.
+// Package storetest gives tests a database of their own, and checks that a store
+// keeps the promises of [approvals.Store]; see [Run].
 package storetest
 
 import (

@@ -2,6 +2,7 @@ package attack_test
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
@@ -74,10 +76,35 @@ func (w *world) requested(t *testing.T, number int64) *flow {
 	return f
 }
 
-func (w *world) throttle(t *testing.T, user string) (a approvals.Authenticator) {
+// throttle is what the daemon sealed of a person's failures.
+func (w *world) throttle(t *testing.T, user string) (state totp.Throttle) {
 	t.Helper()
-	must(t, w.view(func(tx approvals.Tx) (err error) { a, err = tx.Authenticator(user); return err }))
-	return a
+	must(t, w.view(func(tx approvals.Tx) (err error) { _, state, err = factor(tx, user); return err }))
+	return state
+}
+
+// factor opens a person's authenticator: all its fields, and the state of its throttle.
+func factor(tx approvals.Tx, user string) (fields map[string]json.RawMessage, state totp.Throttle, err error) {
+	text, err := tx.Secret("authenticator/" + user)
+	if err != nil {
+		return nil, state, err
+	}
+	if err := json.Unmarshal([]byte(text), &fields); err != nil {
+		return nil, state, err
+	}
+	return fields, state, json.Unmarshal(fields["throttle"], &state)
+}
+
+// setThrottle seals the authenticator with another state of its throttle.
+func setThrottle(tx approvals.Tx, user string, fields map[string]json.RawMessage, state totp.Throttle) (err error) {
+	if fields["throttle"], err = json.Marshal(state); err != nil {
+		return err
+	}
+	text, err := json.Marshal(fields)
+	if err != nil {
+		return err
+	}
+	return tx.SetSecret("authenticator/"+user, string(text))
 }
 
 // TestGuessingEndsAtTheTwentiethFailure: Mallory has Ana's Slack session and guesses.
@@ -115,26 +142,26 @@ func TestGuessingEndsAtTheTwentiethFailure(t *testing.T) {
 		}
 		p.Kill()
 		must(t, w.Slack.Wait(w.ctx, func() bool { return w.Slack.Sockets() == 0 }))
-		state := w.throttle(t, stage.Ana).Throttle
+		state := w.throttle(t, stage.Ana)
 		if state.Failures != n || state.Disabled != (n == 20) {
 			t.Fatalf("killed after guess %d: got %d failures, disabled %t; want %d, %t", n, state.Failures, state.Disabled, n, n == 20)
 		}
 		p = w.spawn(t)
 		if n == 5 { // a right code during a pause is neither accepted nor counted
-			if got := guess(w.Code(stage.Ana, time.Now())); got.Closed || w.throttle(t, stage.Ana).Throttle != state {
+			if got := guess(w.Code(stage.Ana, time.Now())); got.Closed || w.throttle(t, stage.Ana) != state {
 				t.Fatalf("right code in the pause: got %+v; want it refused and not counted", got)
 			}
 		}
 		must(t, w.update(func(tx approvals.Tx) error {
-			a, err := tx.Authenticator(stage.Ana)
+			fields, state, err := factor(tx, stage.Ana)
 			if err != nil {
 				return err
 			}
-			if wait := time.Until(a.Throttle.WaitUntil); n >= 10 && n < 20 && wait < 59*time.Minute {
+			if wait := time.Until(state.WaitUntil); n >= 10 && n < 20 && wait < 59*time.Minute {
 				t.Errorf("after guess %d: got a pause of %s; want an hour", n, wait)
 			}
-			a.Throttle.WaitUntil = time.Time{}
-			return tx.SaveAuthenticator(stage.Ana, &a)
+			state.WaitUntil = time.Time{}
+			return setThrottle(tx, stage.Ana, fields, state)
 		}))
 	}
 
@@ -147,7 +174,7 @@ func TestGuessingEndsAtTheTwentiethFailure(t *testing.T) {
 	if r := w.Operator(w.ctx, "", "user", "unlock", "--slack-id", stage.Ana); r.Code == 0 {
 		t.Errorf("unlock: got %+v; want it refused: only a new authenticator helps", r)
 	}
-	if !w.throttle(t, stage.Ana).Throttle.Disabled {
+	if !w.throttle(t, stage.Ana).Disabled {
 		t.Error("got the authenticator enabled again; want it disabled")
 	}
 	must(t, noApproval(w, nil, w.named("first", f)))

@@ -198,7 +198,7 @@ func ask(w *world, ts *testscript.TestScript, args []string) error {
 	return w.Circle.Succeed(f.workflow, "request_approval")
 }
 
-// age: age NAME DURATION makes a pending request older behind the daemon's back.
+// age: age NAME DURATION lets a pending request expire sooner behind the daemon's back.
 func age(w *world, _ *testscript.TestScript, args []string) error {
 	f, err := w.flow(args[0])
 	if err != nil {
@@ -213,7 +213,7 @@ func age(w *world, _ *testscript.TestScript, args []string) error {
 		if err != nil {
 			return err
 		}
-		r.CreatedAt, r.ExpiresAt = r.CreatedAt.Add(-by), r.ExpiresAt.Add(-by)
+		r.PendingTTL -= by
 		return tx.SaveRequest(&r)
 	})
 }

@@ -107,12 +107,12 @@ func ending(r webhook.Request) string {
 			name = d.SlackUser
 		}
 		switch {
-		case r.Status == approvals.Rejected && d.Action == approvals.ActionReject:
+		case r.Status == approvals.Rejected && d.Action == string(approvals.ActionReject):
 			text += ", rejected by " + name
 			if d.Reason != "" {
 				text += ": " + string(d.Reason)
 			}
-		case r.Status.Passed() && d.Action == approvals.ActionApprove:
+		case r.Status.Passed() && d.Action == string(approvals.ActionApprove):
 			text += ", approved by " + name
 		}
 	}

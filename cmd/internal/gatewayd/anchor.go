@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
@@ -73,7 +74,7 @@ func checkAnchor(ctx context.Context, path string, db *store.DB, signer *ledger.
 func (a *anchor) run(ctx context.Context, tell func(error)) {
 	for over := false; !over; {
 		over = ctx.Err() != nil
-		changed := a.service.Changed()
+		changed := a.service.Grown()
 		tell(a.write(context.WithoutCancel(ctx)))
 		if !sleep(ctx, anchorPause) {
 			continue // once more, then out
@@ -99,11 +100,56 @@ func (a *anchor) write(ctx context.Context) error {
 	if string(text) == string(a.last) {
 		return nil
 	}
+	if err := a.continues(ctx, text); err != nil {
+		return err
+	}
 	if err := replaceFile(a.path, text); err != nil {
 		return fmt.Errorf("write RGW_ANCHOR_FILE: %w", err)
 	}
 	a.last = text
 	a.written()
+	return nil
+}
+
+// continues refuses to put a checkpoint in place of one that it does not continue:
+// the file is a witness, and never goes back.
+func (a *anchor) continues(ctx context.Context, text []byte) error {
+	there, err := os.ReadFile(a.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read RGW_ANCHOR_FILE: %w", err)
+	case a.last != nil && string(there) == string(a.last):
+		return nil // the log was proven since
+	}
+	key := a.service.VerifierKey()
+	had, err := ledger.ParseCheckpoint(there, key)
+	if err != nil {
+		if a.last == nil {
+			return nil // of the log before the recovery: the start has judged it
+		}
+		return errors.New("RGW_ANCHOR_FILE no longer holds a checkpoint of this log: does another daemon write it? Move it away")
+	}
+	next, err := ledger.ParseCheckpoint(text, key)
+	if err != nil {
+		return err
+	}
+	same := had.Size <= next.Size
+	if same && had.Size > 0 { // every log continues the empty one
+		var before ledger.Checkpoint
+		note, err := a.service.Checkpoint(ctx, had.Size)
+		if err == nil {
+			before, err = ledger.ParseCheckpoint(note, key)
+		}
+		if err != nil {
+			return fmt.Errorf("sign the checkpoint of %d events: %w", had.Size, err)
+		}
+		same = before.Root == had.Root
+	}
+	if !same {
+		return fmt.Errorf("RGW_ANCHOR_FILE holds a checkpoint of %d events, which the one of %d events does not continue", had.Size, next.Size)
+	}
 	return nil
 }
 
@@ -122,18 +168,28 @@ func (d *daemon) anchored(err error) {
 }
 
 // replaceFile puts text in place of a file, so that a reader or a crash finds
-// either the old or the new one whole.
+// either the old or the new one whole. The file beside it, which becomes the new
+// one, has a name that nobody else has.
 func replaceFile(path string, text []byte) error {
-	// One name, so that a crash leaves at most one: only one daemon writes.
-	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	beside, err := writeBeside(path, text)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	if err := os.Rename(beside, path); err != nil {
+		return errors.Join(err, os.Remove(beside))
+	}
+	return nil
+}
+
+// writeBeside writes text to a new file in the directory of path.
+func writeBeside(path string, text []byte) (name string, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return "", err
+	}
 	_, err = f.Write(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return err
+	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
 	}
-	return os.Rename(f.Name(), path)
+	return f.Name(), nil
 }

@@ -41,7 +41,7 @@ func (c *cli) withAuditor(ctx context.Context, run func(a auditor) error) error 
 		if err != nil {
 			return err
 		}
-		return run(auditor{approvals.New(approvals.Config{Store: db, Signer: signer, Unsigned: unsigned}), unsigned})
+		return run(auditor{approvals.New(approvals.Config{Store: db, Signer: signer, Rolled: unsigned, Offline: true}), unsigned})
 	})
 }
 

@@ -39,7 +39,7 @@ func TestReconcileAccounts(t *testing.T) {
 	const requested, approved, released = approvals.EventRequested, approvals.EventApproved, approvals.EventReleased
 	type events = []approvals.EventType
 	bot := func(r *approvals.Request) {
-		r.AutoApprove, r.Attempt, r.Gate.ApprovedBy = true, approvals.Attempt{Count: 1, ApprovalID: "g"}, "login-of-bot"
+		r.AutoApprove, r.Attempt, r.Gate.ApprovedBy = true, approvals.Attempt{Count: 1, IDs: []string{"g"}}, "login-of-bot"
 	}
 	for name, tt := range map[string]struct {
 		status approvals.Status
@@ -61,7 +61,7 @@ func TestReconcileAccounts(t *testing.T) {
 		"bypassed":                        {approvals.Bypassed, nil, events{requested, approvals.EventBypassed}, "success", "mallory", approvals.FindingNotOurs},
 		"approved after the reject":       {approvals.Rejected, nil, events{requested, approvals.EventRejected}, "success", "mallory", approvals.FindingNotOurs},
 		"somebody else than was recorded": {approvals.Released, bot, events{requested, approved, released}, "success", "mallory", approvals.FindingNotOurs},
-		"another gate than was approved":  {approvals.Approved, func(r *approvals.Request) { bot(r); r.Attempt.ApprovalID = "h" }, events{requested, approved}, "success", "bot", approvals.FindingNotOurs},
+		"another gate than was approved":  {approvals.Approved, func(r *approvals.Request) { bot(r); r.Attempt.IDs = []string{"h"} }, events{requested, approved}, "success", "bot", approvals.FindingNotOurs},
 		"row without a decision":          {approvals.Released, bot, events{requested}, "success", "bot", approvals.FindingNotOurs},
 		"row without a release":           {approvals.Deployed, bot, events{requested, approved}, "success", "bot", approvals.FindingNotOurs},
 		"release before the decision":     {approvals.Released, bot, events{requested, released, approved}, "success", "bot", approvals.FindingNotOurs},
@@ -80,7 +80,8 @@ func TestReconcileAccounts(t *testing.T) {
 			}
 			now := time.Now().UTC()
 			r := approvals.Request{
-				ID: "R", App: "myapp", Environment: "default", Status: tt.status, GateName: "gate", Facts: approvals.Facts{WorkflowID: "w"}, CreatedAt: now, ExpiresAt: now.Add(time.Hour),
+				ID: "R", Number: 1, App: "myapp", Environment: "default", Status: tt.status, CreatedAt: now,
+				Asked: approvals.Asked{GateName: "gate", Facts: approvals.Facts{WorkflowID: "w"}, PendingTTL: time.Hour},
 			}
 			if tt.change != nil {
 				tt.change(&r)

@@ -24,7 +24,7 @@ func archive(t *testing.T) (*store.DB, *approvals.Service) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return db, approvals.New(approvals.Config{Store: db, Signer: signer})
+	return db, approvals.New(approvals.Config{Store: db, Signer: signer, Offline: true})
 }
 
 // pageFunc is told of every Write.
@@ -103,12 +103,14 @@ func TestExportOfManyRequests(t *testing.T) {
 	err := db.Update(t.Context(), func(tx approvals.Tx) error {
 		for i := range n {
 			r := approvals.Request{
-				ID: fmt.Sprintf("R%d", i), App: []string{"myapp", "other"}[i%2], Environment: "default", Status: approvals.Pending,
-				Facts:     approvals.Facts{WorkflowID: fmt.Sprintf("w%d", i), Revision: strings.Repeat("a", 40), Branch: "=cmd|'/C calc'!A0", Actor: "@mal;=lory", Project: "gh/MyOrg/myapp"},
-				Project:   "gh/MyOrg/myapp",
-				Requester: approvals.Requester{TokenName: "+ci\r\n=1\x1b[0m"},
-				Gate:      approvals.Gate{ApprovedBy: "-mallory\u202e"}, Failure: approvals.Failure{Detail: "\t=1+1"},
-				CreatedAt: start.Add(time.Duration(i) * time.Hour), ExpiresAt: start.AddDate(1, 0, 0),
+				ID: fmt.Sprintf("R%d", i), Number: int64(i + 1), App: []string{"myapp", "other"}[i%2], Environment: "default", Status: approvals.Pending,
+				Asked: approvals.Asked{
+					Facts:     approvals.Facts{WorkflowID: fmt.Sprintf("w%d", i), Revision: strings.Repeat("a", 40), Branch: "=cmd|'/C calc'!A0", Actor: "@mal;=lory", Project: "gh/MyOrg/myapp"},
+					Project:   "gh/MyOrg/myapp",
+					Requester: approvals.Requester{TokenName: "+ci\r\n=1\x1b[0m"}, PendingTTL: 365 * 24 * time.Hour,
+				},
+				Gate: approvals.Gate{ApprovedBy: "-mallory\u202e"}, Failure: approvals.Failure{Detail: "\t=1+1"},
+				CreatedAt: start.Add(time.Duration(i) * time.Hour),
 			}
 			if err := tx.SaveRequest(&r); err != nil {
 				return err

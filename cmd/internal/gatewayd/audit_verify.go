@@ -102,6 +102,8 @@ func (c *cli) judge(in io.Reader, opts ledger.VerifyOptions, output string) erro
 			return err
 		}
 		return exitError(exitFault)
+	case !errors.As(err, &bad) && !errors.Is(err, ledger.ErrCheckpoint):
+		return usageError{err} // the file cannot be read, which says nothing of the log
 	}
 	return err
 }

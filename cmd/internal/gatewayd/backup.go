@@ -48,6 +48,9 @@ expire; approved ones are compared with CircleCI before anything is approved.`,
 			if err != nil {
 				return err
 			}
+			if err := existing(cfg.database); err != nil {
+				return err
+			}
 			lock, err := store.TryLock(cfg.database)
 			if errors.Is(err, store.ErrLocked) {
 				return errors.New("the daemon is running: stop it first")
@@ -70,8 +73,7 @@ expire; approved ones are compared with CircleCI before anything is approved.`,
 				if err := db.Doubt(cmd.Context()); err != nil {
 					return err
 				}
-				service := approvals.New(approvals.Config{Store: db, Signer: signer})
-				if err := service.Recover(cmd.Context(), lost); err != nil {
+				if err := approvals.Recover(cmd.Context(), db, lost); err != nil {
 					return err
 				}
 				if signer, err = approvals.OpenLog(cmd.Context(), db); err != nil {
@@ -117,9 +119,14 @@ func tryAnchor(path string) error {
 	if path == "" {
 		return nil
 	}
-	probe := path + ".probe"
-	defer os.Remove(probe)
-	return replaceFile(probe, make([]byte, maxAnchor))
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	beside, err := writeBeside(path, make([]byte, maxAnchor))
+	if err != nil {
+		return err
+	}
+	return os.Remove(beside)
 }
 
 // startAnchor puts the new log's first checkpoint into the anchor file. What was
@@ -129,7 +136,7 @@ func startAnchor(ctx context.Context, path string, db *store.DB, signer *ledger.
 	if path == "" {
 		return nil
 	}
-	text, err := approvals.New(approvals.Config{Store: db, Signer: signer}).Checkpoint(ctx, 0)
+	text, err := approvals.New(approvals.Config{Store: db, Signer: signer, Offline: true}).Checkpoint(ctx, 0)
 	if err == nil {
 		err = replaceFile(path, text)
 	}

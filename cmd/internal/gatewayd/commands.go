@@ -2,6 +2,7 @@ package gatewayd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -157,7 +158,7 @@ func (c *cli) healthcheck() *cobra.Command {
 func (c *cli) check() *cobra.Command {
 	return &cobra.Command{
 		Use: "check", Short: "Check configuration, Slack, CircleCI, clock and database", Args: cobra.NoArgs,
-		Long: "Check what a deploy will need, one line each; exit 1 on a fault. The\ndatabase is created if it is absent.",
+		Long: "Check what a deploy will need, one line each; exit 1 on a fault.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := serveConfig(c.env)
 			if err != nil {
@@ -191,6 +192,10 @@ func (r *report) line(subject string, fault error, note string) {
 }
 
 func (r *report) database(ctx context.Context, cfg config) {
+	if err := existing(cfg.database); err != nil {
+		r.line("database", err, "")
+		return
+	}
 	db, err := store.Open(ctx, store.Config{Path: cfg.database, Keys: cfg.keys})
 	if err != nil {
 		r.line("database", err, "")
@@ -204,9 +209,12 @@ func (r *report) database(ctx context.Context, cfg config) {
 		r.line("log", err, "")
 		return
 	}
-	reason, err := checkAnchor(ctx, cfg.AnchorFile, db, signer)
-	if err == nil && reason != "" {
-		err = fmt.Errorf("%s", reason)
+	fault, err := approvals.LogFault(ctx, db)
+	if err == nil && fault == "" {
+		fault, err = checkAnchor(ctx, cfg.AnchorFile, db, signer)
+	}
+	if err == nil && fault != "" {
+		err = errors.New(fault)
 	}
 	note := "anchored in RGW_ANCHOR_FILE"
 	if cfg.AnchorFile == "" {

@@ -60,17 +60,17 @@ func (m *metrics) served(route string, status int, took time.Duration) {
 	m.api.WithLabelValues(route, strconv.Itoa(status)).Observe(took.Seconds())
 }
 
-func (m *metrics) delivered(e approvals.Effect, out approvals.Outcome, took time.Duration) {
+func (m *metrics) delivered(w approvals.Work, out approvals.Outcome, took time.Duration) {
 	result := "done"
 	switch {
-	case out.Again && out.Err != nil:
+	case out.Failed:
 		result = "failed"
-	case out.Again:
+	case !out.Due.IsZero():
 		result = "again"
 	case out.Err != nil:
 		result = "dead"
 	}
-	m.deliveries.WithLabelValues(string(e.Kind), result).Observe(took.Seconds())
+	m.deliveries.WithLabelValues(string(w.Kind), result).Observe(took.Seconds())
 }
 
 func (m *metrics) bot() bot.Metrics {
@@ -115,8 +115,8 @@ func newStoreCollector(db *store.DB) *storeCollector {
 		db:       db,
 		next:     -1,
 		requests: prometheus.NewDesc("rgw_requests", "Requests by status.", []string{"status"}, nil),
-		depth:    prometheus.NewDesc("rgw_outbox_depth", "Effects in the outbox, waiting ones included.", []string{"family"}, nil),
-		age:      prometheus.NewDesc("rgw_outbox_oldest_due_seconds", "For how long the oldest due effect has been due.", []string{"family"}, nil),
+		depth:    prometheus.NewDesc("rgw_work_depth", "Pieces of work, those included that are not due yet.", []string{"family"}, nil),
+		age:      prometheus.NewDesc("rgw_work_oldest_due_seconds", "For how long the oldest due work has been due.", []string{"family"}, nil),
 		size:     prometheus.NewDesc("rgw_log_events", "Events in the log.", nil, nil),
 		events:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rgw_events_total", Help: "Events of the log since the first scrape, such as code.failed or decision.approved."}, []string{"type"}),
 		decision: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -140,7 +140,7 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, status := range approvals.Statuses() {
 		ch <- prometheus.MustNewConstMetric(c.requests, prometheus.GaugeValue, float64(counts[status]), string(status))
 	}
-	stats, err := c.db.OutboxStats(ctx)
+	stats, err := c.db.WorkStats(ctx)
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(c.depth, err)
 	}

@@ -83,6 +83,9 @@ func (d *daemon) ready(ctx context.Context) webhook.Readiness {
 		}
 	}
 	storeFault := d.broken
+	if fault := d.service.Fault(); fault != "" {
+		storeFault = fault
+	}
 	if err := d.health.fault(partIntegrity); err != nil {
 		storeFault = err.Error()
 	}
@@ -90,6 +93,9 @@ func (d *daemon) ready(ctx context.Context) webhook.Readiness {
 		storeFault = unwritable(err)
 	}
 	storeStatus := webhook.StatusUnavailable
+	if storeFault == "" && d.service.Verifying() {
+		storeStatus, storeFault = webhook.StatusDegraded, "the log is being verified after the start; approvals wait until that is done"
+	}
 	if err := d.health.fault(partAnchor); err != nil && storeFault == "" {
 		storeStatus, storeFault = webhook.StatusDegraded, err.Error()
 	}

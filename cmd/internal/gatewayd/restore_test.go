@@ -198,7 +198,7 @@ func TestRestoredBackup(t *testing.T) {
 	w.must(err)
 	got, err := w.Submit(w.ctx, stage.Bea, view, w.Code(stage.Bea, time.Now()))
 	w.must(err)
-	if !strings.Contains(got.Errors["totp"], "used already") {
+	if !strings.Contains(got.Errors["totp"], "already used") {
 		t.Errorf("a code that may have been used: got %+v; want it refused as used", got)
 	}
 }

@@ -104,7 +104,7 @@ func TestAccessReview(t *testing.T) {
 	}
 
 	// One row that was altered is shown as such and hides nobody.
-	o.raw("db", "UPDATE authenticators SET version = version + 1 WHERE slack_id = 'U0ANA'")
+	o.raw("db", "UPDATE secrets SET version = version + 1 WHERE name = 'authenticator/U0ANA'")
 	if table := o.must("access-review"); !strings.Contains(table, "unreadable") || !strings.Contains(table, "U0BEA") {
 		t.Errorf("got\n%s; want Ana's as unreadable, and Bea", table)
 	}
@@ -127,10 +127,10 @@ func TestKeysRotate(t *testing.T) {
 
 	ring(second + "," + first)
 	code, out, err := o.run("keys", "rotate")
-	if code != 0 || out != "a\n" || !strings.Contains(err, "2 secrets were sealed anew with key b") {
-		t.Errorf("got exit %d, %q, %s; want the authenticator and the log's key sealed with b, and a listed", code, out, err)
+	if code != 0 || out != "a\n" || !strings.Contains(err, "3 secrets were sealed anew with key b") {
+		t.Errorf("got exit %d, %q, %s; want the authenticator, the log's key and its head sealed with b, and a listed", code, out, err)
 	}
-	if log := o.must("audit", "export"); !strings.Contains(log, `"type":"keys.rotated"`) || !strings.Contains(log, `"resealed":"2"`) {
+	if log := o.must("audit", "export"); !strings.Contains(log, `"type":"keys.rotated"`) || !strings.Contains(log, `"resealed":"3"`) {
 		t.Errorf("got no event of the rotation in %s", log)
 	}
 	ring(second)
@@ -151,7 +151,7 @@ func TestKeysRotate(t *testing.T) {
 	}
 
 	// A row that does not open stays as it is; the rotation is not finished.
-	o.raw("db", "UPDATE authenticators SET version = version + 1 WHERE slack_id = 'U0ANA'")
+	o.raw("db", "UPDATE secrets SET version = version + 1 WHERE name = 'authenticator/U0ANA'")
 	ring(first + "," + second)
 	if code, out, err := o.run("keys", "rotate"); code != 1 || out != "" || !strings.Contains(err, "U0ANA") {
 		t.Errorf("altered row: got exit %d, %q, %s; want 1 and whose it is", code, out, err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -64,6 +65,10 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	switch {
 	case errors.Is(err, store.ErrUnavailable): // why is for the operator to know
 		err = fmt.Errorf("the database cannot be used: %w", err)
+	case approvals.LogChanged(err): // so is what was changed
+	case errors.As(err, &domain) && domain.Code == approvals.CodeInvalid: // what was typed cannot be right
+		fmt.Fprintf(stderr, "rack-gatewayd: %s\nSee rack-gatewayd help.\n", domain.Message)
+		return exitUsage
 	case errors.As(err, &domain):
 		err = errors.New(domain.Message)
 	}
@@ -89,8 +94,18 @@ The configuration comes from the environment: see the README.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		c.serve(), c.check(), c.keygen(), c.healthcheck(), c.settingsCommand(), c.manifest(), c.versionCommand(),
-		c.tokenCommand(), c.userCommand(), c.backup(), c.recover(), c.keysCommand(), c.auditCommand(), c.accessReview(),
+		c.tokenCommand(), c.userCommand(), c.backup(), c.recover(), c.rebuild(), c.keysCommand(), c.auditCommand(), c.accessReview(),
 	)
+	root.SetHelpCommand(&cobra.Command{
+		Use: "help [command]", Short: "Help about any command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			found, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return usageError{fmt.Errorf("unknown help topic %q", strings.Join(args, " "))}
+			}
+			return found.Help()
+		},
+	})
 	withUsage(root)
 	return root
 }
@@ -100,7 +115,9 @@ func withUsage(cmd *cobra.Command) {
 	if cmd.HasSubCommands() && cmd.RunE == nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return cmd.Help()
+				// It fails, so that a script with half a command does not go on.
+				cmd.SetOut(cmd.ErrOrStderr())
+				return errors.Join(cmd.Help(), exitError(exitUsage))
 			}
 			return usageError{fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())}
 		}

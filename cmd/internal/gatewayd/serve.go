@@ -112,7 +112,8 @@ func (d *daemon) open(ctx context.Context) error {
 }
 
 func (d *daemon) openLog(ctx context.Context) error {
-	if err := d.db.ReleaseLeases(ctx); err != nil {
+	// Under the lock no other daemon lives: what it had claimed is free.
+	if err := d.db.TakeOver(ctx); err != nil {
 		return err
 	}
 	var err error
@@ -167,7 +168,7 @@ func (d *daemon) build() error {
 	})
 	d.service = approvals.New(approvals.Config{
 		Store: d.db, CI: d.ci, Directory: d.slack, Settings: d.cfg.settings, Log: d.log,
-		Poll: d.cfg.poll, Hold: d.hold, Signer: d.signer, Unsigned: d.broken,
+		Poll: d.cfg.poll, Hold: d.hold, Signer: d.signer, Rolled: d.broken,
 	})
 	d.bot = bot.New(bot.Config{Workspace: d.slack, Service: d.service, Links: d.ci.Links(), Log: d.log, Metrics: d.metrics.bot()})
 	d.api = webhook.New(webhook.Config{
@@ -182,9 +183,6 @@ func (d *daemon) build() error {
 
 // hold says why no decision may be taken now.
 func (d *daemon) hold() string {
-	if d.broken != "" {
-		return d.broken
-	}
 	if err := d.health.fault(partIntegrity); err != nil {
 		return "the database or its log is damaged: " + err.Error()
 	}
@@ -213,13 +211,11 @@ func (d *daemon) run(ctx context.Context, listener, scraped net.Listener) error 
 	if d.anchor != nil {
 		back.Go(func() { d.anchor.run(working, d.anchored) })
 	}
-	worker := &approvals.Worker{Service: d.service, Observe: d.metrics.delivered, Deliver: map[approvals.Kind]approvals.Deliverer{
-		approvals.CardPost: d.bot, approvals.CardUpdate: d.bot, approvals.ThreadReply: d.bot, approvals.Notice: d.bot,
-	}}
+	worker := &approvals.Worker{Service: d.service, Observe: d.metrics.delivered, Slack: d.bot}
 	back.Go(func() { worker.Run(working) })
 	front.Go(func() { d.connect(ctx, cancel) })
 	front.Go(func() { d.watchCI(ctx) })
-	front.Go(func() { d.selfCheck(ctx) })
+	front.Go(func() { d.checkFile(ctx) })
 	front.Go(func() {
 		watch := storeWatch{
 			probe: func(ctx context.Context) error { return d.health.canWrite(ctx, d.db.CanWrite) },
@@ -260,6 +256,9 @@ func (d *daemon) run(ctx context.Context, listener, scraped net.Listener) error 
 	back.Wait()
 	if err := d.service.Stop(stopping); err != nil {
 		d.log.Error("record the stop", "err", err)
+	}
+	if err := d.db.Release(stopping); err != nil {
+		d.log.Error("hand over what was claimed", "err", err)
 	}
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause

@@ -2,7 +2,11 @@ package gatewayd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -13,11 +17,20 @@ import (
 )
 
 // withStore runs an operator's command on the database, beside a running daemon.
+// There must be one: a command that reads, or changes what is there, would
+// otherwise show an empty gateway after a slip in RGW_DATABASE_URL.
 func (c *cli) withStore(ctx context.Context, run func(db *store.DB) error) error {
 	cfg, err := storeConfig(c.env)
 	if err != nil {
 		return err
 	}
+	if err := existing(cfg.database); err != nil {
+		return err
+	}
+	return onStore(ctx, cfg, run)
+}
+
+func onStore(ctx context.Context, cfg config, run func(db *store.DB) error) error {
 	db, err := store.Open(ctx, store.Config{Path: cfg.database, Keys: cfg.keys})
 	if err != nil {
 		return err
@@ -26,8 +39,35 @@ func (c *cli) withStore(ctx context.Context, run func(db *store.DB) error) error
 	return run(db)
 }
 
+// existing refuses a path at which there is no database yet.
+func existing(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && info.Mode().IsRegular() && info.Size() == 0 && missing(path+"-wal") {
+		err = fs.ErrNotExist
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil // what else is wrong with it the opening says
+	}
+	if whole, err := filepath.Abs(path); err == nil {
+		path = whole
+	}
+	return fmt.Errorf("there is no database at %s. RGW_DATABASE_URL says where it is (sqlite:PATH, from the working directory); "+
+		"serve, user add and token create make a new one there, this command does not", path)
+}
+
+// withAdmin runs an operator's command on people or tokens that are there.
 func (c *cli) withAdmin(ctx context.Context, run func(a approvals.Admin) error) error {
 	return c.withStore(ctx, func(db *store.DB) error { return run(approvals.Admin{Store: db}) })
+}
+
+// withNew is withAdmin for the commands that a new gateway begins with: they make
+// the database if there is none.
+func (c *cli) withNew(ctx context.Context, run func(a approvals.Admin) error) error {
+	cfg, err := storeConfig(c.env)
+	if err != nil {
+		return err
+	}
+	return onStore(ctx, cfg, func(db *store.DB) error { return run(approvals.Admin{Store: db}) })
 }
 
 func (c *cli) tokenCommand() *cobra.Command {
@@ -54,8 +94,8 @@ func (c *cli) tokenCreate() *cobra.Command {
 			if err := checkOutput(output); err != nil {
 				return err
 			}
-			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
-				text, t, err := a.CreateToken(cmd.Context(), name, role, apps, life)
+			return c.withNew(cmd.Context(), func(a approvals.Admin) error {
+				text, t, err := a.CreateToken(cmd.Context(), name, approvals.Role(role), apps, life)
 				if err != nil {
 					return err
 				}
@@ -144,7 +184,7 @@ type tokenView struct {
 
 func viewToken(t approvals.Token, now time.Time) tokenView {
 	v := tokenView{
-		ID: t.ID, Name: t.Name, Role: t.Role, Apps: t.Apps, State: "active",
+		ID: t.ID, Name: t.Name, Role: string(t.Role), Apps: t.Apps, State: "active",
 		CreatedAt: t.CreatedAt, ExpiresAt: t.ExpiresAt, RevokedAt: optional(t.RevokedAt), LastUsedAt: optional(t.LastUsedAt),
 	}
 	if t.Apps == nil {

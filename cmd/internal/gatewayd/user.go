@@ -39,7 +39,7 @@ func (c *cli) userAdd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "add --slack-id U… [--name NAME] [--vcs-login LOGIN]", Short: "Make somebody an admin, or change name and login of one", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
+			return c.withNew(cmd.Context(), func(a approvals.Admin) error {
 				p, err := a.AddPerson(cmd.Context(), id, name, login)
 				if err != nil {
 					return err

@@ -64,6 +64,23 @@ func TestBrokenPromisesAreFound(t *testing.T) {
 		{"call that is not ours to make", func(c *proof.Case) { c.Auto = false }, "I2"},
 		{"decided twice", func(c *proof.Case) { c.Events = append(c.Events, event(9, approvals.EventApproved, "")) }, "I3"},
 		{"approved and rejected", func(c *proof.Case) { c.Events = append(c.Events, event(9, approvals.EventRejected, "")) }, "I3"},
+		{"rejected in a second round", func(c *proof.Case) {
+			c.Events = append(c.Events[:3:3], event(9, approvals.EventReopened, "ana"), event(10, approvals.EventRejected, "ana"))
+			c.Status, c.Gate, c.Tries, c.Released, c.OnClose = approvals.Rejected, "on_hold", nil, nil, approvals.CloseNothing
+			c.Thread = []slacktest.Message{reply("0"), reply("1"), reply("2"), reply("9"), reply("10")}
+		}, ""},
+		{"approved after a reject", func(c *proof.Case) {
+			c.Events = append(c.Events, event(9, approvals.EventRejected, "ana"), event(10, approvals.EventReopened, ""))
+		}, "I3"},
+		{"an answer that came again", func(c *proof.Case) {
+			e := event(9, approvals.EventGateRefused, "")
+			e.Data["again"] = "true"
+			c.Events = append(c.Events, e)
+		}, ""},
+		{"an answer that came for the first time", func(c *proof.Case) { c.Events = append(c.Events, event(9, approvals.EventGateRefused, "")) }, "I5"},
+		{"noise is told", func(c *proof.Case) {
+			c.Events, c.Thread = append(c.Events, event(9, approvals.EventWaiting, "")), append(c.Thread, reply("9"))
+		}, "I5"},
 		{"call after the gate was open", func(c *proof.Case) { c.Tries = append(c.Tries, circlecitest.Approval{UserID: "us"}) }, "I4"},
 		{"call after the release", func(c *proof.Case) { c.Released = append(c.Released, noon.Add(9*time.Second)) }, "I4"},
 		{"released without a call", func(c *proof.Case) { c.Tries = nil }, "I4"},

@@ -13,7 +13,7 @@ func TestFoundBefore(t *testing.T) {
 	one := []laneScript{{Required: 1, Auto: true, OnHold: true, OnClose: approvals.CloseCancelJob, Acts: []act{
 		{What: actRequest, Pause: 100 * time.Millisecond}, {What: actApprove, Pause: 8 * time.Second}, {What: actDeploy, Pause: 5 * time.Second},
 	}}}
-	lane := func(auto bool, onClose string, acts ...act) []laneScript {
+	lane := func(auto bool, onClose approvals.OnClose, acts ...act) []laneScript {
 		return []laneScript{{Required: 1, Auto: auto, OnHold: true, OnClose: onClose, Acts: append([]act{{What: actRequest, Pause: time.Second}}, acts...)}}
 	}
 	for _, tt := range []struct {

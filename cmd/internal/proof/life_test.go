@@ -3,6 +3,7 @@ package proof_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ type life struct {
 	once   sync.Once
 	cancel context.CancelFunc
 
+	db      *store.DB
 	service *approvals.Service
 	bot     *bot.Bot
 	running sync.WaitGroup
@@ -37,32 +39,51 @@ func (l *life) die() {
 }
 
 // mortal is the store of one life. It crashes after commit number crashAt, 0 =
-// never.
+// never, and loses the answers of some commits.
 type mortal struct {
-	db      *store.DB
+	world   *world
 	life    *life
 	commits atomic.Int64
 	crashAt int64
-	total   *atomic.Int64
 }
+
+// lostAnswer is a commit whose answer is an error, the first one after so many of
+// all lives. It may have been made, or not.
+type lostAnswer struct {
+	At   int
+	Made bool
+}
+
+// errLost is what a store answers when it cannot know what became of a commit.
+var errLost = fmt.Errorf("commit: %w", store.ErrUnavailable)
 
 // Update implements approvals.Store.
 func (m *mortal) Update(ctx context.Context, fn func(approvals.Tx) error) error {
-	err := m.db.Update(ctx, func(tx approvals.Tx) error {
+	var lost *lostAnswer
+	err := m.life.db.Update(ctx, func(tx approvals.Tx) error {
 		if m.life.dead.Load() {
 			return errDead
 		}
-		return fn(tx)
+		if err := fn(tx); err != nil {
+			return err
+		}
+		if lost = m.world.loses(); lost != nil && !lost.Made {
+			return errLost
+		}
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	m.total.Add(1)
+	m.world.commits.Add(1)
 	if m.commits.Add(1) == m.crashAt {
 		m.life.die()
 	}
 	if m.life.dead.Load() {
 		return errDead
+	}
+	if lost != nil {
+		return errLost
 	}
 	return nil
 }
@@ -72,18 +93,30 @@ func (m *mortal) View(ctx context.Context, fn func(approvals.Tx) error) error {
 	if m.life.dead.Load() {
 		return errDead
 	}
-	return m.db.View(ctx, fn)
+	return m.life.db.View(ctx, fn)
 }
 
-// live starts the product on what the life before left. It returns nil when it
-// crashed already.
-func (w *world) live(ctx context.Context, crashAt int) (*life, error) {
-	l := &life{gone: make(chan struct{})}
+// live starts the product on what the life before left. What it returns may be
+// dead already.
+func (w *world) live(ctx context.Context, crashAt int) (l *life, err error) {
+	l = &life{gone: make(chan struct{})}
 	ctx, l.cancel = context.WithCancel(ctx)
-	if err := w.db.ReleaseLeases(ctx); err != nil {
+	if l.db, err = openAt(ctx, w.path); err != nil {
 		return nil, err
 	}
-	signer, err := approvals.OpenLog(ctx, w.db)
+	defer func() {
+		if err != nil {
+			l.cancel()
+			err = errors.Join(err, l.db.Close())
+		}
+	}()
+	// A process that knows itself to be the only one ends the claims of those before.
+	if w.processes == 1 {
+		if err := l.db.TakeOver(ctx); err != nil {
+			return nil, err
+		}
+	}
+	signer, err := approvals.OpenLog(ctx, l.db)
 	if err != nil {
 		return nil, err
 	}
@@ -97,19 +130,18 @@ func (w *world) live(ctx context.Context, crashAt int) (*life, error) {
 		BotToken: cfg.BotToken, SigningSecret: cfg.SigningSecret, APIURL: "http://" + slackHost + "/api/", HTTPClient: out,
 	})
 	l.service = approvals.New(approvals.Config{
-		Store: &mortal{db: w.db, life: l, crashAt: int64(crashAt), total: &w.commits}, CI: client, Directory: workspace,
+		Store: &mortal{world: w, life: l, crashAt: int64(crashAt)}, CI: client, Directory: workspace,
 		Settings: w.settings, Poll: 2 * time.Second, Signer: signer,
 	})
 	l.bot = bot.New(bot.Config{Workspace: workspace, Service: l.service, Links: client.Links()})
 	if err := l.service.Start(ctx, w.lanes[0].channel, "proof"); err != nil {
-		if errors.Is(err, errDead) {
+		if errors.Is(err, errDead) || errors.Is(err, errLost) {
+			l.die() // serve ends, and is started again
 			return l, nil
 		}
 		return nil, err
 	}
-	worker := &approvals.Worker{Service: l.service, Deliver: map[approvals.Kind]approvals.Deliverer{
-		approvals.CardPost: l.bot, approvals.CardUpdate: l.bot, approvals.ThreadReply: l.bot, approvals.Notice: l.bot,
-	}}
+	worker := &approvals.Worker{Service: l.service, Slack: l.bot}
 	l.running.Go(func() { worker.Run(ctx) })
 	l.running.Go(func() {
 		for ctx.Err() == nil {

@@ -11,6 +11,21 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
+// History reads the events of a request, oldest first.
+func History(tx approvals.Tx, request string) ([]approvals.Event, error) {
+	lines, err := tx.History(request, -1)
+	if err != nil {
+		return nil, err
+	}
+	events := make([]approvals.Event, len(lines))
+	for i, line := range lines {
+		if events[i], err = approvals.ParseEvent(line); err != nil {
+			return nil, err
+		}
+	}
+	return events, nil
+}
+
 // Log reads the whole log and checks it (I7) with everything that was ever
 // signed, and the database itself (I8).
 func Log(ctx context.Context, db *store.DB, key string, anchors [][]byte) (events []approvals.Event, found []string, err error) {

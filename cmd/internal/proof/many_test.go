@@ -42,7 +42,9 @@ func TestManyOpenRequests(t *testing.T) {
 		var approved, rejected []*story
 		for i := range manyRequests {
 			s := l.push()
-			l.file(ctx, s)
+			if l.file(ctx, s); s.id == "" {
+				t.Fatalf("request %d was not taken: %s", i+1, l.trace[len(l.trace)-1])
+			}
 			if i < manyDecided {
 				l.decide(ctx, s, i%admins, actApprove)
 				approved = append(approved, s)

@@ -19,6 +19,10 @@ type script struct {
 	Lanes   []laneScript
 	Crashes []int // after how many commits each life ends; the one after the last goes on
 	Faults  []fault
+	// Processes live on one database at once, as when an old deploy of the gateway
+	// overlaps with the new one; 0 = 1.
+	Processes int
+	Lost      []lostAnswer
 
 	Blind, RateLimits     bool
 	Lag                   int // readings for which the job list stays as it was
@@ -40,7 +44,7 @@ func (s script) orderly() bool {
 type laneScript struct {
 	OnHold, Auto, CodeOnReject bool
 	Required                   int
-	OnClose                    string
+	OnClose                    approvals.OnClose
 	Acts                       []act
 }
 
@@ -100,7 +104,7 @@ func drawLane(t *rapid.T) laneScript {
 	l := laneScript{
 		OnHold: rapid.Bool().Draw(t, "on hold"), Auto: rapid.IntRange(0, 4).Draw(t, "auto") > 0, CodeOnReject: rapid.Bool().Draw(t, "code on reject"),
 		Required: rapid.IntRange(1, 2).Draw(t, "required"),
-		OnClose:  rapid.SampledFrom([]string{approvals.CloseCancelJob, approvals.CloseCancelWorkflow, approvals.CloseNothing}).Draw(t, "on close"),
+		OnClose:  rapid.SampledFrom([]approvals.OnClose{approvals.CloseCancelJob, approvals.CloseCancelWorkflow, approvals.CloseNothing}).Draw(t, "on close"),
 	}
 	what := rapid.SampledFrom([]string{
 		actApprove, actApprove, actApprove, actApprove, actHold, actHold, actHold, actDeploy, actDeploy, actFail,
@@ -198,7 +202,7 @@ func (l *lane) evidence(ctx context.Context, s *story) (proof.Case, error) {
 		if r, err = tx.Request(s.id); err != nil {
 			return err
 		}
-		if c.Events, err = tx.EventsOf(s.id); err != nil {
+		if c.Events, err = proof.History(tx, s.id); err != nil {
 			return err
 		}
 		for _, o := range l.stories {
@@ -206,7 +210,7 @@ func (l *lane) evidence(ctx context.Context, s *story) (proof.Case, error) {
 				continue
 			}
 			var other proof.Case
-			if other.Events, err = tx.EventsOf(o.id); err != nil {
+			if other.Events, err = proof.History(tx, o.id); err != nil {
 				return err
 			}
 			others = append(others, other)

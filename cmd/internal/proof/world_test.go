@@ -2,10 +2,10 @@ package proof_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -70,18 +70,23 @@ func newTemplate(t *testing.T) (made template) {
 // tellNobody drops the messages about new admins: they are no part of a story.
 func tellNobody(t *testing.T, db *store.DB) {
 	err := db.Update(t.Context(), func(tx approvals.Tx) error {
-		for {
-			e, err := tx.Claim(approvals.FamilySlack, time.Now(), time.Minute)
-			if errors.Is(err, approvals.ErrNotFound) {
-				return nil
-			}
-			if err == nil {
-				err = tx.Finish(e, time.Time{}, "")
-			}
+		lanes, err := tx.Lanes(approvals.FamilySlack)
+		if err != nil {
+			return err
+		}
+		for _, l := range lanes {
+			all, err := tx.Claim(l.Name, 1000, time.Minute)
 			if err != nil {
 				return err
 			}
+			for _, w := range all {
+				w.Due = time.Time{}
+				if err := tx.Finish(w); err != nil {
+					return err
+				}
+			}
 		}
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -92,15 +97,19 @@ func adminID(lane, n int) string { return fmt.Sprintf("U0L%dA%d", lane, n) }
 
 func open(t *testing.T, path string) *store.DB {
 	t.Helper()
-	keys, err := store.ParseKeys(storetest.Keys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := store.Open(t.Context(), store.Config{Path: path, Keys: keys})
+	db, err := openAt(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return db
+}
+
+func openAt(ctx context.Context, path string) (*store.DB, error) {
+	keys, err := store.ParseKeys(storetest.Keys)
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, store.Config{Path: path, Keys: keys})
 }
 
 // memoryDir is a directory in memory where there is one: power cuts are not what
@@ -119,7 +128,8 @@ type world struct {
 	slack    *slacktest.Server
 	circle   *circlecitest.Server
 	net      *network
-	db       *store.DB
+	path     string    // of the database
+	db       *store.DB // the judge's own opening of it
 	settings approvals.Settings
 	secrets  map[string]totp.Secret
 	lanes    []*lane
@@ -129,9 +139,13 @@ type world struct {
 	codes    proof.Codes
 	commits  atomic.Int64
 
+	processes int
+
 	mu      sync.Mutex
-	current *life
-	crashes []int // after how many commits the coming lives end
+	alive   []*life // by process
+	turn    int     // of the processes, to answer
+	crashes []int   // after how many commits the coming lives end
+	lost    []lostAnswer
 	anchors [][]byte
 	broken  []string
 }
@@ -149,8 +163,8 @@ func newWorld(t *testing.T, made template, s script) *world {
 	}
 	w := &world{
 		slack: slacktest.New(slacktest.Config{Scopes: scopes, RateLimits: s.RateLimits}), circle: circlecitest.New(),
-		db: open(t, path), secrets: made.secrets, blind: s.Blind, crashes: s.Crashes,
-		orderly: s.orderly(),
+		path: path, db: open(t, path), secrets: made.secrets, blind: s.Blind, crashes: s.Crashes, lost: slices.Clone(s.Lost),
+		orderly: s.orderly(), processes: max(s.Processes, 1),
 	}
 	w.net = &network{slack: w.slack, circle: w.circle, faults: s.Faults, counts: map[string]int{}}
 	w.slack.SetBaseURL("http://" + slackHost)
@@ -176,9 +190,20 @@ func newWorld(t *testing.T, made template, s script) *world {
 	return w
 }
 
-// run keeps the product alive until ctx ends: after each crash it is started
-// anew on what is left.
+// run keeps the product alive until ctx ends, in as many processes as the script
+// asks for: after each crash it is started anew on what is left.
 func (w *world) run(ctx context.Context) {
+	w.mu.Lock()
+	w.alive = make([]*life, w.processes)
+	w.mu.Unlock()
+	var all sync.WaitGroup
+	for n := range w.processes {
+		all.Go(func() { w.runProcess(ctx, n) })
+	}
+	all.Wait()
+}
+
+func (w *world) runProcess(ctx context.Context, n int) {
 	for ctx.Err() == nil {
 		crashAt := 0
 		w.mu.Lock()
@@ -194,7 +219,7 @@ func (w *world) run(ctx context.Context) {
 			return
 		}
 		w.mu.Lock()
-		w.current = l
+		w.alive[n] = l
 		w.mu.Unlock()
 		select {
 		case <-l.gone:
@@ -204,17 +229,39 @@ func (w *world) run(ctx context.Context) {
 		rest(ctx, 200*time.Millisecond)
 		l.bot.Close()
 		l.running.Wait()
+		if why := l.service.Fault(); why != "" {
+			w.violation("I9: a false alarm: " + why)
+		}
+		if err := l.db.Close(); err != nil {
+			w.violation(fmt.Sprintf("close the database: %v", err))
+		}
 	}
 }
 
-// now is the life that answers, nil while there is none.
+// now is the life that answers, nil while there is none. Several take turns.
 func (w *world) now() *life {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.current == nil || w.current.dead.Load() {
-		return nil
+	for range w.alive {
+		w.turn = (w.turn + 1) % len(w.alive)
+		if l := w.alive[w.turn]; l != nil && !l.dead.Load() {
+			return l
+		}
 	}
-	return w.current
+	return nil
+}
+
+// loses takes the fault of a commit, nil when its answer arrives.
+func (w *world) loses() *lostAnswer {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, l := range w.lost {
+		if int64(l.At) <= w.commits.Load() {
+			w.lost = slices.Delete(w.lost, i, i+1)
+			return &l
+		}
+	}
+	return nil
 }
 
 // calm ends all trouble.
@@ -222,7 +269,7 @@ func (w *world) calm() {
 	w.net.calm()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.crashes = nil
+	w.crashes, w.lost = nil, nil
 }
 
 // mostBroken is how many findings of one world are kept: the first tell most.

@@ -65,12 +65,12 @@ func TestUsedCodeIsRefusedOnAnotherRequest(t *testing.T) {
 	}
 	b := p.askOnHold()
 	for range 6 { // is never counted, so there is no pause
-		p.inline(stage.Ana, b, code, "used already")
+		p.inline(stage.Ana, b, code, "already used")
 	}
 	if r := p.get(b.id); r.Status != approvals.Pending || len(r.Decisions) != 0 {
 		t.Errorf("got %s %+v; want pending", r.Status, r.Decisions)
 	}
-	p.replied(b, "used already")
+	p.replied(b, "already used")
 	if got := p.submit(stage.Ana, p.Slack.View(stage.Ana), p.code(stage.Ana)); !got.Closed {
 		t.Errorf("next code: got %+v; want it accepted", got)
 	}
@@ -84,7 +84,7 @@ func TestUsedCodeIsRefusedAfterARestart(t *testing.T) {
 	p.becomes(a, approvals.Released)
 	p.Stop()
 	p.start()
-	p.inline(stage.Ana, p.askOnHold(), code, "used already")
+	p.inline(stage.Ana, p.askOnHold(), code, "already used")
 }
 
 func TestFiveWrongCodesPauseOnePersonAlsoAfterARestart(t *testing.T) {

@@ -3,6 +3,7 @@ package stage_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
@@ -122,7 +123,7 @@ func (p *play) expire(a asked) {
 	p.t.Helper()
 	p.Stop()
 	p.change(a.id, func(r *approvals.Request) {
-		r.CreatedAt, r.ExpiresAt = r.CreatedAt.Add(-r.PendingTTL), r.CreatedAt
+		r.PendingTTL = time.Millisecond
 	})
 	p.start()
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
@@ -84,18 +83,12 @@ func TestRefusedCreateStoresAndPostsNothing(t *testing.T) {
 	revoked, err := p.NewToken(p.ctx, "revoked", "--role", "cicd", "--app", stage.App)
 	p.ok(err)
 	p.operator("token", "revoke", "revoked")
-	expired, err := p.NewToken(p.ctx, "expired", "--role", "cicd", "--app", stage.App)
+	expired, err := p.NewToken(p.ctx, "expired", "--role", "cicd", "--app", stage.App, "--expires", "1s")
 	p.ok(err)
-	p.ok(p.database().Update(p.ctx, func(tx approvals.Tx) error {
-		tokens, err := tx.Tokens()
-		for _, token := range tokens {
-			if token.Name == "expired" {
-				token.ExpiresAt = time.Now().Add(-time.Minute)
-				return tx.SaveToken(token)
-			}
-		}
-		return err
-	}))
+	p.until("the token has expired", func() bool {
+		status, _ := p.call(http.MethodGet, "/deploy-approval-requests", expired, "", "")
+		return status == http.StatusUnauthorized
+	})
 	everything, err := p.NewToken(p.ctx, "all", "--role", "cicd", "--all-apps")
 	p.ok(err)
 

@@ -46,8 +46,8 @@ func (p *play) log() []approvals.Event {
 	return events
 }
 
-// change edits a request behind the daemon's back, as if time had passed: its
-// deadline, which waits in the outbox, comes forward too.
+// change edits the row of a pending request behind the daemon's back, as if time
+// had passed, and has its workflow looked at now.
 func (p *play) change(id string, edit func(*approvals.Request)) {
 	p.t.Helper()
 	p.ok(p.database().Update(p.ctx, func(tx approvals.Tx) error {
@@ -59,6 +59,43 @@ func (p *play) change(id string, edit func(*approvals.Request)) {
 		if err := tx.SaveRequest(&r); err != nil {
 			return err
 		}
-		return tx.Enqueue(approvals.Effect{Kind: approvals.Deadline, Lane: approvals.FamilyLocal + ":deadline", Request: id, Dedupe: "deadline:" + id})
+		return lookNow(tx, r.Facts.WorkflowID)
 	}))
+}
+
+// lookNow brings the next look at a workflow forward.
+func lookNow(tx approvals.Tx, workflow string) error {
+	return tx.Ask(approvals.Work{Kind: approvals.WorkFollow, Subject: workflow, Lane: approvals.FamilyCI + ":workflows", Due: tx.Now()})
+}
+
+// Names under which the daemon seals what it knows.
+const (
+	standing      = "standing/"      // what Slack said of a person
+	group         = "group/"         // what Slack said of a user group
+	authenticator = "authenticator/" // of a person
+)
+
+// sealed reads a sealed value; what is not there leaves v as it is.
+func sealed(tx approvals.Tx, name string, v any) error {
+	text, err := tx.Secret(name)
+	if err != nil || text == "" {
+		return err
+	}
+	return json.Unmarshal([]byte(text), v)
+}
+
+// seal puts a value in the place of the one that was sealed.
+func seal(tx approvals.Tx, name string, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return tx.SetSecret(name, string(text))
+}
+
+// approvers is what the daemon knows of the approvers' group.
+func (p *play) approvers() (g approvals.Group) {
+	p.t.Helper()
+	p.ok(p.database().View(p.ctx, func(tx approvals.Tx) error { return sealed(tx, group+admins, &g) }))
+	return g
 }

@@ -67,7 +67,7 @@ func TestApprovalInCircleCIAfterARejectRaisesAnAlarm(t *testing.T) {
 	p.Stop()
 	// A closed request is looked at every five minutes: this brings it forward.
 	p.ok(p.database().Update(p.ctx, func(tx approvals.Tx) error {
-		return tx.Enqueue(approvals.Effect{Kind: approvals.Watch, Lane: approvals.FamilyWatch + ":0", Dedupe: "watch:" + a.workflow, Payload: a.workflow})
+		return lookNow(tx, a.workflow)
 	}))
 	p.start()
 	p.replied(a, "was approved in CircleCI by mallory although this request is rejected")
@@ -128,7 +128,7 @@ func TestEndedInCircleCIBeforeTheGateWasReached(t *testing.T) {
 func TestChangedFactsCloseTheRequest(t *testing.T) {
 	p := setup(t, stage.Options{})
 	a := p.ask()
-	p.change(a.id, func(r *approvals.Request) { r.Facts.Revision = strings.Repeat("f", 40) })
+	p.ok(p.Circle.EditPipeline(a.workflow, func(pipe *circlecitest.Pipeline) { pipe.Revision = strings.Repeat("f", 40) }))
 	p.approve(stage.Ana, a, "approve")
 	p.ok(p.Circle.Succeed(a.workflow, "request_approval"))
 	p.failedWith(p.becomes(a, approvals.Canceled), "facts_changed", "changed in CircleCI")
@@ -146,7 +146,7 @@ func TestExpiredRequestIsClosedAndItsGateCancelled(t *testing.T) {
 	p.becomes(a, approvals.Expired)
 	p.gateIs(a, "canceled")
 	p.replied(a, "Expired: nobody decided")
-	p.cardSays(a, closed, "Expired: myapp", "Nobody decided until")
+	p.cardSays(a, closed, "Expired: myapp", "Nobody decided by")
 }
 
 func TestNewerPipelineSupersedes(t *testing.T) {
@@ -252,12 +252,21 @@ func TestQuorumLostBeforeTheReleaseIsUndeliverable(t *testing.T) {
 	p.releasedOnce(a, 1)
 }
 
+// looked waits until a look that began after now is over: the looks that follow it
+// tell that it is.
+func (p *play) looked() {
+	p.t.Helper()
+	looks := p.Circle.Count("jobs")
+	p.ok(p.Circle.Wait(p.ctx, func() bool { return p.Circle.Count("jobs") > looks+2 }))
+}
+
 func TestWithoutAutoApproveAHumanOpensTheGate(t *testing.T) {
 	p := setup(t, settings("CIRCLECI_AUTO_APPROVE_ON_APPROVAL=false"))
 	a := p.askOnHold()
 	p.approve(stage.Ana, a, "approve")
 	p.cardSays(a, closed, "Approved: myapp", "now approve approve_deploy_production in CircleCI")
 	p.replied(a, "Now approve approve_deploy_production in CircleCI")
+	p.looked()
 	p.ok(p.Circle.ApproveAs("bea", a.workflow, stage.Gate))
 	if r := p.becomes(a, approvals.Released); r.Gate.ApprovedBy != "bea" {
 		t.Errorf("got gate %+v; want approved by bea", r.Gate)

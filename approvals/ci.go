@@ -1,0 +1,45 @@
+package approvals
+
+import (
+	"context"
+	"time"
+)
+
+// CI is what the core needs of the CI provider. Failures are *[CIError].
+type CI interface {
+	// Facts reads a workflow, its pipeline and who started it. A login that
+	// cannot be read is left empty.
+	Facts(ctx context.Context, workflowID string) (Facts, error)
+	// Jobs lists all jobs of a workflow.
+	Jobs(ctx context.Context, workflowID string) ([]Job, error)
+	// Workflows lists all workflows of a pipeline but set-up ones, oldest first.
+	Workflows(ctx context.Context, pipelineID string) ([]WorkflowRef, error)
+	// Approve asks to approve a gate. nil means accepted, not done: only Jobs tells.
+	Approve(ctx context.Context, workflowID, approvalRequestID string) error
+	// CancelJob and CancelWorkflow stop what waits. nil means accepted.
+	CancelJob(ctx context.Context, jobID string) error
+	CancelWorkflow(ctx context.Context, workflowID string) error
+	// Self is our own user id.
+	Self(ctx context.Context) (string, error)
+	// Login is the login of a user id.
+	Login(ctx context.Context, userID string) (string, error)
+	// SameProject reports whether two slugs mean one project.
+	SameProject(ctx context.Context, a, b string) (bool, error)
+}
+
+// Directory tells who people and groups are in the workspace.
+type Directory interface {
+	// User returns the display name, and why the person is not a full, active
+	// member of the workspace ("" when they are).
+	User(ctx context.Context, id string) (name, problem string, err error)
+	// Group returns the members, and why the group cannot be used.
+	Group(ctx context.Context, id string) (Group, error)
+}
+
+// WorkflowRef is a workflow in a list.
+type WorkflowRef struct {
+	ID        string
+	Name      string
+	CreatedAt time.Time
+	StoppedAt time.Time // zero = goes on
+}

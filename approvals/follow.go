@@ -1,0 +1,470 @@
+package approvals
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+)
+
+// follow reads one workflow at the CI provider for all its requests, commits what
+// [Step] makes of it, carries out its act, and looks again.
+//
+// A crash is harmless wherever it comes: before the commit of a step nothing
+// happened; between the commit of an attempt and the end of the call, the next
+// look finds out whether the call took effect; after that, the next look finds
+// what there is to be found.
+func (s *Service) follow(ctx context.Context, w Work) Outcome {
+	f := &follower{s: s, w: w}
+	// A note that cannot be read costs second looks, no more.
+	_ = json.Unmarshal([]byte(w.Note), &f.noted)
+	if f.Trails == nil {
+		f.Trails = map[string]Trail{}
+	}
+	for range mostSteps {
+		again, out := f.round(ctx)
+		if !again {
+			return out
+		}
+	}
+	return Outcome{Due: time.Now().Add(quickLook), Rank: rankUrgent, Note: f.note()}
+}
+
+// mostSteps bounds the looks and acts of one delivery.
+const mostSteps = 12
+
+// noted is what one delivery of a workflow leaves for the next.
+type noted struct {
+	Turn   time.Time        `json:"turn,omitzero"` // when this workflow's turn to be looked at is
+	More   bool             `json:"more,omitzero"` // at this turn more than the job list may be read
+	Trails map[string]Trail `json:"trails,omitempty"`
+}
+
+// follower is one delivery of a workflow.
+type follower struct {
+	s *Service
+	w Work
+	noted
+	workflow []Request // of the workflow, newest first
+	look     *Look     // nil = to be taken
+}
+
+func (f *follower) note() string {
+	text, err := json.Marshal(f.noted)
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// round looks, steps and acts once. again: there is more to do at once.
+func (f *follower) round(ctx context.Context) (again bool, out Outcome) {
+	if err := f.s.view(ctx, func(tx Tx) (err error) {
+		f.workflow, err = tx.Requests(Filter{WorkflowID: f.w.Subject})
+		return err
+	}); err != nil {
+		return false, f.failed(err)
+	}
+	followed := slices.DeleteFunc(slices.Clone(f.workflow), func(r Request) bool { return !f.follows(r) })
+	if len(followed) == 0 {
+		return false, Done()
+	}
+	if f.look == nil {
+		rest, err := f.read(ctx, followed)
+		if err != nil {
+			return false, f.failed(err)
+		}
+		if rest {
+			return false, Outcome{Due: f.Turn, Rank: rankRoutine, Note: f.note()}
+		}
+	}
+	p, err := f.step(ctx, followed)
+	if p.urgent {
+		f.w.Rank = rankUrgent // also the looks that follow at once
+	}
+	switch {
+	case errors.Is(err, ErrLostClaim):
+		return false, Done()
+	case err != nil:
+		return false, f.failed(err)
+	}
+	switch p.act {
+	case ActNone:
+	case ActReadFacts, ActReadSiblings:
+		if f.mustWait() {
+			return false, Outcome{Due: f.Turn, Rank: rankRoutine, Note: f.note()}
+		}
+		f.readMore(ctx, p)
+		return true, out
+	default:
+		if err := f.act(ctx, p); err != nil {
+			return false, f.failed(err)
+		}
+		f.look = nil
+		return true, out
+	}
+	if p.news {
+		f.look = nil
+		return !p.next.IsZero() && !p.next.After(time.Now()), f.finish(p)
+	}
+	return false, f.finish(p)
+}
+
+// follows reports whether something is still to be learnt or done about a request.
+func (f *follower) follows(r Request) bool {
+	return r.Status.Open() || r.Status == Released || !r.Status.Passed() && r.Gate.Status == "" ||
+		r.mayRerun() && time.Since(r.ClosedAt) < rerunLong || r.retryable() && !f.Trails[r.ID].RetryOver
+}
+
+func (f *follower) finish(p plan) Outcome {
+	rank := rankRoutine
+	if p.urgent {
+		rank = rankUrgent
+	}
+	return Outcome{Due: p.next, Rank: rank, Note: f.note()}
+}
+
+func (f *follower) failed(err error) Outcome {
+	out := Again(Backoff(f.w.Attempt, time.Second, 30*time.Second), err)
+	out.Rank, out.Note = f.w.Rank, f.note()
+	return out
+}
+
+// read takes a look. Looks that are not urgent keep a common pace: rest says that
+// this workflow's Turn is still to come.
+func (f *follower) read(ctx context.Context, followed []Request) (rest bool, err error) {
+	switch {
+	case f.w.Rank == rankUrgent:
+		f.s.pace.spend(1)
+	case f.Turn.IsZero():
+		if at := f.s.pace.reserve(1); time.Until(at) > 0 {
+			f.Turn = turnAt(at)
+			return true, nil
+		}
+	case time.Until(f.Turn) > 0:
+		return true, nil
+	}
+	f.Turn = time.Time{}
+	l := &Look{At: now(), Names: map[string]string{}, Due: f.w.Due}
+	f.w.Due = time.Time{} // what follows at once is not late
+	f.look = l
+	if l.Jobs, l.Err = f.s.ci.Jobs(ctx, f.w.Subject); l.Err == nil {
+		l.Self, l.Err = f.s.ci.Self(ctx)
+	}
+	if l.Err != nil {
+		if ciStatus(l.Err) == 429 {
+			f.s.pace.rest(max(retryAfter(l.Err), f.s.poll))
+		}
+		return false, nil
+	}
+	for _, r := range followed {
+		gate, refused := findGate(l.Jobs, r.GateName)
+		if refused != nil {
+			continue
+		}
+		for _, id := range []string{gate.ApprovedBy, gate.CanceledBy} {
+			if id == "" || l.Names[id] != "" {
+				continue
+			}
+			// Without the login the id says who it was.
+			if login, err := f.s.ci.Login(ctx, id); err == nil {
+				l.Names[id] = login
+			}
+		}
+	}
+	return false, nil
+}
+
+// mustWait reports whether more than the job list may be read only at this
+// workflow's next Turn. Then it is looked at anew first.
+func (f *follower) mustWait() bool {
+	const calls = 2
+	if f.w.Rank == rankUrgent {
+		f.s.pace.spend(calls)
+		return false
+	}
+	if f.More {
+		f.More = false
+		return false
+	}
+	at := f.s.pace.reserve(calls)
+	if time.Until(at) <= 0 {
+		return false
+	}
+	f.s.pace.spend(1) // the job list at that turn
+	f.Turn, f.More = turnAt(at), true
+	return true
+}
+
+// turnAt is a time that does not come too early when it is stored in milliseconds.
+func turnAt(at time.Time) time.Time { return at.Truncate(time.Millisecond).Add(time.Millisecond) }
+
+// readMore reads what a step asked for.
+func (f *follower) readMore(ctx context.Context, p plan) {
+	if p.act == ActReadFacts {
+		facts, err := f.s.ci.Facts(ctx, f.w.Subject)
+		if err != nil {
+			f.look.FactsErr = err
+			return
+		}
+		f.look.Facts = &facts
+		return
+	}
+	var err error
+	f.look.Siblings = true
+	if f.look.Unasked, err = f.s.unasked(ctx, p.r); err != nil {
+		f.s.log.Warn("look for newer workflows", "request", p.r.ID, "err", err)
+	}
+}
+
+// plan is what the steps of one look add up to.
+type plan struct {
+	act    Act
+	r      Request // the request that the act is for
+	gate   Job
+	next   time.Time
+	urgent bool
+	news   bool // an event was recorded
+}
+
+func (p *plan) add(r Request, m Move) {
+	if m.Act > p.act {
+		p.act, p.r, p.gate = m.Act, r, m.Gate
+	}
+	if !m.Next.IsZero() && (p.next.IsZero() || m.Next.Before(p.next)) {
+		p.next = m.Next
+	}
+	p.urgent = p.urgent || m.Urgent
+	p.news = p.news || len(m.Events) > 0
+}
+
+// step applies the rules to every request. Only what has news needs a writing
+// transaction.
+func (f *follower) step(ctx context.Context, followed []Request) (p plan, err error) {
+	quiet := true
+	err = f.s.view(ctx, func(tx Tx) error {
+		for _, r := range followed {
+			k, err := f.s.know(tx, r, f.workflow, nil)
+			if err != nil {
+				return err
+			}
+			m := Step(r, f.Trails[r.ID], *f.look, k, tx.Now())
+			quiet = quiet && len(m.Events) == 0 && !m.Show && !f.changedGate(r)
+			p.add(r, m)
+			if quiet {
+				f.Trails[r.ID] = m.Trail
+			}
+		}
+		return nil
+	})
+	if err != nil || quiet {
+		return p, err
+	}
+	var trails map[string]Trail
+	err = f.s.update(ctx, func(c *Change) error {
+		p = plan{}
+		if err := c.Claimed(f.w); err != nil {
+			return err
+		}
+		trails = map[string]Trail{}
+		for _, r := range followed {
+			m, r, err := f.commit(c, r)
+			if err != nil {
+				return err
+			}
+			trails[r.ID] = m.Trail
+			p.add(r, m)
+			if m.Act > ActReadSiblings {
+				break // one act at a time; the others step after it
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		for id, t := range trails {
+			f.Trails[id] = t
+		}
+	}
+	return p, err
+}
+
+// changedGate reports whether the look shows another status of the gate than the
+// row, for people.
+func (f *follower) changedGate(r Request) bool {
+	gate, refused := findGate(f.look.Jobs, r.GateName)
+	return f.look.Err == nil && refused == nil && gate.Status != r.GateStatus
+}
+
+// commit steps one request anew in a writing transaction.
+func (f *follower) commit(c *Change, r Request) (Move, Request, error) {
+	r, err := c.Request(r.ID)
+	if err != nil {
+		return Move{}, r, err
+	}
+	var proven *proof
+	if r.Status == Approved || r.Status == Pending && len(r.Decisions) > 0 {
+		// What decides, and what opens a gate, has to follow from the log alone.
+		if proven, err = f.s.journal.prove(c.Tx); err == nil {
+			defer proven.release()
+			r, err = proven.request(r)
+		}
+		var off *Error
+		if errors.As(err, &off) && !isTampering(err) {
+			proven, err = nil, nil // not now: the knowledge says that decisions are on hold
+		}
+		if err != nil {
+			return Move{}, r, err
+		}
+	}
+	workflow, err := c.Requests(Filter{WorkflowID: f.w.Subject})
+	if err != nil {
+		return Move{}, r, err
+	}
+	k, err := f.s.know(c.Tx, r, workflow, proven)
+	if err != nil {
+		return Move{}, r, err
+	}
+	m := Step(r, f.Trails[r.ID], *f.look, k, c.Now())
+	if m.Act == ActApprove && proven == nil {
+		return Move{}, r, errors.New("an approve call needs a proof")
+	}
+	changed := f.changedGate(r)
+	if changed {
+		gate, _ := findGate(f.look.Jobs, r.GateName)
+		r.GateStatus = gate.Status
+	}
+	switch {
+	case len(m.Events) > 0:
+		return m, r, c.happen(&r, m.Events...)
+	case changed:
+		if err := c.store(&r); err != nil {
+			return m, r, err
+		}
+		return m, r, c.ask(cardWork(r))
+	case m.Show:
+		return m, r, c.ask(cardWork(r))
+	}
+	return m, r, nil
+}
+
+// act makes the call that an attempt was recorded for, and records the answer.
+func (f *follower) act(ctx context.Context, p plan) error {
+	var err error
+	var e Event
+	switch p.act {
+	case ActApprove:
+		err = f.s.ci.Approve(ctx, f.w.Subject, p.gate.approvalID())
+		e = about(p.r, EventAccepted, Actor{Kind: ActorCI}, "circleci")
+		e.Outcome, e.Data = "accepted", Data{"attempt": itoa(p.r.Attempt.Count), "status": "202"}
+		if err != nil {
+			e.Type, e.Outcome, e.Reason = EventGateRefused, delayName(err), ciMessage(err)
+		}
+	default:
+		if p.act == ActCancelWorkflow {
+			err = f.s.ci.CancelWorkflow(ctx, f.w.Subject)
+		} else {
+			err = f.s.ci.CancelJob(ctx, p.gate.ID)
+		}
+		e = about(p.r, EventGateClosed, Actor{Kind: ActorSystem}, "circleci")
+		e.Outcome, e.Data = string(CloseCancelJob), Data{"status": "202"}
+		if p.act == ActCancelWorkflow {
+			e.Outcome = string(CloseCancelWorkflow)
+		}
+		if err != nil {
+			e.Outcome, e.Reason = "refused", ciMessage(err)
+		}
+	}
+	if err != nil {
+		e.Data["status"] = itoa(ciStatus(err))
+		if ciStatus(err) == 429 {
+			f.s.pace.rest(retryAfter(err))
+		}
+		if wait := min(retryAfter(err), longestSettle); wait > 0 && e.Type == EventGateRefused {
+			e.Data["retry_after"] = itoa(int64((wait + time.Second - 1) / time.Second))
+		}
+		if e.Type == EventGateClosed && temporary(err) {
+			return nil // it is tried again, and only what comes of it is news
+		}
+	}
+	return f.s.update(ctx, func(c *Change) error {
+		if err := c.Claimed(f.w); err != nil {
+			return err
+		}
+		r, err := c.Request(p.r.ID)
+		if err != nil {
+			return err
+		}
+		if r.saidAlready(e) {
+			e.Data["again"] = "true" // the thread is told once
+		}
+		return c.happen(&r, e)
+	})
+}
+
+// saidAlready reports whether an answer is the same as the one to the call
+// before.
+func (r Request) saidAlready(e Event) bool {
+	switch e.Type {
+	case EventGateRefused:
+		return r.Attempt.Count > 1 && r.Attempt.Detail == e.Reason
+	case EventGateClosed:
+		return r.Closing.Said == e.said()
+	}
+	return false
+}
+
+// unasked lists the newer workflows of a request's pipeline, of the same name,
+// whose gate is on hold without a request, and of which the thread does not know.
+func (s *Service) unasked(ctx context.Context, r Request) ([]string, error) {
+	all, err := s.ci.Workflows(ctx, r.Facts.PipelineID)
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(all, func(w WorkflowRef) bool { return w.ID == r.Facts.WorkflowID })
+	var found []string
+	for _, w := range all[at+1:] {
+		if w.Name != r.Facts.WorkflowName || slices.Contains(r.NewerFlows, w.ID) {
+			continue
+		}
+		asked, err := s.askedBefore(ctx, r.App, r.Environment, w.ID)
+		if err != nil || asked {
+			if err != nil {
+				return found, err
+			}
+			continue
+		}
+		s.pace.spend(1)
+		jobs, err := s.ci.Jobs(ctx, w.ID)
+		if err != nil {
+			return found, err
+		}
+		if gate, why := findGate(jobs, r.GateName); why == nil && gate.Status == JobOnHold {
+			found = append(found, w.ID)
+		}
+	}
+	return found, nil
+}
+
+// know gathers what [Step] has to know about a request. With a proof, the rights
+// of those who voted come from the log alone.
+func (s *Service) know(tx Tx, r Request, workflow []Request, p *proof) (Knowledge, error) {
+	k := Knowledge{Hold: s.why(), Rolled: s.rolled != "", Poll: s.poll}
+	for _, o := range workflow {
+		if o.ID != r.ID {
+			k.Others = append(k.Others, o)
+		}
+	}
+	policy, err := s.settings.Lookup(r.App, r.Environment)
+	if err != nil || !r.Status.Open() {
+		return k, nil
+	}
+	k.Policy = &policy
+	if k.Valid, k.Lost, k.Stale, k.Self, err = tally(tx, p, policy, r); err != nil {
+		return k, err
+	}
+	if r.Status == Pending {
+		k.Overtaken, err = overtaken(tx, r, policy.Supersede)
+	}
+	return k, err
+}

@@ -1,0 +1,247 @@
+package approvals_test
+
+import (
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	_ "github.com/mattn/go-sqlite3"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+)
+
+// sql changes the database as somebody does who has the file but not the keys.
+func (w *world) sql(statements ...string) {
+	w.t.Helper()
+	db, err := sql.Open("sqlite3", "file:"+w.db.Path()+"?_busy_timeout=5000")
+	w.must(err)
+	defer db.Close()
+	for _, s := range append([]string{
+		"DROP TRIGGER IF EXISTS audit_no_update", "DROP TRIGGER IF EXISTS audit_no_delete",
+		"DROP TRIGGER IF EXISTS audit_hashes_no_update", "DROP TRIGGER IF EXISTS audit_hashes_no_delete",
+		"DROP TRIGGER IF EXISTS audit_index_no_update", "DROP TRIGGER IF EXISTS audit_index_no_delete",
+	}, statements...) {
+		if _, err := db.Exec(s); err != nil {
+			w.t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
+// forge appends an event with the right hashes, which needs no keys.
+func forge(tx approvals.Tx, r approvals.Request, e approvals.Event) error {
+	e.Version, e.Request, e.App, e.Environment = 1, r.ID, r.App, r.Environment
+	e.Time = tx.Now().Format("2006-01-02T15:04:05.000Z")
+	seq, err := ledger.Append(tx.Ledger(), func(seq int64, prev tlog.Hash) ([]byte, error) {
+		e.Seq, e.Prev = seq, prev.String()
+		return json.Marshal(e)
+	})
+	if err != nil {
+		return err
+	}
+	return tx.Index(seq, r.ID)
+}
+
+// approvedRow is the row of a request as if somebody had approved it.
+func approvedRow(tx approvals.Tx, id string) error {
+	r, err := tx.Request(id)
+	if err != nil {
+		return err
+	}
+	r.Status, r.ApprovedAt, r.Window = approvals.Approved, tx.Now(), 15*time.Minute
+	r.Decisions = []approvals.Decision{{Action: approvals.ActionApprove, SlackUser: "U01", Seq: r.Seq + 1, At: tx.Now(), MFA: "totp"}}
+	if err := tx.SaveRequest(&r); err != nil {
+		return err
+	}
+	return tx.Ask(approvals.Work{Kind: approvals.WorkFollow, Subject: r.Facts.WorkflowID, Lane: "circleci:workflows"})
+}
+
+// Whoever can write the database but has no keys releases nothing, gets no yes
+// and no signature, and the channel hears of it; a restart forgives nothing.
+func TestForgedDatabase(t *testing.T) {
+	for name, c := range map[string]struct {
+		forge func(w *world, r approvals.Request)
+		quiet bool // it gives nothing, but it is not found out by itself
+	}{
+		"a decision in the log, with the right hashes": {forge: func(w *world, r approvals.Request) {
+			w.write(func(tx approvals.Tx) error {
+				for _, e := range []approvals.Event{
+					{Type: approvals.EventVoted, Actor: approvals.Actor{Kind: "person", ID: "U01"}, MFA: "totp", Data: approvals.Data{"round": "1"}},
+					{Type: approvals.EventApproved, Actor: approvals.Actor{Kind: "system"}, People: []string{"U01"}, Data: approvals.Data{"round": "1", "window_seconds": "900"}},
+				} {
+					if err := forge(tx, r, e); err != nil {
+						return err
+					}
+				}
+				return approvedRow(tx, r.ID)
+			})
+		}},
+		"a row that is approved": {forge: func(w *world, r approvals.Request) {
+			w.write(func(tx approvals.Tx) error { return approvedRow(tx, r.ID) })
+		}},
+		"the log cut behind the request": {forge: func(w *world, r approvals.Request) {
+			w.sql(fmt.Sprintf("DELETE FROM audit WHERE seq > %d", r.Seq), fmt.Sprintf("DELETE FROM audit_index WHERE seq > %d", r.Seq))
+		}},
+		"a leaf in the middle changed": {forge: func(w *world, r approvals.Request) {
+			w.sql("UPDATE audit SET line = replace(line, 'U02', 'U09') WHERE seq = 2")
+			w.restart()
+		}},
+		"the sealed head removed": {forge: func(w *world, r approvals.Request) {
+			w.sql("DELETE FROM secrets WHERE name = 'log_head'")
+		}},
+		"the sealed head of another moment": {forge: func(w *world, r approvals.Request) {
+			w.sql("CREATE TABLE kept_head AS SELECT * FROM secrets WHERE name = 'log_head'")
+			w.must(w.admin.Reset(w.ctx, "U03"))
+			w.sql("DELETE FROM secrets WHERE name = 'log_head'", "INSERT INTO secrets SELECT * FROM kept_head", "DROP TABLE kept_head")
+		}},
+		"an older log and its head put back": {forge: func(w *world, r approvals.Request) {
+			w.sql("CREATE TABLE kept_head AS SELECT * FROM secrets WHERE name = 'log_head'")
+			size := len(w.events())
+			w.must(w.admin.Reset(w.ctx, "U03"))
+			w.wait(2 * time.Second)
+			w.sql("DELETE FROM secrets WHERE name = 'log_head'", "INSERT INTO secrets SELECT * FROM kept_head", "DROP TABLE kept_head",
+				fmt.Sprintf("DELETE FROM audit_index WHERE seq >= %d", size), fmt.Sprintf("DELETE FROM audit WHERE seq >= %d", size),
+				fmt.Sprintf("DELETE FROM audit_hashes WHERE position >= %d", tlog.StoredHashCount(int64(size))))
+		}},
+		"a person who was never added": {quiet: true, forge: func(w *world, r approvals.Request) {
+			w.sql(`INSERT INTO kept (kind, id, state, place) SELECT 'person', 'U66', CAST(replace(CAST(state AS TEXT), 'U01', 'U66') AS BLOB), 1000 FROM kept WHERE kind = 'person' AND id = 'U01'`,
+				`INSERT INTO secrets SELECT replace(name, 'U01', 'U66'), version, key_id, sealed FROM secrets WHERE name LIKE '%/U01'`)
+			_, err := w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U66"}, r.ID, w.code("U01"))
+			if err == nil {
+				w.t.Fatal("somebody who was never added approved")
+			}
+		}},
+		"another VCS login": {quiet: true, forge: func(w *world, r approvals.Request) {
+			_, err := w.admin.AddPerson(w.ctx, "U01", "", "dev")
+			w.must(err)
+			w.wait(time.Second)
+			w.refused(w.approve("U01", r), approvals.RefusedSelf)
+			w.sql(`UPDATE kept SET state = CAST(replace(CAST(state AS TEXT), '"dev"', '"nobody"') AS BLOB) WHERE kind = 'person' AND id = 'U01'`)
+			w.wait(31 * time.Second)
+			w.refused(w.approve("U01", r), approvals.RefusedSelf)
+		}},
+		"a removed admin put back": {quiet: true, forge: func(w *world, r approvals.Request) {
+			w.sql("CREATE TABLE was AS SELECT * FROM kept WHERE id = 'U01'", "CREATE TABLE had AS SELECT * FROM secrets WHERE name LIKE '%/U01'")
+			w.must(w.admin.RemovePerson(w.ctx, "U01"))
+			w.sql("DELETE FROM kept WHERE id = 'U01'", "INSERT INTO kept SELECT * FROM was", "DELETE FROM secrets WHERE name LIKE '%/U01'", "INSERT INTO secrets SELECT * FROM had", "DROP TABLE was", "DROP TABLE had")
+			if err := w.approve("U01", r); err == nil {
+				w.t.Fatal("somebody who was removed approved")
+			}
+		}},
+		"an authenticator put back, so that a code counts twice": {quiet: true, forge: func(w *world, r approvals.Request) {
+			w.sql("CREATE TABLE had AS SELECT * FROM secrets WHERE name = 'authenticator/U01'")
+			other := w.request(7, "blocked")
+			text := w.code("U01")
+			_, err := w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, other.ID, text)
+			w.must(err)
+			w.sql("DELETE FROM secrets WHERE name = 'authenticator/U01'", "INSERT INTO secrets SELECT * FROM had", "DROP TABLE had")
+			if _, err = w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, text); err == nil {
+				w.t.Fatal("one code counted twice")
+			}
+		}},
+		"a token that was never made": {quiet: true, forge: func(w *world, r approvals.Request) {
+			text, id, hash := approvals.NewTokenText()
+			w.sql(fmt.Sprintf(`INSERT INTO kept (kind, id, state, place) SELECT 'token', '%s', CAST(replace(replace(CAST(state AS TEXT), '%s', '%s'), json_extract(CAST(state AS TEXT), '$.Hash'), '%s') AS BLOB), 1000 FROM kept WHERE kind = 'token'`, id, w.token.ID, id, hash))
+			if _, err := w.svc.Authenticate(w.ctx, text); code(err) != approvals.CodeUnauthorized {
+				w.t.Fatalf("a forged token: got %v; want it refused", err)
+			}
+		}},
+		"a withdrawn request put back": {forge: func(w *world, r approvals.Request) {
+			w.must(w.approve("U01", r))
+			w.sql("CREATE TABLE was AS SELECT * FROM requests WHERE id = '"+r.ID+"'", "CREATE TABLE due_then AS SELECT * FROM due")
+			seq := w.get(r).Seq
+			_, err := w.svc.Withdraw(w.ctx, w.token, r.ID, "stop")
+			w.must(err)
+			w.halt()
+			w.ci.hold(r.Facts.WorkflowID)
+			w.sql("DELETE FROM requests WHERE id = '"+r.ID+"'", "INSERT INTO requests SELECT * FROM was", "DROP TABLE was",
+				fmt.Sprintf("DELETE FROM audit_index WHERE subject = '%s' AND seq > %d", r.ID, seq),
+				"DELETE FROM due", "INSERT INTO due SELECT * FROM due_then", "DROP TABLE due_then")
+			w.run()
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "SUPERSEDE=off", func(w *world) {
+				r := w.request(1, "blocked")
+				w.ci.hold(r.Facts.WorkflowID)
+				if name == "a withdrawn request put back" {
+					w.ci.set(r.Facts.WorkflowID, "hold", "blocked")
+				}
+				c.forge(w, r)
+				w.wait(time.Minute)
+				look := func(when string) {
+					t.Helper()
+					for _, p := range w.ci.posted() {
+						if p.workflow == r.Facts.WorkflowID {
+							t.Errorf("%s: the gate was approved", when)
+						}
+					}
+					if _, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID}); err == nil {
+						t.Errorf("%s: the deploy job got a yes", when)
+					}
+					if c.quiet {
+						return
+					}
+					if _, err := w.svc.Checkpoint(w.ctx, 0); err == nil {
+						t.Errorf("%s: a checkpoint was signed", when)
+					}
+					if w.svc.Fault() == "" {
+						t.Errorf("%s: nothing was found", when)
+					}
+					if err := w.approve("U02", r); err == nil {
+						t.Errorf("%s: an approval was taken", when)
+					}
+				}
+				look("live")
+				w.wait(time.Second)
+				if !c.quiet && (len(w.alarms) == 0 || !strings.Contains(w.alarms[0], "the log was changed")) {
+					t.Errorf("the channel was not alarmed: %q", w.alarms)
+				}
+				w.restart()
+				w.wait(time.Minute)
+				look("after a restart")
+			})
+		})
+	}
+}
+
+// A log without its key is refused: a new key would sign what nobody signed.
+func TestMissingSigningKey(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		w.request(1, "on_hold")
+		w.sql("DELETE FROM secrets WHERE name = 'log_signing_key'")
+		if _, err := approvals.OpenLog(w.ctx, w.db); err == nil || !strings.Contains(err.Error(), "signing key is missing") {
+			t.Errorf("got %v; want it refused", err)
+		}
+	})
+}
+
+// The operator may accept a database that was changed, and the product goes on.
+func TestRecoverAfterForgery(t *testing.T) {
+	bubble(t, "SUPERSEDE=off", func(w *world) {
+		r := w.request(1, "on_hold")
+		w.write(func(tx approvals.Tx) error { return approvedRow(tx, r.ID) })
+		w.wait(time.Minute)
+		if w.svc.Fault() == "" {
+			t.Fatal("nothing was found")
+		}
+		w.halt()
+		w.must(approvals.Recover(w.ctx, w.db, "lost"))
+		signer, err := approvals.OpenLog(w.ctx, w.db)
+		w.must(err)
+		w.cfg.Signer = signer
+		w.restart()
+		w.is(r, approvals.Expired, approvals.FailRolledBack)
+		other := w.request(2, "on_hold")
+		w.wait(2 * time.Minute) // codes that may have been used are refused
+		w.must(w.approve("U01", other))
+		w.is(other, approvals.Released)
+		if len(w.ci.posted()) != 1 {
+			t.Errorf("got %d calls; want one", len(w.ci.posted()))
+		}
+	})
+}

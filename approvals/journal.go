@@ -1,0 +1,357 @@
+package approvals
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+)
+
+// journal is what one process knows of the log for itself. It has read every
+// leaf, and remembers of those requests whose gate may still be opened, or whose
+// deploy may still ask, a digest of their whole history. What the database says
+// later has to continue that: a history that lacks an event, or has another one,
+// is found out before a right is given.
+type journal struct {
+	store  Store
+	signer *ledger.Signer
+	log    *slog.Logger
+	// offline: this is an operator's command, which knows of the log what was
+	// sealed, and no more.
+	offline bool
+
+	// steady is held for reading while a proof is used, so that what it adds to is
+	// not taken in meanwhile, and taken before mu.
+	steady sync.RWMutex
+
+	mu        sync.Mutex
+	newest    head           // the newest head that this process committed or read
+	reader    *ledger.Reader // what was read leaf by leaf
+	histories map[string]*history
+	people    map[string]Person
+	tokens    map[string]Token
+	swept     time.Time     // when histories were forgotten last
+	whole     bool          // the log was read to its end once
+	fault     string        // what was found wrong; it never goes away by itself
+	grown     chan struct{} // closed at the next commit of this process that appends
+}
+
+// history is the digest of one subject's leaves.
+type history struct {
+	sum      [sha256.Size]byte // chained over the hashes of the leaves
+	count    int
+	approved bool
+	until    time.Time // when it can be forgotten; zero = while it is open
+}
+
+func (h *history) add(leaf tlog.Hash) {
+	h.sum = sha256.Sum256(append(h.sum[:], leaf[:]...))
+	h.count++
+}
+
+func newJournal(store Store, signer *ledger.Signer, log *slog.Logger) *journal {
+	return &journal{
+		store: store, signer: signer, log: log, reader: &ledger.Reader{}, grown: make(chan struct{}),
+		histories: map[string]*history{}, people: map[string]Person{}, tokens: map[string]Token{},
+	}
+}
+
+// secretFault names what was found wrong with the log, so that a restart does
+// not forgive it.
+const secretFault = "log_fault"
+
+// hold says why nothing may be approved or signed, "" when nothing forbids it.
+func (j *journal) hold() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch {
+	case j.fault != "":
+		return j.fault
+	case !j.whole:
+		return "the log is being verified after the start; that takes some seconds"
+	}
+	return ""
+}
+
+// found remembers that the log was tampered with, and has the channel alarmed.
+// It holds until the operator accepts the database as it is (recover).
+func (j *journal) found(ctx context.Context, why error) {
+	j.mu.Lock()
+	known := j.fault != ""
+	if !known {
+		j.fault = why.Error()
+	}
+	j.mu.Unlock()
+	if known {
+		return
+	}
+	j.log.Error("nothing is approved or signed any more", "err", why)
+	err := j.store.Update(context.WithoutCancel(ctx), func(tx Tx) error {
+		if err := tx.SetSecret(secretFault, why.Error()); err != nil {
+			return err
+		}
+		channel, err := tx.Secret(secretChannel)
+		if err != nil || channel == "" {
+			return err
+		}
+		return tx.Ask(Work{Kind: WorkAlarm, Subject: channel, Lane: SlackLane(channel, "")})
+	})
+	if err != nil {
+		j.log.Error("remember what was found wrong with the log", "err", err)
+	}
+}
+
+// notice looks whether err says that the log was tampered with, and returns it.
+func (j *journal) notice(ctx context.Context, err error) error {
+	var t *tampering
+	if errors.As(err, &t) {
+		j.found(ctx, t)
+	}
+	return err
+}
+
+// compare refuses a head that is older than one that this process has seen.
+func (j *journal) compare(h head) error {
+	j.mu.Lock()
+	newest := j.newest
+	j.mu.Unlock()
+	return h.continues(newest)
+}
+
+// continues refuses a head that does not come after another one.
+func (h head) continues(newest head) error {
+	if h.Turn < newest.Turn || h.Size < newest.Size || h.Size == newest.Size && newest.Turn > 0 && h.Root != newest.Root {
+		return tampered("it was put back from commit %d to an older state, commit %d", newest.Turn, h.Turn)
+	}
+	return nil
+}
+
+// headOf reads the head of a transaction, which must come after what was known
+// before the transaction read anything.
+func (j *journal) headOf(tx Tx, newest head) (head, error) {
+	h, err := readHead(tx)
+	if err != nil {
+		return h, err
+	}
+	return h, h.continues(newest)
+}
+
+// committed takes in the head that a transaction sealed.
+func (j *journal) committed(c *Change) {
+	if c == nil || !c.grown {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if c.head.Turn > j.newest.Turn {
+		j.newest = c.head
+	}
+	close(j.grown)
+	j.grown = make(chan struct{})
+}
+
+// load reads the log from its first leaf on, and compares what it finds with the
+// sealed head. It returns when the end is reached.
+func (j *journal) load(ctx context.Context) error {
+	err := j.store.View(ctx, func(tx Tx) error {
+		fault, err := tx.Secret(secretFault)
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if fault != "" {
+			j.fault = fault
+		}
+		if errors.Is(err, ErrSeal) {
+			j.fault = "what was found wrong with the log before does not open"
+			return nil
+		}
+		return err
+	})
+	for err == nil && ctx.Err() == nil {
+		var done bool
+		if done, err = j.page(ctx); done {
+			break
+		}
+	}
+	return j.notice(ctx, err)
+}
+
+// pageOfLeaves is how many leaves are read in one transaction.
+const pageOfLeaves = 2000
+
+// page reads some more leaves. done: the end was reached.
+func (j *journal) page(ctx context.Context) (done bool, err error) {
+	err = j.store.View(ctx, func(tx Tx) error {
+		j.steady.Lock()
+		defer j.steady.Unlock()
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		done, err = j.advance(tx, pageOfLeaves)
+		return err
+	})
+	return done && err == nil, err
+}
+
+// advance takes in at most n leaves of a snapshot, which must be one of committed
+// state. done: the journal stands at its end. The caller holds mu.
+func (j *journal) advance(tx Tx, n int) (done bool, err error) {
+	h, err := j.headOf(tx, j.newest)
+	if err != nil {
+		return false, err
+	}
+	for line, err := range tx.Leaves(j.reader.Size()) {
+		if err != nil {
+			return false, unreadableLog(err)
+		}
+		if j.reader.Size() == h.Size {
+			return false, tampered("it has more than the %d leaves that were sealed", h.Size)
+		}
+		if err := j.reader.Next(line); err != nil {
+			return false, tampered("%v", err)
+		}
+		if err := j.take(line, j.reader.Last()); err != nil {
+			return false, err
+		}
+		if n--; n == 0 {
+			break
+		}
+	}
+	if n == 0 && j.reader.Size() < h.Size {
+		return false, nil
+	}
+	if j.reader.Size() < h.Size {
+		return false, tampered("it has %d leaves of the %d that were sealed", j.reader.Size(), h.Size)
+	}
+	if root := j.reader.Root(); root.String() != h.Root && h.Size > 0 {
+		return false, tampered("its %d leaves do not have the root that was sealed", h.Size)
+	}
+	if now := tx.Now(); now.Sub(j.swept) > sweepEvery {
+		j.forget(now)
+		j.swept = now
+	}
+	j.whole = true
+	if h.Turn > j.newest.Turn {
+		j.newest = h
+	}
+	return true, nil
+}
+
+// take remembers what has to be known of a leaf. The caller holds mu.
+func (j *journal) take(line []byte, leaf tlog.Hash) error {
+	kind, request := peek(line)
+	if request == "" {
+		return j.takeRight(line, leaf)
+	}
+	h := j.histories[request]
+	if h == nil {
+		if kind != EventRequested {
+			return nil // of a request that was forgotten
+		}
+		h = &history{}
+		j.histories[request] = h
+	}
+	h.add(leaf)
+	switch kind {
+	case EventApproved:
+		h.approved, h.until = true, time.Time{}
+	case EventReopened, EventReleased:
+		h.until = time.Time{}
+	case EventRejected, EventSuperseded, EventCanceled, EventBypassed:
+		delete(j.histories, request)
+	case EventExpired, EventUndeliverable:
+		if !h.approved {
+			delete(j.histories, request)
+			return nil
+		}
+		return j.keepUntil(h, line, longestTTL)
+	case EventDeployed, EventDeployFailed:
+		return j.keepUntil(h, line, longestWindow)
+	}
+	return nil
+}
+
+// sweepEvery is how often histories are forgotten that nobody can ask for.
+const sweepEvery = time.Hour
+
+// Bounds of the settings pending_ttl and deploy_approval_window_minutes.
+const (
+	longestTTL    = 90 * 24 * time.Hour
+	longestWindow = 24 * time.Hour
+)
+
+func (j *journal) keepUntil(h *history, line []byte, d time.Duration) error {
+	e, err := ParseEvent(line)
+	h.until = e.At().Add(d)
+	return err
+}
+
+// forget drops the histories that nobody can ask for any more.
+func (j *journal) forget(now time.Time) {
+	for id, h := range j.histories {
+		if !h.until.IsZero() && now.After(h.until) {
+			delete(j.histories, id)
+		}
+	}
+}
+
+// takeRight takes in a leaf that may give or end a right of a person or token.
+func (j *journal) takeRight(line []byte, leaf tlog.Hash) error {
+	kind, _ := peek(line)
+	if !strings.HasPrefix(string(kind), "person.") && !strings.HasPrefix(string(kind), "authenticator.") && !strings.HasPrefix(string(kind), "token.") {
+		return nil
+	}
+	e, err := ParseEvent(line)
+	if err != nil {
+		return err
+	}
+	return applyRight(e, j.people, j.tokens)
+}
+
+// applyRight brings people or tokens to the state after an event.
+func applyRight(e Event, people map[string]Person, tokens map[string]Token) error {
+	switch subject := e.subject(); {
+	case strings.HasPrefix(subject, personSubject("")):
+		p := people[e.Data["user"]]
+		if err := p.apply(e); err != nil {
+			return err
+		}
+		people[p.SlackID] = p
+	case strings.HasPrefix(subject, tokenSubject("")):
+		t := tokens[e.Data["token"]]
+		if err := t.apply(e); err != nil {
+			return err
+		}
+		tokens[t.ID] = t
+	}
+	return nil
+}
+
+// peek reads type and request of a leaf that this program wrote, without
+// parsing it: both stand at its beginning, in a fixed order.
+func peek(line []byte) (kind EventType, request string) {
+	_, rest, _ := bytes.Cut(line, []byte(`","type":"`))
+	name, rest, _ := bytes.Cut(rest, []byte(`"`))
+	if after, ok := bytes.CutPrefix(rest, []byte(`,"request":"`)); ok {
+		id, _, _ := bytes.Cut(after, []byte(`"`))
+		request = string(id)
+	}
+	return EventType(name), request
+}
+
+// keepUp reads what was appended since, so that proofs stay cheap.
+func (j *journal) keepUp(ctx context.Context) {
+	for done := false; !done && ctx.Err() == nil; {
+		var err error
+		if done, err = j.page(ctx); err != nil {
+			_ = j.notice(ctx, err)
+			return
+		}
+	}
+}

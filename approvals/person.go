@@ -1,0 +1,49 @@
+package approvals
+
+import (
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
+)
+
+// Person is somebody who may decide. All of it but Name and Standing is what
+// their events say.
+type Person struct {
+	SlackID   string
+	Name      string // for people; not part of the log, so that it can be erased
+	VCSLogin  string
+	AddedAt   time.Time
+	AddedSeq  int64     // number of the event that added them last: older votes do not count
+	RemovedAt time.Time // zero = active admin
+	Enrolled  bool      // has an authenticator
+	Seq       int64     // number of the newest event
+
+	Standing Standing `json:"-"` // observed, and sealed on its own
+}
+
+// Standing is what Slack said of somebody, and when.
+type Standing struct {
+	CheckedAt time.Time
+	Problem   string // why not a full, active member of the workspace; empty = fine
+}
+
+// Group is a user group as Slack described it.
+type Group struct {
+	ID        string
+	Members   []string
+	CheckedAt time.Time
+	Problem   string // why it cannot be used, such as disabled
+}
+
+// Authenticator is a person's second factor. The whole of it is sealed, and the
+// sealed head of the log names its Version, so that neither the secret nor what
+// was used of it can be put back to an older state.
+type Authenticator struct {
+	Secret     totp.Secret
+	Version    int64 // counts how often it was stored
+	EnrolledAt time.Time
+	EnrolledBy string // how: page, terminal, import
+	FirstUsed  time.Time
+	LastStep   int64 // newest accepted time step; codes up to it are used
+	Throttle   totp.Throttle
+}

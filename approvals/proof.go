@@ -1,0 +1,285 @@
+package approvals
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+)
+
+// proof is a part of the log in one transaction that was checked to continue
+// what the journal knows.
+type proof struct {
+	j     *journal
+	tx    Tx
+	head  head
+	tail  map[string][]tlog.Hash // leaves after those that the journal read, by request
+	after []Event                // those of people and tokens among them
+}
+
+// prove checks the log of a transaction against the journal, which takes in no
+// more leaves until the proof is released. A reading transaction must not have read
+// anything before. In a writing one it sees what others of the same commit
+// appended; that is not remembered, for it may never be committed.
+func (j *journal) prove(tx Tx) (p *proof, err error) {
+	if j.offline {
+		return j.proveHead(tx)
+	}
+	j.steady.RLock()
+	defer func() {
+		if err != nil {
+			j.steady.RUnlock()
+		}
+	}()
+	if why := j.hold(); why != "" {
+		e := refuse(CodeUnavailable, "nothing can be proven now: %s", why)
+		e.RetryAfter = 5 * time.Second
+		return nil, e
+	}
+	// What is known by now has to be in the snapshot, which begins with the reading
+	// of the head.
+	j.mu.Lock()
+	reader, newest := j.reader.Clone(), j.newest
+	j.mu.Unlock()
+	h, err := j.headOf(tx, newest)
+	if err != nil {
+		return nil, err
+	}
+	p = &proof{j: j, tx: tx, head: h, tail: map[string][]tlog.Hash{}}
+	for line, err := range tx.Leaves(reader.Size()) {
+		if err == nil {
+			err = reader.Next(line)
+		}
+		if err != nil {
+			return nil, unreadableLog(err)
+		}
+		kind, request := peek(line)
+		switch {
+		case request != "":
+			p.tail[request] = append(p.tail[request], reader.Last())
+		case strings.HasPrefix(string(kind), "person.") || strings.HasPrefix(string(kind), "authenticator.") || strings.HasPrefix(string(kind), "token."):
+			e, err := ParseEvent(line)
+			if err != nil {
+				return nil, err
+			}
+			p.after = append(p.after, e)
+		}
+	}
+	if root := reader.Root(); h.Size != reader.Size() || root.String() != h.Root {
+		return nil, tampered("its %d leaves do not have the root that was sealed for %d", reader.Size(), h.Size)
+	}
+	return p, nil
+}
+
+// release ends the use of a proof.
+func (p *proof) release() {
+	if !p.j.offline {
+		p.j.steady.RUnlock()
+	}
+}
+
+// proveHead checks that the log of a transaction is the one that was sealed.
+func (j *journal) proveHead(tx Tx) (*proof, error) {
+	fault, err := tx.Secret(secretFault)
+	switch {
+	case errors.Is(err, ErrSeal):
+		return nil, tampered("what was found wrong with it before does not open")
+	case err != nil:
+		return nil, err
+	case fault != "":
+		return nil, tamperedBefore(fault)
+	}
+	c := &Change{Tx: tx}
+	if err := c.compareHead(); err != nil {
+		return nil, err
+	}
+	return &proof{j: j, tx: tx, head: c.head}, nil
+}
+
+// request rebuilds a request from its events and compares its row. A row that
+// differs is tampering.
+func (p *proof) request(row Request) (Request, error) {
+	lines, err := p.tx.History(row.ID, -1)
+	if err != nil {
+		return Request{}, err
+	}
+	p.j.mu.Lock()
+	h, known := p.j.histories[row.ID]
+	want := history{}
+	if known {
+		want = *h
+	}
+	p.j.mu.Unlock()
+	for _, leaf := range p.tail[row.ID] {
+		want.add(leaf)
+	}
+	var got history
+	for _, line := range lines {
+		got.add(ledger.LeafHash(line))
+	}
+	if got.count == 0 || got.sum != want.sum || got.count != want.count {
+		return Request{}, tampered("the history of request #%d has %d events and not the %d that were recorded", row.Number, got.count, want.count)
+	}
+	events, err := parseEvents(lines)
+	if err != nil {
+		return Request{}, err
+	}
+	rebuilt, err := foldRequest(events)
+	if err != nil {
+		return Request{}, tampered("%v", err)
+	}
+	if what := rowDiffers(row, rebuilt); what != "" {
+		return Request{}, tampered("the row of request #%d says something else than its events: %s", row.Number, what)
+	}
+	rebuilt.Version, rebuilt.Metadata, rebuilt.Seen = row.Version, row.Metadata, row.Seen
+	return rebuilt, nil
+}
+
+// person is somebody as their events say, with what Slack said of them.
+func (p *proof) person(slackID string) (Person, error) {
+	p.j.mu.Lock()
+	who, ok := p.j.people[slackID]
+	p.j.mu.Unlock()
+	known := map[string]Person{}
+	if ok {
+		known[slackID] = who
+	}
+	for _, e := range p.after {
+		if e.Data["user"] != slackID {
+			continue
+		}
+		if err := applyRight(e, known, nil); err != nil {
+			return Person{}, tampered("%v", err)
+		}
+	}
+	who, ok = known[slackID]
+	if !ok {
+		return Person{}, ErrNotFound
+	}
+	var err error
+	who.Standing, err = sealedValue[Standing](p.tx, secretStanding(slackID))
+	return who, err
+}
+
+// token is a token as its events say; [ErrNotFound].
+func (p *proof) token(id string) (Token, error) {
+	p.j.mu.Lock()
+	t, ok := p.j.tokens[id]
+	p.j.mu.Unlock()
+	known := map[string]Token{}
+	if ok {
+		known[id] = t
+	}
+	for _, e := range p.after {
+		if e.Data["token"] != id {
+			continue
+		}
+		if err := applyRight(e, nil, known); err != nil {
+			return Token{}, tampered("%v", err)
+		}
+	}
+	t, ok = known[id]
+	if !ok {
+		return Token{}, ErrNotFound
+	}
+	return t, nil
+}
+
+// rowDiffers says in which field a row differs from what the events say, "" when
+// it does not.
+func rowDiffers(row, rebuilt Request) string {
+	// The log has only their hash, so that a row that was lost comes back without them.
+	if sum := hashOf(row.Metadata); sum != "" && sum != rebuilt.Asked.Metadata {
+		return "ci_metadata"
+	}
+	row.Version, row.Metadata, row.Seen = 0, nil, Seen{}
+	rebuilt.Version, rebuilt.Metadata, rebuilt.Seen = 0, nil, Seen{}
+	a, err := json.Marshal(row)
+	b, err2 := json.Marshal(rebuilt)
+	if err != nil || err2 != nil || !bytes.Equal(a, b) {
+		return differences(a, b)
+	}
+	return ""
+}
+
+// differences names the members in which two JSON objects of one type differ.
+func differences(a, b []byte) string {
+	var left, right map[string]json.RawMessage
+	if json.Unmarshal(a, &left) != nil || json.Unmarshal(b, &right) != nil {
+		return "it cannot be read"
+	}
+	var names []string
+	for name, value := range left {
+		if !bytes.Equal(value, right[name]) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// proven runs fn on a proof of a fresh snapshot.
+func (j *journal) proven(ctx context.Context, fn func(*proof) error) error {
+	return j.notice(ctx, j.store.View(ctx, func(tx Tx) error {
+		p, err := j.prove(tx)
+		if err != nil {
+			return err
+		}
+		defer p.release()
+		return fn(p)
+	}))
+}
+
+// checkpoint signs the tree of the given size, or the newest for 0.
+func (j *journal) checkpoint(ctx context.Context, size int64) (text []byte, err error) {
+	err = j.proven(ctx, func(p *proof) error {
+		text, err = p.sign(size)
+		return err
+	})
+	return text, err
+}
+
+// sign signs a size of the proven log; 0 = all of it.
+func (p *proof) sign(size int64) ([]byte, error) {
+	if size == 0 {
+		size = p.head.Size
+	}
+	if size < 0 || size > p.head.Size {
+		return nil, refuse(CodeNotFound, "the log has %d events; there is no checkpoint of size %d", p.head.Size, size)
+	}
+	root, err := p.root(size)
+	if err != nil {
+		return nil, err
+	}
+	return p.j.signer.Checkpoint(size, root)
+}
+
+// root is the root of the first size leaves, which is proven to lead to the head.
+func (p *proof) root(size int64) (tlog.Hash, error) {
+	root, err := ledger.Root(p.tx.Ledger(), size)
+	if err != nil || size == 0 {
+		return root, err
+	}
+	newest, err := tlog.ParseHash(p.head.Root)
+	if err != nil {
+		return root, err
+	}
+	path, err := tlog.ProveTree(p.head.Size, size, p.tx.Ledger())
+	if err == nil {
+		err = tlog.CheckTree(path, p.head.Size, newest, size, root)
+	}
+	if err != nil && !isTampering(unreadableLog(err)) {
+		return root, err
+	}
+	if err != nil {
+		return root, tampered("its first %d leaves do not lead to what was sealed", size)
+	}
+	return root, nil
+}

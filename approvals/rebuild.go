@@ -1,0 +1,344 @@
+package approvals
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Difference is a row that does not say what the log says.
+type Difference struct {
+	Subject string
+	What    string
+	// Left says that the row could not be made anew and stands as it was.
+	Left bool
+}
+
+func (d Difference) String() string { return fmt.Sprintf("%s: %s", d.Subject, d.What) }
+
+// Rebuild compares the rows that cache the log with the log, and unless check is
+// set makes them anew where they differ. It reads the whole log, which it takes
+// for true: see [VerifyLog].
+func Rebuild(ctx context.Context, store Store, check bool) (found []Difference, err error) {
+	run := store.Update
+	if check {
+		run = store.View
+	}
+	b := rebuilder{check: check, skip: map[string]bool{}}
+	for _, page := range []func() (bool, error){b.events, b.requests, b.others} {
+		for done := false; !done && err == nil; {
+			start := b.at
+			err = run(ctx, func(tx Tx) error {
+				b.tx, b.page = tx, nil
+				done, err = page()
+				return err
+			})
+			var stuck *stuckRow
+			switch {
+			case errors.As(err, &stuck):
+				// The transaction is lost: the page is read once more, without that row.
+				b.at, b.skip[stuck.subject] = start, true
+				found = append(found, Difference{stuck.subject, stuck.Error(), true})
+				done, err = false, nil
+			case err == nil:
+				found = append(found, b.page...)
+			}
+		}
+		b.at = cursor{}
+	}
+	return found, err
+}
+
+// rebuilder rebuilds the subjects whose first event is in one page of the log.
+type rebuilder struct {
+	tx    Tx
+	check bool
+	skip  map[string]bool // subjects whose rows cannot be read or replaced
+	at    cursor          // where the next page begins
+	page  []Difference    // of this page
+}
+
+// cursor is where a page begins.
+type cursor struct {
+	next   int64 // leaf
+	before int64 // number of a request
+}
+
+// stuckRow is a row that ends a transaction: it cannot be read, or another one
+// stands in its way.
+type stuckRow struct {
+	subject string
+	error
+}
+
+func (s *stuckRow) Unwrap() error { return s.error }
+
+// rowError says whose row an error is about, if it is about a row at all.
+func rowError(subject string, err error) error {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.Is(err, ErrConflict):
+		return &stuckRow{subject, fmt.Errorf("another row stands in its way; rebuild once more when that one was made anew: %w", err)}
+	case errors.As(err, &syntax) || errors.As(err, &kind):
+		return &stuckRow{subject, err}
+	}
+	return err
+}
+
+// events rebuilds the subjects that begin in the next page of the log.
+func (b *rebuilder) events() (done bool, err error) {
+	n := pageOfLeaves
+	for line, err := range b.tx.Leaves(b.at.next) {
+		if err != nil {
+			return false, err
+		}
+		b.at.next++
+		e, err := ParseEvent(line)
+		if err != nil {
+			return false, err
+		}
+		if err := b.subject(e); err != nil {
+			return false, err
+		}
+		if n--; n == 0 {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// subject rebuilds what the event is the first of.
+func (b *rebuilder) subject(e Event) error {
+	switch e.Type {
+	case EventRequested:
+		return b.request(e)
+	case EventPersonAdded:
+		return b.person(e.Data["user"])
+	case EventTokenCreated:
+		return b.token(e.Data["token"])
+	}
+	return nil
+}
+
+// pageOfRows is how many rows of requests are read in one transaction.
+const pageOfRows = 200
+
+// requests finds the rows of requests that the log does not know. They give no
+// right, but they are listed; the store takes no row away.
+func (b *rebuilder) requests() (done bool, err error) {
+	if b.skip[unlistedRequests] {
+		return true, nil
+	}
+	rows, err := b.tx.Requests(Filter{Before: b.at.before, Limit: pageOfRows})
+	if err != nil {
+		return false, rowError(unlistedRequests, err)
+	}
+	for _, r := range rows {
+		b.at.before = r.Number
+		lines, err := b.tx.History(r.ID, -1)
+		if err != nil {
+			return false, err
+		}
+		if len(lines) == 0 {
+			b.left(requestName(r), "the log has no event of it")
+		}
+	}
+	return len(rows) < pageOfRows, nil
+}
+
+// These stand for rows that the log does not know, while one cannot be read.
+const (
+	unlistedRequests = "requests that the log does not know"
+	unlistedOthers   = "people and tokens that the log does not know"
+)
+
+// others finds the rows of people and tokens that the log does not know.
+func (b *rebuilder) others() (done bool, err error) {
+	if b.skip[unlistedOthers] {
+		return true, nil
+	}
+	everybody, err := allKept[Person](b.tx, keptPerson)
+	if err != nil {
+		return false, rowError(unlistedOthers, err)
+	}
+	tokens, err := allKept[Token](b.tx, keptToken)
+	if err != nil {
+		return false, rowError(unlistedOthers, err)
+	}
+	for _, p := range everybody {
+		if err := b.known("person "+p.SlackID, personSubject(p.SlackID)); err != nil {
+			return false, err
+		}
+	}
+	for _, t := range tokens {
+		if err := b.known("token "+t.ID, tokenSubject(t.ID)); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (b *rebuilder) known(name, subject string) error {
+	lines, err := b.tx.History(subject, -1)
+	if err == nil && len(lines) == 0 {
+		b.left(name, "the log has no event of it")
+	}
+	return err
+}
+
+func (b *rebuilder) differs(subject, what string) {
+	b.page = append(b.page, Difference{Subject: subject, What: what})
+}
+
+func (b *rebuilder) left(subject, what string) {
+	b.page = append(b.page, Difference{subject, what, true})
+}
+
+func requestName(r Request) string { return fmt.Sprintf("request #%d", r.Number) }
+
+func (b *rebuilder) request(first Event) error {
+	name := "request " + first.Request
+	if first.Asked != nil {
+		name = requestName(Request{Asked: *first.Asked, Number: first.Asked.Number})
+	}
+	if b.skip[name] {
+		return nil
+	}
+	events, err := eventsOf(b.tx, first.Request)
+	if err != nil {
+		return err
+	}
+	rebuilt, err := foldRequest(events)
+	if err != nil {
+		b.left(name, err.Error())
+		return nil
+	}
+	row, err := b.tx.Request(first.Request)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		b.differs(name, "its row is missing")
+		rebuilt.Told = rebuilt.Seq // its thread stands already
+	case err != nil:
+		return rowError(name, err)
+	default:
+		what, err := b.compare(row, rebuilt)
+		if err != nil || what == "" {
+			return err
+		}
+		b.differs(name, what+" differs")
+		rebuilt.Version, rebuilt.Seen = row.Version, row.Seen
+		if hashOf(row.Metadata) == rebuilt.Asked.Metadata {
+			rebuilt.Metadata = row.Metadata
+		}
+	}
+	if b.check {
+		return nil
+	}
+	return rowError(name, b.tx.SaveRequest(&rebuilt))
+}
+
+// compare says in what a row differs, "" when it does not: in what it says, or in
+// what it is found by.
+func (b *rebuilder) compare(row, rebuilt Request) (string, error) {
+	if what := rowDiffers(row, rebuilt); what != "" {
+		return what, nil
+	}
+	found, err := b.tx.Requests(Filter{
+		Apps: []string{rebuilt.App}, Environment: rebuilt.Environment, Statuses: []Status{rebuilt.Status},
+		Revision: rebuilt.Facts.Revision, Branch: rebuilt.Facts.Branch, WorkflowID: rebuilt.Facts.WorkflowID,
+		CreatedFrom: rebuilt.CreatedAt, CreatedTo: rebuilt.CreatedAt, Released: !rebuilt.ReleasedAt.IsZero(),
+	})
+	if err != nil {
+		return "", rowError(requestName(rebuilt), err)
+	}
+	if !slices.ContainsFunc(found, func(r Request) bool { return r.ID == rebuilt.ID }) {
+		return "what it is found by", nil
+	}
+	return "", nil
+}
+
+func (b *rebuilder) person(id string) error {
+	events, err := eventsOf(b.tx, personSubject(id))
+	if err != nil {
+		return err
+	}
+	row, what, err := keptRow[Person](b.tx, keptPerson, id)
+	if err != nil {
+		return err
+	}
+	rebuilt := Person{Name: row.Name}
+	for _, e := range events {
+		if err := rebuilt.apply(e); err != nil {
+			b.left("person "+id, err.Error())
+			return nil
+		}
+	}
+	names := fields(row, rebuilt)
+	if what == "" && names == "" {
+		return nil
+	}
+	b.differs("person "+id, cmp.Or(what, names+" differs"))
+	if b.check {
+		return nil
+	}
+	return keep(b.tx, keptPerson, id, rebuilt)
+}
+
+func (b *rebuilder) token(id string) error {
+	events, err := eventsOf(b.tx, tokenSubject(id))
+	if err != nil {
+		return err
+	}
+	row, what, err := keptRow[Token](b.tx, keptToken, id)
+	if err != nil {
+		return err
+	}
+	var rebuilt Token
+	for _, e := range events {
+		if err := rebuilt.apply(e); err != nil {
+			b.left("token "+id, err.Error())
+			return nil
+		}
+	}
+	rebuilt.LastUsedAt = row.LastUsedAt
+	names := fields(row, rebuilt)
+	if what == "" && names == "" {
+		return nil
+	}
+	b.differs("token "+id, cmp.Or(what, names+" differs"))
+	if b.check {
+		return nil
+	}
+	return keep(b.tx, keptToken, id, rebuilt)
+}
+
+// keptRow reads the row of a person or token. what is why there is none that could
+// be compared.
+func keptRow[T any](tx Tx, kind, id string) (row T, what string, err error) {
+	state, err := tx.Kept(kind, id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return row, "its row is missing", nil
+	case err != nil:
+		return row, "", err
+	}
+	if json.Unmarshal(state, &row) != nil {
+		var none T
+		return none, "its row cannot be read", nil
+	}
+	return row, "", nil
+}
+
+// fields names the fields in which two states differ.
+func fields[T any](row, rebuilt T) string {
+	a, err := json.Marshal(row)
+	b, err2 := json.Marshal(rebuilt)
+	if err != nil || err2 != nil {
+		return "what cannot be read"
+	}
+	return differences(a, b)
+}

@@ -1,0 +1,269 @@
+package approvals
+
+import (
+	"context"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+)
+
+// Card is all that a card shows beside the request itself.
+type Card struct {
+	Request      Request
+	Approvers    []string // ids of who may approve; empty = every admin
+	Notify       []string
+	Needs        int
+	Valid        int  // votes that count now
+	RetryOffered bool // show the Retry button
+
+	SupersededByNumber int64
+	SupersededByLink   string
+}
+
+// Card reads what a request's card shows now.
+func (s *Service) Card(ctx context.Context, requestID string) (c Card, err error) {
+	err = s.view(ctx, func(tx Tx) error {
+		c, err = s.card(tx, requestID)
+		return err
+	})
+	return c, err
+}
+
+func (s *Service) card(tx Tx, requestID string) (Card, error) {
+	r, err := tx.Request(requestID)
+	if err != nil {
+		return Card{}, err
+	}
+	if err := shown(tx, &r); err != nil {
+		return Card{}, err
+	}
+	c := Card{Request: r, Needs: r.Required}
+	if r.CanRetry(tx.Now()) {
+		by, err := retaken(tx, r)
+		if err != nil {
+			return c, err
+		}
+		c.RetryOffered = by == nil
+	}
+	if p, err := s.settings.Lookup(r.App, r.Environment); err == nil {
+		c.Approvers, c.Notify, c.Needs = p.Approvers, p.Notify, needed(r, p)
+		if c.Valid, _, _, _, err = tally(tx, nil, p, r); err != nil {
+			return c, err
+		}
+	}
+	if r.SupersededBy != "" {
+		by, err := tx.Request(r.SupersededBy)
+		if err != nil {
+			return c, err
+		}
+		c.SupersededByNumber, c.SupersededByLink = by.Number, by.Slack.Permalink
+	}
+	return c, nil
+}
+
+// Told is an event with what is needed to tell it.
+type Told struct {
+	Event          Event
+	Rank           int     // of the line within its channel: outcomes go before remarks
+	Request        Request // zero for an event without one
+	CheckpointSize int64   // of the first tree that holds the event; 0 = shown without
+	CheckpointRoot string  // base64
+	Starter        string  // Slack id of who set the workflow off, if on record
+}
+
+// Tell reads an event for people. Those of a decision and of a close come with
+// the root of the tree that ends with them.
+func (s *Service) Tell(ctx context.Context, seq int64) (t Told, err error) {
+	err = s.view(ctx, func(tx Tx) error {
+		e, err := eventAt(tx, seq)
+		if err != nil {
+			return err
+		}
+		t, err = s.tell(tx, e)
+		return err
+	})
+	return t, err
+}
+
+func eventAt(tx Tx, seq int64) (Event, error) {
+	for line, err := range tx.Leaves(seq) {
+		if err != nil {
+			return Event{}, err
+		}
+		return ParseEvent(line)
+	}
+	return Event{}, ErrNotFound
+}
+
+func (s *Service) tell(tx Tx, e Event) (Told, error) {
+	t := Told{Event: e}
+	t.Rank, _ = e.told()
+	var err error
+	if e.Request != "" {
+		if t.Request, err = tx.Request(e.Request); err != nil {
+			return t, err
+		}
+		if t.Starter, err = starter(tx, t.Request); err != nil {
+			return t, err
+		}
+	}
+	if !e.anchored() {
+		return t, nil
+	}
+	root, err := ledger.Root(tx.Ledger(), e.Seq+1)
+	if err != nil {
+		return t, err
+	}
+	t.CheckpointSize, t.CheckpointRoot = e.Seq+1, root.String()
+	return t, nil
+}
+
+// Untold lists the events of a request that its thread lacks and tells, oldest
+// first. newest is the number of the newest event of the request, told or not.
+func (s *Service) Untold(ctx context.Context, requestID string) (lines []Told, newest int64, err error) {
+	err = s.view(ctx, func(tx Tx) error {
+		r, err := tx.Request(requestID)
+		if err != nil {
+			return err
+		}
+		history, err := tx.History(r.ID, r.Told)
+		if err != nil {
+			return err
+		}
+		events, err := parseEvents(history)
+		if err != nil {
+			return err
+		}
+		newest = r.Told
+		for _, e := range events {
+			newest = e.Seq
+			if _, told := e.told(); !told {
+				continue
+			}
+			t, err := s.tell(tx, e)
+			if err != nil {
+				return err
+			}
+			lines = append(lines, t)
+		}
+		return nil
+	})
+	return lines, newest, err
+}
+
+// starter finds the person whose VCS login set the workflow off, "" when none
+// is on record.
+func starter(tx Tx, r Request) (string, error) {
+	all, err := allKept[Person](tx, keptPerson)
+	if err != nil {
+		return "", err
+	}
+	for _, p := range all {
+		if p.VCSLogin != "" && p.RemovedAt.IsZero() && r.Facts.StartedByLogin(p.VCSLogin) {
+			return p.SlackID, nil
+		}
+	}
+	return "", nil
+}
+
+// observed changes what was observed of a request.
+func observed(requestID string, fn func(*Change, *Request) error) func(*Change) error {
+	return func(c *Change) error {
+		r, err := c.Request(requestID)
+		if err != nil {
+			return err
+		}
+		if err := fn(c, &r); err != nil {
+			return err
+		}
+		return c.store(&r)
+	}
+}
+
+// Posted records where the card of a request stands, and what it showed. What it
+// did not show yet, and the thread, come next.
+func (s *Service) Posted(rendered Request, ref SlackRef, shows string) func(*Change) error {
+	return func(c *Change) error {
+		r, err := c.Request(rendered.ID)
+		if err != nil {
+			return err
+		}
+		r.Slack, r.Shown, r.PostFailed = ref, shows, ""
+		e := about(r, EventCardPosted, Actor{Kind: ActorSystem}, "slack")
+		e.Data = Data{"channel": ref.Channel, "ts": ref.TS}
+		if e, err = c.record(e); err != nil {
+			return err
+		}
+		if err := r.apply(e); err != nil {
+			return err
+		}
+		if err := c.store(&r); err != nil {
+			return err
+		}
+		work := []Work{threadWork(r, RankRemark)}
+		if rendered.Version != r.Version-1 {
+			work = append(work, cardWork(r))
+		}
+		if err := c.ask(work...); err != nil {
+			return err
+		}
+		return linkOlder(c, r)
+	}
+}
+
+// linkOlder renders the cards anew whose place a request took: they link to its
+// card, which stands only now.
+func linkOlder(c *Change, r Request) error {
+	older, err := c.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Statuses: []Status{Superseded}, CreatedFrom: r.CreatedAt.Add(-r.PendingTTL), Limit: 20})
+	if err != nil {
+		return err
+	}
+	for _, o := range older {
+		if o.SupersededBy == r.ID {
+			if err := c.ask(cardWork(o)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Shown records what the card of a request shows now.
+func (s *Service) Shown(requestID, shows string) func(*Change) error {
+	return observed(requestID, func(_ *Change, r *Request) error {
+		r.Shown = shows
+		return nil
+	})
+}
+
+// TellUntil records that the thread of a request tells its events up to the one
+// with number seq.
+func (s *Service) TellUntil(requestID string, seq int64) func(*Change) error {
+	return observed(requestID, func(_ *Change, r *Request) error {
+		r.Told = max(r.Told, seq)
+		return nil
+	})
+}
+
+// CardLost has a card posted anew that somebody deleted while it was needed. Its
+// new thread begins with the first event.
+func (s *Service) CardLost(requestID string, ref SlackRef) func(*Change) error {
+	return observed(requestID, func(c *Change, r *Request) error {
+		if r.Slack != ref {
+			return nil
+		}
+		r.Slack, r.Shown, r.Told = SlackRef{}, "", -1
+		return c.ask(cardWork(*r))
+	})
+}
+
+// PostFailed records why a card does not stand yet.
+func (s *Service) PostFailed(requestID, detail string) func(*Change) error {
+	return func(c *Change) error {
+		r, err := c.Request(requestID)
+		if err != nil || r.PostFailed == detail {
+			return err
+		}
+		r.PostFailed = detail
+		return c.store(&r)
+	}
+}

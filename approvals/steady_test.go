@@ -1,0 +1,81 @@
+package approvals_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// TestProofsHoldWhileTheLogGrows asks for proofs of a request while events are
+// appended to it and taken in: none of that is tampering.
+func TestProofsHoldWhileTheLogGrows(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		r := w.approved(1, "on_hold")
+		const rounds = 300
+		errs := make(chan error)
+		for _, do := range []func() error{
+			func() error {
+				_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+				return err
+			},
+			func() error {
+				return w.svc.Opened(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, approvals.ActionApprove)
+			},
+			func() error { w.svc.KeepUp(w.ctx); return nil },
+		} {
+			go func() {
+				for range rounds {
+					if err := do(); err != nil {
+						errs <- err
+						return
+					}
+				}
+				errs <- nil
+			}()
+		}
+		for range 3 {
+			if err := <-errs; err != nil {
+				t.Error(err)
+			}
+		}
+		if why := w.svc.Fault(); why != "" {
+			t.Errorf("got %q; want no fault", why)
+		}
+	})
+}
+
+// TestVoteOnWhatWasJustClosed ends a request between the look at the click and the
+// vote: the history that was forgotten with it is no tampering.
+func TestVoteOnWhatWasJustClosed(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		r := w.request(1, "on_hold")
+		w.halt()
+		updates := 0
+		w.store.Store = &eachUpdate{w.db, func() {
+			if updates++; updates != 2 { // the first one counts the attempt
+				return
+			}
+			if _, err := w.svc.Reject(w.ctx, approvals.Clicker{Team: team, User: "U02"}, r.ID, "no", ""); err != nil {
+				t.Error(err)
+			}
+			w.svc.KeepUp(w.ctx)
+		}}
+		err := w.approve("U01", r)
+		w.refused(err, approvals.RefusedClosed)
+		if why := w.svc.Fault(); why != "" {
+			t.Errorf("got %q; want no fault", why)
+		}
+	})
+}
+
+// eachUpdate is a store that does something before each writing transaction.
+type eachUpdate struct {
+	approvals.Store
+	before func()
+}
+
+func (s *eachUpdate) Update(ctx context.Context, fn func(approvals.Tx) error) error {
+	s.before()
+	return s.Store.Update(ctx, fn)
+}

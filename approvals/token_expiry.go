@@ -1,0 +1,64 @@
+package approvals
+
+import (
+	"context"
+	"strconv"
+	"time"
+)
+
+// tokenCheck is how often tokens are looked through for those that run out.
+const tokenCheck = 6 * time.Hour
+
+// warnDays are the days before a token's end on which the operators' channel
+// hears of it, the later warning first.
+func warnDays() []int { return []int{3, 14} }
+
+// warnTokens tells of tokens that expire soon, once per threshold.
+func (s *Service) warnTokens(context.Context) Outcome {
+	out := Outcome{Due: time.Now().Add(tokenCheck)}
+	out.Record = func(c *Change) error {
+		tokens, err := allKept[Token](c.Tx, keptToken)
+		if err != nil {
+			return err
+		}
+		for _, t := range tokens {
+			if !t.Usable(c.Now()) {
+				continue
+			}
+			if err := warnToken(c, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return out
+}
+
+func warnToken(c *Change, t Token) error {
+	now := c.Now()
+	for _, days := range warnDays() {
+		span := time.Duration(days) * 24 * time.Hour
+		if t.ExpiresAt.Sub(now) > span || t.ExpiresAt.Sub(t.CreatedAt) <= span {
+			continue // not yet, or it never was to live longer
+		}
+		name := "token_warned/" + t.ID
+		told, err := c.Secret(name)
+		if err != nil {
+			return err
+		}
+		if last, err := strconv.Atoi(told); err == nil && last <= days {
+			return nil
+		}
+		if err := c.SetSecret(name, strconv.Itoa(days)); err != nil {
+			return err
+		}
+		e, err := c.record(Event{Type: EventTokenExpiring, Actor: Actor{Kind: ActorSystem}, Source: "timer", Data: Data{
+			"token": t.ID, "name": t.Name, "expires": t.ExpiresAt.Format(timeFormat),
+		}})
+		if err != nil {
+			return err
+		}
+		return c.tellOperators(e, "")
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package approvals_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"testing"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+)
+
+// troubled is a store whose log cannot be read while err is set.
+type troubled struct {
+	approvals.Store
+	err error
+}
+
+func (s *troubled) View(ctx context.Context, fn func(approvals.Tx) error) error {
+	return s.Store.View(ctx, func(tx approvals.Tx) error { return fn(troubledTx{tx, s.err}) })
+}
+
+func (s *troubled) Update(ctx context.Context, fn func(approvals.Tx) error) error {
+	return s.Store.Update(ctx, func(tx approvals.Tx) error { return fn(troubledTx{tx, s.err}) })
+}
+
+type troubledTx struct {
+	approvals.Tx
+	err error
+}
+
+func (tx troubledTx) Leaves(from int64) iter.Seq2[[]byte, error] {
+	if tx.err == nil {
+		return tx.Tx.Leaves(from)
+	}
+	return func(yield func([]byte, error) bool) { yield(nil, tx.err) }
+}
+
+func (tx troubledTx) Ledger() ledger.Storage { return troubledLog{tx.Tx.Ledger(), tx.err} }
+
+type troubledLog struct {
+	ledger.Storage
+	err error
+}
+
+func (l troubledLog) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	if l.err != nil {
+		return nil, l.err
+	}
+	return l.Storage.ReadHashes(indexes)
+}
+
+// A database that cannot be used for a moment, or a caller who goes away while the
+// log is read, is no sign of tampering: nothing has to be recovered afterwards.
+func TestTroubleIsNoTampering(t *testing.T) {
+	for _, trouble := range []error{fmt.Errorf("read leaves: %w", store.ErrUnavailable), context.Canceled, context.DeadlineExceeded} {
+		for _, offline := range []bool{false, true} {
+			bubble(t, "", func(w *world) {
+				w.halt()
+				s := &troubled{Store: w.db}
+				w.cfg.Store, w.cfg.Offline = s, offline
+				w.start()
+				s.err = trouble
+				e := approvals.Event{Type: approvals.EventStarted, Actor: approvals.Actor{Kind: approvals.ActorSystem}}
+				if err := w.svc.Record(w.ctx, e); !errors.Is(err, trouble) && !errors.As(err, new(*approvals.Error)) {
+					t.Errorf("%v: record: got %v; want the trouble", trouble, err)
+				}
+				if _, err := w.svc.Checkpoint(w.ctx, 0); err == nil || approvals.LogChanged(err) {
+					t.Errorf("%v: checkpoint: got %v; want the trouble", trouble, err)
+				}
+				s.err = nil
+				if why := w.svc.Fault(); why != "" {
+					t.Errorf("%v: got the fault %q; want none", trouble, why)
+				}
+				w.must(w.svc.Record(w.ctx, e))
+				_, err := w.svc.Checkpoint(w.ctx, 0)
+				w.must(err)
+				w.start()
+				if fault, err := approvals.LogFault(w.ctx, w.db); fault != "" || err != nil || w.svc.Fault() != "" {
+					t.Errorf("%v: after a restart: got %q, %v; want no fault", trouble, fault, err)
+				}
+			})
+		}
+	}
+}

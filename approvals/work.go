@@ -1,0 +1,129 @@
+package approvals
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Kind names what is to be done.
+type Kind string
+
+// The kinds of work.
+const (
+	WorkFollow Kind = "follow" // follow the workflow Subject at the CI provider
+	WorkCard   Kind = "card"   // bring the card of request Subject to its present state
+	WorkThread Kind = "thread" // tell the events of request Subject that the thread lacks
+	WorkNotice Kind = "notice" // tell one event outside a thread; see [ParseNotice]
+	WorkAlarm  Kind = "alarm"  // tell the channel Subject what was found wrong with the log
+	WorkPeople Kind = "people" // ask Slack who people and groups are
+	WorkTokens Kind = "tokens" // warn of tokens that expire soon
+)
+
+// Families of lanes. Each has workers of its own, so that one slow service
+// never holds back the other.
+const (
+	FamilyCI    = "circleci"
+	FamilySlack = "slack"
+	FamilyLocal = "local"
+)
+
+// Work is something that is due outside the database. Kind and Subject are its
+// key: asking twice is asking once. It says what has to be brought up to date,
+// never what to write there: that is read when the work is done.
+type Work struct {
+	Kind    Kind
+	Subject string
+	Lane    string // "<family>:<rest>"; see [SlackLane]
+	Rank    int    // lower goes first within a lane
+	Due     time.Time
+	Note    string // what the last delivery left for the next one; it decides nothing
+	Attempt int    // how often it was claimed since it last succeeded, from 1
+
+	Claim string // names the claim; the store's own
+}
+
+// Lane is work that shares a service, a channel or an app.
+type Lane struct {
+	Name string
+	Due  time.Time // the earliest
+}
+
+// Ranks within a lane of Slack: outcomes are told before remarks.
+const (
+	RankOutcome = iota
+	RankNotice
+	RankRemark
+)
+
+// SlackLane is the lane of messages to a channel about an app. Lanes of one
+// channel take turns, so that no app starves another.
+func SlackLane(channel, app string) string { return FamilySlack + ":" + channel + "/" + app }
+
+// updateLane is the lane of changes to cards that stand already: Slack counts
+// them apart from new messages.
+func updateLane(channel, app string) string { return FamilySlack + ":" + channel + "/" + app + "/card" }
+
+// Channel is the channel, or the person, that work of a Slack lane goes to, and
+// whether it only changes messages that stand there already.
+func Channel(lane string) (channel string, updates bool) {
+	_, rest, _ := strings.Cut(lane, ":")
+	channel, app, _ := strings.Cut(rest, "/")
+	return channel, strings.HasSuffix(app, "/card")
+}
+
+func followWork(workflow string, due time.Time, rank int) Work {
+	return Work{Kind: WorkFollow, Subject: workflow, Lane: FamilyCI + ":workflows", Due: due, Rank: rank}
+}
+
+// Ranks of followers: a decision that waits for its gate goes first.
+const (
+	rankUrgent = iota
+	rankRoutine
+)
+
+func cardWork(r Request) Work {
+	lane := SlackLane(r.Channel, r.App)
+	if r.Slack.TS != "" {
+		lane = updateLane(r.Channel, r.App)
+	}
+	return Work{Kind: WorkCard, Subject: r.ID, Lane: lane, Rank: RankOutcome}
+}
+
+func threadWork(r Request, rank int) Work {
+	return Work{Kind: WorkThread, Subject: r.ID, Lane: SlackLane(r.Channel, r.App), Rank: rank}
+}
+
+// noticeWork tells an event in a channel or, when to is a person, to that person.
+func noticeWork(e Event, to string) Work {
+	rank := RankNotice
+	if strings.HasPrefix(to, "U") || strings.HasPrefix(to, "W") {
+		rank = RankRemark
+	}
+	return Work{Kind: WorkNotice, Subject: fmt.Sprintf("%d %s", e.Seq, to), Lane: SlackLane(to, e.App), Rank: rank}
+}
+
+// ParseNotice reads the subject of [WorkNotice]: the number of the event and
+// the channel or person that it is for.
+func ParseNotice(subject string) (seq int64, to string, err error) {
+	_, err = fmt.Sscanf(subject, "%d %s", &seq, &to)
+	return seq, to, err
+}
+
+func peopleWork() Work {
+	return Work{Kind: WorkPeople, Lane: FamilyLocal + ":people"}
+}
+
+func tokensWork() Work {
+	return Work{Kind: WorkTokens, Lane: FamilyLocal + ":tokens"}
+}
+
+// Backoff is the pause before the next try: doubling from base to most, the
+// attempt counted from 1.
+func Backoff(attempt int, base, most time.Duration) time.Duration {
+	d := base
+	for i := 1; i < attempt && d < most; i++ {
+		d *= 2
+	}
+	return min(d, most)
+}

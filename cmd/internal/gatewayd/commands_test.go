@@ -1,0 +1,106 @@
+package gatewayd_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
+)
+
+// A command that does not begin a gateway makes no database: after a slip in
+// RGW_DATABASE_URL it would show an empty one.
+func TestCommandsThatMakeNoDatabase(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	empty := filepath.Join(dir, "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"token list", "token revoke x", "user list", "user remove --slack-id U0ANA", "user enroll --slack-id U0ANA", "audit key", "audit checkpoint",
+		"audit export", "audit reconcile --from 2026-01-01", "access-review", "keys rotate", "backup " + filepath.Join(dir, "copy"),
+		"rebuild", "rebuild --check", "recover --accept-rollback", "check",
+	} {
+		for _, path := range []string{filepath.Join(dir, "none", "db"), empty} {
+			o := &operator{t, dir, []string{
+				"RGW_DATABASE_URL=sqlite:" + path, "RGW_SECRET_KEYS=" + storetest.Keys,
+				// What check and reconcile need besides; nobody listens there.
+				"CIRCLECI_TOKEN=token", "CIRCLECI_URL=http://127.0.0.1:1", "SLACK_BOT_TOKEN=xoxb-1", "SLACK_APP_TOKEN=xapp-1",
+				"SLACK_API_URL=http://127.0.0.1:1", "SLACK_CHANNEL=C0123", "RGW_APP_A_SETTING_VCS_REPO=acme/a", "RGW_APP_A_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold",
+			}}
+			code, out, errs := o.run(strings.Fields(line)...)
+			said := out + errs
+			if code != 1 || !strings.Contains(said, "there is no database at "+path+". RGW_DATABASE_URL says where it is") || !strings.Contains(said, "serve, user add and token create make a new one") {
+				t.Errorf("%s: got exit %d, %s; want 1, where it looked, and how a database comes to be", line, code, said)
+			}
+			if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+				t.Fatalf("%s: got the files %v, %v; want nothing made", line, entries, err)
+			}
+		}
+	}
+	if info, err := os.Stat(empty); err != nil || info.Size() != 0 {
+		t.Errorf("the empty file: got %v, %v; want it as it was", info, err)
+	}
+	o := newOperator(t)
+	o.must("user", "add", "--slack-id", "U0ANA")
+	o.must("user", "list")
+}
+
+// What was typed wrongly is exit 2 in every command, and nothing goes to stdout.
+func TestUsageIsTwo(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	o.must("user", "add", "--slack-id", "U0ANA")
+	for _, tt := range []struct{ line, says string }{
+		{"", "Available Commands"},
+		{"token", "rack-gatewayd token [command]"},
+		{"user", "rack-gatewayd user [command]"},
+		{"audit", "rack-gatewayd audit [command]"},
+		{"keys", "rack-gatewayd keys [command]"},
+		{"settings", "rack-gatewayd settings [command]"},
+		{"nope", `unknown command "nope"`},
+		{"token nope", `unknown command "nope"`},
+		{"help nope", `unknown help topic "nope"`},
+		{"token list --nope", "unknown flag"},
+		{"token list extra", "unknown command"},
+		{"token create --name x --role admin --all-apps", "the role must be cicd or auditor"},
+		{"token create --name x --role cicd --app Not_An_App", "cannot be the name of an app"},
+		{"token create --name x --role cicd", "either --app"},
+		{"token create --name x --role cicd --all-apps --expires soon", "--expires"},
+		{"token revoke", "arg"},
+		{"token revoke rgw_abc", "name the token by its id or name"},
+		{"user add --slack-id @ana", "the Slack id must look like U012ABCDEF"},
+		{"user add --slack-id U0ANA --vcs-login a/b", "the VCS login must be"},
+		{"user add", "--slack-id is required"},
+		{"user enroll --slack-id U0ANA --terminal --secret-stdin", "choose one"},
+		{"settings show", "--app is required"},
+		{"keygen --kid a:b", "--kid"},
+		{"manifest --http nowhere", "--http"},
+		{"backup", "arg"},
+		{"rebuild extra", "unknown command"},
+		{"rebuild -o yaml", "--output"},
+		{"recover", "--accept-rollback"},
+	} {
+		if code, out, errs := o.run(strings.Fields(tt.line)...); code != 2 || out != "" || !strings.Contains(errs, tt.says) {
+			t.Errorf("%q: got exit %d, stdout %q, stderr %s; want 2, nothing, %q", tt.line, code, out, errs, tt.says)
+		}
+	}
+	// A file that cannot be read says nothing of the log.
+	log := o.write("log", o.must("audit", "export", "--with-checkpoint", o.path("checkpoint")))
+	key := strings.TrimSpace(o.must("audit", "key"))
+	code, out, errs := o.run("audit", "verify", o.dir, "--checkpoint", o.path("checkpoint"), "--key", key)
+	if code != 2 || out != "" || !strings.Contains(errs, "read export: ") {
+		t.Errorf("a directory: got exit %d, %q, %s; want 2", code, out, errs)
+	}
+	if code, _, errs := o.run("audit", "verify", log, "--checkpoint", o.path("checkpoint"), "--key", key); code != 0 {
+		t.Errorf("the file itself: got exit %d, %s; want 0", code, errs)
+	}
+	// What can be right and is not there, or is there already, is no usage fault.
+	for _, line := range []string{"token revoke x", "user remove --slack-id U0BEA", "user remove --slack-id U0ANA", "audit checkpoint --size 99"} {
+		if code, _, errs := o.run(strings.Fields(line)...); code != 1 {
+			t.Errorf("%q: got exit %d, %s; want 1", line, code, errs)
+		}
+	}
+}

@@ -1,0 +1,159 @@
+package store
+
+import (
+	"context"
+	"crypto/hmac"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// purposeSecret binds a seal to the table of secrets.
+const purposeSecret = "secret"
+
+func (t *tx) Secret(name string) (string, error) {
+	var s secret
+	switch err := t.get("SELECT version, sealed FROM secrets WHERE name = ?", []any{name}, &s.version, &s.sealed); {
+	case errors.Is(err, approvals.ErrNotFound):
+		return "", nil
+	case err != nil:
+		return "", err
+	}
+	s.name = name
+	value, err := s.open(t.keys)
+	return string(value), err
+}
+
+// secret is a row. Its version goes up with every change and is bound into the
+// seal, so that an older value does not open in a newer row.
+type secret struct {
+	name    string
+	version int64
+	sealed  []byte
+}
+
+func (s secret) open(keys *KeyRing) ([]byte, error) {
+	value, err := keys.Open(purposeSecret, s.name, s.version, s.sealed)
+	if err != nil {
+		return nil, fmt.Errorf("secret %s: %w", s.name, err)
+	}
+	return value, nil
+}
+
+func (t *tx) SetSecret(name, value string) error {
+	if value == "" {
+		_, err := t.exec("DELETE FROM secrets WHERE name = ?", name)
+		return err
+	}
+	var version int64
+	err := t.get("SELECT version FROM secrets WHERE name = ?", []any{name}, &version)
+	if err != nil && !errors.Is(err, approvals.ErrNotFound) {
+		return err
+	}
+	return t.putSecret(name, version+1, []byte(value))
+}
+
+// putSecret seals with the first key and, the first time, notes the key's check
+// value, by which a wrong ring is known at the next start.
+func (t *tx) putSecret(name string, version int64, value []byte) error {
+	sealed, err := t.keys.Seal(purposeSecret, name, version, value)
+	if err != nil {
+		return t.failed(err)
+	}
+	key := t.keys.all()[0]
+	var known bool
+	if err := t.get("SELECT EXISTS (SELECT 1 FROM seal_keys WHERE id = ?)", []any{key.id}, &known); err != nil {
+		return err
+	}
+	if !known {
+		if _, err := t.exec("INSERT INTO seal_keys (id, check_value) VALUES (?, ?)", key.id, key.check); err != nil {
+			return err
+		}
+	}
+	_, err = t.exec(`INSERT INTO secrets (name, version, key_id, sealed) VALUES (?, ?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET version = excluded.version, key_id = excluded.key_id, sealed = excluded.sealed`,
+		name, version, key.id, sealed)
+	return err
+}
+
+// checkKeys refuses a ring that cannot open everything.
+func (db *DB) checkKeys(ctx context.Context) error {
+	return db.view(ctx, func(t *tx) error {
+		var missing []string
+		err := t.each("SELECT id, check_value, EXISTS (SELECT 1 FROM secrets WHERE key_id = seal_keys.id) FROM seal_keys ORDER BY id", nil,
+			func(scan func(...any) error) error {
+				var id string
+				var check []byte
+				var used bool
+				if err := scan(&id, &check, &used); err != nil {
+					return err
+				}
+				key, found := db.keys.find(id)
+				switch {
+				case !found && used:
+					missing = append(missing, id)
+				case found && !hmac.Equal(check, key.check):
+					return fmt.Errorf("%w: %s", ErrWrongKey, id)
+				}
+				return nil
+			})
+		if err == nil && len(missing) > 0 {
+			err = fmt.Errorf("%w: %s", ErrMissingKey, strings.Join(missing, ", "))
+		}
+		return err
+	})
+}
+
+// UsedKeys lists the ids of the keys that something is sealed with. The others
+// may leave the ring.
+func (db *DB) UsedKeys(ctx context.Context) (ids []string, err error) {
+	err = db.view(ctx, func(t *tx) error {
+		list, err := t.list("SELECT DISTINCT key_id FROM secrets ORDER BY key_id")
+		for _, id := range list {
+			ids = append(ids, string(id))
+		}
+		return err
+	})
+	return ids, err
+}
+
+// Reseal seals up to batch secrets anew that are sealed with another key than
+// the first of the ring, in one transaction. It returns how many, and done when
+// none is left. A secret that does not open is an error and stays as it is.
+func (db *DB) Reseal(ctx context.Context, batch int) (done bool, n int, err error) {
+	if batch < 1 {
+		return false, 0, errors.New("reseal: want a batch of 1 or more")
+	}
+	err = db.update(approvals.Background(ctx), func(t *tx) error {
+		var old []secret
+		err := t.each("SELECT name, version, sealed FROM secrets WHERE key_id <> ? ORDER BY name LIMIT ?", []any{t.keys.all()[0].id, batch},
+			func(scan func(...any) error) error {
+				var s secret
+				if err := scan(&s.name, &s.version, &s.sealed); err != nil {
+					return err
+				}
+				old = append(old, s)
+				return nil
+			})
+		if err != nil {
+			return err
+		}
+		for _, s := range old {
+			value, err := s.open(t.keys)
+			if err != nil {
+				return fmt.Errorf("reseal: %w", err)
+			}
+			if err := t.putSecret(s.name, s.version+1, value); err != nil {
+				return fmt.Errorf("reseal: %w", err)
+			}
+		}
+		n = len(old)
+		return nil
+	})
+	if err != nil {
+		return false, 0, err
+	}
+	return n < batch, n, nil
+}

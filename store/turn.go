@@ -1,0 +1,230 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+const (
+	// groupSize is how many callers share one commit at the most. It bounds how
+	// long the first of them waits for the last.
+	groupSize = 16
+	// patience is how long a caller whose context is marked with
+	// [approvals.Background] lets the others go first.
+	patience = 250 * time.Millisecond
+)
+
+// A group is one transaction of the database in which several callers of Update
+// make their changes, one after the other, each in its own goroutine. Only the
+// caller that has the turn touches it. The last one commits for all.
+type group struct {
+	tx      *sql.Tx // nil until the first member begins
+	members int     // callers whose changes are in it
+	broken  error   // why nothing of it can be committed
+	done    chan struct{}
+	err     error // what became of the commit; read after done is closed
+}
+
+// turns hands out the turn to write.
+type turns struct {
+	mu          sync.Mutex
+	busy        bool // somebody has the turn
+	first       []*waiter
+	patient     []*waiter
+	patientWent bool // the last turn went to a patient waiter out of order
+}
+
+type waiter struct {
+	since time.Time
+	turn  chan *group
+}
+
+// take waits for the turn. The error is that of ctx.
+func (q *turns) take(ctx context.Context) (*group, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	if !q.busy {
+		q.busy = true
+		q.mu.Unlock()
+		return &group{}, nil
+	}
+	w := &waiter{since: time.Now(), turn: make(chan *group, 1)}
+	line := &q.first
+	if approvals.IsBackground(ctx) {
+		line = &q.patient
+	}
+	*line = append(*line, w)
+	q.mu.Unlock()
+
+	select {
+	case g := <-w.turn:
+		return g, nil
+	case <-ctx.Done():
+	}
+	if q.forget(line, w) {
+		return nil, ctx.Err()
+	}
+	return <-w.turn, nil // it came at the same moment
+}
+
+// forget takes w out of its line, and reports whether it still was there.
+func (q *turns) forget(line *[]*waiter, w *waiter) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, other := range *line {
+		if other == w {
+			*line = append((*line)[:i], (*line)[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// give hands the turn to the next waiter, and reports whether there was one. If
+// there is none and last is set, the turn is free.
+func (q *turns) give(g *group, last bool) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	line := &q.first
+	late := len(q.patient) > 0 && time.Since(q.patient[0].since) > patience
+	if q.patientWent = late && !q.patientWent; len(q.first) == 0 || q.patientWent {
+		line = &q.patient
+	}
+	if len(*line) == 0 {
+		q.busy = !last
+		return false
+	}
+	next := (*line)[0]
+	(*line)[0] = nil
+	*line = (*line)[1:]
+	next.turn <- g
+	return true
+}
+
+func (db *DB) update(ctx context.Context, fn func(*tx) error) error {
+	g, err := db.turns.take(ctx)
+	if err != nil {
+		return err
+	}
+	var shared chan struct{} // closed by the caller that commits for us
+	err = func() error {
+		// The turn goes on also when fn panics or ends its goroutine.
+		defer func() { shared = db.pass(g) }()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return db.join(g, fn)
+	}()
+	if err != nil {
+		return err
+	}
+	if shared != nil {
+		<-shared
+	}
+	return g.err
+}
+
+// join runs fn in the transaction of the group. When it fails, the group is as it
+// was before.
+func (db *DB) join(g *group, fn func(*tx) error) (err error) {
+	if err := db.refused(); err != nil {
+		return err
+	}
+	if err := g.enter(db); err != nil {
+		return err
+	}
+	t := &tx{db: db, sql: g.tx, keys: db.keys, now: db.now()}
+	ok := false
+	defer func() {
+		if !ok {
+			g.undo(db, t)
+		}
+	}()
+	if err = fn(t); err == nil {
+		err = t.dead
+	}
+	if ok = err == nil; ok {
+		g.members++
+	}
+	return err
+}
+
+// enter begins the transaction or, for all but its first member, a savepoint.
+func (g *group) enter(db *DB) (err error) {
+	if g.members > 0 {
+		if _, err := g.tx.Exec("SAVEPOINT member"); err != nil {
+			g.broken = db.fault(err)
+			return fmt.Errorf("begin: %w", trouble{g.broken})
+		}
+		return nil
+	}
+	// Without the context of a caller: the driver interrupts what runs when its
+	// context ends, and a commit that was interrupted would leave its callers not
+	// knowing.
+	if g.tx, err = db.writer.BeginTx(context.Background(), nil); err != nil {
+		return fmt.Errorf("begin: %w", db.fault(err))
+	}
+	return nil
+}
+
+// undo takes back what t did. Where the database itself failed, SQLite may have
+// rolled back everything, so that nothing of the group can be committed.
+func (g *group) undo(db *DB, t *tx) {
+	if g.members == 0 {
+		g.tx.Rollback()
+		g.tx = nil
+		return
+	}
+	if errors.Is(t.dead, ErrUnavailable) {
+		g.broken = t.dead
+	} else if _, err := g.tx.Exec("ROLLBACK TO member"); err != nil {
+		g.broken = db.fault(err)
+	}
+}
+
+// pass ends the turn of one caller. If another waits and the group has room, that
+// one goes on in the same transaction, and pass returns the channel that is
+// closed when the group has ended. Otherwise the group ends here.
+func (db *DB) pass(g *group) (shared chan struct{}) {
+	if g.members < groupSize && g.broken == nil {
+		if g.done == nil {
+			g.done = make(chan struct{})
+		}
+		if db.turns.give(g, false) {
+			return g.done
+		}
+	}
+	g.end(db)
+	db.turns.give(&group{}, true)
+	return nil
+}
+
+// end commits, and tells the other members.
+func (g *group) end(db *DB) {
+	switch {
+	case g.tx == nil:
+	case g.broken != nil:
+		g.tx.Rollback()
+		g.err = fmt.Errorf("the transaction that was shared: %w", trouble{g.broken})
+	default:
+		if err := g.tx.Commit(); err != nil {
+			g.err = fmt.Errorf("commit: %w", trouble{db.fault(err)})
+			break
+		}
+		// Close has to tell our own writes from those of others (mayFold).
+		if err := db.inPlace(); err != nil {
+			g.err = fmt.Errorf("commit: %w", err)
+		}
+	}
+	if g.done != nil {
+		close(g.done)
+	}
+}
