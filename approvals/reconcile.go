@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -12,8 +13,9 @@ import (
 
 // CIHistory is what a reconciliation reads of the CI provider. Failures are *[CIError].
 type CIHistory interface {
-	// Pipelines lists a project's pipelines that were made at or after since; a
-	// few older ones do not matter.
+	// Pipelines lists a project's pipelines that were made at or after since, the
+	// newest first; a few older ones do not matter. With an error it returns those
+	// that it could read.
 	Pipelines(ctx context.Context, project string, since time.Time) ([]PipelineRef, error)
 	// Workflows lists the workflows of a pipeline as [CIPeople] does.
 	Workflows(ctx context.Context, pipelineID string) ([]WorkflowRef, error)
@@ -41,7 +43,18 @@ const (
 	FindingNotOurs Finding = "not_approved_here"
 	// FindingNotOpen: the log says that it was released, CircleCI does not.
 	FindingNotOpen Finding = "not_open"
+	// FindingUnreadable: it is not known which gates there are; see [Hole].
+	FindingUnreadable Finding = "unreadable"
 )
+
+// Hole is a part of what was asked for that could not be read. Gates may be
+// missing from it.
+type Hole struct {
+	Project        string
+	PipelineNumber int64  // 0 = pipelines of the project are missing
+	WorkflowID     string // empty = workflows of the pipeline are missing
+	Why            string
+}
 
 // ReconciledGate is one approval job at the CI provider beside what is known of it here.
 type ReconciledGate struct {
@@ -74,10 +87,10 @@ type Reconciliation struct {
 	Told func(project string, pipelines int)
 }
 
-// Run lists all gates, by app, environment and age. It asks the CI provider
-// for every pipeline, so it takes a while. Whatever cannot be read ends it: a
-// list with holes proves nothing.
-func (c Reconciliation) Run(ctx context.Context) ([]ReconciledGate, error) {
+// Run lists all gates, by app, environment and age, and the holes in that list. It
+// asks the CI provider for every pipeline, so it takes a while. What the provider
+// does not tell of one pipeline does not end it; what the store does not tell does.
+func (c Reconciliation) Run(ctx context.Context) ([]ReconciledGate, []Hole, error) {
 	projects := map[string][]Policy{}
 	for _, app := range c.Settings.Apps() {
 		if c.App != "" && app != c.App {
@@ -86,70 +99,102 @@ func (c Reconciliation) Run(ctx context.Context) ([]ReconciledGate, error) {
 		for _, env := range c.Settings.Environments(app) {
 			p, err := c.Settings.Lookup(app, env)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			projects[p.Project] = append(projects[p.Project], p)
 		}
 	}
 	if c.App != "" && len(projects) == 0 {
-		return nil, refuse(CodeAppUnknown, "no app %q in the settings", c.App)
+		return nil, nil, refuse(CodeAppUnknown, "no app %q in the settings", c.App)
 	}
-	var all []ReconciledGate
+	r := reconciler{Reconciliation: c}
 	for _, slug := range c.Settings.Projects() {
 		if projects[slug] == nil {
 			continue
 		}
-		found, err := c.project(ctx, slug, projects[slug])
-		if err != nil {
-			return nil, fmt.Errorf("project %s: %w", slug, err)
+		if err := r.project(ctx, slug, projects[slug]); err != nil {
+			return nil, nil, fmt.Errorf("project %s: %w", slug, err)
 		}
-		all = append(all, found...)
 	}
-	slices.SortStableFunc(all, func(a, b ReconciledGate) int {
+	slices.SortStableFunc(r.gates, func(a, b ReconciledGate) int {
 		return cmp.Or(strings.Compare(a.App, b.App), strings.Compare(a.Environment, b.Environment), a.CreatedAt.Compare(b.CreatedAt))
 	})
-	return all, nil
+	return r.gates, r.holes, nil
 }
 
-func (c Reconciliation) project(ctx context.Context, slug string, policies []Policy) ([]ReconciledGate, error) {
-	pipelines, err := patiently(ctx, func() ([]PipelineRef, error) { return c.CI.Pipelines(ctx, slug, c.From.Add(-c.Lookback)) })
+// reconciler is one run.
+type reconciler struct {
+	Reconciliation
+	gates  []ReconciledGate
+	holes  []Hole
+	failed int // readings in a row that failed
+}
+
+// hole notes what could not be read. It returns the error if that ends the run:
+// the caller went away, or the provider takes our token for nothing.
+func (r *reconciler) hole(ctx context.Context, h Hole, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if ciStatus(err) == http.StatusUnauthorized {
+		return err
+	}
+	h.Why = err.Error()
+	r.holes = append(r.holes, h)
+	return nil
+}
+
+func (r *reconciler) project(ctx context.Context, slug string, policies []Policy) error {
+	pipelines, err := patiently(ctx, r, func() ([]PipelineRef, error) { return r.CI.Pipelines(ctx, slug, r.From.Add(-r.Lookback)) })
 	if err != nil {
-		return nil, fmt.Errorf("list pipelines: %w", err)
+		if err := r.hole(ctx, Hole{Project: slug}, err); err != nil {
+			return err
+		}
 	}
-	if c.Told != nil {
-		c.Told(slug, len(pipelines))
+	if r.Told != nil {
+		r.Told(slug, len(pipelines))
 	}
-	var all []ReconciledGate
 	for _, p := range pipelines {
-		if p.CreatedAt.After(c.To) {
+		if p.CreatedAt.After(r.To) {
 			continue
 		}
-		workflows, err := patiently(ctx, func() ([]WorkflowRef, error) { return c.CI.Workflows(ctx, p.ID) })
-		if err != nil {
-			return nil, fmt.Errorf("list workflows of pipeline %d: %w", p.Number, err)
-		}
-		for _, w := range workflows {
-			if w.CreatedAt.After(c.To) || !w.StoppedAt.IsZero() && w.StoppedAt.Before(c.From) {
-				continue
-			}
-			found, err := c.workflow(ctx, w, policies)
-			if err != nil {
-				return nil, fmt.Errorf("workflow %s: %w", w.ID, err)
-			}
-			for i := range found {
-				found[i].Project, found[i].PipelineNumber = slug, p.Number
-			}
-			all = append(all, found...)
+		if err := r.pipeline(ctx, slug, p, policies); err != nil {
+			return err
 		}
 	}
-	return all, nil
+	return nil
 }
 
-func (c Reconciliation) workflow(ctx context.Context, w WorkflowRef, policies []Policy) ([]ReconciledGate, error) {
-	jobs, err := patiently(ctx, func() ([]Job, error) { return c.CI.Jobs(ctx, w.ID) })
+func (r *reconciler) pipeline(ctx context.Context, slug string, p PipelineRef, policies []Policy) error {
+	workflows, err := patiently(ctx, r, func() ([]WorkflowRef, error) { return r.CI.Workflows(ctx, p.ID) })
 	if err != nil {
-		return nil, fmt.Errorf("list jobs: %w", err)
+		return r.hole(ctx, Hole{Project: slug, PipelineNumber: p.Number}, err)
 	}
+	for _, w := range workflows {
+		if w.CreatedAt.After(r.To) || !w.StoppedAt.IsZero() && w.StoppedAt.Before(r.From) {
+			continue
+		}
+		jobs, err := patiently(ctx, r, func() ([]Job, error) { return r.CI.Jobs(ctx, w.ID) })
+		if err != nil {
+			if err := r.hole(ctx, Hole{Project: slug, PipelineNumber: p.Number, WorkflowID: w.ID}, err); err != nil {
+				return err
+			}
+			continue
+		}
+		found, err := r.workflow(ctx, w, jobs, policies)
+		if err != nil {
+			return fmt.Errorf("workflow %s: %w", w.ID, err)
+		}
+		for i := range found {
+			found[i].Project, found[i].PipelineNumber = slug, p.Number
+		}
+		r.gates = append(r.gates, found...)
+	}
+	return nil
+}
+
+// workflow compares the gates of a workflow with the log.
+func (r *reconciler) workflow(ctx context.Context, w WorkflowRef, jobs []Job, policies []Policy) ([]ReconciledGate, error) {
 	var all []ReconciledGate
 	for _, j := range jobs {
 		at := slices.IndexFunc(policies, func(p Policy) bool { return j.IsGate() && p.Gate == j.Name })
@@ -162,11 +207,11 @@ func (c Reconciliation) workflow(ctx context.Context, w WorkflowRef, policies []
 		}
 		if j.ApprovedBy != "" {
 			// Without the login the id says who it was.
-			if login, err := c.CI.Login(ctx, j.ApprovedBy); err == nil && login != "" {
+			if login, err := r.CI.Login(ctx, j.ApprovedBy); err == nil && login != "" {
 				g.ApprovedBy = login
 			}
 		}
-		err := c.Store.View(ctx, func(tx Tx) error { return g.compare(tx, j) })
+		err := r.Store.View(ctx, func(tx Tx) error { return g.compare(tx, j) })
 		if err != nil {
 			return nil, err
 		}
@@ -224,18 +269,32 @@ func (g *ReconciledGate) account(r Request, j Job, history []Event) Finding {
 }
 
 // patience is how often a call that got no answer is made, and the longest
-// pause between two.
+// pause between two. After patienceOver failures in a row it is made once: the
+// provider is down for longer.
 const (
 	patienceTries = 6
 	patiencePause = time.Minute
+	patienceOver  = 3
 )
 
 // patiently repeats a reading while the provider is busy or down.
-func patiently[T any](ctx context.Context, read func() (T, error)) (T, error) {
+func patiently[T any](ctx context.Context, r *reconciler, read func() (T, error)) (got T, err error) {
+	tries := patienceTries
+	if r.failed >= patienceOver {
+		tries = 1
+	}
 	for try := 1; ; try++ {
-		got, err := read()
+		got, err = read()
+		if err == nil {
+			r.failed = 0
+			return got, nil
+		}
 		var ci *CIError
-		if err == nil || try == patienceTries || !errors.As(err, &ci) || ci.Status != 0 && ci.Status != 429 && ci.Status < 500 {
+		if !errors.As(err, &ci) || !ci.Temporary() || errors.Is(err, ErrCIUnusable) {
+			return got, err
+		}
+		if try == tries {
+			r.failed++
 			return got, err
 		}
 		pause := time.NewTimer(min(max(ci.RetryAfter, Backoff(try, time.Second, patiencePause)), patiencePause))

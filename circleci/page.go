@@ -86,18 +86,20 @@ func readAll[T item](ctx context.Context, c *Client, k call) ([]T, error) {
 }
 
 // readUntil is readAll that ends after a page of which enough says so. One item that cannot be used makes the whole list
-// an error that names its place: a list with holes would be taken for all there is.
+// an error that names its place: a list with holes would be taken for all there is. What comes with an error are the
+// items that could be read.
 func readUntil[T item](ctx context.Context, c *Client, k call, pages int, enough func(page []T) bool) ([]T, error) {
 	var all []T
+	var bad error // the first item that cannot be used
 	at := map[string]int{}
 	seen := map[string]bool{}
 	for number := range pages {
 		var page wirePage[T]
 		if err := c.read(ctx, k, &page); err != nil {
-			return nil, err
+			return all, err
 		}
 		if page.Items == nil {
-			return nil, unusable(k.doing, "it has no list of items")
+			return all, unusable(k.doing, "it has no list of items")
 		}
 		for i, item := range page.Items {
 			fault := item.fault()
@@ -105,7 +107,10 @@ func readUntil[T item](ctx context.Context, c *Client, k call, pages int, enough
 				fault = "it has no id"
 			}
 			if fault != "" {
-				return nil, unusable(k.doing, fmt.Sprintf("item %d on page %d: %s", i+1, number+1, fault))
+				if bad == nil {
+					bad = unusable(k.doing, fmt.Sprintf("item %d on page %d: %s", i+1, number+1, fault))
+				}
+				continue
 			}
 			if known, again := at[item.id()]; again {
 				all[known] = item
@@ -115,13 +120,13 @@ func readUntil[T item](ctx context.Context, c *Client, k call, pages int, enough
 			all = append(all, item)
 		}
 		if page.NextPageToken == nil || *page.NextPageToken == "" || enough(page.Items) {
-			return all, nil
+			return all, bad
 		}
 		if seen[*page.NextPageToken] {
-			return nil, unusable(k.doing, "the list repeats its pages")
+			return all, unusable(k.doing, "the list repeats its pages")
 		}
 		seen[*page.NextPageToken] = true
 		k.query = url.Values{"page-token": {*page.NextPageToken}}
 	}
-	return nil, unusable(k.doing, "the list has more pages than we read")
+	return all, unusable(k.doing, "the list has more pages than we read")
 }

@@ -109,7 +109,8 @@ func (c *Client) Workflows(ctx context.Context, pipelineID string) ([]approvals.
 }
 
 // Pipelines lists the pipelines of a project from the newest back to those made at since; the zero time means all.
-// A page of older ones only ends the list, which CircleCI sorts newest first.
+// A page of older ones only ends the list, which CircleCI sorts newest first. With an error it returns those that
+// could be read.
 func (c *Client) Pipelines(ctx context.Context, project string, since time.Time) ([]approvals.PipelineRef, error) {
 	const doing = "list pipelines"
 	slug, err := NormalizeSlug(project)
@@ -120,14 +121,11 @@ func (c *Client) Pipelines(ctx context.Context, project string, since time.Time)
 	items, err := readUntil(ctx, c, get("project-pipelines", doing, "/project/"+slug+"/pipeline"), maxPipelinePages, func(page []wirePipeline) bool {
 		return len(page) > 0 && !slices.ContainsFunc(page, func(p wirePipeline) bool { return !older(p) })
 	})
-	if err != nil {
-		return nil, err
-	}
 	var pipelines []approvals.PipelineRef
 	for _, p := range items {
 		if !older(p) {
 			pipelines = append(pipelines, approvals.PipelineRef{ID: p.ID, Number: p.Number, CreatedAt: p.CreatedAt.Time})
 		}
 	}
-	return pipelines, nil
+	return pipelines, err
 }

@@ -3,6 +3,7 @@ package circleci_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -287,6 +288,40 @@ func TestPipelines(t *testing.T) {
 	}
 	if _, err := w.Pipelines(ctx(t), "gh/MyOrg/nothing", time.Time{}); asError(t, err).Status != 404 {
 		t.Errorf("got %v; want 404", err)
+	}
+}
+
+// A pipeline that cannot be used is an error that hides none of the others: the
+// caller says what is missing.
+func TestPipelinesWithHoles(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	const id = "5034460f-c7c4-4c43-9457-de07e2029e%02d"
+	item := func(n int) string {
+		return fmt.Sprintf(`{"id":"`+id+`","project_slug":"gh/MyOrg/myapp","number":%d,"state":"created","created_at":"2026-11-23T09:30:00Z","trigger":{"type":"webhook"},"vcs":{}}`, n, n)
+	}
+	page := func(next string, items ...string) circlecitest.Fault {
+		return circlecitest.Fault{Op: "project-pipelines", Status: 200, Body: `{"items":[` + strings.Join(items, ",") + `],"next_page_token":` + next + `}`}
+	}
+	for name, tt := range map[string]struct {
+		pages []circlecitest.Fault
+		want  []int64
+		says  string
+	}{
+		"malformed item": {[]circlecitest.Fault{page(`"next"`, item(9), `{"number":8}`, item(7)), page("null", item(6))}, []int64{9, 7, 6}, "item 2 on page 1: it has no id"},
+		"malformed page": {[]circlecitest.Fault{page(`"next"`, item(9)), page("null", `"x"`)}, []int64{9}, "fields of another type"},
+		"refused page":   {[]circlecitest.Fault{page(`"next"`, item(9)), {Op: "project-pipelines", Status: 500}}, []int64{9}, "500 Internal Server Error"},
+	} {
+		w.Inject(tt.pages...)
+		all, err := w.Pipelines(ctx(t), "gh/MyOrg/myapp", time.Time{})
+		var got []int64
+		for _, p := range all {
+			got = append(got, p.Number)
+		}
+		if !slices.Equal(got, tt.want) || !strings.Contains(asError(t, err).Error(), tt.says) {
+			t.Errorf("%s: got %v, %v; want %v, %q", name, got, err, tt.want, tt.says)
+		}
+		w.ClearFaults()
 	}
 }
 

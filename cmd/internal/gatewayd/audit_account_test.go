@@ -2,10 +2,15 @@ package gatewayd_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
 
 // past is a CI provider with one workflow.
@@ -99,9 +104,9 @@ func TestReconcileAccounts(t *testing.T) {
 				{ID: "g", Name: "gate", Type: "approval", Status: tt.gate, ApprovedBy: tt.by},
 			}}
 			c := approvals.Reconciliation{Store: db, CI: ci, Settings: settings, From: now.Add(-time.Hour), To: now.Add(time.Hour), Lookback: 48 * time.Hour}
-			got, err := c.Run(t.Context())
-			if err != nil {
-				t.Fatal(err)
+			got, holes, err := c.Run(t.Context())
+			if err != nil || len(holes) != 0 {
+				t.Fatal(holes, err)
 			}
 			if len(got) != 1 || got[0].Finding != tt.want || (got[0].Request == 0) != (tt.want == approvals.FindingNoRequest) {
 				t.Errorf("got %+v; want one gate with finding %q", got, tt.want)
@@ -112,10 +117,100 @@ func TestReconcileAccounts(t *testing.T) {
 			// A workflow that did not run in the period does not count.
 			for _, p := range []past{{created: now.Add(2 * time.Hour)}, {created: now.Add(-5 * time.Hour), stopped: now.Add(-2 * time.Hour)}} {
 				c.CI = &past{created: p.created, stopped: p.stopped, jobs: ci.jobs}
-				if got, err := c.Run(t.Context()); err != nil || len(got) != 0 {
+				if got, _, err := c.Run(t.Context()); err != nil || len(got) != 0 {
 					t.Errorf("outside of the period: got %+v, %v; want none", got, err)
 				}
 			}
 		})
 	}
+}
+
+// holey is a CI provider with two projects of some pipelines, each with one
+// workflow, that does not tell everything.
+type holey struct {
+	start time.Time
+	fails map[string]error // by project, pipeline or workflow
+	calls map[string]int
+}
+
+func (h *holey) ask(id string) error {
+	h.calls[id]++
+	return h.fails[id]
+}
+
+func (h *holey) Pipelines(_ context.Context, project string, _ time.Time) (all []approvals.PipelineRef, err error) {
+	for n := range 8 {
+		all = append(all, approvals.PipelineRef{ID: fmt.Sprintf("%s/%d", project, n+1), Number: int64(n + 1), CreatedAt: h.start.Add(time.Duration(n) * time.Minute)})
+	}
+	if err = h.ask(project); err != nil {
+		all = all[:2]
+	}
+	return all, err
+}
+
+func (h *holey) Workflows(_ context.Context, pipeline string) ([]approvals.WorkflowRef, error) {
+	return []approvals.WorkflowRef{{ID: pipeline + "/w", CreatedAt: h.start}}, h.ask(pipeline)
+}
+
+func (h *holey) Jobs(_ context.Context, workflow string) ([]approvals.Job, error) {
+	return []approvals.Job{{ID: "g", Name: "gate", Type: "approval", Status: "on_hold"}}, h.ask(workflow)
+}
+
+func (h *holey) Login(context.Context, string) (string, error) { return "", nil }
+
+// What CircleCI does not tell of one pipeline is named, and ends nothing. What it
+// does not tell for good costs no patience any more.
+func TestReconcileNamesHoles(t *testing.T) {
+	settings, bad := approvals.ParseSettings([]string{
+		"RGW_APP_A_SETTING_VCS_REPO=acme/a", "RGW_APP_A_SETTING_CIRCLECI_APPROVAL_JOB_NAME=gate",
+		"RGW_APP_B_SETTING_VCS_REPO=acme/b", "RGW_APP_B_SETTING_CIRCLECI_APPROVAL_JOB_NAME=gate",
+	}, "C0DEPLOYS")
+	if len(bad) > 0 {
+		t.Fatal(bad)
+	}
+	down := &approvals.CIError{Op: "list", Status: 500, Message: "500 Internal Server Error"}
+	malformed := &approvals.CIError{Op: "list", Status: 200, Message: "item 3 has no id", Err: approvals.ErrCIUnusable}
+	forbidden := &approvals.CIError{Op: "list", Status: 403, Message: "403 Forbidden"}
+	run := func(t *testing.T, fails map[string]error) (*holey, []approvals.ReconciledGate, []approvals.Hole, time.Duration, error) {
+		ci := &holey{start: time.Now(), fails: fails, calls: map[string]int{}}
+		db := storetest.New(t)
+		gates, holes, err := approvals.Reconciliation{Store: db, CI: ci, Settings: settings, From: ci.start.Add(-time.Hour), To: ci.start.Add(time.Hour)}.Run(t.Context())
+		return ci, gates, holes, time.Since(ci.start), err
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ci, gates, holes, _, err := run(t, map[string]error{
+			"gh/acme/a/2": down, "gh/acme/a/3/w": malformed, "gh/acme/a/4": forbidden, "gh/acme/b": malformed,
+		})
+		want := []approvals.Hole{
+			{Project: "gh/acme/a", PipelineNumber: 2, Why: down.Error()},
+			{Project: "gh/acme/a", PipelineNumber: 3, WorkflowID: "gh/acme/a/3/w", Why: malformed.Error()},
+			{Project: "gh/acme/a", PipelineNumber: 4, Why: forbidden.Error()},
+			{Project: "gh/acme/b", Why: malformed.Error()},
+		}
+		if diff := cmp.Diff(want, holes); diff != "" || err != nil || len(gates) != 5+2 {
+			t.Errorf("got %d gates, %v; want 7, and the holes (-want +got):\n%s", len(gates), err, diff)
+		}
+		if ci.calls["gh/acme/a/2"] != 6 || ci.calls["gh/acme/a/3/w"] != 1 || ci.calls["gh/acme/a/4"] != 1 {
+			t.Errorf("got the calls %v; want patience only with what may pass", ci.calls)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		fails := map[string]error{}
+		for n := range 7 {
+			fails[fmt.Sprintf("gh/acme/a/%d", n+1)] = down
+		}
+		ci, gates, holes, took, err := run(t, fails)
+		if err != nil || len(holes) != 7 || len(gates) != 1+8 {
+			t.Errorf("got %d gates, %d holes, %v; want 9 and 7", len(gates), len(holes), err)
+		}
+		if ci.calls["gh/acme/a/3"] != 6 || ci.calls["gh/acme/a/4"] != 1 || ci.calls["gh/acme/a/7"] != 1 || took > 5*time.Minute {
+			t.Errorf("got the calls %v in %s; want no patience from the fourth on", ci.calls, took)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		_, gates, _, _, err := run(t, map[string]error{"gh/acme/a": &approvals.CIError{Op: "list", Status: 401, Message: "401 Unauthorized"}})
+		if err == nil || gates != nil {
+			t.Errorf("a token that is worth nothing: got %v, %v; want an error alone", gates, err)
+		}
+	})
 }

@@ -23,11 +23,14 @@ job that the settings name with the log. Listed are:
   no_request         no request was made here for it, approved or not
   not_approved_here  it was approved, and the log has no approval for that
   not_open           the log says that it was released, CircleCI does not
+  unreadable         CircleCI did not tell which gates there are: of a workflow, of
+                     all workflows of a pipeline, or of pipelines of a project
 
 Needs the settings and CIRCLECI_TOKEN besides database and keys. Times are dates
 (UTC; as --to the whole day) or RFC 3339. A workflow may be run again, and a gate
 wait, long after its pipeline was made: --lookback says how far back to look.
-Findings are no fault: the exit code is 0. What could not be read is: exit 1.`,
+Findings are no fault: the exit code is 0. A list that is not complete, with a line
+unreadable in it, is: exit 1.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkEvidence(output); err != nil {
 				return err
@@ -56,14 +59,14 @@ Findings are no fault: the exit code is 0. What could not be read is: exit 1.`,
 				return err
 			}
 			return c.withStore(cmd.Context(), func(db *store.DB) error {
-				gates, err := approvals.Reconciliation{
+				gates, holes, err := approvals.Reconciliation{
 					Store: db, CI: client, Settings: cfg.settings, App: app, From: start, To: end, Lookback: back,
 					Told: func(project string, n int) { fmt.Fprintf(c.stderr, "%s: reading %d pipelines …\n", project, n) },
 				}.Run(cmd.Context())
 				if err != nil {
 					return err
 				}
-				return c.printGates(output, gates, all, client.Links())
+				return c.printGates(output, gates, holes, all, client.Links())
 			})
 		},
 	}
@@ -108,14 +111,24 @@ type gateView struct {
 	Project       string            `json:"project"`
 	Pipeline      int64             `json:"pipeline"`
 	WorkflowID    string            `json:"workflow_id"`
-	CreatedAt     time.Time         `json:"created_at"`
+	CreatedAt     *time.Time        `json:"created_at"` // of the workflow; null of what is unreadable
 	URL           string            `json:"url"`
+	Detail        string            `json:"detail,omitempty"` // why it is unreadable
 }
 
-func (c *cli) printGates(output string, gates []approvals.ReconciledGate, all bool, links circleci.Links) error {
+// printGates lists the holes first: nobody takes what follows for complete.
+func (c *cli) printGates(output string, gates []approvals.ReconciledGate, holes []approvals.Hole, all bool, links circleci.Links) error {
 	views, found := []gateView{}, 0
-	table := [][]string{{"FINDING", "APP", "ENVIRONMENT", "GATE", "GATE STATUS", "APPROVED IN CIRCLECI BY", "REQUEST", "REQUEST STATUS", "WORKFLOW"}}
-	sheet := [][]string{{"finding", "app", "environment", "gate", "gate_status", "circleci_approver", "request", "request_status", "project", "pipeline", "workflow_id", "created_at", "url"}}
+	for _, h := range holes {
+		v := gateView{Finding: approvals.FindingUnreadable, Project: h.Project, Pipeline: h.PipelineNumber, WorkflowID: h.WorkflowID, Detail: h.Why}
+		switch {
+		case v.WorkflowID != "":
+			v.URL = links.WorkflowURL(v.Project, v.Pipeline, v.WorkflowID)
+		case v.Pipeline > 0:
+			v.URL = links.PipelineURL(v.Project, v.Pipeline)
+		}
+		views = append(views, v)
+	}
 	for _, g := range gates {
 		if g.Finding != approvals.FindingNone {
 			found++
@@ -125,19 +138,56 @@ func (c *cli) printGates(output string, gates []approvals.ReconciledGate, all bo
 		v := gateView{
 			Finding: g.Finding, App: g.App, Environment: g.Environment, Gate: g.Gate, GateStatus: g.Status, ApprovedBy: g.ApprovedBy,
 			Request: g.Request, RequestStatus: g.RequestStatus, Project: g.Project, Pipeline: g.PipelineNumber, WorkflowID: g.WorkflowID,
-			CreatedAt: g.CreatedAt, URL: links.WorkflowURL(g.Project, g.PipelineNumber, g.WorkflowID),
+			CreatedAt: &g.CreatedAt, URL: links.WorkflowURL(g.Project, g.PipelineNumber, g.WorkflowID),
 		}
 		views = append(views, v)
-		request := ""
-		if v.Request > 0 {
-			request = strconv.FormatInt(v.Request, 10)
-		}
-		table = append(table, []string{string(v.Finding), v.App, v.Environment, v.Gate, v.GateStatus, v.ApprovedBy, request, string(v.RequestStatus), v.URL})
-		sheet = append(sheet, []string{
-			string(v.Finding), v.App, v.Environment, v.Gate, v.GateStatus, v.ApprovedBy, request, string(v.RequestStatus),
-			v.Project, strconv.FormatInt(v.Pipeline, 10), v.WorkflowID, v.CreatedAt.UTC().Format(time.RFC3339), v.URL,
-		})
 	}
 	fmt.Fprintf(c.stderr, "%d gates in the period, %d of them with a finding.\n", len(gates), found)
-	return c.printEvidence(output, evidence{tables: [][][]string{table}, sheet: sheet, json: views})
+	if err := c.printEvidence(output, gateEvidence(views)); err != nil {
+		return err
+	}
+	for _, h := range holes {
+		fmt.Fprintln(c.stderr, printable(holeText(h)))
+	}
+	if len(holes) > 0 {
+		return fmt.Errorf("the list is not complete: CircleCI did not tell %d parts of it", len(holes))
+	}
+	return nil
+}
+
+// holeText names what could not be read, and why.
+func holeText(h approvals.Hole) string {
+	switch {
+	case h.WorkflowID != "":
+		return fmt.Sprintf("%s, pipeline %d, workflow %s: %s", h.Project, h.PipelineNumber, h.WorkflowID, h.Why)
+	case h.PipelineNumber > 0:
+		return fmt.Sprintf("%s, pipeline %d: %s", h.Project, h.PipelineNumber, h.Why)
+	}
+	return h.Project + ": " + h.Why
+}
+
+func gateEvidence(views []gateView) evidence {
+	table := [][]string{{"FINDING", "APP", "ENVIRONMENT", "GATE", "GATE STATUS", "APPROVED IN CIRCLECI BY", "REQUEST", "REQUEST STATUS", "WORKFLOW"}}
+	sheet := [][]string{{
+		"finding", "app", "environment", "gate", "gate_status", "circleci_approver", "request", "request_status", "project", "pipeline", "workflow_id",
+		"created_at", "url", "detail",
+	}}
+	some := func(n int64) string {
+		if n == 0 {
+			return ""
+		}
+		return strconv.FormatInt(n, 10)
+	}
+	for _, v := range views {
+		where := v.URL
+		if where == "" {
+			where = v.Project
+		}
+		table = append(table, []string{string(v.Finding), v.App, v.Environment, v.Gate, v.GateStatus, v.ApprovedBy, some(v.Request), string(v.RequestStatus), where})
+		sheet = append(sheet, []string{
+			string(v.Finding), v.App, v.Environment, v.Gate, v.GateStatus, v.ApprovedBy, some(v.Request), string(v.RequestStatus),
+			v.Project, some(v.Pipeline), v.WorkflowID, full(v.CreatedAt), v.URL, v.Detail,
+		})
+	}
+	return evidence{tables: [][][]string{table}, sheet: sheet, json: views}
 }

@@ -289,14 +289,32 @@ func (h *history) reconcile(t *testing.T) {
 		t.Errorf("unknown app: got exit %d, %s; want 1", r.Code, r.Stderr)
 	}
 
-	// CircleCI is busy for a moment, then away: a list with holes is none.
+	// CircleCI is busy for a moment.
 	h.Circle.Inject(circlecitest.Fault{Op: "jobs", Status: 429, RetryAfter: "1"}, circlecitest.Fault{Op: "project-pipelines", Status: 502})
 	if diff := cmp.Diff(all, run("--from", today, "--all")); diff != "" {
 		t.Errorf("after faults (-want +got):\n%s", diff)
 	}
 	h.Circle.Inject(circlecitest.Fault{Op: "pipeline-workflows", Status: 403, Count: -1})
-	if r := h.Operator(h.ctx, "", "audit", "reconcile", "--from", today); r.Code != 1 || r.Stdout != "" || !strings.Contains(r.Stderr, "403 Forbidden") {
-		t.Errorf("refused: got exit %d, %s%s; want 1 and no list", r.Code, r.Stdout, r.Stderr)
+	if r := h.Operator(h.ctx, "", "audit", "reconcile", "--from", today); r.Code != 1 || strings.Count(r.Stdout, "unreadable") != 6 || !strings.Contains(r.Stderr, "403 Forbidden") {
+		t.Errorf("refused: got exit %d, %s%s; want 1 and every pipeline as unreadable", r.Code, r.Stdout, r.Stderr)
+	}
+	h.Circle.ClearFaults()
+
+	// One workflow that cannot be read is named, in every format; the rest is listed.
+	broken := circlecitest.Fault{Op: "jobs", ID: h.bypassed, Status: 200, Body: `{"items": [{"id": "none"}]}`, Count: -1}
+	h.Circle.Inject(broken)
+	named := "gh/MyOrg/myapp, pipeline " + strconv.Itoa(stage.Number+1) + ", workflow " + h.bypassed + ": "
+	for _, format := range []string{"table", "csv", "json"} {
+		r := h.Operator(h.ctx, "", "audit", "reconcile", "--from", today, "-o", format)
+		if r.Code != 1 || !strings.Contains(r.Stderr, named) || !strings.Contains(r.Stderr, "the list is not complete") || strings.Count(r.Stdout, "unreadable") != 1 || strings.Count(r.Stdout, "no_request") != 3 {
+			t.Errorf("%s with a hole: got exit %d, %s%s; want 1, the hole named, and the other findings", format, r.Code, r.Stdout, r.Stderr)
+		}
+		if format != "csv" {
+			continue
+		}
+		if row := h.table(r.Stdout)[0]; row["finding"] != "unreadable" || row["workflow_id"] != h.bypassed || row["pipeline"] != strconv.Itoa(stage.Number+1) || !strings.Contains(row["detail"], "has no id") || row["created_at"] != "" {
+			t.Errorf("got the row %v; want the hole first, and why", row)
+		}
 	}
 	h.Circle.ClearFaults()
 
