@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -136,7 +135,7 @@ func (r *reconciler) hole(ctx context.Context, h Hole, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if ciStatus(err) == http.StatusUnauthorized {
+	if ciStatus(err) == 401 {
 		return err
 	}
 	h.Why = err.Error()

@@ -106,6 +106,7 @@ func TestUnknownVariables(t *testing.T) {
 func TestOperatorCommandsKnowAllVariables(t *testing.T) {
 	t.Parallel()
 	o := newOperator(t)
+	o.must("user", "add", "--slack-id", "U0ANA")
 	o.env = append(o.env, "RGW_LISTEN=bad", "RGW_METRICS_LISTEN=bad", "RGW_APP_A_SETTING_NOPE=1", "RGW_SETTING_NOPE=1", "RGW_PORT=tcp://10.0.0.1:80", "SLACK_CHANNEL='x'")
 	o.must("user", "list")
 	for _, args := range [][]string{{"user", "list"}, {"token", "list"}, {"audit", "export"}, {"audit", "reconcile", "--from", "2026-01-01"}, {"settings", "show", "--app", "a"}} {
