@@ -37,6 +37,7 @@ func TestVerifierOfTheREADME(t *testing.T) {
 	}
 	o := newOperator(t)
 	script := o.write("verify.py", readmeCode(t, "verify.py"))
+	o.events(0) // makes the database
 	key := strings.TrimSpace(o.must("audit", "key"))
 	agree := func(name, export, checkpoint string, intact bool) {
 		t.Helper()
@@ -80,6 +81,7 @@ func TestSignatureCheckOfTheREADME(t *testing.T) {
 		return
 	}
 	o := newOperator(t)
+	o.events(0) // makes the database
 	o.write("log.key", o.must("audit", "key"))
 	o.events(3)
 	checkpoint := o.must("audit", "checkpoint")
