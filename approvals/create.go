@@ -155,12 +155,16 @@ func (s *Service) inspect(ctx context.Context, p Policy, n NewRequest) (Facts, J
 	if why != nil {
 		return refused(why)
 	}
-	asked, err := s.askedBefore(ctx, n.App, n.Environment, n.WorkflowID)
+	if gate.Status == JobSuccess {
+		asked, err := s.askedBefore(ctx, n.App, n.Environment, n.WorkflowID)
+		if err != nil {
+			return refused(err)
+		}
+		if !asked {
+			return refused(refuse(CodeAlreadyReleased, "approval job '%s' is approved already and no request asked for it", p.Gate))
+		}
+	}
 	switch {
-	case err != nil:
-		return refused(err)
-	case gate.Status == "success" && !asked:
-		return refused(refuse(CodeAlreadyReleased, "approval job '%s' is approved already and no request asked for it", p.Gate))
 	case gate.Status.Final(), facts.WorkflowStatus.Final():
 		return refused(refuse(CodeWorkflowFinished, "the workflow is finished (workflow %s, approval job %s): run it again and ask anew", facts.WorkflowStatus, gate.Status))
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -149,9 +150,17 @@ func (f *follower) read(ctx context.Context, followed []Request) (rest bool, err
 	l := &Look{At: now(), Names: map[string]string{}, Due: f.w.Due}
 	f.w.Due = time.Time{} // what follows at once is not late
 	f.look = l
-	if l.Jobs, l.Err = f.s.ci.Jobs(ctx, f.w.Subject); l.Err == nil {
+	// A gate that may be opened now needs the facts, too: they are read meanwhile.
+	var facts sync.WaitGroup
+	if slices.ContainsFunc(followed, func(r Request) bool { return r.awaitsCall() }) {
+		f.s.pace.spend(factsCalls)
+		facts.Go(func() { l.readFacts(ctx, f.s.ci, f.w.Subject) })
+	}
+	l.Jobs, l.Err = f.s.ci.Jobs(ctx, f.w.Subject)
+	if l.Err == nil {
 		l.Self, l.Err = f.s.ci.Self(ctx)
 	}
+	facts.Wait()
 	if l.Err != nil {
 		if ciStatus(l.Err) == 429 {
 			f.s.pace.rest(max(retryAfter(l.Err), f.s.poll))
@@ -216,6 +225,26 @@ func (f *follower) readMore(ctx context.Context, p plan) {
 	if f.look.Unasked, err = f.s.unasked(ctx, p.r); err != nil {
 		f.s.log.Warn("look for newer workflows", "request", p.r.ID, "err", err)
 	}
+}
+
+// factsCalls is how many calls one reading of the facts takes: the workflow and
+// its pipeline. Who is who is asked once.
+const factsCalls = 2
+
+// readFacts reads the facts of the workflow into the look.
+func (l *Look) readFacts(ctx context.Context, ci CI, workflow string) {
+	facts, err := ci.Facts(ctx, workflow)
+	if err != nil {
+		l.FactsErr = err
+		return
+	}
+	l.Facts = &facts
+}
+
+// awaitsCall reports whether the next look at the request may lead to its first
+// approve call.
+func (r Request) awaitsCall() bool {
+	return r.Status == Approved && r.AutoApprove && r.Attempt.Count == 0 && !r.Gate.Waiting
 }
 
 // plan is what the steps of one look add up to.
