@@ -212,12 +212,7 @@ func turnAt(at time.Time) time.Time { return at.Truncate(time.Millisecond).Add(t
 // readMore reads what a step asked for.
 func (f *follower) readMore(ctx context.Context, p plan) {
 	if p.act == ActReadFacts {
-		facts, err := f.s.ci.Facts(ctx, f.w.Subject)
-		if err != nil {
-			f.look.FactsErr = err
-			return
-		}
-		f.look.Facts = &facts
+		f.look.readFacts(ctx, f.s.ci, f.w.Subject)
 		return
 	}
 	var err error
