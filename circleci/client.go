@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"strings"
@@ -54,8 +55,8 @@ type Config struct {
 	// OnCall is told about each HTTP exchange: a short fixed name of the operation ("workflow", "approve"), the HTTP
 	// status (0 when there was no answer) and how long it took. Optional; must be safe for concurrent use.
 	OnCall func(op string, status int, took time.Duration)
-	// OnDate is told the Date header of each answer and our time when the answer arrived. Optional; must be safe for
-	// concurrent use.
+	// OnDate is told the Date header of each answer and our time when the answer arrived. An answer counts only if it is
+	// CircleCI's own, and not the error page of a proxy: JSON, and no 5xx. Optional; must be safe for concurrent use.
 	OnDate func(server, local time.Time)
 }
 
@@ -229,7 +230,7 @@ func (c *Client) do(ctx context.Context, k call) ([]byte, error) {
 		return nil, c.noAnswer(k.doing, err)
 	}
 	defer resp.Body.Close()
-	c.dated(resp.Header, time.Now())
+	c.dated(resp, time.Now())
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	ok := resp.StatusCode >= 200 && resp.StatusCode <= 299
 	if err != nil && ok && k.method == http.MethodGet {
@@ -253,11 +254,12 @@ func (c *Client) called(op string, status int, start time.Time) {
 	}
 }
 
-func (c *Client) dated(h http.Header, local time.Time) {
-	if c.onDate == nil {
+func (c *Client) dated(resp *http.Response, local time.Time) {
+	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if c.onDate == nil || err != nil || kind != "application/json" || resp.StatusCode >= 500 {
 		return
 	}
-	if server, err := http.ParseTime(h.Get("Date")); err == nil {
+	if server, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		c.onDate(server, local)
 	}
 }
