@@ -36,7 +36,7 @@ from earlier and proves that what it signed is still the beginning of the log.
 
 Exit 0: intact; events behind the checkpoint are counted as not anchored yet.
 Exit 1: changed or cut; the first bad sequence number is named. Exit 2: usage.`,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output); err != nil {
 				return err
 			}
@@ -51,7 +51,7 @@ Exit 1: changed or cut; the first bad sequence number is named. Exit 2: usage.`,
 					return usageError{fmt.Errorf("read the export: %w", err)}
 				}
 				defer f.Close()
-				in = f
+				in = interruptible(cmd.Context(), f)
 			}
 			return c.judge(in, opts, output)
 		},

@@ -27,6 +27,9 @@ func newLog(w io.Writer, level, format string) *slog.Logger {
 }
 
 func isTerminal(v any) bool {
+	if i, ok := v.(*input); ok {
+		v = i.from
+	}
 	f, ok := v.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -25,6 +25,8 @@ const (
 	exitOK    = 0
 	exitFault = 1
 	exitUsage = 2
+	// exitInterrupted is what shells say of a program that Ctrl-C ended.
+	exitInterrupted = 130
 )
 
 // cli carries what every command needs of the process.
@@ -33,6 +35,8 @@ type cli struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+
+	serving bool // the command is serve, which ends with the context as it should
 }
 
 // usageError is a call that cannot be carried out as it was written.
@@ -44,9 +48,9 @@ type exitError int
 func (e exitError) Error() string { return fmt.Sprintf("exit %d", int(e)) }
 
 // Run runs one command line until it is done or ctx ends, and returns the exit
-// code: 0 done, 1 fault, 2 usage.
+// code: 0 done, 1 fault, 2 usage, 130 interrupted. serve ends with ctx and 0.
 func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	c := &cli{env: env, stdin: stdin, stdout: stdout, stderr: stderr}
+	c := &cli{env: env, stdin: interruptible(ctx, stdin), stdout: stdout, stderr: stderr}
 	root := c.root()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -55,6 +59,12 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	switch {
 	case err == nil:
 		return exitOK
+	case ctx.Err() != nil && !c.serving:
+		if !errors.Is(err, ctx.Err()) {
+			fmt.Fprintf(stderr, "rack-gatewayd: %v\n", err)
+		}
+		fmt.Fprintln(stderr, "rack-gatewayd: interrupted")
+		return exitInterrupted
 	case errors.As(err, &code):
 		return int(code)
 	case errors.As(err, &usage):
