@@ -1,7 +1,9 @@
 package webhook_test
 
 import (
+	"bytes"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -224,4 +226,130 @@ func TestManyStrangers(t *testing.T) {
 			t.Errorf("the same IPv6 network: got %d; want 429", got)
 		}
 	})
+}
+
+// Whoever is slow takes what is there for one token, and nothing of the others'.
+func TestSlowCallsOfOneTokenLeaveRoom(t *testing.T) {
+	t.Parallel()
+	f, s := serve(t, nil)
+	f.paged = make(chan struct{}) // no export gets its first page
+	stuck, closed := io.Pipe()
+	defer closed.Close()
+	statuses := make(chan int, 300)
+	call := func(method, path, token string, body io.Reader) {
+		req, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, body)
+		if err != nil {
+			t.Error(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Content-Type", "application/json")
+		res, err := http.DefaultTransport.RoundTrip(req)
+		if err == nil {
+			statuses <- res.StatusCode
+			res.Body.Close()
+		}
+	}
+	// All but those for whom there is room are told to come back.
+	for range 160 {
+		go call("POST", requests, ciToken, io.MultiReader(strings.NewReader("{"), stuck))
+	}
+	for range 160 - 32 {
+		if got := <-statuses; got != 429 {
+			t.Fatalf("a slow body beyond the token's share: got %d; want 429", got)
+		}
+	}
+	if got := ask(t, s, "POST", requests, otherCIToken, createBody("")); got.StatusCode != 201 {
+		t.Errorf("another token beside slow bodies: got %d; want 201", got.StatusCode)
+	}
+	for range 131 {
+		go call("GET", "/api/v1/audit", auditToken, nil)
+	}
+	for range 131 - 2 {
+		if got := <-statuses; got != 429 {
+			t.Fatalf("a slow export beyond the token's share: got %d; want 429", got)
+		}
+	}
+	if got := ask(t, s, "GET", "/api/v1/audit/checkpoint", auditToken, ""); got.StatusCode != 200 {
+		t.Errorf("another call beside slow exports: got %d; want 200", got.StatusCode)
+	}
+}
+
+// Failed calls to the API do not close the enrolment page, which has a limit of
+// its own.
+func TestGuardedPagesHaveTheirOwnLimit(t *testing.T) {
+	t.Parallel()
+	h := webhook.New(webhook.Config{Service: newFake(t), Links: fakeLinks{}})
+	page := h.Guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	call := func(to http.Handler, path string) int {
+		w := httptest.NewRecorder()
+		to.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		return w.Code
+	}
+	for range 31 {
+		call(h, requests)
+	}
+	if got := call(h, requests); got != 429 {
+		t.Fatalf("the API after 31 calls without a token: got %d; want 429", got)
+	}
+	for n := range 30 {
+		if got := call(page, "/enroll/x"); got != 200 {
+			t.Fatalf("call %d of the page: got %d; want 200", n, got)
+		}
+	}
+	if got := call(page, "/enroll/x"); got != 429 {
+		t.Errorf("call 31 of the page: got %d; want 429", got)
+	}
+}
+
+// A proxy in front that nobody named brings everybody from one address: they do
+// not share what is meant for one caller, and the operator is told.
+func TestUnnamedProxy(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, peer, header, value, trusted string
+		through                            int // of 1,000 calls without a token
+		unnamed                            bool
+	}{
+		{name: "nobody in front", peer: "10.1.2.3", through: 30},
+		{name: "proxy that is not named", peer: "10.1.2.3", header: "X-Forwarded-For", value: "203.0.113.9", through: 600, unnamed: true},
+		{name: "on this machine", peer: "127.0.0.1", header: "Forwarded", value: "for=203.0.113.9", through: 600, unnamed: true},
+		{name: "in a provider's network", peer: "100.64.3.2", header: "X-Forwarded-For", value: "203.0.113.9", through: 600, unnamed: true},
+		{name: "IPv6", peer: "fd00::7", header: "X-Forwarded-For", value: "203.0.113.9", through: 600, unnamed: true},
+		{name: "from the Internet", peer: "198.51.100.3", header: "X-Forwarded-For", value: "203.0.113.9", through: 30},
+		{name: "proxy that is named", peer: "10.1.2.3", header: "X-Forwarded-For", value: "203.0.113.9", trusted: "10.0.0.0/8", through: 30},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				c := webhook.Config{Service: newFake(t), Links: fakeLinks{}, Log: slog.New(slog.NewTextHandler(&log, nil))}
+				if tt.trusted != "" {
+					c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(tt.trusted)}
+				}
+				h := webhook.New(c)
+				through := 0
+				for range 1000 {
+					r := httptest.NewRequest("GET", requests, nil)
+					r.RemoteAddr = netip.AddrPortFrom(netip.MustParseAddr(tt.peer), 4711).String()
+					if tt.header != "" {
+						r.Header.Set(tt.header, tt.value)
+					}
+					w := httptest.NewRecorder()
+					if h.ServeHTTP(w, r); w.Code == 401 {
+						through++
+					}
+				}
+				if through != tt.through || h.UnnamedProxy() != tt.unnamed {
+					t.Errorf("got %d calls through, unnamed proxy %t; want %d, %t", through, h.UnnamedProxy(), tt.through, tt.unnamed)
+				}
+				if got := strings.Count(log.String(), "RGW_TRUSTED_PROXIES does not name it"); got > 1 || (got == 1) != tt.unnamed {
+					t.Errorf("it was logged %d times; want once if it was seen", got)
+				}
+				time.Sleep(time.Hour)
+				if h.UnnamedProxy() {
+					t.Error("an hour later it is still shown")
+				}
+			})
+		})
+	}
 }

@@ -27,9 +27,11 @@ type Config struct {
 	RateLimit int
 	// TrustedProxies are the networks whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
-	// MaxInFlight is how many calls are worked on at once, and MaxWaiting how
-	// many wait for a status besides; more are told to come back. 0 = 128, 512.
-	MaxInFlight, MaxWaiting int
+	// MaxInFlight is how many calls are worked on at once, MaxWaiting how many wait
+	// for a status and MaxExports how many exports are written besides; more are
+	// told to come back. One token gets a quarter of the first, half of the second
+	// and a quarter of the third. 0 = 128, 512, 8.
+	MaxInFlight, MaxWaiting, MaxExports int
 	// Log gets one line per call; nil = none.
 	Log *slog.Logger
 	// Observe is told the route (its pattern, or "other"), the status and the
@@ -50,9 +52,14 @@ type Handler struct {
 	patterns []string
 
 	tokens    *limiter
-	strangers *limiter
-	working   chan struct{}
-	waiting   chan struct{}
+	strangers *limiter // failed calls of one address
+	pages     *limiter // calls to the handlers behind [Handler.Guard]
+	fronts    *limiter // both, for a proxy that is not in TrustedProxies
+	proxies   proxySight
+	entering  chan struct{} // calls whose token is being looked up
+	working   *slots
+	waiting   *slots
+	exporting *slots
 	stopping  context.Context
 	stop      context.CancelFunc
 }
@@ -74,10 +81,15 @@ func New(c Config) *Handler {
 	if c.MaxWaiting == 0 {
 		c.MaxWaiting = 512
 	}
+	if c.MaxExports == 0 {
+		c.MaxExports = 8
+	}
 	h := &Handler{
 		service: c.Service, links: c.Links, ready: c.Ready, trusted: c.TrustedProxies, log: c.Log, observe: c.Observe,
-		mux: http.NewServeMux(), tokens: newLimiter(c.RateLimit), strangers: newLimiter(strangerRate),
-		working: make(chan struct{}, c.MaxInFlight), waiting: make(chan struct{}, c.MaxWaiting),
+		mux: http.NewServeMux(), tokens: newLimiter(c.RateLimit),
+		strangers: newLimiter(strangerRate), pages: newLimiter(strangerRate), fronts: newLimiter(frontRate),
+		entering: make(chan struct{}, c.MaxInFlight), working: newSlots(c.MaxInFlight, c.MaxInFlight/4),
+		waiting: newSlots(c.MaxWaiting, c.MaxWaiting/2), exporting: newSlots(c.MaxExports, c.MaxExports/4),
 	}
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	for pattern, endpoint := range h.endpoints() {
@@ -116,6 +128,7 @@ func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	c := &call{id: requestID(r), route: "other", from: clientAddress(r, h.trusted)}
+	h.watchProxy(r)
 	out := &answer{ResponseWriter: w}
 	header := out.Header()
 	header.Set("X-Request-Id", c.id)
@@ -124,6 +137,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	err := h.serve(out, r.WithContext(context.WithValue(r.Context(), callKey{}, c)), c)
 	if err != nil && out.status == 0 {
+		if r.ContentLength != 0 {
+			// The server would otherwise read on, and a body that does not come
+			// would keep the connection and the answer back.
+			header.Set("Connection", "close")
+		}
 		writeProblem(out, newProblem(err, c.id))
 	}
 	took := time.Since(start)
@@ -176,7 +194,7 @@ func (h *Handler) serve(w *answer, r *http.Request, c *call) (err error) {
 // unrouted refuses paths and methods that no route takes. The mux knows the
 // methods of a path, but tells them only in an answer of plain text.
 func (h *Handler) unrouted(w http.ResponseWriter, r *http.Request, c *call, mux http.Handler) error {
-	if wait := h.strangers.take(strangerKey(c.from)); wait > 0 {
+	if wait := h.stranger(r, h.strangers); wait > 0 {
 		return tooMany(wait)
 	}
 	told := &answer{ResponseWriter: discard{}}
@@ -188,20 +206,14 @@ func (h *Handler) unrouted(w http.ResponseWriter, r *http.Request, c *call, mux 
 	return refuse(approvals.CodeNotFound, "there is no such path; the API is below %s", Base)
 }
 
-// enter lets a call through to its endpoint: room, token, rate, role.
+// enterTime is how long a call may wait until its token can be looked up.
+const enterTime = 2 * time.Second
+
+// enter lets a call through to its endpoint: token, rate, role, room. Nothing of
+// a body has been read before.
 func (h *Handler) enter(w http.ResponseWriter, r *http.Request, c *call, to endpoint) error {
 	if isHealth(c.route) {
 		return to(w, r, c)
-	}
-	slots := h.working
-	if r.URL.Query().Has("wait") {
-		slots = h.waiting
-	}
-	select {
-	case slots <- struct{}{}:
-		defer func() { <-slots }()
-	default:
-		return tooMany(time.Second)
 	}
 	if err := h.authenticate(r, c); err != nil {
 		return err
@@ -216,7 +228,23 @@ func (h *Handler) enter(w http.ResponseWriter, r *http.Request, c *call, to endp
 		}
 		return why
 	}
+	free, ok := h.room(r, c).take(c.token.ID)
+	if !ok {
+		return tooMany(time.Second)
+	}
+	defer free()
 	return to(w, r, c)
+}
+
+// room picks the slots that a call needs.
+func (h *Handler) room(r *http.Request, c *call) *slots {
+	switch {
+	case c.route == routeAudit:
+		return h.exporting
+	case r.URL.Query().Has("wait"):
+		return h.waiting
+	}
+	return h.working
 }
 
 // authenticate counts failures per address, before any of them is told apart.
@@ -224,15 +252,30 @@ func (h *Handler) enter(w http.ResponseWriter, r *http.Request, c *call, to endp
 func (h *Handler) authenticate(r *http.Request, c *call) error {
 	err := error(refuse(approvals.CodeUnauthorized, "no bearer token"))
 	if text, ok := bearer(r.Header); ok {
-		c.token, err = h.service.Authenticate(r.Context(), text)
+		c.token, err = h.lookUp(r.Context(), text)
 	}
 	var why *approvals.Error
 	if errors.As(err, &why) && why.Code == approvals.CodeUnauthorized {
-		if wait := h.strangers.take(strangerKey(c.from)); wait > 0 {
+		if wait := h.stranger(r, h.strangers); wait > 0 {
 			return tooMany(wait)
 		}
 	}
 	return err
+}
+
+// lookUp asks whose token a text is, for so many callers at once.
+func (h *Handler) lookUp(ctx context.Context, text string) (approvals.Token, error) {
+	enough := time.NewTimer(enterTime)
+	defer enough.Stop()
+	select {
+	case h.entering <- struct{}{}:
+		defer func() { <-h.entering }()
+		return h.service.Authenticate(ctx, text)
+	case <-enough.C:
+		return approvals.Token{}, tooMany(time.Second)
+	case <-ctx.Done():
+		return approvals.Token{}, ctx.Err()
+	}
 }
 
 // A token is b64token of RFC 6750, 2.1; the scheme's case does not matter.

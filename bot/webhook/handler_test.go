@@ -429,8 +429,22 @@ func TestHealth(t *testing.T) {
 	if got := ask(t, s, "GET", "/healthz", "", ""); got.StatusCode != 200 || got.body != `{"status":"ok"}`+"\n" {
 		t.Errorf("healthz: got %d %s", got.StatusCode, got.body)
 	}
-	if got := ask(t, s, "GET", "/readyz", "", ""); got.StatusCode != 200 || got.body != `{"status":"degraded","parts":{"slack":{"status":"degraded","detail":"no answer since 09:51"}}}`+"\n" {
-		t.Errorf("readyz: got %d %s", got.StatusCode, got.body)
+	const whole, brief = `{"status":"degraded","parts":{"slack":{"status":"degraded","detail":"no answer since 09:51"}}}`, `{"status":"degraded","parts":{"slack":{"status":"degraded"}}}`
+	for token, want := range map[string]string{"": brief, ciToken: brief, "rgw_nobody": brief, "rgw_storedown": brief, auditToken: whole} {
+		if got := ask(t, s, "GET", "/readyz", token, ""); got.StatusCode != 200 || got.body != want+"\n" {
+			t.Errorf("readyz with the token %q: got %d %s; want 200 %s", token, got.StatusCode, got.body, want)
+		}
+	}
+	own := httptest.NewServer(s.Config.Handler.(*webhook.Handler).Health())
+	defer own.Close()
+	if got := ask(t, own, "GET", "/readyz", "", ""); got.StatusCode != 200 || got.body != whole+"\n" {
+		t.Errorf("readyz of the operator's listener: got %d %s; want 200 %s", got.StatusCode, got.body, whole)
+	}
+	if got := ask(t, own, "GET", "/healthz", "", ""); got.StatusCode != 200 || got.body != `{"status":"ok"}`+"\n" {
+		t.Errorf("healthz of the operator's listener: got %d %s", got.StatusCode, got.body)
+	}
+	if got := ask(t, own, "GET", requests, auditToken, ""); got.StatusCode != 404 {
+		t.Errorf("the API on the operator's listener: got %d; want 404", got.StatusCode)
 	}
 	mu.Lock()
 	ready = webhook.Readiness{Status: webhook.StatusUnavailable}

@@ -11,6 +11,8 @@ import (
 const (
 	// strangerRate is how many refused calls an address has per minute.
 	strangerRate = 30
+	// frontRate is the same for everybody together behind a proxy that is not trusted.
+	frontRate = 20 * strangerRate
 	// maxCallers bounds the memory of a limiter.
 	maxCallers = 10_000
 )

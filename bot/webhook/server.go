@@ -2,15 +2,9 @@ package webhook
 
 import (
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
-
-// maxConnections bounds what slow or idle clients can take.
-const maxConnections = 2000
 
 // NewServer makes the server for a handler with time-outs that a slow client
 // cannot stretch. Calls that may take longer stretch their own.
@@ -27,10 +21,4 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 		s.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelWarn)
 	}
 	return s
-}
-
-// LimitConnections bounds how many connections of a listener are open at once;
-// more wait in the kernel's queue.
-func LimitConnections(l net.Listener) net.Listener {
-	return netutil.LimitListener(l, maxConnections)
 }

@@ -70,7 +70,7 @@ func TestWaitOutlivesTimeouts(t *testing.T) {
 	s := httptest.NewUnstartedServer(webhook.New(webhook.Config{Service: f, Links: fakeLinks{}}))
 	s.Config = webhook.NewServer(s.Config.Handler, nil)
 	s.Config.ReadTimeout, s.Config.WriteTimeout = 50*time.Millisecond, 50*time.Millisecond
-	s.Listener = webhook.LimitConnections(s.Listener)
+	s.Listener = webhook.LimitConnections(s.Config, s.Listener, nil)
 	s.Start()
 	t.Cleanup(s.Close)
 	ask(t, s, "POST", requests, ciToken, createBody(""))

@@ -18,7 +18,7 @@ func (w world) second(log io.Writer) (stop func() int, ended <-chan int) {
 	w.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	w.must(err)
-	env := append(append([]string{}, w.Environ()...), "RGW_LISTEN="+l.Addr().String())
+	env := append(append([]string{}, w.Environ()...), "RGW_LISTEN="+l.Addr().String(), "RGW_METRICS_LISTEN=")
 	w.must(l.Close())
 	ctx, cancel := context.WithCancel(w.ctx)
 	over := make(chan int, 1)

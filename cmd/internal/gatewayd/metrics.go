@@ -83,15 +83,17 @@ func (m *metrics) bot() bot.Metrics {
 	}
 }
 
-// serve answers /metrics on a listener of its own until ctx ends.
+// serve answers /metrics, /healthz and /readyz on a listener of its own until ctx
+// ends: whatever keeps the first one busy, health is answered here.
 func (m *metrics) serve(ctx context.Context, listener net.Listener, d *daemon) error {
 	m.registry.MustRegister(newStoreCollector(d.db))
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.Handle("/", d.api.Health())
 	server := webhook.NewServer(mux, d.log)
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
-	if err := server.Serve(webhook.LimitConnections(listener)); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(webhook.LimitConnections(server, listener, nil)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve metrics: %w", err)
 	}
 	return nil

@@ -120,6 +120,10 @@ func (d *daemon) ready(ctx context.Context) webhook.Readiness {
 	_, skew := d.clock.state()
 	part("clock", clockStatus, skew)
 
+	if d.api.UnnamedProxy() {
+		part("proxy", webhook.StatusDegraded, "a proxy is in front, but RGW_TRUSTED_PROXIES does not name it: all callers behind it share one limit")
+	}
+
 	role := ""
 	if err := d.lock.Held(); err != nil {
 		role = "this process lost its lock and decides nothing: " + err.Error()

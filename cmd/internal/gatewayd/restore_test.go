@@ -35,9 +35,14 @@ type world struct {
 
 func setup(t *testing.T, env ...string) world {
 	t.Helper()
+	return setupWith(t, stage.Options{Env: env})
+}
+
+func setupWith(t *testing.T, o stage.Options) world {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	s, err := stage.New(t.TempDir(), stage.Options{Env: env})
+	s, err := stage.New(t.TempDir(), o)
 	w := world{s, t, ctx}
 	w.must(err)
 	t.Cleanup(s.Close)
@@ -75,7 +80,7 @@ func (w world) status(id string) string {
 
 func (w world) readyz() (int, string) {
 	w.t.Helper()
-	resp, err := http.Get(w.URL + "/readyz")
+	resp, err := http.Get(w.Health + "/readyz")
 	w.must(err)
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)

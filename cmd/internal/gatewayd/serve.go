@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -23,8 +24,19 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
-// stopTime is how long a stop may take: calls under way finish or are given up.
-const stopTime = 9 * time.Second
+// A stop takes at most stopTime.
+const (
+	stopTime = 8 * time.Second
+	// stopGrace is how long calls and clicks under way may take to finish.
+	stopGrace = 5 * time.Second
+	// stopCalls is how long calls may take to end once they were canceled.
+	stopCalls = time.Second
+	// stopClaims is for how long more deliveries begin. They take some seconds at
+	// most after that.
+	stopClaims = 1500 * time.Millisecond
+	// stopRecord is how long the last entries of the log may take.
+	stopRecord = time.Second
+)
 
 func (c *cli) serve() *cobra.Command {
 	return &cobra.Command{
@@ -34,6 +46,7 @@ func (c *cli) serve() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			c.serving = true
 			d := &daemon{cfg: cfg, log: newLog(c.stderr, cfg.LogLevel, cfg.LogFormat)}
 			return d.serve(cmd.Context())
 		},
@@ -92,6 +105,9 @@ func (d *daemon) serve(ctx context.Context) error {
 
 // open takes the lock and opens what lasts.
 func (d *daemon) open(ctx context.Context) error {
+	if err := closedDirectories(d.cfg); err != nil {
+		return err
+	}
 	lock, err := store.TryLock(d.cfg.database)
 	if errors.Is(err, store.ErrLocked) {
 		d.log.Info("another serve holds the database; waiting for it to end")
@@ -107,6 +123,26 @@ func (d *daemon) open(ctx context.Context) error {
 	if err := d.openLog(ctx); err != nil {
 		d.close()
 		return err
+	}
+	return nil
+}
+
+// closedDirectories refuses a directory in which everybody may replace the files
+// that everything here rests on. Where only the owner of a file may do that (the
+// sticky bit, as in /tmp), it does not matter who else may add one.
+func closedDirectories(cfg config) error {
+	for name, file := range map[string]string{"RGW_DATABASE_URL": cfg.database, "RGW_ANCHOR_FILE": cfg.AnchorFile} {
+		if file == "" {
+			continue
+		}
+		dir := filepath.Dir(file)
+		info, err := os.Stat(dir)
+		if err != nil {
+			continue // it is made, or whoever uses it says why it cannot be
+		}
+		if mode := info.Mode(); mode.Perm()&0o002 != 0 && mode&fs.ModeSticky == 0 {
+			return fmt.Errorf("%s: everybody on this machine may replace the files in %s (its mode is %04o): run chmod o-w on it", name, dir, mode.Perm())
+		}
 	}
 	return nil
 }
@@ -149,10 +185,13 @@ func (d *daemon) close() {
 	}
 }
 
+// slackTime ends a call to Slack that does not come back.
+const slackTime = 10 * time.Second
+
 // build wires the packages together; nothing runs yet.
 func (d *daemon) build() error {
-	d.clock = &clock{log: d.log}
 	d.doubt = make(chan struct{}, 1)
+	d.clock = &clock{log: d.log, again: d.askAgain}
 	d.metrics = newMetrics()
 	var err error
 	d.ci, err = circleci.New(circleci.Config{
@@ -165,6 +204,7 @@ func (d *daemon) build() error {
 	d.slack = bot.Open(bot.Settings{
 		BotToken: d.cfg.SlackBotToken.reveal(), AppToken: d.cfg.SlackAppToken.reveal(),
 		SigningSecret: d.cfg.SlackSigning.reveal(), APIURL: d.cfg.SlackAPIURL,
+		HTTPClient: &http.Client{Timeout: slackTime, Transport: datedTransport{http.DefaultTransport, d.clock.observeSlack}},
 	})
 	d.service = approvals.New(approvals.Config{
 		Store: d.db, CI: d.ci, Directory: d.slack, Settings: d.cfg.settings, Log: d.log,
@@ -234,10 +274,13 @@ func (d *daemon) run(ctx context.Context, listener, scraped net.Listener) error 
 			}
 		})
 	}
-	server := webhook.NewServer(d.routes(), d.log)
+	calls := newCalls(d.routes())
+	server := webhook.NewServer(calls, d.log)
+	server.BaseContext = calls.base
 	server.RegisterOnShutdown(d.api.EndWaits)
+	limited := webhook.LimitConnections(server, listener, d.cfg.proxies)
 	front.Go(func() {
-		if err := server.Serve(webhook.LimitConnections(listener)); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(limited); !errors.Is(err, http.ErrServerClosed) {
 			cancel(fmt.Errorf("serve: %w", err))
 		}
 	})
@@ -247,23 +290,90 @@ func (d *daemon) run(ctx context.Context, listener, scraped net.Listener) error 
 	d.log.Info("stopping")
 	stopping, done := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer done()
-	if err := server.Shutdown(stopping); err != nil {
-		d.log.Warn("calls were cut off by the stop", "err", err)
-	}
+	var ending sync.WaitGroup
+	ending.Go(func() { d.endCalls(stopping, server, calls) })
 	front.Wait()
-	d.bot.Close()
+	// The sockets are gone, so that no more clicks come in.
+	ending.Go(d.bot.Close)
+	// What becomes due later is delivered after the next start.
+	timer := time.AfterFunc(stopClaims, stopWorking)
+	defer timer.Stop()
+	ending.Wait()
 	stopWorking()
 	back.Wait()
-	if err := d.service.Stop(stopping); err != nil {
-		d.log.Error("record the stop", "err", err)
-	}
-	if err := d.db.Release(stopping); err != nil {
-		d.log.Error("hand over what was claimed", "err", err)
-	}
+	d.record(stopping)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}
 	return nil
+}
+
+// endCalls lets the calls under way finish for stopGrace, then cancels them and
+// waits until their handlers have returned: the database is closed afterwards.
+func (d *daemon) endCalls(ctx context.Context, server *http.Server, calls *calls) {
+	grace, done := context.WithTimeout(ctx, stopGrace)
+	defer done()
+	if err := server.Shutdown(grace); err == nil {
+		return
+	}
+	d.log.Warn("calls are cut off by the stop")
+	calls.cancel()
+	if !calls.wait(stopCalls) {
+		d.log.Error("calls go on although they were canceled")
+	}
+	// Their answers have been written, if they could be.
+	server.Close()
+}
+
+// record writes the last entries of the log. A stop that took all its time still
+// gets the little that they need.
+func (d *daemon) record(ctx context.Context) {
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), stopRecord)
+	defer done()
+	if err := d.service.Stop(ctx); err != nil {
+		d.log.Error("record the stop", "err", err)
+	}
+	if err := d.db.Release(ctx); err != nil {
+		d.log.Error("hand over what was claimed", "err", err)
+	}
+}
+
+// calls counts the HTTP calls under way and can cancel them.
+type calls struct {
+	next    http.Handler
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+func newCalls(next http.Handler) *calls {
+	c := &calls{next: next}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c
+}
+
+func (c *calls) base(net.Listener) context.Context { return c.ctx }
+
+// ServeHTTP implements http.Handler.
+func (c *calls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.running.Add(1)
+	defer c.running.Done()
+	c.next.ServeHTTP(w, r)
+}
+
+// wait reports whether all calls ended within most.
+func (c *calls) wait(most time.Duration) bool {
+	ended := make(chan struct{})
+	go func() {
+		c.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return true
+	case <-time.After(most):
+		return false
+	}
 }
 
 func (d *daemon) transport() string {
@@ -361,10 +471,15 @@ func (d *daemon) called(op string, status int, took time.Duration) {
 	d.metrics.called(op, status, took)
 	bad := status == 0 || status == http.StatusUnauthorized || status >= 500
 	if op != "me" && bad != (d.health.fault("circleci") != nil) {
-		select {
-		case d.doubt <- struct{}{}:
-		default:
-		}
+		d.askAgain()
+	}
+}
+
+// askAgain has [daemon.watchCI] ask CircleCI soon.
+func (d *daemon) askAgain() {
+	select {
+	case d.doubt <- struct{}{}:
+	default:
 	}
 }
 

@@ -47,7 +47,7 @@ func TestSecondServeWaits(t *testing.T) {
 	defer cancel()
 	ended := make(chan int, 1)
 	go func() {
-		env := append(append([]string{}, w.Environ()...), "RGW_LISTEN="+address)
+		env := append(append([]string{}, w.Environ()...), "RGW_LISTEN="+address, "RGW_METRICS_LISTEN=")
 		ended <- gatewayd.Run(ctx, []string{"serve"}, env, strings.NewReader(""), io.Discard, log)
 	}()
 	select {
@@ -127,5 +127,55 @@ func TestConfigurationReport(t *testing.T) {
 		if name != "SLACK_SIGNING_SECRET" && !strings.Contains(errs.String(), name+":") {
 			t.Errorf("the report does not name %s:\n%s", name, &errs)
 		}
+	}
+}
+
+// Health has a listener of its own, which tells why; the first one tells anybody
+// only what, so that no path or id leaves the machine.
+func TestHealthOfBothListeners(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.must(os.Remove(filepath.Join(w.Dir, "rack-gateway.db.lock")))
+	auditor := strings.TrimSpace(w.operator(0, "token", "create", "--name", "auditor", "--role", "auditor", "--all-apps").Stdout)
+	for _, tt := range []struct {
+		url, token string
+		detailed   bool
+	}{
+		{w.URL, "", false}, {w.URL, w.Token, false}, {w.URL, auditor, true}, {w.Health, "", true},
+	} {
+		req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, tt.url+"/readyz", nil)
+		w.must(err)
+		if tt.token != "" {
+			req.Header.Set("Authorization", "Bearer "+tt.token)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		w.must(err)
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		w.must(err)
+		if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), `"role":{"status":"unavailable"`) || strings.Contains(string(body), "lost its lock") != tt.detailed {
+			t.Errorf("%s with the token %.8q: got %d %s; want 503 and the reason: %t", tt.url, tt.token, resp.StatusCode, body, tt.detailed)
+		}
+	}
+	resp, err := http.Get(w.Health + "/healthz")
+	w.must(err)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("healthz of the second listener: got %s; want 200", resp.Status)
+	}
+}
+
+// An unnamed proxy in front shows in /readyz.
+func TestUnnamedProxyIsShown(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, w.URL+"/healthz", nil)
+	w.must(err)
+	req.Header.Set("X-Forwarded-For", "203.0.113.9")
+	resp, err := http.DefaultClient.Do(req)
+	w.must(err)
+	resp.Body.Close()
+	if code, body := w.readyz(); code != http.StatusOK || !strings.Contains(body, "a proxy is in front, but RGW_TRUSTED_PROXIES does not name it") {
+		t.Errorf("readyz: got %d %s; want 200 and the proxy", code, body)
 	}
 }

@@ -18,7 +18,7 @@ import (
 // readyz asks /readyz.
 func (p *play) readyz() (status int, r webhook.Readiness) {
 	p.t.Helper()
-	req, err := http.NewRequestWithContext(p.ctx, http.MethodGet, p.URL+"/readyz", nil)
+	req, err := http.NewRequestWithContext(p.ctx, http.MethodGet, p.Health+"/readyz", nil)
 	p.ok(err)
 	res, err := http.DefaultClient.Do(req)
 	p.ok(err)

@@ -60,6 +60,7 @@ type Stage struct {
 	Slack  *slacktest.Server
 	Circle *circlecitest.Server
 	URL    string // base of the daemon's API
+	Health string // base of the daemon's own listener for health and metrics
 	Dir    string // holds the database
 	Token  string // a cicd token for App, once [Stage.People] ran
 
@@ -84,8 +85,13 @@ func New(dir string, opts Options) (*Stage, error) {
 	if err != nil {
 		return nil, err
 	}
+	health, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
 	s := &Stage{
-		Slack: slacktest.New(slacktest.Config{}), Circle: circlecitest.New(),
+		Health: "http://" + health,
+		Slack:  slacktest.New(slacktest.Config{}), Circle: circlecitest.New(),
 		URL: "http://" + address, Dir: dir, opts: opts, secrets: map[string]totp.Secret{},
 	}
 	if err := s.Slack.Start(); err != nil {
@@ -100,6 +106,7 @@ func New(dir string, opts Options) (*Stage, error) {
 	}
 	s.env = []string{
 		"RGW_LISTEN=" + address,
+		"RGW_METRICS_LISTEN=" + health,
 		"RGW_DATABASE_URL=sqlite:" + filepath.Join(dir, "rack-gateway.db"),
 		"RGW_SECRET_KEYS=" + keys,
 		"RGW_ANCHOR_FILE=" + filepath.Join(dir, "anchor"),
