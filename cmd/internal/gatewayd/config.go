@@ -327,6 +327,18 @@ func httpURL(s string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.RawQuery == "" && u.Fragment == "" && u.User == nil
 }
 
+// openURL reports whether calls to a URL travel unencrypted over a network.
+func openURL(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" {
+		return false
+	}
+	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
+	ip, err := netip.ParseAddr(host)
+	local := host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && ip.Unmap().IsLoopback()
+	return !local
+}
+
 func (c *config) checkSlack(f *faults) {
 	switch token := c.SlackBotToken.reveal(); {
 	case token == "":
@@ -344,9 +356,12 @@ func (c *config) checkSlack(f *faults) {
 	case app == "" && signing == "":
 		f.add("SLACK_APP_TOKEN", "required: set it for Socket Mode, or SLACK_SIGNING_SECRET for HTTP")
 	}
-	if !httpURL(c.SlackAPIURL) {
+	switch {
+	case !httpURL(c.SlackAPIURL):
 		f.add("SLACK_API_URL", "must be an http or https URL")
-	} else if !strings.HasSuffix(c.SlackAPIURL, "/") {
+	case openURL(c.SlackAPIURL):
+		f.add("SLACK_API_URL", "must be an https URL: the bot token would travel unencrypted")
+	case !strings.HasSuffix(c.SlackAPIURL, "/"):
 		c.SlackAPIURL += "/"
 	}
 	switch {
@@ -361,8 +376,11 @@ func (c *config) checkCI(f *faults) {
 	if c.CircleToken.reveal() == "" {
 		f.add("CIRCLECI_TOKEN", "required: a personal API token of the machine user")
 	}
-	if !httpURL(c.CircleURL) {
+	switch {
+	case !httpURL(c.CircleURL):
 		f.add("CIRCLECI_URL", "must be an http or https URL, path included")
+	case openURL(c.CircleURL):
+		f.add("CIRCLECI_URL", "must be an https URL: the token would travel unencrypted")
 	}
 	if !httpURL(c.CircleAppURL) {
 		f.add("CIRCLECI_APP_URL", "must be an http or https URL")

@@ -228,3 +228,18 @@ func TestTablesOfTheREADME(t *testing.T) {
 		}
 	}
 }
+
+// Tokens travel encrypted, or not at all beyond this machine.
+func TestPlainHTTP(t *testing.T) {
+	t.Parallel()
+	for url, open := range map[string]bool{
+		"http://circleci.com/api/v2": true, "http://10.0.0.7:8080": true, "http://localhost.evil.example": true, "http://[2001:db8::1]/": true,
+		"http://localhost:8080/": false, "http://slack.localhost/": false, "http://127.1.2.3/": false, "http://[::1]:1/": false, "http://[::ffff:127.0.0.1]/": false, "https://slack.com/api/": false,
+	} {
+		var want []string
+		if open {
+			want = []string{"CIRCLECI_URL: must be an https URL: the token would travel unencrypted", "SLACK_API_URL: must be an https URL: the bot token would travel unencrypted"}
+		}
+		checkReport(t, complete(t, "CIRCLECI_URL="+url, "SLACK_API_URL="+url), want...)
+	}
+}
