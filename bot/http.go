@@ -3,65 +3,74 @@ package bot
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"time"
-
-	"github.com/slack-go/slack"
 )
 
-const (
-	bodyLimit = 1 << 20
-	// httpAckTime is when an answer that has not come is given up: Slack waits 3 s.
-	httpAckTime = 2900 * time.Millisecond
-)
+// httpAckTime is when an answer that has not come is given up: Slack waits 3 s.
+const httpAckTime = 2900 * time.Millisecond
 
 // Handler serves Slack's signed requests: POST /slack/interactions,
 // /slack/commands and /slack/events. For HTTP mode only: while Socket Mode is
 // on, Slack sends nothing here.
 func (b *Bot) Handler() http.Handler {
+	in := receiver{
+		secret: b.ws.settings.SigningSecret, bodies: &bodies{most: bodiesLimit}, refusals: newRefusals(b.log, b.health),
+	}
 	mux := http.NewServeMux()
-	mux.Handle("POST /slack/interactions", b.signed(b.serveInteraction))
-	mux.Handle("POST /slack/commands", b.signed(b.serveCommand))
-	mux.Handle("POST /slack/events", b.signed(b.serveEvent))
+	mux.Handle("POST /slack/interactions", in.signed(b.serveInteraction))
+	mux.Handle("POST /slack/commands", in.signed(b.serveCommand))
+	mux.Handle("POST /slack/events", in.signed(b.serveEvent))
 	return mux
 }
 
+// receiver takes in requests and lets only Slack's own through.
+type receiver struct {
+	secret   string
+	bodies   *bodies
+	refusals *refusals
+}
+
 // signed reads the body, whole and bounded, checks the signature over its raw
-// bytes, and only then lets it be parsed. Who is refused learns nothing.
+// bytes, and only then lets it be parsed. What cannot be Slack's whatever the body
+// is has none of it read. Who is refused learns nothing.
 // Source: https://docs.slack.dev/authentication/verifying-requests-from-slack
-func (b *Bot) signed(next func(w http.ResponseWriter, r *http.Request, body []byte)) http.Handler {
+func (in receiver) signed(next func(w http.ResponseWriter, r *http.Request, body []byte)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
-		if err != nil {
-			var large *http.MaxBytesError
-			if errors.As(err, &large) {
-				http.Error(w, "too large", http.StatusRequestEntityTooLarge)
-				return
-			}
-			http.Error(w, "bad request", http.StatusBadRequest)
+		if r.ContentLength > bodyLimit {
+			refuseUnread(w, "too large", http.StatusRequestEntityTooLarge)
 			return
 		}
-		if !signatureHolds(r.Header, b.ws.settings.SigningSecret, body) {
+		if why := implausible(r.Header); why != "" {
+			in.refusals.refused(why)
+			refuseUnread(w, "unauthorized", http.StatusUnauthorized)
+			return
+		}
+		body, err := in.bodies.read(w, r)
+		switch {
+		case errors.Is(err, errTooLarge):
+			refuseUnread(w, "too large", http.StatusRequestEntityTooLarge)
+			return
+		case err != nil:
+			refuseUnread(w, "bad request", http.StatusBadRequest)
+			return
+		}
+		if !signatureHolds(r.Header, in.secret, body) {
+			in.refusals.mismatched()
 			http.Error(w, "unauthorized", http.StatusUnauthorized)
 			return
 		}
+		in.refusals.fits()
 		next(w, r, body)
 	})
 }
 
-// signatureHolds compares in constant time and allows five minutes either way.
-// Without a secret nothing holds.
-func signatureHolds(h http.Header, secret string, body []byte) bool {
-	v, err := slack.NewSecretsVerifier(h, secret)
-	if err != nil {
-		return false
-	}
-	if _, err := v.Write(body); err != nil {
-		return false
-	}
-	return v.Ensure() == nil
+// refuseUnread answers and ends the connection, because the server would otherwise
+// wait for the rest of the body.
+func refuseUnread(w http.ResponseWriter, text string, status int) {
+	w.Header().Set("Connection", "close")
+	http.Error(w, text, status)
 }
 
 func (b *Bot) serveInteraction(w http.ResponseWriter, r *http.Request, body []byte) {

@@ -1,7 +1,12 @@
 package bot_test
 
 import (
+	"bufio"
+	"bytes"
+	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -127,4 +132,112 @@ func TestUnreadableBodies(t *testing.T) {
 	if _, err := w.slack.Deliver(deadline(t), slacktest.Delivery{Kind: slacktest.Interactive, Payload: []byte(`{"type":"nothing_known"}`)}); err != nil {
 		t.Errorf("an unknown interaction was not acknowledged: %v", err)
 	}
+}
+
+// post sends a request by hand and returns the status of its answer, 0 for none.
+func post(t *testing.T, address string, header, body string) (conn net.Conn, status func() int) {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if _, err := io.WriteString(conn, "POST /slack/interactions HTTP/1.1\r\nHost: x\r\n"+header+"\r\n"+body); err != nil {
+		t.Fatal(err)
+	}
+	return conn, func() int {
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			return 0
+		}
+		defer res.Body.Close()
+		return res.StatusCode
+	}
+}
+
+func plausible(at time.Time) string {
+	return fmt.Sprintf("X-Slack-Request-Timestamp: %d\r\nX-Slack-Signature: v0=%064x\r\n", at.Unix(), 1)
+}
+
+// What cannot be Slack's is refused before its body, and what could be takes
+// little memory while it is being read: bodies that stall give way to those that
+// come.
+func TestStalledBodiesGiveWay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{}).overHTTP(t)
+	server := httptest.NewServer(w.bot.Handler())
+	t.Cleanup(server.Close)
+	address := server.Listener.Addr().String()
+	const large = "Content-Length: 1048576\r\n"
+	for _, header := range []string{
+		large, large + plausible(time.Now().Add(-6*time.Minute)), large + plausible(time.Now().Add(6*time.Minute)),
+		large + "X-Slack-Signature: v0=12\r\nX-Slack-Request-Timestamp: 1\r\n", "Transfer-Encoding: chunked\r\n",
+	} {
+		if _, status := post(t, address, header, ""); status() != http.StatusUnauthorized {
+			t.Errorf("%q without its body: got no 401 at once", header)
+		}
+	}
+	if _, status := post(t, address, "Content-Length: 1048577\r\n"+plausible(time.Now()), ""); status() != http.StatusRequestEntityTooLarge {
+		t.Error("a body that is announced as too large: got no 413 at once")
+	}
+	var stalled []func() int
+	for range 40 {
+		_, status := post(t, address, large+plausible(time.Now()), strings.Repeat("x", 1000))
+		stalled = append(stalled, status)
+	}
+	// 8 MiB are for bodies under way. The first ones are given up long before they
+	// have had their time.
+	for n, status := range stalled[:40-8] {
+		if got := status(); got != http.StatusBadRequest {
+			t.Fatalf("stalled body %d: got %d; want 400", n, got)
+		}
+	}
+	if err := w.slack.VerifyRequestURL(deadline(t)); err != nil {
+		t.Errorf("a signed request beside stalled ones: %v", err)
+	}
+}
+
+// A wrong secret is seen: in the log, now and then, and in the state.
+func TestWrongSigningSecretIsTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		b := bot.New(bot.Config{Workspace: bot.Open(bot.Settings{SigningSecret: "right"}), Service: newService(), Log: slog.New(slog.NewTextHandler(&log, nil))})
+		defer b.Close()
+		h := b.Handler()
+		send := func(secret string) int {
+			body := `{"type":"url_verification","challenge":"x"}`
+			stamp := fmt.Sprint(time.Now().Unix())
+			r := httptest.NewRequest(http.MethodPost, "/slack/events", strings.NewReader(body))
+			r.Header.Set("X-Slack-Request-Timestamp", stamp)
+			r.Header.Set("X-Slack-Signature", slacktest.Sign(secret, stamp, []byte(body)))
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			return w.Code
+		}
+		for range 50 {
+			if got := send(`"right"`); got != http.StatusUnauthorized {
+				t.Fatalf("got %d; want 401", got)
+			}
+			time.Sleep(time.Second)
+		}
+		const words = "50 requests were refused because their signature does not fit SLACK_SIGNING_SECRET"
+		if ok, detail := b.Health(); ok || !strings.Contains(detail, words) {
+			t.Errorf("health: got %t %q; want %q", ok, detail, words)
+		}
+		if got := strings.Count(log.String(), "does not fit SLACK_SIGNING_SECRET"); got != 1 {
+			t.Errorf("it was logged %d times in a minute; want once:\n%s", got, &log)
+		}
+		time.Sleep(time.Minute)
+		send(`"right"`)
+		if !strings.Contains(log.String(), "count=50") {
+			t.Errorf("a minute later the log has no count:\n%s", &log)
+		}
+		if got := send("right"); got != http.StatusOK {
+			t.Fatalf("signed rightly: got %d; want 200", got)
+		}
+		if _, detail := b.Health(); strings.Contains(detail, "SLACK_SIGNING_SECRET") {
+			t.Errorf("after a signature that fits: got %q", detail)
+		}
+	})
 }
