@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
@@ -30,6 +31,7 @@ func TestReadyWhileTheLogIsVerified(t *testing.T) {
 	if err := d.build(); err != nil {
 		t.Fatal(err)
 	}
+	d.clock.observe(time.Now(), time.Now())
 	r := d.ready(t.Context())
 	if part := r.Parts["store"]; r.Status != webhook.StatusDegraded || part.Status != webhook.StatusDegraded || !strings.Contains(part.Detail, "the log is being verified after the start") {
 		t.Errorf("before the log is read: got %+v; want the store degraded, and why", r)
