@@ -506,7 +506,8 @@ func isTampering(err error) bool {
 // secretChannel names where operators' notices go.
 const secretChannel = "channel"
 
-func eventsOf(tx Tx, request string) ([]Event, error) {
+// EventsOf reads the history of a request, oldest first.
+func EventsOf(tx Tx, request string) ([]Event, error) {
 	lines, err := tx.History(request, -1)
 	if err != nil {
 		return nil, err

@@ -43,3 +43,10 @@ type WorkflowRef struct {
 	CreatedAt time.Time
 	StoppedAt time.Time // zero = goes on
 }
+
+// PipelineRef is a pipeline in a list.
+type PipelineRef struct {
+	ID        string
+	Number    int64
+	CreatedAt time.Time
+}

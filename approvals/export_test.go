@@ -13,7 +13,6 @@ var (
 	NewTokenText    = newTokenText
 	FoldRequest     = foldRequest
 	RowDiffers      = rowDiffers
-	EventsOf        = eventsOf
 	SecretHead      = secretHead
 )
 

@@ -24,7 +24,7 @@ var layers = [][]string{
 	// use cases
 	{
 		"service", "worker", "create", "close", "decide", "verify", "follow", "people", "admin", "enrol", "token_expiry",
-		"recover", "read", "show", "review", "export", "export_csv", "reconcile",
+		"recover", "read", "show",
 	},
 }
 

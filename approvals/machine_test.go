@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
 )
@@ -390,7 +391,7 @@ func (m *machine) finish() {
 	checkpoint, err := m.svc.Checkpoint(m.ctx, 0)
 	m.must(err)
 	var log bytes.Buffer
-	_, err = m.svc.Export(m.ctx, approvals.Export{Format: approvals.ExportJSONL}, &log)
+	_, err = audit.Log{Service: m.svc, Store: m.db}.Export(m.ctx, audit.Export{Format: audit.ExportJSONL}, &log)
 	m.must(err)
 	report, err := ledger.Verify(&log, ledger.VerifyOptions{Checkpoint: checkpoint, Key: m.svc.VerifierKey()})
 	if err != nil || report.NotAnchored != 1 { // the event of the export itself

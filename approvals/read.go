@@ -153,7 +153,7 @@ func (s *Service) History(ctx context.Context, t Token, idOrNumber string) (even
 		if err != nil {
 			return err
 		}
-		events, err = eventsOf(tx, r.ID)
+		events, err = EventsOf(tx, r.ID)
 		return err
 	})
 	return events, err
@@ -168,7 +168,7 @@ func (s *Service) Story(ctx context.Context, idOrNumber string) (r Request, even
 		if err = shown(tx, &r); err != nil {
 			return err
 		}
-		events, err = eventsOf(tx, r.ID)
+		events, err = EventsOf(tx, r.ID)
 		return err
 	})
 	return r, events, err
@@ -177,6 +177,7 @@ func (s *Service) Story(ctx context.Context, idOrNumber string) (r Request, even
 // AuthenticatorInfo is what a person may know of an authenticator.
 type AuthenticatorInfo struct {
 	EnrolledAt time.Time
+	EnrolledBy string
 	FirstUsed  time.Time
 	WaitUntil  time.Time
 	Disabled   bool
@@ -188,12 +189,31 @@ func (s *Service) Person(ctx context.Context, slackUser string) (p Person, info 
 		if p, err = person(tx, slackUser); err != nil || !p.Enrolled {
 			return err
 		}
-		a, err := authenticator(tx, slackUser)
-		if err != nil {
-			return err
-		}
-		info = &AuthenticatorInfo{a.EnrolledAt, a.FirstUsed, a.Throttle.WaitUntil, a.Throttle.Disabled}
-		return nil
+		a, err := InfoOf(tx, slackUser)
+		info = &a
+		return err
 	})
 	return p, info, err
 }
+
+// InfoOf reads what may be said of a person's authenticator. [ErrSeal] when the
+// sealed row was altered.
+func InfoOf(tx Tx, slackID string) (AuthenticatorInfo, error) {
+	a, err := authenticator(tx, slackID)
+	return AuthenticatorInfo{a.EnrolledAt, a.EnrolledBy, a.FirstUsed, a.Throttle.WaitUntil, a.Throttle.Disabled}, err
+}
+
+// Everybody lists all people, removed ones included, by id.
+func Everybody(tx Tx) ([]Person, error) { return people(tx) }
+
+// NameOf is a person's name, empty when nobody noted one.
+func NameOf(tx Tx, slackID string) (string, error) {
+	p, err := kept[Person](tx, keptPerson, slackID)
+	if errors.Is(err, ErrNotFound) {
+		err = nil
+	}
+	return p.Name, err
+}
+
+// AllTokens lists all tokens, oldest first.
+func AllTokens(tx Tx) ([]Token, error) { return allKept[Token](tx, keptToken) }

@@ -208,7 +208,7 @@ func (b *rebuilder) request(first Event) error {
 	if b.skip[name] {
 		return nil
 	}
-	events, err := eventsOf(b.tx, first.Request)
+	events, err := EventsOf(b.tx, first.Request)
 	if err != nil {
 		return err
 	}
@@ -262,7 +262,7 @@ func (b *rebuilder) compare(row, rebuilt Request) (string, error) {
 }
 
 func (b *rebuilder) person(id string) error {
-	events, err := eventsOf(b.tx, personSubject(id))
+	events, err := EventsOf(b.tx, personSubject(id))
 	if err != nil {
 		return err
 	}
@@ -289,7 +289,7 @@ func (b *rebuilder) person(id string) error {
 }
 
 func (b *rebuilder) token(id string) error {
-	events, err := eventsOf(b.tx, tokenSubject(id))
+	events, err := EventsOf(b.tx, tokenSubject(id))
 	if err != nil {
 		return err
 	}

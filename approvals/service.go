@@ -182,10 +182,21 @@ func (s *Service) Grown() <-chan struct{} {
 
 // Record appends an event that belongs to no request, such as a start.
 func (s *Service) Record(ctx context.Context, e Event) error {
-	return s.update(ctx, func(c *Change) error {
-		_, err := c.record(e)
+	_, err := s.RecordIf(ctx, e, func(Tx) error { return nil })
+	return err
+}
+
+// RecordIf is Record unless may, which sees the log before it, says why not. It
+// returns the event as it was recorded.
+func (s *Service) RecordIf(ctx context.Context, e Event, may func(Tx) error) (recorded Event, err error) {
+	err = s.update(ctx, func(c *Change) error {
+		if err := may(c.Tx); err != nil {
+			return err
+		}
+		recorded, err = c.record(e)
 		return err
 	})
+	return recorded, err
 }
 
 // Checkpoint signs the tree of the given size, or the newest for 0. It signs only

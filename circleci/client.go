@@ -60,8 +60,8 @@ type Config struct {
 	OnDate func(server, local time.Time)
 }
 
-// Client calls CircleCI. It implements approvals.CI and approvals.CIHistory, and is safe for concurrent use. All its
-// errors are *approvals.CIError.
+// Client calls CircleCI. It implements approvals.CI and the CIHistory of package audit, and is safe for concurrent use. All
+// its errors are *approvals.CIError.
 type Client struct {
 	base      *url.URL
 	links     Links
@@ -77,10 +77,7 @@ type Client struct {
 	projects memo // project ids by slug
 }
 
-var (
-	_ approvals.CI        = (*Client)(nil)
-	_ approvals.CIHistory = (*Client)(nil)
-)
+var _ approvals.CI = (*Client)(nil)
 
 // New checks the configuration and makes a client; it calls nobody. Its errors name the faulty field, never a value of
 // the token.

@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 )
 
 // pageTime is what a client may take for one page of an export. A slow one is
@@ -19,7 +19,7 @@ func (h *Handler) audit(w http.ResponseWriter, r *http.Request, c *call) error {
 	if err := q.err(); err != nil {
 		return err
 	}
-	x, err := approvals.ParseExport(q.values.Get("format"), q.values.Get("from"), q.values.Get("to"), q.values.Get("app"))
+	x, err := audit.ParseExport(q.values.Get("format"), q.values.Get("from"), q.values.Get("to"), q.values.Get("app"))
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func (p *pages) Write(b []byte) (int, error) {
 	_ = p.control.SetWriteDeadline(until)
 	if !p.begun {
 		kind := "application/x-ndjson"
-		if p.format == approvals.ExportCSV {
+		if p.format == audit.ExportCSV {
 			kind = "text/csv; charset=utf-8; header=present"
 		}
 		p.w.Header().Set("Content-Type", kind)

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 )
 
@@ -22,11 +23,11 @@ func TestExport(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		query, kind, body string
-		want              approvals.Export
+		want              audit.Export
 	}{
-		{"", "application/x-ndjson", "jsonl", approvals.Export{Format: "jsonl"}},
-		{"?format=jsonl&to=2026-11-23T09:30:00%2B01:00", "application/x-ndjson", "jsonl", approvals.Export{Format: "jsonl", To: time.Date(2026, 11, 23, 8, 30, 0, 0, time.UTC)}},
-		{"?format=csv&app=myapp&from=2026-11-01&to=2026-11-30", "text/csv; charset=utf-8; header=present", "csv", approvals.Export{
+		{"", "application/x-ndjson", "jsonl", audit.Export{Format: "jsonl"}},
+		{"?format=jsonl&to=2026-11-23T09:30:00%2B01:00", "application/x-ndjson", "jsonl", audit.Export{Format: "jsonl", To: time.Date(2026, 11, 23, 8, 30, 0, 0, time.UTC)}},
+		{"?format=csv&app=myapp&from=2026-11-01&to=2026-11-30", "text/csv; charset=utf-8; header=present", "csv", audit.Export{
 			Format: "csv", App: "myapp", From: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 11, 30, 23, 59, 59, 999e6, time.UTC),
 		}},
 	} {
@@ -40,7 +41,7 @@ func TestExport(t *testing.T) {
 		if x := f.exports[0]; x.Token.ID != "audit" || x.PipelineURL("gh/a/b", 1) == "" {
 			t.Errorf("%q: got token %+v; want the auditor's, and links", tt.query, x.Token)
 		}
-		if diff := cmp.Diff(tt.want, f.exports[0], cmpopts.IgnoreFields(approvals.Export{}, "Token", "PipelineURL")); diff != "" {
+		if diff := cmp.Diff(tt.want, f.exports[0], cmpopts.IgnoreFields(audit.Export{}, "Token", "PipelineURL")); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", tt.query, diff)
 		}
 	}
@@ -127,7 +128,7 @@ func FuzzExportQuery(f *testing.F) {
 		switch w.Code {
 		case 200:
 			x := fake.exports[0]
-			if x.Format == approvals.ExportJSONL && (!x.From.IsZero() || x.App != "") || x.App != "" && !approvals.ValidName(x.App) {
+			if x.Format == audit.ExportJSONL && (!x.From.IsZero() || x.App != "") || x.App != "" && !approvals.ValidName(x.App) {
 				t.Fatalf("%q: got %+v; want no such export", query, x)
 			}
 			if !x.From.IsZero() && !x.To.IsZero() && x.To.Before(x.From) || (from == "") != x.From.IsZero() || (to == "") != x.To.IsZero() {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 )
@@ -39,7 +40,7 @@ type fakeService struct {
 	fail     error // what every call but Authenticate answers, if not nil
 	panics   bool
 	awaiting chan struct{} // gets a value when an Await begins
-	exports  []approvals.Export
+	exports  []audit.Export
 	cutOff   error         // what an export ends with after its second page
 	paged    chan struct{} // an export writes one page for each value; nil = at once
 }
@@ -245,7 +246,7 @@ func (f *fakeService) Checkpoint(_ context.Context, size int64) ([]byte, error) 
 func (f *fakeService) VerifierKey() string { return "rack-gateway+1234+key" }
 
 // Export gives every call three pages of a format that names what was asked for.
-func (f *fakeService) Export(ctx context.Context, x approvals.Export, w io.Writer) (int64, error) {
+func (f *fakeService) Export(ctx context.Context, x audit.Export, w io.Writer) (int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if x.Token == nil {
@@ -303,4 +304,4 @@ func (f *fakeService) state() approvals.Status {
 }
 
 // The real use cases fit.
-var _ webhook.Service = (*approvals.Service)(nil)
+var _ webhook.Service = audit.Log{}

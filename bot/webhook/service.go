@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 )
 
 // Service is what the API needs of the use cases. Refusals are
@@ -57,5 +58,5 @@ type Auditing interface {
 	VerifierKey() string
 	// Export writes what x asks for, one Write per page; an error that comes
 	// before the first Write is a refusal.
-	Export(ctx context.Context, x approvals.Export, w io.Writer) (size int64, err error)
+	Export(ctx context.Context, x audit.Export, w io.Writer) (size int64, err error)
 }

@@ -29,7 +29,7 @@ var proofs = map[int][]string{
 	15: {"attack-15-altered-payload"},
 	16: {"attack-16-markup-and-links", "bot FuzzText"},
 	17: {"attack-16-markup-and-links", "bot TestLinks"},
-	18: {"attack-18-text-into-log-terminal-sheet", "approvals/sheet FuzzCell"},
+	18: {"attack-18-text-into-log-terminal-sheet", "approvals/audit/sheet FuzzCell"},
 	19: {"cmd/internal/attack TestSecretsStayInside", "cmd/internal/attack TestSecretsInTheWrongPlaceAreNotRepeated"},
 	20: {"attack-20-stolen-database", "store TestFileModes", "cmd/internal/attack TestSecretsStayInside"},
 	21: {"attack-21-swapped-rows", "store TestSeal"},

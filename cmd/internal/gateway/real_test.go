@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
@@ -54,7 +55,7 @@ func TestAgainstTheRealService(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewServer(webhook.New(webhook.Config{Service: service, Links: circleci.Links{}}))
+	s := httptest.NewServer(webhook.New(webhook.Config{Service: audit.Log{Service: service, Store: db}, Links: circleci.Links{}}))
 	t.Cleanup(s.Close)
 	env := append([]string{"RACK_GATEWAY_URL=" + s.URL, "RACK_GATEWAY_API_TOKEN=" + text}, circle...)
 

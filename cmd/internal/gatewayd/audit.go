@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
@@ -21,7 +22,7 @@ func (c *cli) auditCommand() *cobra.Command {
 
 // auditor is the log of an opened database.
 type auditor struct {
-	*approvals.Service
+	audit.Log
 	unsigned string // why no checkpoint may be signed, "" = all is well
 }
 
@@ -41,7 +42,8 @@ func (c *cli) withAuditor(ctx context.Context, run func(a auditor) error) error 
 		if err != nil {
 			return err
 		}
-		return run(auditor{approvals.New(approvals.Config{Store: db, Signer: signer, Rolled: unsigned, Offline: true}), unsigned})
+		service := approvals.New(approvals.Config{Store: db, Signer: signer, Rolled: unsigned, Offline: true})
+		return run(auditor{audit.Log{Service: service, Store: db}, unsigned})
 	})
 }
 
@@ -59,7 +61,7 @@ of this very export.
 exactly of its last line; of csv one that covers every event of every row.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			x, err := approvals.ParseExport(format, from, to, app)
+			x, err := audit.ParseExport(format, from, to, app)
 			if err != nil {
 				return flagError(err)
 			}
@@ -86,7 +88,7 @@ exactly of its last line; of csv one that covers every event of every row.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&format, "format", approvals.ExportJSONL, "jsonl or csv")
+	f.StringVar(&format, "format", audit.ExportJSONL, "jsonl or csv")
 	f.StringVar(&from, "from", "", "csv: requests made at this time or later")
 	f.StringVar(&to, "to", "", "nothing later than this")
 	f.StringVar(&app, "app", "", "csv: requests of this app")

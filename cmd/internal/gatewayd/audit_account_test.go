@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
 
@@ -52,7 +53,7 @@ func TestReconcileAccounts(t *testing.T) {
 		log    events
 		gate   approvals.JobStatus
 		by     string
-		want   approvals.Finding
+		want   audit.Finding
 	}{
 		"released by us":                  {approvals.Released, bot, events{requested, approved, released}, "success", "bot", ""},
 		"deployed":                        {approvals.Deployed, bot, events{requested, approved, released}, "success", "bot", ""},
@@ -62,17 +63,17 @@ func TestReconcileAccounts(t *testing.T) {
 		"not noticed yet":                 {approvals.Approved, bot, events{requested, approved}, "success", "bot", ""},
 		"waits":                           {approvals.Pending, nil, events{requested}, "on_hold", "", ""},
 		"rejected, gate canceled":         {approvals.Rejected, nil, events{requested, approvals.EventRejected}, "canceled", "", ""},
-		"approved while pending":          {approvals.Pending, nil, events{requested}, "success", "mallory", approvals.FindingNotOurs},
-		"bypassed":                        {approvals.Bypassed, nil, events{requested, approvals.EventBypassed}, "success", "mallory", approvals.FindingNotOurs},
-		"approved after the reject":       {approvals.Rejected, nil, events{requested, approvals.EventRejected}, "success", "mallory", approvals.FindingNotOurs},
-		"somebody else than was recorded": {approvals.Released, bot, events{requested, approved, released}, "success", "mallory", approvals.FindingNotOurs},
-		"another gate than was approved":  {approvals.Approved, func(r *approvals.Request) { bot(r); r.Attempt.IDs = []string{"h"} }, events{requested, approved}, "success", "bot", approvals.FindingNotOurs},
-		"row without a decision":          {approvals.Released, bot, events{requested}, "success", "bot", approvals.FindingNotOurs},
-		"row without a release":           {approvals.Deployed, bot, events{requested, approved}, "success", "bot", approvals.FindingNotOurs},
-		"release before the decision":     {approvals.Released, bot, events{requested, released, approved}, "success", "bot", approvals.FindingNotOurs},
-		"released, but still on hold":     {approvals.Released, bot, events{requested, approved, released}, "on_hold", "", approvals.FindingNotOpen},
-		"of another gate":                 {approvals.Released, func(r *approvals.Request) { bot(r); r.GateName = "other" }, events{requested, approved, released}, "success", "bot", approvals.FindingNoRequest},
-		"of another app":                  {approvals.Released, func(r *approvals.Request) { bot(r); r.App = "other" }, events{requested, approved, released}, "success", "bot", approvals.FindingNoRequest},
+		"approved while pending":          {approvals.Pending, nil, events{requested}, "success", "mallory", audit.FindingNotOurs},
+		"bypassed":                        {approvals.Bypassed, nil, events{requested, approvals.EventBypassed}, "success", "mallory", audit.FindingNotOurs},
+		"approved after the reject":       {approvals.Rejected, nil, events{requested, approvals.EventRejected}, "success", "mallory", audit.FindingNotOurs},
+		"somebody else than was recorded": {approvals.Released, bot, events{requested, approved, released}, "success", "mallory", audit.FindingNotOurs},
+		"another gate than was approved":  {approvals.Approved, func(r *approvals.Request) { bot(r); r.Attempt.IDs = []string{"h"} }, events{requested, approved}, "success", "bot", audit.FindingNotOurs},
+		"row without a decision":          {approvals.Released, bot, events{requested}, "success", "bot", audit.FindingNotOurs},
+		"row without a release":           {approvals.Deployed, bot, events{requested, approved}, "success", "bot", audit.FindingNotOurs},
+		"release before the decision":     {approvals.Released, bot, events{requested, released, approved}, "success", "bot", audit.FindingNotOurs},
+		"released, but still on hold":     {approvals.Released, bot, events{requested, approved, released}, "on_hold", "", audit.FindingNotOpen},
+		"of another gate":                 {approvals.Released, func(r *approvals.Request) { bot(r); r.GateName = "other" }, events{requested, approved, released}, "success", "bot", audit.FindingNoRequest},
+		"of another app":                  {approvals.Released, func(r *approvals.Request) { bot(r); r.App = "other" }, events{requested, approved, released}, "success", "bot", audit.FindingNoRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -103,12 +104,12 @@ func TestReconcileAccounts(t *testing.T) {
 				{ID: "b", Name: "gate", Type: "build", Status: "success"},
 				{ID: "g", Name: "gate", Type: "approval", Status: tt.gate, ApprovedBy: tt.by},
 			}}
-			c := approvals.Reconciliation{Store: db, CI: ci, Settings: settings, From: now.Add(-time.Hour), To: now.Add(time.Hour), Lookback: 48 * time.Hour}
+			c := audit.Reconciliation{Store: db, CI: ci, Settings: settings, From: now.Add(-time.Hour), To: now.Add(time.Hour), Lookback: 48 * time.Hour}
 			got, holes, err := c.Run(t.Context())
 			if err != nil || len(holes) != 0 {
 				t.Fatal(holes, err)
 			}
-			if len(got) != 1 || got[0].Finding != tt.want || (got[0].Request == 0) != (tt.want == approvals.FindingNoRequest) {
+			if len(got) != 1 || got[0].Finding != tt.want || (got[0].Request == 0) != (tt.want == audit.FindingNoRequest) {
 				t.Errorf("got %+v; want one gate with finding %q", got, tt.want)
 			}
 			if want := now.Add(-49 * time.Hour); !ci.since.Equal(want) {
@@ -171,17 +172,17 @@ func TestReconcileNamesHoles(t *testing.T) {
 	down := &approvals.CIError{Op: "list", Status: 500, Message: "500 Internal Server Error"}
 	malformed := &approvals.CIError{Op: "list", Status: 200, Message: "item 3 has no id", Err: approvals.ErrCIUnusable}
 	forbidden := &approvals.CIError{Op: "list", Status: 403, Message: "403 Forbidden"}
-	run := func(t *testing.T, fails map[string]error) (*holey, []approvals.ReconciledGate, []approvals.Hole, time.Duration, error) {
+	run := func(t *testing.T, fails map[string]error) (*holey, []audit.ReconciledGate, []audit.Hole, time.Duration, error) {
 		ci := &holey{start: time.Now(), fails: fails, calls: map[string]int{}}
 		db := storetest.New(t)
-		gates, holes, err := approvals.Reconciliation{Store: db, CI: ci, Settings: settings, From: ci.start.Add(-time.Hour), To: ci.start.Add(time.Hour)}.Run(t.Context())
+		gates, holes, err := audit.Reconciliation{Store: db, CI: ci, Settings: settings, From: ci.start.Add(-time.Hour), To: ci.start.Add(time.Hour)}.Run(t.Context())
 		return ci, gates, holes, time.Since(ci.start), err
 	}
 	synctest.Test(t, func(t *testing.T) {
 		ci, gates, holes, _, err := run(t, map[string]error{
 			"gh/acme/a/2": down, "gh/acme/a/3/w": malformed, "gh/acme/a/4": forbidden, "gh/acme/b": malformed,
 		})
-		want := []approvals.Hole{
+		want := []audit.Hole{
 			{Project: "gh/acme/a", PipelineNumber: 2, Why: down.Error()},
 			{Project: "gh/acme/a", PipelineNumber: 3, WorkflowID: "gh/acme/a/3/w", Why: malformed.Error()},
 			{Project: "gh/acme/a", PipelineNumber: 4, Why: forbidden.Error()},

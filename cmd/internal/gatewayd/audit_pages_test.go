@@ -11,20 +11,21 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
 
 // archive is a service on a database of its own.
-func archive(t *testing.T) (*store.DB, *approvals.Service) {
+func archive(t *testing.T) (*store.DB, audit.Log) {
 	t.Helper()
 	db := storetest.New(t)
 	signer, err := approvals.OpenLog(t.Context(), db)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return db, approvals.New(approvals.Config{Store: db, Signer: signer, Offline: true})
+	return db, audit.Log{Service: approvals.New(approvals.Config{Store: db, Signer: signer, Offline: true}), Store: db}
 }
 
 // pageFunc is told of every Write.
@@ -47,7 +48,7 @@ func TestExportWhileTheLogGrows(t *testing.T) {
 	}
 	var log bytes.Buffer
 	pages := 0
-	size, err := s.Export(t.Context(), approvals.Export{Format: approvals.ExportJSONL}, pageFunc(func(b []byte) error {
+	size, err := s.Export(t.Context(), audit.Export{Format: audit.ExportJSONL}, pageFunc(func(b []byte) error {
 		pages++
 		note()
 		_, err := log.Write(b)
@@ -69,7 +70,7 @@ func TestExportWhileTheLogGrows(t *testing.T) {
 	}
 
 	gone := errors.New("reader is gone")
-	if _, err := s.Export(t.Context(), approvals.Export{Format: approvals.ExportJSONL}, pageFunc(func([]byte) error { return gone })); !errors.Is(err, gone) {
+	if _, err := s.Export(t.Context(), audit.Export{Format: audit.ExportJSONL}, pageFunc(func([]byte) error { return gone })); !errors.Is(err, gone) {
 		t.Errorf("got %v; want the writer's error", err)
 	}
 }
@@ -78,11 +79,11 @@ func TestExportWhileTheLogGrows(t *testing.T) {
 func TestExportRefusesTokens(t *testing.T) {
 	t.Parallel()
 	_, s := archive(t)
-	for name, x := range map[string]approvals.Export{
-		"cicd":                  {Format: approvals.ExportCSV, Token: &approvals.Token{ID: "T", Role: approvals.RoleCICD}},
-		"log for one app":       {Format: approvals.ExportJSONL, Token: &approvals.Token{ID: "T", Role: approvals.RoleAuditor, Apps: []string{"myapp"}}},
-		"log for no app":        {Format: approvals.ExportJSONL, Token: &approvals.Token{ID: "T", Role: approvals.RoleAuditor, Apps: []string{}}},
-		"rows of another's app": {Format: approvals.ExportCSV, App: "other", Token: &approvals.Token{ID: "T", Role: approvals.RoleAuditor, Apps: []string{"myapp"}}},
+	for name, x := range map[string]audit.Export{
+		"cicd":                  {Format: audit.ExportCSV, Token: &approvals.Token{ID: "T", Role: approvals.RoleCICD}},
+		"log for one app":       {Format: audit.ExportJSONL, Token: &approvals.Token{ID: "T", Role: approvals.RoleAuditor, Apps: []string{"myapp"}}},
+		"log for no app":        {Format: audit.ExportJSONL, Token: &approvals.Token{ID: "T", Role: approvals.RoleAuditor, Apps: []string{}}},
+		"rows of another's app": {Format: audit.ExportCSV, App: "other", Token: &approvals.Token{ID: "T", Role: approvals.RoleAuditor, Apps: []string{"myapp"}}},
 	} {
 		_, err := s.Export(t.Context(), x, pageFunc(func([]byte) error { t.Errorf("%s: something was written", name); return nil }))
 		var why *approvals.Error
@@ -135,7 +136,7 @@ func TestExportOfManyRequests(t *testing.T) {
 		{"2026-11-02", "2026-11-02", "other", []string{"other"}, 12, 1},
 		{"2026-12-01", "", "", nil, 0, 1},
 	} {
-		x, err := approvals.ParseExport(approvals.ExportCSV, tt.from, tt.to, tt.app)
+		x, err := audit.ParseExport(audit.ExportCSV, tt.from, tt.to, tt.app)
 		if err != nil {
 			t.Fatal(err)
 		}

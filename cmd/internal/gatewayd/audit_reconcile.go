@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
@@ -35,7 +36,7 @@ unreadable in it, is: exit 1.`,
 			if err := checkEvidence(output); err != nil {
 				return err
 			}
-			start, end, err := approvals.ParsePeriod(from, to)
+			start, end, err := audit.ParsePeriod(from, to)
 			if err != nil {
 				return flagError(err)
 			}
@@ -59,7 +60,7 @@ unreadable in it, is: exit 1.`,
 				return err
 			}
 			return c.withStore(cmd.Context(), func(db *store.DB) error {
-				gates, holes, err := approvals.Reconciliation{
+				gates, holes, err := audit.Reconciliation{
 					Store: db, CI: client, Settings: cfg.settings, App: app, From: start, To: end, Lookback: back,
 					Told: func(project string, n int) { fmt.Fprintf(c.stderr, "%s: reading %d pipelines …\n", project, n) },
 				}.Run(cmd.Context())
@@ -100,27 +101,27 @@ func reconcileConfig(env []string) (config, error) {
 
 // gateView is a gate as it is shown.
 type gateView struct {
-	Finding       approvals.Finding `json:"finding"` // empty = as it should be
-	App           string            `json:"app"`
-	Environment   string            `json:"environment"`
-	Gate          string            `json:"gate"`
-	GateStatus    string            `json:"gate_status"`
-	ApprovedBy    string            `json:"circleci_approver"`
-	Request       int64             `json:"request,omitempty"`
-	RequestStatus approvals.Status  `json:"request_status,omitempty"`
-	Project       string            `json:"project"`
-	Pipeline      int64             `json:"pipeline"`
-	WorkflowID    string            `json:"workflow_id"`
-	CreatedAt     *time.Time        `json:"created_at"` // of the workflow; null of what is unreadable
-	URL           string            `json:"url"`
-	Detail        string            `json:"detail,omitempty"` // why it is unreadable
+	Finding       audit.Finding    `json:"finding"` // empty = as it should be
+	App           string           `json:"app"`
+	Environment   string           `json:"environment"`
+	Gate          string           `json:"gate"`
+	GateStatus    string           `json:"gate_status"`
+	ApprovedBy    string           `json:"circleci_approver"`
+	Request       int64            `json:"request,omitempty"`
+	RequestStatus approvals.Status `json:"request_status,omitempty"`
+	Project       string           `json:"project"`
+	Pipeline      int64            `json:"pipeline"`
+	WorkflowID    string           `json:"workflow_id"`
+	CreatedAt     *time.Time       `json:"created_at"` // of the workflow; null of what is unreadable
+	URL           string           `json:"url"`
+	Detail        string           `json:"detail,omitempty"` // why it is unreadable
 }
 
 // printGates lists the holes first: nobody takes what follows for complete.
-func (c *cli) printGates(output string, gates []approvals.ReconciledGate, holes []approvals.Hole, all bool, links circleci.Links) error {
+func (c *cli) printGates(output string, gates []audit.ReconciledGate, holes []audit.Hole, all bool, links circleci.Links) error {
 	views, found := []gateView{}, 0
 	for _, h := range holes {
-		v := gateView{Finding: approvals.FindingUnreadable, Project: h.Project, Pipeline: h.PipelineNumber, WorkflowID: h.WorkflowID, Detail: h.Why}
+		v := gateView{Finding: audit.FindingUnreadable, Project: h.Project, Pipeline: h.PipelineNumber, WorkflowID: h.WorkflowID, Detail: h.Why}
 		switch {
 		case v.WorkflowID != "":
 			v.URL = links.WorkflowURL(v.Project, v.Pipeline, v.WorkflowID)
@@ -130,7 +131,7 @@ func (c *cli) printGates(output string, gates []approvals.ReconciledGate, holes 
 		views = append(views, v)
 	}
 	for _, g := range gates {
-		if g.Finding != approvals.FindingNone {
+		if g.Finding != audit.FindingNone {
 			found++
 		} else if !all {
 			continue
@@ -156,7 +157,7 @@ func (c *cli) printGates(output string, gates []approvals.ReconciledGate, holes 
 }
 
 // holeText names what could not be read, and why.
-func holeText(h approvals.Hole) string {
+func holeText(h audit.Hole) string {
 	switch {
 	case h.WorkflowID != "":
 		return fmt.Sprintf("%s, pipeline %d, workflow %s: %s", h.Project, h.PipelineNumber, h.WorkflowID, h.Why)

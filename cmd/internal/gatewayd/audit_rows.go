@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rack-gateway/rack-gateway-approvals/approvals/sheet"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit/sheet"
 )
 
 // evidence is a list that is handed on: as a table for reading, as CSV or JSON

@@ -6,7 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
 func (c *cli) accessReview() *cobra.Command {
@@ -17,8 +18,8 @@ func (c *cli) accessReview() *cobra.Command {
 			if err := checkEvidence(output); err != nil {
 				return err
 			}
-			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
-				r, err := a.Review(cmd.Context())
+			return c.withStore(cmd.Context(), func(db *store.DB) error {
+				r, err := audit.ReviewAccess(cmd.Context(), db)
 				if err != nil {
 					return err
 				}
@@ -51,7 +52,7 @@ type authenticatorView struct {
 	FirstUsedAt *time.Time `json:"first_used_at"`
 }
 
-func viewReviewed(p approvals.ReviewedPerson, now time.Time) reviewedPerson {
+func viewReviewed(p audit.ReviewedPerson, now time.Time) reviewedPerson {
 	v := reviewedPerson{
 		personView: personView{p.SlackID, p.Name, p.VCSLogin, p.Enrolled, p.AddedAt, optional(p.Standing.CheckedAt), p.Standing.Problem},
 		RemovedAt:  optional(p.RemovedAt),
@@ -70,7 +71,7 @@ func viewReviewed(p approvals.ReviewedPerson, now time.Time) reviewedPerson {
 	return v
 }
 
-func reviewEvidence(r approvals.Review) evidence {
+func reviewEvidence(r audit.Review) evidence {
 	v := reviewView{At: r.At, Admins: []reviewedPerson{}, Removed: []reviewedPerson{}, Tokens: []tokenView{}}
 	admins := [][]string{{"ADMIN", "NAME", "VCS LOGIN", "ADDED", "AUTHENTICATOR", "ENROLLED", "BY", "FIRST USED", "PROBLEM"}}
 	removed := [][]string{{"REMOVED", "NAME", "VCS LOGIN", "ADDED", "REMOVED ON"}}

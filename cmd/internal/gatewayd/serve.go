@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/enroll"
@@ -212,7 +213,7 @@ func (d *daemon) build() error {
 	})
 	d.bot = bot.New(bot.Config{Workspace: d.slack, Service: d.service, Links: d.ci.Links(), Log: d.log, Metrics: d.metrics.bot()})
 	d.api = webhook.New(webhook.Config{
-		Service: d.service, Links: d.ci.Links(), Ready: d.ready, RateLimit: d.cfg.rateLimit,
+		Service: audit.Log{Service: d.service, Store: d.db}, Links: d.ci.Links(), Ready: d.ready, RateLimit: d.cfg.rateLimit,
 		TrustedProxies: d.cfg.proxies, Log: d.log, Observe: d.metrics.served,
 	})
 	if d.cfg.AnchorFile != "" && d.broken == "" {

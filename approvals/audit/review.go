@@ -1,9 +1,11 @@
-package approvals
+package audit
 
 import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
 // Review is who and what has access, for an access review.
@@ -11,30 +13,27 @@ type Review struct {
 	At      time.Time
 	Admins  []ReviewedPerson
 	Removed []ReviewedPerson
-	Tokens  []Token // oldest first, ended ones included
+	Tokens  []approvals.Token // oldest first, ended ones included
 }
 
 // ReviewedPerson is a person with the dates of the authenticator.
 type ReviewedPerson struct {
-	Person
+	approvals.Person
 	Authenticator *ReviewedAuthenticator // nil = none
 }
 
 // ReviewedAuthenticator is what may be said of an authenticator.
 type ReviewedAuthenticator struct {
-	EnrolledAt time.Time
-	EnrolledBy string
-	FirstUsed  time.Time
-	WaitUntil  time.Time // codes are refused until then
-	Disabled   bool      // after too many wrong codes
-	Unreadable bool      // the sealed row does not open: it was altered; nothing else is known
+	approvals.AuthenticatorInfo
+	Unreadable bool // the sealed row does not open: it was altered; nothing else is known
 }
 
-// Review reads who and what has access.
-func (a Admin) Review(ctx context.Context) (Review, error) {
-	r := Review{At: now()}
-	err := a.Store.View(ctx, func(tx Tx) error {
-		all, err := people(tx)
+// ReviewAccess reads who and what has access.
+func ReviewAccess(ctx context.Context, store approvals.Store) (Review, error) {
+	var r Review
+	err := store.View(ctx, func(tx approvals.Tx) error {
+		r.At = tx.Now()
+		all, err := approvals.Everybody(tx)
 		if err != nil {
 			return err
 		}
@@ -51,7 +50,7 @@ func (a Admin) Review(ctx context.Context) (Review, error) {
 				r.Removed = append(r.Removed, reviewed)
 			}
 		}
-		r.Tokens, err = allKept[Token](tx, keptToken)
+		r.Tokens, err = approvals.AllTokens(tx)
 		return err
 	})
 	return r, err
@@ -59,16 +58,13 @@ func (a Admin) Review(ctx context.Context) (Review, error) {
 
 // reviewAuthenticator shows a row that was altered instead of hiding all others
 // behind it.
-func reviewAuthenticator(tx Tx, slackID string) (*ReviewedAuthenticator, error) {
-	a, err := authenticator(tx, slackID)
-	if errors.Is(err, ErrSeal) {
+func reviewAuthenticator(tx approvals.Tx, slackID string) (*ReviewedAuthenticator, error) {
+	info, err := approvals.InfoOf(tx, slackID)
+	if errors.Is(err, approvals.ErrSeal) {
 		return &ReviewedAuthenticator{Unreadable: true}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &ReviewedAuthenticator{
-		EnrolledAt: a.EnrolledAt, EnrolledBy: a.EnrolledBy, FirstUsed: a.FirstUsed,
-		WaitUntil: a.Throttle.WaitUntil, Disabled: a.Throttle.Disabled,
-	}, nil
+	return &ReviewedAuthenticator{AuthenticatorInfo: info}, nil
 }

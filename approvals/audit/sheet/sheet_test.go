@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/rack-gateway/rack-gateway-approvals/approvals/sheet"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit/sheet"
 )
 
 func TestCell(t *testing.T) {

@@ -1,4 +1,4 @@
-package approvals
+package audit
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
 // Formats of an export.
@@ -23,10 +25,10 @@ const (
 // of what people write.
 type Export struct {
 	Format string
-	From   time.Time // CSV only: requests made at or after; zero = from the first
-	To     time.Time // the last moment; zero = until now
-	App    string    // CSV only; empty = all that the token covers
-	Token  *Token    // who reads; nil = the operator
+	From   time.Time        // CSV only: requests made at or after; zero = from the first
+	To     time.Time        // the last moment; zero = until now
+	App    string           // CSV only; empty = all that the token covers
+	Token  *approvals.Token // who reads; nil = the operator
 	// PipelineURL is the page of a pipeline for people, for CSV; nil = none.
 	PipelineURL func(slug string, number int64) string
 }
@@ -35,8 +37,10 @@ type Export struct {
 // given, and the format is then JSONL.
 func ParseExport(format, from, to, app string) (Export, error) {
 	x := Export{Format: format, App: app}
-	var faults []FieldError
-	fault := func(field, detail string) { faults = append(faults, FieldError{field, detail}) }
+	var faults []approvals.FieldError
+	fault := func(field, detail string) {
+		faults = append(faults, approvals.FieldError{Field: field, Detail: detail})
+	}
 	if x.Format == "" {
 		x.Format = ExportJSONL
 	}
@@ -49,13 +53,13 @@ func ParseExport(format, from, to, app string) (Export, error) {
 			}
 		}
 	case ExportCSV:
-		if app != "" && !ValidName(app) {
+		if app != "" && !approvals.ValidName(app) {
 			fault("app", "cannot be the name of an app")
 		}
 	default:
 		fault("format", "must be jsonl or csv")
 	}
-	var more []FieldError
+	var more []approvals.FieldError
 	x.From, x.To, more = parsePeriod(from, to)
 	faults = append(faults, more...)
 	return x, invalidFields(faults)
@@ -68,20 +72,20 @@ func ParsePeriod(from, to string) (start, end time.Time, err error) {
 	return start, end, invalidFields(faults)
 }
 
-func parsePeriod(from, to string) (start, end time.Time, faults []FieldError) {
+func parsePeriod(from, to string) (start, end time.Time, faults []approvals.FieldError) {
 	var err error
 	if start, _, err = parseMoment(from); err != nil {
-		faults = append(faults, FieldError{"from", err.Error()})
+		faults = append(faults, approvals.FieldError{Field: "from", Detail: err.Error()})
 	}
 	end, day, err := parseMoment(to)
 	if err != nil {
-		faults = append(faults, FieldError{"to", err.Error()})
+		faults = append(faults, approvals.FieldError{Field: "to", Detail: err.Error()})
 	}
 	if day {
 		end = end.AddDate(0, 0, 1).Add(-time.Millisecond) // times are kept to the millisecond
 	}
 	if len(faults) == 0 && !start.IsZero() && !end.IsZero() && end.Before(start) {
-		faults = append(faults, FieldError{"to", "is before from"})
+		faults = append(faults, approvals.FieldError{Field: "to", Detail: "is before from"})
 	}
 	return start, end, faults
 }
@@ -102,17 +106,30 @@ func parseMoment(s string) (at time.Time, day bool, err error) {
 	return at, day, nil
 }
 
-func invalidFields(faults []FieldError) error {
+func invalidFields(faults []approvals.FieldError) error {
 	if len(faults) == 0 {
 		return nil
 	}
-	slices.SortFunc(faults, func(a, b FieldError) int { return strings.Compare(a.Field, b.Field) })
+	slices.SortFunc(faults, func(a, b approvals.FieldError) int { return strings.Compare(a.Field, b.Field) })
 	words := make([]string, len(faults))
 	for i, f := range faults {
 		words[i] = f.Field + " " + f.Detail
 	}
-	return &Error{Code: CodeInvalid, Message: strings.Join(words, "; "), Fields: faults}
+	return &approvals.Error{Code: approvals.CodeInvalid, Message: strings.Join(words, "; "), Fields: faults}
 }
+
+func refuse(code approvals.Code, format string, args ...any) *approvals.Error {
+	return &approvals.Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Log is the log of a service.
+type Log struct {
+	*approvals.Service
+	Store approvals.Store
+}
+
+// timeFormat is how events show times.
+const timeFormat = "2006-01-02T15:04:05.000Z"
 
 // Export writes the log or the requests to w, one Write per page, in memory
 // that does not grow with the log. A refusal is returned before the first Write.
@@ -121,17 +138,17 @@ func invalidFields(faults []FieldError) error {
 // To the export ends with its own event, and a checkpoint of the size that is
 // returned matches it exactly. For CSV the size is that of a tree which holds
 // every event of every row.
-func (s *Service) Export(ctx context.Context, x Export, w io.Writer) (size int64, err error) {
+func (l Log) Export(ctx context.Context, x Export, w io.Writer) (size int64, err error) {
 	if err := x.refusal(); err != nil {
 		return 0, err
 	}
-	if size, err = s.recordExport(ctx, x); err != nil {
+	if size, err = l.recordExport(ctx, x); err != nil {
 		return 0, err
 	}
 	if x.Format == ExportCSV {
-		return s.exportRequests(ctx, x, w)
+		return l.exportRequests(ctx, x, w)
 	}
-	return s.exportLeaves(ctx, x.To, size, w)
+	return l.exportLeaves(ctx, x.To, size, w)
 }
 
 // refusal says why the token may not have this export.
@@ -140,12 +157,12 @@ func (x Export) refusal() error {
 		return nil
 	}
 	switch {
-	case x.Token.Role != RoleAuditor:
-		return refuse(CodeForbidden, "a token with the role %s may not do this", x.Token.Role)
+	case x.Token.Role != approvals.RoleAuditor:
+		return refuse(approvals.CodeForbidden, "a token with the role %s may not do this", x.Token.Role)
 	case x.Format == ExportJSONL && x.Token.Apps != nil:
-		return refuse(CodeForbidden, "the log holds the events of all apps and this token is not for all: ask for format=csv")
+		return refuse(approvals.CodeForbidden, "the log holds the events of all apps and this token is not for all: ask for format=csv")
 	case x.App != "" && !x.Token.Covers(x.App):
-		return refuse(CodeForbidden, "this token is not for app %q", x.App)
+		return refuse(approvals.CodeForbidden, "this token is not for app %q", x.App)
 	}
 	return nil
 }
@@ -162,10 +179,10 @@ func (x Export) apps() []string {
 }
 
 // recordExport returns the size of the log whose last event is this one.
-func (s *Service) recordExport(ctx context.Context, x Export) (size int64, err error) {
-	e := Event{Type: EventLogExported, Actor: operator(), Source: "operator", Outcome: x.Format, Data: Data{}}
+func (l Log) recordExport(ctx context.Context, x Export) (size int64, err error) {
+	e := approvals.Event{Type: approvals.EventLogExported, Actor: approvals.Actor{Kind: approvals.ActorOperator}, Source: "operator", Outcome: x.Format, Data: approvals.Data{}}
 	if x.Token != nil {
-		e.Actor, e.Source = Actor{Kind: ActorToken, ID: x.Token.ID}, "api"
+		e.Actor, e.Source = approvals.Actor{Kind: approvals.ActorToken, ID: x.Token.ID}, "api"
 	}
 	for name, at := range map[string]time.Time{"from": x.From, "to": x.To} {
 		if !at.IsZero() {
@@ -175,30 +192,32 @@ func (s *Service) recordExport(ctx context.Context, x Export) (size int64, err e
 	if apps := x.apps(); apps != nil {
 		e.Data["apps"] = strings.Join(apps, " ")
 	}
-	err = s.update(ctx, func(c *Change) error {
-		if x.Format == ExportJSONL && !x.To.IsZero() {
-			// Of an empty log there is nothing to sign.
-			for line, err := range c.Leaves(0) {
-				if err != nil {
-					return err
-				}
-				if later(line, x.To) {
-					return invalidFields([]FieldError{{"to", "is before the first event of the log"}})
-				}
-				break
-			}
+	e, err = l.RecordIf(ctx, e, x.begun)
+	return e.Seq + 1, err
+}
+
+// begun refuses an export that ends before the log begins: of an empty log there is
+// nothing to sign.
+func (x Export) begun(tx approvals.Tx) error {
+	if x.Format != ExportJSONL || x.To.IsZero() {
+		return nil
+	}
+	for line, err := range tx.Leaves(0) {
+		if err != nil {
+			return err
 		}
-		e, err := c.record(e)
-		size = e.Seq + 1
-		return err
-	})
-	return size, err
+		if later(line, x.To) {
+			return invalidFields([]approvals.FieldError{{Field: "to", Detail: "is before the first event of the log"}})
+		}
+		break
+	}
+	return nil
 }
 
 // later reports whether a leaf is of after to. One that cannot be read is not:
 // it goes out as it is, for the verification to find.
 func later(line []byte, to time.Time) bool {
-	e, err := ParseEvent(line)
+	e, err := approvals.ParseEvent(line)
 	return err == nil && e.At().After(to)
 }
 
@@ -208,12 +227,12 @@ const leafPage = 256
 // exportLeaves writes the leaves below size, and no more from the first one on
 // that is of after to. Every page is read in a transaction of its own: a slow
 // reader must not keep one open, and a leaf does not change.
-func (s *Service) exportLeaves(ctx context.Context, to time.Time, size int64, w io.Writer) (next int64, err error) {
+func (l Log) exportLeaves(ctx context.Context, to time.Time, size int64, w io.Writer) (next int64, err error) {
 	var page bytes.Buffer
 	for over := false; next < size && !over; {
 		page.Reset()
 		end := min(next+leafPage, size)
-		err := s.store.View(ctx, func(tx Tx) error {
+		err := l.Store.View(ctx, func(tx approvals.Tx) error {
 			for line, err := range tx.Leaves(next) {
 				if err != nil {
 					return err

@@ -1,16 +1,17 @@
-package approvals
+package audit
 
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/rack-gateway/rack-gateway-approvals/approvals/sheet"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit/sheet"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
 // exportColumns heads the rows. checkpoint_size is the size of the smallest tree
@@ -27,15 +28,15 @@ const requestPage = 100
 
 // exportRequests writes one row per request, newest first, each as it is when
 // its page is read. A request that is made meanwhile is not among them.
-func (s *Service) exportRequests(ctx context.Context, x Export, w io.Writer) (size int64, err error) {
+func (l Log) exportRequests(ctx context.Context, x Export, w io.Writer) (size int64, err error) {
 	var page bytes.Buffer
 	out := sheet.NewWriter(&page)
 	if err := out.Row(exportColumns...); err != nil {
 		return 0, err
 	}
-	f := Filter{Apps: x.apps(), CreatedFrom: x.From, CreatedTo: x.To, Limit: requestPage}
+	f := approvals.Filter{Apps: x.apps(), CreatedFrom: x.From, CreatedTo: x.To, Limit: requestPage}
 	for more := true; more; {
-		err := s.store.View(ctx, func(tx Tx) error {
+		err := l.Store.View(ctx, func(tx approvals.Tx) error {
 			found, err := tx.Requests(f)
 			if err != nil {
 				return err
@@ -70,8 +71,8 @@ func (s *Service) exportRequests(ctx context.Context, x Export, w io.Writer) (si
 
 // exportRow takes the decision from the log, which is what proves it, and what
 // describes the request from its row.
-func exportRow(tx Tx, x Export, r Request) ([]string, error) {
-	events, err := eventsOf(tx, r.ID)
+func exportRow(tx approvals.Tx, x Export, r approvals.Request) ([]string, error) {
+	events, err := approvals.EventsOf(tx, r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -114,15 +115,15 @@ type decided struct {
 }
 
 // take follows the history; the newest decision counts.
-func (d *decided) take(e Event) {
+func (d *decided) take(e approvals.Event) {
 	switch e.Type {
-	case EventApproved:
+	case approvals.EventApproved:
 		d.decision, d.mfa, d.self, d.at = "approved", e.MFA, "no", e.At()
 		d.approvers = e.People
 		if e.Data["self_approval"] == "true" {
 			d.self = "yes"
 		}
-	case EventRejected:
+	case approvals.EventRejected:
 		d.decision, d.mfa, d.reason, d.at = "rejected", e.MFA, e.Reason, e.At()
 		d.rejecter = []string{e.Actor.ID}
 		if d.mfa == "" {
@@ -132,15 +133,15 @@ func (d *decided) take(e Event) {
 }
 
 // namesOf lists people for people.
-func namesOf(tx Tx, ids []string) (string, error) {
+func namesOf(tx approvals.Tx, ids []string) (string, error) {
 	names := make([]string, len(ids))
 	for i, id := range ids {
-		p, err := kept[Person](tx, keptPerson, id)
-		if err != nil && !errors.Is(err, ErrNotFound) {
+		name, err := approvals.NameOf(tx, id)
+		if err != nil {
 			return "", err
 		}
-		if names[i] = id; p.Name != "" {
-			names[i] = p.Name + " (" + id + ")"
+		if names[i] = id; name != "" {
+			names[i] = name + " (" + id + ")"
 		}
 	}
 	return strings.Join(names, ", "), nil

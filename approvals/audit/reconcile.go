@@ -1,4 +1,4 @@
-package approvals
+package audit
 
 import (
 	"cmp"
@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
 // CIHistory is what a reconciliation reads of the CI provider. Failures are *[CIError].
@@ -15,18 +17,11 @@ type CIHistory interface {
 	// Pipelines lists a project's pipelines that were made at or after since, the
 	// newest first; a few older ones do not matter. With an error it returns those
 	// that it could read.
-	Pipelines(ctx context.Context, project string, since time.Time) ([]PipelineRef, error)
+	Pipelines(ctx context.Context, project string, since time.Time) ([]approvals.PipelineRef, error)
 	// Workflows lists the workflows of a pipeline as [CIPeople] does.
-	Workflows(ctx context.Context, pipelineID string) ([]WorkflowRef, error)
-	Jobs(ctx context.Context, workflowID string) ([]Job, error)
+	Workflows(ctx context.Context, pipelineID string) ([]approvals.WorkflowRef, error)
+	Jobs(ctx context.Context, workflowID string) ([]approvals.Job, error)
 	Login(ctx context.Context, userID string) (string, error)
-}
-
-// PipelineRef is a pipeline in a list.
-type PipelineRef struct {
-	ID        string
-	Number    int64
-	CreatedAt time.Time
 }
 
 // Finding is what is wrong with a gate.
@@ -67,15 +62,15 @@ type ReconciledGate struct {
 	ApprovedBy     string // login, or the user id when the login cannot be read
 	CreatedAt      time.Time
 	Request        int64 // number; 0 = none
-	RequestStatus  Status
+	RequestStatus  approvals.Status
 	Finding        Finding
 }
 
 // Reconciliation compares the approval jobs that the settings name with the log.
 type Reconciliation struct {
-	Store    Store
+	Store    approvals.Store
 	CI       CIHistory
-	Settings Settings
+	Settings approvals.Settings
 	App      string // empty = all
 	// From and To are the period: every workflow that ran in it counts.
 	From, To time.Time
@@ -90,7 +85,7 @@ type Reconciliation struct {
 // asks the CI provider for every pipeline, so it takes a while. What the provider
 // does not tell of one pipeline does not end it; what the store does not tell does.
 func (c Reconciliation) Run(ctx context.Context) ([]ReconciledGate, []Hole, error) {
-	projects := map[string][]Policy{}
+	projects := map[string][]approvals.Policy{}
 	for _, app := range c.Settings.Apps() {
 		if c.App != "" && app != c.App {
 			continue
@@ -104,7 +99,7 @@ func (c Reconciliation) Run(ctx context.Context) ([]ReconciledGate, []Hole, erro
 		}
 	}
 	if c.App != "" && len(projects) == 0 {
-		return nil, nil, refuse(CodeAppUnknown, "no app %q in the settings", c.App)
+		return nil, nil, refuse(approvals.CodeAppUnknown, "no app %q in the settings", c.App)
 	}
 	r := reconciler{Reconciliation: c}
 	for _, slug := range c.Settings.Projects() {
@@ -135,7 +130,7 @@ func (r *reconciler) hole(ctx context.Context, h Hole, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if ciStatus(err) == 401 {
+	if unauthorized(err) {
 		return err
 	}
 	h.Why = err.Error()
@@ -143,8 +138,13 @@ func (r *reconciler) hole(ctx context.Context, h Hole, err error) error {
 	return nil
 }
 
-func (r *reconciler) project(ctx context.Context, slug string, policies []Policy) error {
-	pipelines, err := patiently(ctx, r, func() ([]PipelineRef, error) { return r.CI.Pipelines(ctx, slug, r.From.Add(-r.Lookback)) })
+func unauthorized(err error) bool {
+	var ci *approvals.CIError
+	return errors.As(err, &ci) && ci.Status == 401
+}
+
+func (r *reconciler) project(ctx context.Context, slug string, policies []approvals.Policy) error {
+	pipelines, err := patiently(ctx, r, func() ([]approvals.PipelineRef, error) { return r.CI.Pipelines(ctx, slug, r.From.Add(-r.Lookback)) })
 	if err != nil {
 		if err := r.hole(ctx, Hole{Project: slug}, err); err != nil {
 			return err
@@ -164,8 +164,8 @@ func (r *reconciler) project(ctx context.Context, slug string, policies []Policy
 	return nil
 }
 
-func (r *reconciler) pipeline(ctx context.Context, slug string, p PipelineRef, policies []Policy) error {
-	workflows, err := patiently(ctx, r, func() ([]WorkflowRef, error) { return r.CI.Workflows(ctx, p.ID) })
+func (r *reconciler) pipeline(ctx context.Context, slug string, p approvals.PipelineRef, policies []approvals.Policy) error {
+	workflows, err := patiently(ctx, r, func() ([]approvals.WorkflowRef, error) { return r.CI.Workflows(ctx, p.ID) })
 	if err != nil {
 		return r.hole(ctx, Hole{Project: slug, PipelineNumber: p.Number}, err)
 	}
@@ -173,7 +173,7 @@ func (r *reconciler) pipeline(ctx context.Context, slug string, p PipelineRef, p
 		if w.CreatedAt.After(r.To) || !w.StoppedAt.IsZero() && w.StoppedAt.Before(r.From) {
 			continue
 		}
-		jobs, err := patiently(ctx, r, func() ([]Job, error) { return r.CI.Jobs(ctx, w.ID) })
+		jobs, err := patiently(ctx, r, func() ([]approvals.Job, error) { return r.CI.Jobs(ctx, w.ID) })
 		if err != nil {
 			if err := r.hole(ctx, Hole{Project: slug, PipelineNumber: p.Number, WorkflowID: w.ID}, err); err != nil {
 				return err
@@ -193,10 +193,10 @@ func (r *reconciler) pipeline(ctx context.Context, slug string, p PipelineRef, p
 }
 
 // workflow compares the gates of a workflow with the log.
-func (r *reconciler) workflow(ctx context.Context, w WorkflowRef, jobs []Job, policies []Policy) ([]ReconciledGate, error) {
+func (r *reconciler) workflow(ctx context.Context, w approvals.WorkflowRef, jobs []approvals.Job, policies []approvals.Policy) ([]ReconciledGate, error) {
 	var all []ReconciledGate
 	for _, j := range jobs {
-		at := slices.IndexFunc(policies, func(p Policy) bool { return j.IsGate() && p.Gate == j.Name })
+		at := slices.IndexFunc(policies, func(p approvals.Policy) bool { return j.IsGate() && p.Gate == j.Name })
 		if at < 0 {
 			continue
 		}
@@ -210,7 +210,7 @@ func (r *reconciler) workflow(ctx context.Context, w WorkflowRef, jobs []Job, po
 				g.ApprovedBy = login
 			}
 		}
-		err := r.Store.View(ctx, func(tx Tx) error { return g.compare(tx, j) })
+		err := r.Store.View(ctx, func(tx approvals.Tx) error { return g.compare(tx, j) })
 		if err != nil {
 			return nil, err
 		}
@@ -221,8 +221,8 @@ func (r *reconciler) workflow(ctx context.Context, w WorkflowRef, jobs []Job, po
 
 // compare finds the request behind a gate: the one that accounts for it, else
 // the newest.
-func (g *ReconciledGate) compare(tx Tx, j Job) error {
-	found, err := tx.Requests(Filter{Apps: []string{g.App}, WorkflowID: strings.ToLower(g.WorkflowID)})
+func (g *ReconciledGate) compare(tx approvals.Tx, j approvals.Job) error {
+	found, err := tx.Requests(approvals.Filter{Apps: []string{g.App}, WorkflowID: strings.ToLower(g.WorkflowID)})
 	if err != nil {
 		return err
 	}
@@ -231,7 +231,7 @@ func (g *ReconciledGate) compare(tx Tx, j Job) error {
 		if r.GateName != j.Name {
 			continue
 		}
-		events, err := eventsOf(tx, r.ID)
+		events, err := approvals.EventsOf(tx, r.ID)
 		if err != nil {
 			return err
 		}
@@ -248,18 +248,18 @@ func (g *ReconciledGate) compare(tx Tx, j Job) error {
 
 // account says whether a request and its history account for the gate as it is.
 // The row alone does not: whoever can write it could make it say anything.
-func (g *ReconciledGate) account(r Request, j Job, history []Event) Finding {
+func (g *ReconciledGate) account(r approvals.Request, j approvals.Job, history []approvals.Event) Finding {
 	approved, released := false, false
 	for _, e := range history {
-		approved = approved || e.Type == EventApproved
-		released = approved && (released || e.Type == EventReleased)
+		approved = approved || e.Type == approvals.EventApproved
+		released = approved && (released || e.Type == approvals.EventReleased)
 	}
 	switch {
 	case j.Status != "success" && released:
 		return FindingNotOpen
 	case j.Status != "success":
 		return FindingNone
-	case r.Status == Approved && approved && (!r.AutoApprove || slices.Contains(r.Attempt.IDs, j.approvalID())):
+	case r.Status == approvals.Approved && approved && (!r.AutoApprove || slices.Contains(r.Attempt.IDs, cmp.Or(j.ApprovalRequestID, j.ID))):
 		return FindingNone // the look-up that notices is still to come
 	case r.Status.Passed() && released && (r.Gate.ApprovedBy == g.ApprovedBy || r.Gate.ApprovedBy == j.ApprovedBy):
 		return FindingNone
@@ -288,15 +288,15 @@ func patiently[T any](ctx context.Context, r *reconciler, read func() (T, error)
 			r.failed = 0
 			return got, nil
 		}
-		var ci *CIError
-		if !errors.As(err, &ci) || !ci.Temporary() || errors.Is(err, ErrCIUnusable) {
+		var ci *approvals.CIError
+		if !errors.As(err, &ci) || !ci.Temporary() || errors.Is(err, approvals.ErrCIUnusable) {
 			return got, err
 		}
 		if try == tries {
 			r.failed++
 			return got, err
 		}
-		pause := time.NewTimer(min(max(ci.RetryAfter, Backoff(try, time.Second, patiencePause)), patiencePause))
+		pause := time.NewTimer(min(max(ci.RetryAfter, approvals.Backoff(try, time.Second, patiencePause)), patiencePause))
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
