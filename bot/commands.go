@@ -87,7 +87,7 @@ func (b *Bot) answer(ctx context.Context, user, text string) []slack.Block {
 // outsider says why somebody gets no answer; nil for full, active members of
 // this workspace.
 func (b *Bot) outsider(ctx context.Context, user string) line {
-	_, problem, err := b.ws.User(ctx, user)
+	problem, err := b.ws.Member(ctx, user)
 	switch {
 	case err != nil:
 		b.log.Warn("ask Slack who asks", "err", err)

@@ -27,7 +27,9 @@ func (w *Workspace) User(ctx context.Context, id string) (name, problem string, 
 		switch f := diagnose(err); f.code {
 		case "user_not_found", "user_not_visible", "users_not_found":
 			w.answered(id, nil)
-			return "", "not known in this workspace", nil
+			problem = "not known in this workspace"
+			w.members.learn(id, problem)
+			return "", problem, nil
 		default:
 			err = fmt.Errorf("users.info: %s", f.words(""))
 			w.answered(id, err)
@@ -40,7 +42,9 @@ func (w *Workspace) User(ctx context.Context, id string) (name, problem string, 
 			break
 		}
 	}
-	return name, w.problem(u), nil
+	problem = w.problem(u)
+	w.members.learn(id, problem)
+	return name, problem, nil
 }
 
 // unsaidFor is how long a look-up that failed is shown. It is repeated sooner, if

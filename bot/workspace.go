@@ -48,6 +48,7 @@ type Workspace struct {
 	settings Settings
 	api      *slack.Client
 	groups   groupCache
+	members  *members
 	health   health // one with the bot's
 
 	mu     sync.RWMutex
@@ -66,7 +67,7 @@ func Open(s Settings) *Workspace {
 	if s.HTTPClient == nil {
 		s.HTTPClient = &http.Client{Timeout: callTimeout}
 	}
-	w := &Workspace{settings: s}
+	w := &Workspace{settings: s, members: newMembers()}
 	w.api = w.client(s.HTTPClient)
 	return w
 }

@@ -2,8 +2,12 @@ package bot_test
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -34,6 +38,74 @@ func TestUser(t *testing.T) {
 		t.Error("a call that did not succeed must not pass for knowledge")
 	}
 }
+
+// Commands do not use up the look-ups that confirm admins: who is a member is
+// remembered for 5 minutes, who is not for one, and no more than 30 people a minute
+// are asked about.
+func TestMembersAreRemembered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{}).overHTTP(t)
+	asked := func() int { return len(w.slack.CallsOf("users.info")) }
+	for range 30 {
+		if _, err := w.slack.Slash(deadline(t), ana, deploys, "whoami"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.bot.Close() // after all were answered
+	if got := asked(); got != 1 {
+		t.Errorf("30 commands of one person: got %d look-ups; want 1", got)
+	}
+	before := asked()
+	if _, _, err := w.ws.User(t.Context(), ana); err != nil || asked() != before+1 {
+		t.Errorf("who asks in order to confirm an admin: got %d look-ups, %v; want a new one", asked()-before, err)
+	}
+	before = asked()
+	for n := range 60 {
+		w.ws.Member(t.Context(), fmt.Sprintf("U0NOBODY%d", n))
+		w.ws.Member(t.Context(), "U0NOBODY0")
+	}
+	if got := asked() - before; got < 25 || got > 31 {
+		t.Errorf("60 strangers: got %d look-ups; want about 30", got)
+	}
+}
+
+func TestMembersAreForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		guest := false
+		ws := bot.Open(bot.Settings{BotToken: "xoxb-1", HTTPClient: &http.Client{Transport: answering(func(r *http.Request) *http.Response {
+			body := `{"ok":true,"team_id":"T1","user_id":"U0BOT","bot_id":"B1"}`
+			if strings.HasSuffix(r.URL.Path, "/users.info") {
+				asked++
+				body = fmt.Sprintf(`{"ok":true,"user":{"id":"U1","team_id":"T1","is_restricted":%t}}`, guest)
+			}
+			return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), Request: r}
+		})}})
+		if _, err := ws.Connect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		look := func(after time.Duration, want int, problem string) {
+			t.Helper()
+			time.Sleep(after)
+			got, err := ws.Member(t.Context(), "U1")
+			if err != nil || got != problem || asked != want {
+				t.Errorf("got %q, %v after %d look-ups; want %q after %d", got, err, asked, problem, want)
+			}
+		}
+		look(0, 1, "")
+		guest = true
+		look(4*time.Minute, 1, "")
+		look(time.Minute, 2, "the account is a guest")
+		guest = false
+		look(59*time.Second, 2, "the account is a guest")
+		look(time.Second, 3, "")
+	})
+}
+
+type answering func(*http.Request) *http.Response
+
+func (f answering) RoundTrip(r *http.Request) (*http.Response, error) { return f(r), nil }
 
 func TestGroup(t *testing.T) {
 	t.Parallel()
