@@ -89,7 +89,7 @@ func (v view) status(c approvals.Card) line {
 	case approvals.Released:
 		by := say(approvedBy(r), " ", at(r.ApprovedAt))
 		if r.Gate.ApprovedBy != "" && !r.AutoApprove {
-			return say(by, " · released in CircleCI by ", quoted(r.Gate.ApprovedBy, limitName))
+			return say(by, " · released in CircleCI by ", name(r.Gate.ApprovedBy))
 		}
 		return say(by, " · CircleCI is deploying")
 	case approvals.Deployed:
@@ -122,7 +122,7 @@ func (v view) status(c approvals.Card) line {
 	case approvals.Bypassed:
 		by := say("an unknown user")
 		if r.Gate.ApprovedBy != "" {
-			by = say(quoted(r.Gate.ApprovedBy, limitName))
+			by = say(name(r.Gate.ApprovedBy))
 		}
 		return say(literal(r.GateName), " was approved in CircleCI by ", by, ", not here")
 	case approvals.Undeliverable:
@@ -230,13 +230,13 @@ func canceled(r approvals.Request) line {
 		if r.DecidedBy == r.Requester.TokenID && r.Requester.TokenName != "" {
 			by = r.Requester.TokenName
 		}
-		l := say("Withdrawn by ", quoted(by, limitName))
+		l := say("Withdrawn by ", name(by))
 		if r.Failure.Detail != "" {
 			l = say(l, ": “", detail, "”")
 		}
 		return l
 	case r.Failure.Code == approvals.FailCIEnded && r.DecidedBy != "":
-		return say(detail, " by ", quoted(r.DecidedBy, limitName))
+		return say(detail, " by ", name(r.DecidedBy))
 	case r.Failure.Detail != "":
 		return say(detail)
 	}

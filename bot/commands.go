@@ -177,14 +177,14 @@ func aboutMe(user string, p approvals.Person, info *approvals.AuthenticatorInfo,
 	if p.VCSLogin == "" {
 		l = append(l, say("I don’t know your GitHub or Bitbucket username. Until the operator sets it, you can reject, and approve only where self-approval is allowed."))
 	} else {
-		l = append(l, say("Your username at the code host: ", quoted(p.VCSLogin, limitName), "."))
+		l = append(l, say("Your username at the code host: ", name(p.VCSLogin), "."))
 	}
 	if p.Standing.Problem != "" {
 		l = append(l, say("Slack says: ", quoted(p.Standing.Problem, limitMessage), "."))
 	}
 	switch {
 	case info == nil:
-		l = append(l, say("You have no authenticator yet. Ask the operator for a link: ", literal("rack-gatewayd user enroll --slack-id "+user)))
+		l = append(l, say("You have no authenticator yet. Ask the operator for a link: ", commandLine("rack-gatewayd user enroll --slack-id "+user)))
 	case info.Disabled:
 		l = append(l, say("Your authenticator is disabled after too many wrong codes. Ask the operator for a new one."))
 	case now.Before(info.WaitUntil):

@@ -50,6 +50,11 @@ func RenderText(text string) (mrkdwn string, message []byte) {
 	return l.mrkdwn(limitText), encoded(newMessage(l, header(text+"x"), own(text, limitMessage), l.block(), l.small()))
 }
 
+// ShowName is what people see of a name that decides, with its remark.
+func ShowName(text string) string { return name(text).plain() }
+
+func ShowMessage(text string) string { return visible(text) }
+
 func Compare(project, from, to string) (commit, compare string) {
 	return commitURL(project, to), compareURL(project, from, to)
 }

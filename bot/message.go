@@ -88,15 +88,15 @@ func (v view) facts(r approvals.Request) line {
 	l := say(link(commitURL(r.Project, f.Revision), short(f.Revision)))
 	switch {
 	case f.Tag != "":
-		l = append(l, say(" tagged ", quoted(f.Tag, limitName))...)
+		l = append(l, say(" tagged ", name(f.Tag))...)
 	case f.Branch != "":
-		l = append(l, say(" on ", quoted(f.Branch, limitName))...)
+		l = append(l, say(" on ", name(f.Branch))...)
 	}
 	l = append(l, say(" · ", link(v.pipelineURL(r), fmt.Sprintf("pipeline %d", f.PipelineNumber)))...)
 	if starters := f.Starters(); len(starters) > 0 {
-		l = append(l, say(" · started by ", quoted(starters[0], limitName))...)
+		l = append(l, say(" · started by ", name(starters[0]))...)
 		if len(starters) > 1 {
-			l = append(l, say(", workflow by ", quoted(starters[1], limitName))...)
+			l = append(l, say(", workflow by ", name(starters[1]))...)
 		}
 	}
 	return l
@@ -108,14 +108,14 @@ func brief(r approvals.Request) line {
 	l := say(quoted(short(f.Revision), limitName))
 	switch {
 	case f.Tag != "":
-		l = say(quoted(f.Tag+"@"+short(f.Revision), limitName))
+		l = say(span{kind: theirs, text: cut(bare(f.Tag), limitName)}, "@", l, remark(f.Tag))
 	case f.Branch != "":
-		l = say(quoted(cut(oneLine(f.Branch), limitName-9)+"@"+short(f.Revision), limitName))
+		l = say(span{kind: theirs, text: cut(bare(f.Branch), limitName)}, "@", l, remark(f.Branch))
 	}
 	if starters := f.Starters(); len(starters) > 0 {
-		return say(l, ", started by ", quoted(starters[0], limitName))
+		return say(l, ", started by ", name(starters[0]))
 	}
-	return say(l, ", asked by ", quoted(r.Requester.TokenName, limitName))
+	return say(l, ", asked by ", name(r.Requester.TokenName))
 }
 
 // number is the request's number, linked to its card where that is known.

@@ -26,16 +26,16 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 	case approvals.RefusedTaken:
 		return say(fmt.Sprintf("There is a newer request for this workflow: #%d. Decide on that one.", why.Number))
 	case approvals.RefusedAppGone:
-		return say(quoted(why.App, limitName), " is no longer set up here, so nobody can ", verb, " its deploys. Ask the operator.")
+		return say(name(why.App), " is no longer set up here, so nobody can ", verb, " its deploys. Ask the operator.")
 	case approvals.RefusedWorkspace:
 		return say("This button belongs to another Slack workspace. Only members of that workspace can ", verb, " here.")
 	case approvals.RefusedNotAdmin:
 		if len(why.Who) == 0 {
-			return say("Only admins of this gateway can ", verb, " deploys of ", quoted(why.App, limitName), ". Ask the operator to add you: ", literal("rack-gatewayd user add --slack-id "+user))
+			return say("Only admins of this gateway can ", verb, " deploys of ", name(why.App), ". Ask the operator to add you: ", commandLine("rack-gatewayd user add --slack-id "+user))
 		}
-		return say("Only ", who, " can ", verb, " deploys of ", quoted(why.App, limitName), ", and you are not an admin of this gateway. Ask one of them.")
+		return say("Only ", who, " can ", verb, " deploys of ", name(why.App), ", and you are not an admin of this gateway. Ask one of them.")
 	case approvals.RefusedNotApprover:
-		return say("Only ", who, " can ", verb, " deploys of ", quoted(why.App, limitName), ".")
+		return say("Only ", who, " can ", verb, " deploys of ", name(why.App), ".")
 	case approvals.RefusedStanding:
 		return say("Slack says of your account: ", quoted(why.Detail, limitMessage), ". Only full, active members of this workspace can ", verb, ".")
 	case approvals.RefusedStalePerson:
@@ -46,13 +46,13 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 		return say("You started this pipeline, so someone else has to approve it. ", who, " can. You can still reject it.")
 	case approvals.RefusedNoLogin:
 		return say("I don’t know your GitHub or Bitbucket username, so I can’t tell whether this is your own deploy. Ask the operator to set it: ",
-			literal("rack-gatewayd user add --slack-id "+user+" --vcs-login …"), ". You can still reject it.")
+			commandLine("rack-gatewayd user add --slack-id "+user+" --vcs-login …"), ". You can still reject it.")
 	case approvals.RefusedVoted:
 		return say("You have approved this already. It needs another person now.")
 	case approvals.RefusedNoAuthenticator:
-		return say("You don’t have an authenticator yet. Ask the operator for a link: ", literal("rack-gatewayd user enroll --slack-id "+user))
+		return say("You don’t have an authenticator yet. Ask the operator for a link: ", commandLine("rack-gatewayd user enroll --slack-id "+user))
 	case approvals.RefusedDisabled:
-		return say("Your authenticator is disabled after too many wrong codes. Ask the operator for a new one: ", literal("rack-gatewayd user enroll --slack-id "+user), ". Other admins are not affected.")
+		return say("Your authenticator is disabled after too many wrong codes. Ask the operator for a new one: ", commandLine("rack-gatewayd user enroll --slack-id "+user), ". Other admins are not affected.")
 	case approvals.RefusedUnreadable:
 		return say("I can’t decrypt your authenticator, so nothing was recorded. Ask the operator to enroll you again.")
 	case approvals.RefusedOnHold:

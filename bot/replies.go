@@ -146,10 +146,10 @@ func (v view) tell(t approvals.Told, now time.Time) (line, []slack.Block) {
 }
 
 func (v view) requested(r approvals.Request) (line, []slack.Block) {
-	l := say("Asked by ", quoted(r.Requester.TokenName, limitName), " for ",
+	l := say("Asked by ", name(r.Requester.TokenName), " for ",
 		link(v.pipelineURL(r), "pipeline "+strconv.FormatInt(r.Facts.PipelineNumber, 10)))
 	if r.Facts.WorkflowName != "" {
-		l = say(l, ", workflow ", quoted(r.Facts.WorkflowName, limitName))
+		l = say(l, ", workflow ", name(r.Facts.WorkflowName))
 	}
 	l = say(l, ".")
 	if c := v.changes(r); c != nil {
@@ -179,7 +179,7 @@ func lackOfRight(e approvals.Event, r approvals.Request) line {
 	case approvals.RefusedNotAdmin:
 		return say("they are not an admin of this gateway")
 	case approvals.RefusedNotApprover:
-		return say("they are not an approver of ", quoted(r.App, limitName))
+		return say("they are not an approver of ", name(r.App))
 	case approvals.RefusedStanding:
 		return say("they are not a full, active member of this workspace")
 	case approvals.RefusedSelf:
@@ -219,7 +219,7 @@ func starter(t approvals.Told) line {
 		return l
 	}
 	if s := t.Request.Facts.Starters(); len(s) > 0 {
-		return say(" Started by ", quoted(s[0], limitName), ".")
+		return say(" Started by ", name(s[0]), ".")
 	}
 	return nil
 }
@@ -261,7 +261,7 @@ func ending(e approvals.Event, r approvals.Request, now time.Time) line {
 		if by == "" {
 			by = "an unknown user"
 		}
-		return say("⚠️ ", literal(r.GateName), " was approved in CircleCI by ", quoted(by, limitName), ", not here.")
+		return say("⚠️ ", literal(r.GateName), " was approved in CircleCI by ", name(by), ", not here.")
 	case approvals.EventUndeliverable:
 		return say("Could not release: ", quoted(firstOf(why, words(e.Reason)), limitMessage), ".", retryHint(r, now))
 	}

@@ -97,8 +97,16 @@ func paragraph(text string, n int) span {
 	return span{kind: theirs, text: cut(text, n)}
 }
 
-// literal is text from outside shown as code, such as a job's name.
-func literal(text string) span { return span{kind: code, text: cut(oneLine(text), limitName)} }
+// name is a name from outside that somebody decides by, such as a branch or a login.
+// What looks like something else in it is pointed out.
+func name(text string) line { return named(theirs, text) }
+
+// literal is such a name shown as code, such as a job's.
+func literal(text string) line { return named(code, text) }
+
+func named(kind spanKind, text string) line {
+	return say(span{kind: kind, text: cut(bare(text), limitName)}, remark(text))
+}
 
 // commandLine is something to type, shown as code. Nothing in it is broken up, so that
 // it can be copied; what could be read as markup makes it a literal.
@@ -125,15 +133,15 @@ var (
 )
 
 // mention names a person or a group so that Slack shows the name and tells
-// them. What is no id of either is text.
-func mention(id string) span {
+// them. What is no id of either is a name.
+func mention(id string) line {
 	switch {
 	case userID.MatchString(id):
-		return span{kind: person, id: id}
+		return line{{kind: person, id: id}}
 	case groupID.MatchString(id):
-		return span{kind: group, id: id}
+		return line{{kind: group, id: id}}
 	}
-	return quoted(id, limitName)
+	return name(id)
 }
 
 // mentions joins people and groups with commas and a last word.
@@ -149,7 +157,7 @@ func mentions(ids []string, last string) line {
 		default:
 			l = append(l, say(", ")...)
 		}
-		l = append(l, mention(id))
+		l = append(l, mention(id)...)
 	}
 	return l
 }
@@ -313,59 +321,12 @@ func escape(text string) string {
 	return b.String()
 }
 
-// visible makes everything visible that could hide or turn text around:
-// control characters, marks of direction, characters without width.
-func visible(text string) string {
-	var b strings.Builder
-	for _, r := range strings.ToValidUTF8(text, "\uFFFD") {
-		switch {
-		case r == '\n':
-			b.WriteRune(r)
-		case r == '\t':
-			b.WriteRune(' ')
-		case r == '\r':
-		case r < 0x20:
-			b.WriteRune(0x2400 + r) // control pictures
-		case r == 0x7f:
-			b.WriteRune('\u2421')
-		case hidden(r):
-			fmt.Fprintf(&b, "⟨U+%04X⟩", r)
-		default:
-			b.WriteRune(r)
-		}
-	}
-	return strings.TrimSpace(b.String())
-}
-
-// hidden reports whether r shows nothing by itself. The joiners of emoji and of
-// Indic scripts (U+200C, U+200D) and variation selectors stay as they are.
-func hidden(r rune) bool {
-	switch {
-	case r == 0x200c, r == 0x200d:
-		return false
-	case unicode.Is(unicode.Cf, r), unicode.Is(unicode.Cc, r), unicode.Is(unicode.Co, r):
-		return true
-	case r == 0x2028, r == 0x2029, r == 0x115f, r == 0x1160, r == 0x3164, r == 0xffa0, r == 0x2800:
-		return true
-	}
-	return false
-}
-
-// oneLine is visible on one line; nothing at all shows as "–".
-func oneLine(text string) string {
-	text = strings.Join(strings.Fields(visible(text)), " ")
-	if text == "" {
-		return "–"
-	}
-	return text
-}
-
 // cut shortens to at most n characters, the last of them an ellipsis.
 func cut(text string, n int) string {
 	if utf8.RuneCountInString(text) <= n {
 		return text
 	}
-	return strings.TrimRight(string([]rune(text)[:n-1]), " \n") + "…"
+	return strings.TrimRight(string([]rune(text)[:n-1]), " \n\u200c\u200d") + "…"
 }
 
 // span of time in words: 45 s, 7 min, 2 h 5 min.
