@@ -18,7 +18,10 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
 
-const team = "T1"
+const (
+	team           = "T1"
+	defaultChannel = "CDEFAULT"
+)
 
 // tb is what the world needs of a *testing.T or a *rapid.T.
 type tb interface {

@@ -1,6 +1,7 @@
-package approvals_test
+package parsing_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -363,4 +364,13 @@ func FuzzParseSettings(f *testing.F) {
 			}
 		}
 	})
+}
+
+// code is the code of an *[approvals.Error], "" for others.
+func code(err error) approvals.Code {
+	var e *approvals.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
 }

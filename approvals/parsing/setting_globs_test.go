@@ -1,4 +1,4 @@
-package approvals_test
+package parsing_test
 
 import (
 	"os/exec"
