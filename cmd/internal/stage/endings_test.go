@@ -252,8 +252,8 @@ func TestQuorumLostBeforeTheReleaseIsUndeliverable(t *testing.T) {
 	p.releasedOnce(a, 1)
 }
 
-// looked waits until a look that began after now is over: the looks that follow it
-// tell that it is.
+// looked waits until a look at the job lists that began after now is over. It is what
+// tells apart who opened the gate before the decision from who did after it.
 func (p *play) looked() {
 	p.t.Helper()
 	looks := p.Circle.Count("jobs")
