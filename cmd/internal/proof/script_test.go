@@ -29,9 +29,15 @@ type script struct {
 	HideID, CancelBlocked bool
 }
 
-// orderly reports whether nothing makes one card look like the fault of its own
-// that others need not wait for: Slack refuses it often, and answers otherwise.
+// orderly reports whether the cards of a channel have to stand in the order of
+// their requests. They need not if something makes one card look like the fault of
+// its own that others need not wait for: Slack refuses it often, and answers
+// otherwise. Nor if a claim may be left to its lease: by a process that ends beside
+// another, or because the answer to the claim was lost.
 func (s script) orderly() bool {
+	if s.Processes > 1 || len(s.Lost) > 0 {
+		return false
+	}
 	refused := 0
 	for _, f := range s.Faults {
 		if f.Kind == failBroken {
@@ -86,7 +92,13 @@ func drawScript(t *rapid.T, lanes int) script {
 	s := script{
 		Blind: rapid.IntRange(0, 5).Draw(t, "blind") == 0, RateLimits: rapid.Bool().Draw(t, "rate limits"),
 		Lag: rapid.IntRange(0, 2).Draw(t, "lag"), HideID: rapid.Bool().Draw(t, "hide id"), CancelBlocked: rapid.Bool().Draw(t, "cancel blocked"),
-		Crashes: rapid.SliceOfN(rapid.IntRange(1, 150), 0, 5).Draw(t, "crashes"),
+		Crashes:   rapid.SliceOfN(rapid.IntRange(1, 150), 0, 5).Draw(t, "crashes"),
+		Processes: rapid.SampledFrom([]int{1, 1, 2}).Draw(t, "processes"),
+	}
+	if rapid.Bool().Draw(t, "loses") {
+		for range rapid.IntRange(1, 4).Draw(t, "lost") {
+			s.Lost = append(s.Lost, lostAnswer{At: rapid.IntRange(0, 250).Draw(t, "at"), Made: rapid.Bool().Draw(t, "made")})
+		}
 	}
 	ops, kinds := operations(), faultKinds()
 	for range rapid.IntRange(0, 10).Draw(t, "faults") {

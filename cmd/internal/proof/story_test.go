@@ -19,7 +19,7 @@ import (
 
 var trace = flag.Bool("proof.trace", false, "tell of every story, not only of those that break a promise")
 
-var stories = flag.Int("proof.stories", 100, "how many random stories are played; with 1000 or more the tables of faults and crashes are played whole")
+var stories = flag.Int("proof.stories", 200, "how many random stories are played; with 1000 or more the tables of faults and crashes are played whole")
 
 // opening is when each world begins: bubbles start in 2000, when Slack's time
 // stamps had a digit less.
@@ -192,6 +192,45 @@ func TestFaultTable(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestLostAnswers lets the answer to the first commit be lost, to the second, and
+// so on: of commits that were made, and of those that were not.
+func TestLostAnswers(t *testing.T) {
+	made := newTemplate(t)
+	lanes := plain()[:3]
+	whole := play(t, made, script{Lanes: lanes})
+	for n := 0; n <= whole.commits; n += every() {
+		for _, happened := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%d/made %t", n, happened), func(t *testing.T) {
+				t.Parallel()
+				p := play(t, made, script{Lanes: lanes, Lost: []lostAnswer{{At: n, Made: happened}}})
+				for _, b := range p.broken {
+					t.Error(b)
+				}
+			})
+		}
+	}
+}
+
+// TestTwoProcesses has two processes live on one database, of which the first ends
+// after every commit in turn.
+func TestTwoProcesses(t *testing.T) {
+	made := newTemplate(t)
+	lanes := plain()
+	whole := play(t, made, script{Lanes: lanes, Processes: 2})
+	for _, b := range whole.broken {
+		t.Error(b)
+	}
+	for n := 1; n <= whole.commits; n += 2 * every() {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			p := play(t, made, script{Lanes: lanes, Processes: 2, Crashes: []int{n}})
+			for _, b := range p.broken {
+				t.Error(b)
+			}
+		})
 	}
 }
 
