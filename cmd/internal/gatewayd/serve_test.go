@@ -62,10 +62,14 @@ func TestSecondServeWaits(t *testing.T) {
 	if code := w.Stop(); code != 0 {
 		t.Fatalf("stop: got exit %d; want 0", code)
 	}
+	w.until(func() bool {
+		resp, err := http.Get("http://" + address + "/healthz")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil
+	})
 	w.must(w.Slack.Wait(w.ctx, func() bool { return w.Slack.Sockets() == 1 }))
-	resp, err := http.Get("http://" + address + "/healthz")
-	w.must(err)
-	resp.Body.Close()
 	cancel()
 	if code := <-ended; code != 0 {
 		t.Errorf("the second serve: got exit %d; want 0", code)
