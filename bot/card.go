@@ -12,133 +12,80 @@ import (
 // question or the answer, then the same facts in every state, then what to do.
 func (v view) card(c approvals.Card) message {
 	r := c.Request
-	title, status := v.headline(c), v.status(c)
-	blocks := []slack.Block{header(title)}
-	if visible(r.Message) != "" {
-		blocks = append(blocks, own(r.Message, limitMessage))
-	}
-	blocks = append(blocks, v.facts(r).block())
-	if changes := v.changes(r); changes != nil {
-		blocks = append(blocks, changes.block())
-	}
-	blocks = append(blocks, status.block())
-	for _, note := range notes(c) {
+	title, status := headline(r), wordingOf(r.Status).card(c)
+	blocks := append([]slack.Block{header(title)}, v.subject(r)...)
+	blocks = append(blocks, say(status, " · #", r.Number).block())
+	for _, note := range notes(r) {
 		blocks = append(blocks, note.small())
 	}
-	id := say("Request #", r.Number)
 	if len(c.Notify) > 0 {
-		id = say(id, " · cc ", mentions(c.Notify, "and"))
+		blocks = append(blocks, say("cc ", mentions(c.Notify, "and")).small())
 	}
-	blocks = append(blocks, id.small())
 	if buttons := v.buttons(c); buttons != nil {
 		blocks = append(blocks, buttons)
 	}
-	sentence := say(title)
-	if r.Status != approvals.Pending {
-		sentence = say(title, ".")
+	sentence := say(title, ". ", brief(r), ". ", status, ". #", r.Number)
+	if r.Status == approvals.Pending {
+		sentence = say(title, " ", brief(r), ". ", progress(c), ". #", r.Number)
 	}
-	return newMessage(say(sentence, " ", brief(r), ". ", status, ". Request #", r.Number, "."), blocks...)
+	return newMessage(sentence, blocks...)
 }
 
-// headline answers in words what stands.
-func (v view) headline(c approvals.Card) string {
-	place := c.Request.Place()
-	switch c.Request.Status {
-	case approvals.Pending:
-		return fmt.Sprintf("Deploy %s?", place)
-	case approvals.Approved:
-		return "Approved: " + place
-	case approvals.Released:
-		return "Released: " + place
-	case approvals.Deployed:
-		return "Deployed: " + place + " ✅"
-	case approvals.DeployFailed:
-		return "Deploy failed: " + place + " ❌"
-	case approvals.Rejected:
-		return "Rejected: " + place
-	case approvals.Expired:
-		return "Expired: " + place
-	case approvals.Superseded:
-		return "Superseded: " + place
-	case approvals.Canceled:
-		return "Withdrawn: " + place
-	case approvals.Bypassed:
-		return "Approved outside: " + place + " ⚠️"
-	case approvals.Undeliverable:
-		return "Could not release: " + place + " ⚠️"
+func pending(c approvals.Card) line {
+	from := say(" with a code from ", canApprove(c.Approvers))
+	if len(c.Request.Approvals()) > 0 {
+		from = nil
 	}
-	return fmt.Sprintf("%s: %s", c.Request.Status, place)
+	return say(progress(c), from, " · expires ", at(c.Request.ExpiresAt()))
 }
 
-// status is the line under the facts.
-func (v view) status(c approvals.Card) line {
+// progress is what is still needed, or who approved so far.
+func progress(c approvals.Card) line {
+	votes := c.Request.Approvals()
+	if len(votes) == 0 {
+		return say("Needs ", plural(max(c.Needs, c.Request.Required, 1), "approval"))
+	}
+	return say(tally(c), voters(votes))
+}
+
+func approved(c approvals.Card) line {
 	r := c.Request
-	switch r.Status {
-	case approvals.Pending:
-		return v.pending(c)
-	case approvals.Approved:
-		switch {
-		case r.AutoApprove && r.Gate.Silent:
-			return say(approvedBy(r), " · CircleCI is not answering; the approval is kept and will be delivered")
-		case r.AutoApprove && r.GateStatus == approvals.JobOnHold:
-			return say(approvedBy(r), " · CircleCI is asked to open ", literal(r.GateName))
-		case r.AutoApprove:
-			return say(approvedBy(r), " · waiting for CircleCI to reach ", literal(r.GateName))
-		}
-		return say(approvedBy(r), " · now approve ", literal(r.GateName), " in CircleCI (until ", atClock(r.ApprovalExpiresAt()), ")")
-	case approvals.Released:
-		by := say(approvedBy(r), " ", at(r.ApprovedAt))
-		if r.Gate.ApprovedBy != "" && !r.AutoApprove {
-			return say(by, " · released in CircleCI by ", name(r.Gate.ApprovedBy))
-		}
-		return say(by, " · CircleCI is deploying")
-	case approvals.Deployed:
-		l := say(approvedBy(r), " ", at(r.ApprovedAt), " · deployed")
-		if r.Deploy.FinishedAt.IsZero() {
-			return l
-		}
-		l = say(l, " ", at(r.Deploy.FinishedAt))
-		if d := r.Deploy.FinishedAt.Sub(r.ReleasedAt); !r.ReleasedAt.IsZero() && d > 0 {
-			l = say(l, " (", duration(d), ")")
-		}
-		return l
-	case approvals.DeployFailed:
-		l := say(approvedBy(r), " ", at(r.ApprovedAt), " · ", quoted(firstOf(r.Deploy.Detail, "the deploy failed"), limitMessage))
-		if !r.Deploy.FinishedAt.IsZero() {
-			l = say(l, " (", at(r.Deploy.FinishedAt), ")")
-		}
-		return l
-	case approvals.Rejected:
-		return rejected(r)
-	case approvals.Expired:
-		return expired(c)
-	case approvals.Superseded:
-		if c.SupersededByNumber > 0 {
-			return say("A newer request took its place: ", number(c.SupersededByNumber, c.SupersededByLink))
-		}
-		return say("A newer request took its place")
-	case approvals.Canceled:
-		return canceled(r)
-	case approvals.Bypassed:
-		by := say("an unknown user")
-		if r.Gate.ApprovedBy != "" {
-			by = say(name(r.Gate.ApprovedBy))
-		}
-		return say(literal(r.GateName), " was approved in CircleCI by ", by, ", not here")
-	case approvals.Undeliverable:
-		return undeliverable(c)
+	gate := literal(r.GateName)
+	switch {
+	case !r.AutoApprove:
+		return say(approvedBy(r), " · now approve ", gate, " in CircleCI (until ", atClock(r.ApprovalExpiresAt()), ")")
+	case r.Gate.Silent:
+		return say(approvedBy(r), " · CircleCI is not answering; the approval is kept and will be delivered")
+	case r.GateStatus == approvals.JobOnHold:
+		return say(approvedBy(r), " · CircleCI is being asked to approve ", gate)
 	}
-	return say("Nothing is known of this state")
+	return say(approvedBy(r), " · waiting for CircleCI to reach ", gate)
 }
 
-func (v view) pending(c approvals.Card) line {
+func released(c approvals.Card) line {
 	r := c.Request
-	votes := r.Approvals()
-	l := say("Needs ", plural(max(c.Needs, r.Required, 1), "approval"), " with a code from ", canApprove(c.Approvers))
-	if len(votes) > 0 {
-		l = say(tally(c), voters(votes))
+	if r.Gate.ApprovedBy != "" && !r.AutoApprove {
+		return say(approvedBy(r), when(r.ApprovedAt), " · released in CircleCI by ", name(r.Gate.ApprovedBy))
 	}
-	return say(l, " · expires ", at(r.ExpiresAt()))
+	return say(approvedBy(r), when(r.ApprovedAt), " · CircleCI is deploying")
+}
+
+func deployed(c approvals.Card) line {
+	r := c.Request
+	l := say(approvedBy(r), when(r.ApprovedAt), " · deployed", when(r.Deploy.FinishedAt))
+	if d := r.Deploy.FinishedAt.Sub(r.ReleasedAt); !r.ReleasedAt.IsZero() && d > 0 {
+		l = say(l, " (", duration(d), ")")
+	}
+	return l
+}
+
+func deployFailed(c approvals.Card) line {
+	r := c.Request
+	l := say(approvedBy(r), when(r.ApprovedAt), " · ", quoted(firstOf(r.Deploy.Detail, "the deploy failed"), limitMessage))
+	if !r.Deploy.FinishedAt.IsZero() {
+		l = say(l, " (", at(r.Deploy.FinishedAt), ")")
+	}
+	return l
 }
 
 // tally is how far the quorum is. A vote stops counting when its voter loses
@@ -175,11 +122,12 @@ func approvedBy(r approvals.Request) line {
 	return say("Approved by ", voters(votes))
 }
 
-func rejected(r approvals.Request) line {
+func rejected(c approvals.Card) line {
+	r := c.Request
 	l := say("Rejected by ", mention(r.DecidedBy))
 	for _, d := range r.Decisions {
 		if d.Action == approvals.ActionReject {
-			l = say("Rejected by ", mention(d.SlackUser), ": “", quoted(d.Reason, limitMessage), "”")
+			l = say("Rejected by ", mention(d.SlackUser), inQuotes(d.Reason))
 		}
 	}
 	// A gate that was not reached yet is not listed as cancelled.
@@ -191,27 +139,18 @@ func rejected(r approvals.Request) line {
 
 func expired(c approvals.Card) line {
 	r := c.Request
-	if r.ApprovedAt.IsZero() {
+	switch {
+	case r.ApprovedAt.IsZero():
 		return say("Nobody decided by ", at(r.ExpiresAt()))
+	case r.AutoApprove:
+		return retry(c, say(approvedBy(r), " · the approval expired ", at(r.ClosedAt), " before CircleCI could be reached"))
 	}
-	l := say(approvedBy(r), " · the approval expired ", at(r.ClosedAt), " before CircleCI could be reached")
-	if !r.AutoApprove {
-		l = say(approvedBy(r), " · nobody approved ", literal(r.GateName), " in CircleCI by ", at(r.ClosedAt))
-	}
-	return retry(c, l)
+	return retry(c, say(approvedBy(r), " · nobody approved ", literal(r.GateName), " in CircleCI by ", at(r.ClosedAt)))
 }
 
 func undeliverable(c approvals.Card) line {
-	r := c.Request
-	detail := r.Failure.Detail
-	if detail == "" {
-		detail = r.Attempt.Detail
-	}
-	l := say("The approval could not be delivered")
-	if detail != "" {
-		l = say(quoted(detail, limitMessage))
-	}
-	return retry(c, l)
+	detail := firstOf(c.Request.Failure.Detail, c.Request.Attempt.Detail, "The approval could not be delivered")
+	return retry(c, say(quoted(detail, limitMessage)))
 }
 
 // retry says how a request comes back.
@@ -230,11 +169,7 @@ func canceled(r approvals.Request) line {
 		if r.DecidedBy == r.Requester.TokenID && r.Requester.TokenName != "" {
 			by = r.Requester.TokenName
 		}
-		l := say("Withdrawn by ", name(by))
-		if r.Failure.Detail != "" {
-			l = say(l, ": “", detail, "”")
-		}
-		return l
+		return say("Withdrawn by ", name(by), inQuotes(r.Failure.Detail))
 	case r.Failure.Code == approvals.FailCIEnded && r.DecidedBy != "":
 		return say(detail, " by ", name(r.DecidedBy))
 	case r.Failure.Detail != "":
@@ -243,29 +178,15 @@ func canceled(r approvals.Request) line {
 	return say("It cannot be approved any more")
 }
 
-// changes links what is new since the last deploy, where that is known.
-func (v view) changes(r approvals.Request) line {
-	if r.Last == nil {
-		return nil
-	}
-	last := r.Last.Revision
-	compare := compareURL(r.Project, last, r.Facts.Revision)
-	if compare == "" {
-		return nil
-	}
-	return say(link(compare, "Changes since the last deploy"), " (", link(commitURL(r.Project, last), short(last)), ", ", at(r.Last.At), ")")
-}
-
 // notes are remarks that appear only when they matter.
-func notes(c approvals.Card) []line {
-	r := c.Request
+func notes(r approvals.Request) []line {
 	var l []line
 	if r.Status == approvals.Pending {
 		if r.Round > 1 {
-			l = append(l, say(fmt.Sprintf("This is round %d of approvals: those of the round before do not count any more.", r.Round)))
+			l = append(l, say("This is round ", r.Round, ": the approvals of the round before no longer count."))
 		}
 		if r.Newer > 0 {
-			l = append(l, say(fmt.Sprintf("A newer request is open (#%d).", r.Newer)))
+			l = append(l, say("A newer request is open (#", r.Newer, ")."))
 		}
 		switch {
 		case len(r.Facts.Starters()) > 0:
@@ -312,8 +233,9 @@ func (v view) buttons(c approvals.Card) slack.Block {
 // spare is the card in the simplest form there is, for the case that Slack
 // refuses the other: who can decide must be able to.
 func (v view) spare(c approvals.Card) message {
-	full := v.card(c)
-	blocks := []slack.Block{own(v.headline(c)+"\n"+v.facts(c.Request).plain()+"\n"+v.status(c).plain(), limitWhole)}
+	full, r := v.card(c), c.Request
+	status := say(wordingOf(r.Status).card(c), " · #", r.Number)
+	blocks := []slack.Block{own(headline(r)+"\n"+v.facts(r).plain()+"\n"+status.plain(), limitWhole)}
 	if b := v.buttons(c); b != nil {
 		blocks = append(blocks, b)
 	}

@@ -139,7 +139,7 @@ func (b *Bot) show(ctx context.Context, n int64) ([]slack.Block, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read card: %w", err)
 	}
-	blocks := []slack.Block{header(b.view.headline(c)), say(number(r.Number, r.Slack.Permalink), " · ", b.view.facts(r)).block(), b.view.status(c).block()}
+	blocks := []slack.Block{header(headline(r)), say(number(r.Number, r.Slack.Permalink), " · ", b.view.facts(r)).block(), wordingOf(r.Status).card(c).block()}
 	if more := len(events) - storyLimit; more > 0 {
 		blocks = append(blocks, say(fmt.Sprintf("%d earlier events are in the export of the log.", more)).small())
 		events = events[more:]

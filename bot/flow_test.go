@@ -125,7 +125,7 @@ func TestTheLoserIsToldWhoWon(t *testing.T) {
 		if _, err := w.slack.ClickButton(deadline(t), slacktest.ButtonClick{User: ana, Channel: deploys, TS: card.TS, ActionID: "approve", Seen: &card}); err != nil {
 			t.Fatal(err)
 		}
-		w.whispered(t, ana, "Already approved by <@U0BEA>")
+		w.whispered(t, ana, "<@U0BEA> already approved this")
 	})
 }
 
@@ -203,7 +203,7 @@ func TestRefusedClicks(t *testing.T) {
 		click(slacktest.ButtonClick{User: bea}, "You started this pipeline")
 		click(slacktest.ButtonClick{User: "U0STRANGER"}, "another Slack workspace")
 		unknown := "OTHER"
-		click(slacktest.ButtonClick{User: ana, Value: &unknown}, "do not know this request")
+		click(slacktest.ButtonClick{User: ana, Value: &unknown}, "don’t know this request")
 		w.service.wait(t, "three refusals on record", func() bool { return len(w.service.refused) == 3 })
 		// Each is recorded after its person was told, so that they may overtake.
 		for _, want := range []string{"U0BEA approve self_approval", "U0STRANGER approve wrong_workspace", "U0ANA approve unknown_request"} {

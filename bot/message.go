@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/slack-go/slack"
 
@@ -82,35 +84,74 @@ func button(action, value, text string, style slack.Style) *slack.ButtonBlockEle
 	return b
 }
 
+// subject is what a decision is about: the facts as CircleCI tells them, what is new
+// since the last deploy, and then what CI wrote, which nobody vouches for.
+func (v view) subject(r approvals.Request) []slack.Block {
+	blocks := []slack.Block{v.facts(r).block()}
+	if changes := v.changes(r); changes != nil {
+		blocks = append(blocks, changes.block())
+	}
+	if text, _ := excerpt(r.Message); text != "" && !saysNoMore(r) {
+		blocks = append(blocks, quote(text))
+	}
+	return blocks
+}
+
 // facts is what is deployed: commit, branch or tag, pipeline, starter.
 func (v view) facts(r approvals.Request) line {
 	f := r.Facts
 	l := say(link(commitURL(r.Project, f.Revision), short(f.Revision)))
 	switch {
 	case f.Tag != "":
-		l = append(l, say(" tagged ", name(f.Tag))...)
+		l = say(l, " tagged ", name(f.Tag))
 	case f.Branch != "":
-		l = append(l, say(" on ", name(f.Branch))...)
+		l = say(l, " on ", name(f.Branch))
 	}
-	l = append(l, say(" · ", link(v.pipelineURL(r), fmt.Sprintf("pipeline %d", f.PipelineNumber)))...)
+	l = say(l, " · ", link(v.pipelineURL(r), fmt.Sprintf("pipeline %d", f.PipelineNumber)))
 	if starters := f.Starters(); len(starters) > 0 {
-		l = append(l, say(" · started by ", name(starters[0]))...)
+		l = say(l, " · started by ", name(starters[0]))
 		if len(starters) > 1 {
-			l = append(l, say(", workflow by ", name(starters[1]))...)
+			l = say(l, ", workflow by ", name(starters[1]))
 		}
 	}
 	return l
 }
 
+// changes links what is new since the last deploy, where that is known.
+func (v view) changes(r approvals.Request) line {
+	if r.Last == nil {
+		return nil
+	}
+	last := r.Last.Revision
+	compare := compareURL(r.Project, last, r.Facts.Revision)
+	if compare == "" {
+		return nil
+	}
+	return say(link(compare, "Changes since the last deploy"), " (", link(commitURL(r.Project, last), short(last)), ", ", at(r.Last.At), ")")
+}
+
+// saysNoMore reports whether a message only repeats the facts, as in "Deploy
+// main@1a2b3c4 to production".
+func saysNoMore(r approvals.Request) bool {
+	f := r.Facts
+	plain := []string{"deploy", "to", "of", "on", "from", "branch", "tag", "commit", "pipeline"}
+	known := []string{r.App, r.Environment, fmt.Sprint(f.PipelineNumber), f.Branch, f.Tag}
+	for _, word := range strings.FieldsFunc(r.Message, func(r rune) bool { return r == ' ' || r == '@' }) {
+		word = strings.TrimRight(word, ".,:!")
+		hash := len(word) >= 7 && strings.HasPrefix(f.Revision, word)
+		if !hash && !slices.Contains(known, word) && !slices.Contains(plain, strings.ToLower(word)) {
+			return false
+		}
+	}
+	return true
+}
+
 // brief is the facts in the words of a sentence: main@1a2b3c4, started by alice.
 func brief(r approvals.Request) line {
 	f := r.Facts
-	l := say(quoted(short(f.Revision), limitName))
-	switch {
-	case f.Tag != "":
-		l = say(span{kind: theirs, text: cut(bare(f.Tag), limitName)}, "@", l, remark(f.Tag))
-	case f.Branch != "":
-		l = say(span{kind: theirs, text: cut(bare(f.Branch), limitName)}, "@", l, remark(f.Branch))
+	l := name(short(f.Revision))
+	if ref := firstOf(f.Tag, f.Branch); ref != "" {
+		l = say(span{kind: theirs, text: cut(bare(ref), limitName)}, "@", l, remark(ref))
 	}
 	if starters := f.Starters(); len(starters) > 0 {
 		return say(l, ", started by ", name(starters[0]))

@@ -32,12 +32,9 @@ func (o origin) encode() string {
 // modal renders the question before a decision. action is approve or reject.
 func (v view) modal(p approvals.Prompt, action approvals.Action, o origin) slack.ModalViewRequest {
 	r := p.Request
-	blocks := []slack.Block{
-		say("Deploy ", r.Place()).block(),
-		v.facts(r).block(),
-	}
-	if visible(r.Message) != "" {
-		blocks = append(blocks, own(r.Message, limitMessage))
+	blocks := append([]slack.Block{say("Deploy ", r.Place()).block()}, v.subject(r)...)
+	for _, note := range notes(r) {
+		blocks = append(blocks, note.small())
 	}
 	m := slack.ModalViewRequest{
 		Type: slack.VTModal, Title: plainText("Approve deploy", limitTitle), Submit: plainText("Approve deploy", limitTitle),

@@ -1,7 +1,6 @@
 package bot
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
@@ -20,11 +19,11 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 	}
 	switch why.Code {
 	case approvals.RefusedUnknownRequest:
-		return say("I do not know this request any more. Ask for a new one from CI.")
+		return say("I don’t know this request any more. ", askAgain)
 	case approvals.RefusedClosed:
-		return closed(why)
+		return tooLate(why)
 	case approvals.RefusedTaken:
-		return say(fmt.Sprintf("There is a newer request for this workflow: #%d. Decide on that one.", why.Number))
+		return say("There is a newer request for this workflow: #", why.Number, ". Decide on that one.")
 	case approvals.RefusedAppGone:
 		return say(name(why.App), " is no longer set up here, so nobody can ", verb, " its deploys. Ask the operator.")
 	case approvals.RefusedWorkspace:
@@ -48,7 +47,7 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 		return say("I don’t know your GitHub or Bitbucket username, so I can’t tell whether this is your own deploy. Ask the operator to set it: ",
 			commandLine("rack-gatewayd user add --slack-id "+user+" --vcs-login …"), ". You can still reject it.")
 	case approvals.RefusedVoted:
-		return say("You have approved this already. It needs another person now.")
+		return say("You have approved this already. Someone else has to approve it, too.")
 	case approvals.RefusedNoAuthenticator:
 		return say("You don’t have an authenticator yet. Ask the operator for a link: ", commandLine("rack-gatewayd user enroll --slack-id "+user))
 	case approvals.RefusedDisabled:
@@ -56,7 +55,7 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 	case approvals.RefusedUnreadable:
 		return say("I can’t decrypt your authenticator, so nothing was recorded. Ask the operator to enroll you again.")
 	case approvals.RefusedOnHold:
-		return say("Nothing can be approved now: ", quoted(why.Detail, limitMessage), ". Rejecting may still work. Ask the operator.")
+		return say("Nothing can be approved now: ", quoted(why.Detail, limitMessage), ". Ask the operator. You can still try to reject.")
 	case approvals.RefusedReason:
 		return say("Say why, in 1 to 500 characters.")
 	case approvals.RefusedCodeMalformed:
@@ -64,7 +63,7 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 	case approvals.RefusedCodeWrong:
 		switch {
 		case why.Left > 1:
-			return say(fmt.Sprintf("That code is not right. %d tries left before a pause.", why.Left))
+			return say("That code is not right. ", why.Left, " tries left before a pause.")
 		case why.Left == 1:
 			return say("That code is not right. 1 try left before a pause.")
 		}
@@ -88,47 +87,5 @@ func since(t time.Time) line {
 	if t.IsZero() {
 		return nil
 	}
-	return say(" since ", at(t))
-}
-
-// closed says how a request ended before this click came.
-func closed(why *approvals.Refusal) line {
-	by := func(verb string) line {
-		l := say(verb)
-		if why.By != "" {
-			l = say(l, " by ", mention(why.By))
-		}
-		if !why.At.IsZero() {
-			l = say(l, " ", at(why.At))
-		}
-		return l
-	}
-	switch why.Status {
-	case approvals.Approved, approvals.Released, approvals.Deployed, approvals.DeployFailed:
-		return say("Already ", by("approved"), ". Nothing more to do.")
-	case approvals.Undeliverable:
-		return say("This was ", by("approved"), ", but CircleCI could not be told, and it is too late to retry. Ask for a new approval from CI.")
-	case approvals.Rejected:
-		l := say("This was ", by("rejected"))
-		if why.Reason != "" {
-			l = say(l, ": “", quoted(why.Reason, limitMessage), "”")
-		}
-		return say(l, ".")
-	case approvals.Expired:
-		l := say("This expired")
-		if !why.At.IsZero() {
-			l = say(l, " ", at(why.At))
-		}
-		return say(l, ". Ask for a new approval from CI.")
-	case approvals.Superseded:
-		if why.Number > 0 {
-			return say(fmt.Sprintf("A newer request took the place of this one: #%d. Decide on that one.", why.Number))
-		}
-		return say("A newer request took its place. Decide on that one.")
-	case approvals.Canceled:
-		return say("This was closed ", at(why.At), ".", detail(why.Reason))
-	case approvals.Bypassed:
-		return say("This was ", by("approved in CircleCI itself"), ", not here. Nothing more to do.")
-	}
-	return say("This request is closed. Nothing more to do.")
+	return say(" since", when(t))
 }

@@ -51,98 +51,105 @@ func footnote(t approvals.Told, now time.Time) line {
 
 // tell puts an event into words. The blocks are what comes below the line.
 func (v view) tell(t approvals.Told, now time.Time) (line, []slack.Block) {
-	e, r := t.Event, t.Request
-	gate := literal(r.GateName)
-	switch e.Type {
-	case approvals.EventRequested:
-		return v.requested(r)
-	case approvals.EventClickRefused:
-		verb := "Approve"
-		if e.Outcome == string(approvals.ActionReject) {
-			verb = "Reject"
-		}
-		return say(mention(e.Actor.ID), " pressed ", verb, " and was refused: ", lackOfRight(e, r), "."), nil
-	case approvals.EventCodeFailed:
-		if e.Outcome == "used" {
-			return say(mention(e.Actor.ID), " gave a code that was already used."), nil
-		}
-		l := say(mention(e.Actor.ID), " gave a wrong code")
-		if n := e.Data["failures"]; n != "" && n != "1" {
-			l = say(l, " (", quoted(n, limitName), " in a row)")
-		}
-		return say(l, "."), nil
-	case approvals.EventCodeLocked:
+	if t.Event.Type == approvals.EventRequested {
+		return v.requested(t.Request)
+	}
+	if l := beginning(t, now); l != nil {
+		return l, nil
+	}
+	if step := steps[t.Event.Type]; step != nil {
+		return step(t.Event, t.Request), nil
+	}
+	l := say(quoted(words(string(t.Event.Type)), limitName))
+	if d := firstOf(t.Event.Reason, t.Event.Data["detail"], t.Event.Outcome); d != "" {
+		l = say(l, ": ", quoted(d, limitMessage))
+	}
+	return l, nil
+}
+
+// steps are the lines of what happens within a status, and to a person's authenticator.
+var steps = map[approvals.EventType]func(approvals.Event, approvals.Request) line{
+	approvals.EventClickRefused: clickRefused,
+	approvals.EventCodeFailed:   codeFailed,
+	approvals.EventCodeLocked: func(e approvals.Event, _ approvals.Request) line {
+		l := say(mention(e.Actor.ID), " gave too many wrong codes, so ")
 		if until := parseTime(e.Data["until"]); !until.IsZero() {
-			return say("After too many wrong codes, codes of ", mention(e.Actor.ID), " are refused until ", atClock(until), ". Other admins are not affected."), nil
+			return say(l, "theirs are refused until ", atClock(until), ". Other admins are not affected.")
 		}
-		return say("After too many wrong codes, the authenticator of ", mention(e.Actor.ID), " is disabled. The operator can issue a new one."), nil
-	case approvals.EventVoted:
-		l := say(mention(e.Actor.ID), " approved")
-		if e.MFA != "" {
-			l = say(l, " with a code")
-		}
+		return say(l, "their authenticator is disabled. The operator can issue a new one.")
+	},
+	approvals.EventVoted: func(e approvals.Event, _ approvals.Request) line {
+		l := say(mention(e.Actor.ID), " approved", withCode(e))
 		if e.Data["votes"] != "" && e.Data["needed"] != "" {
 			l = say(l, " (", quoted(e.Data["votes"], limitName), " of ", quoted(e.Data["needed"], limitName), ")")
 		}
-		return say(l, "."), nil
-	case approvals.EventApproved:
-		until := parseTime(e.Data["until"])
-		l := say("Decided: approved. ")
-		switch {
-		case e.Data["auto"] == "false":
-			l = say(l, "Now approve ", gate, " in CircleCI")
-		case until.IsZero():
-			return say(l, "CircleCI’s ", gate, " may run."), nil
-		default:
-			return say(l, "CircleCI’s ", gate, " may run until ", atClock(until), "."), nil
-		}
-		if !until.IsZero() {
-			l = say(l, " until ", atClock(until))
-		}
-		return say(l, "."), nil
-	case approvals.EventRejected:
-		l := say(mention(e.Actor.ID), " rejected")
-		if e.MFA != "" {
-			l = say(l, " with a code")
-		}
-		return say(l, ": “", quoted(e.Reason, 500), "”", call(t)), nil
-	case approvals.EventAttempt:
-		return say("Asking CircleCI to approve ", gate, attemptNumber(e, r), "."), nil
-	case approvals.EventAccepted:
-		return say("CircleCI accepted the approval", attemptNumber(e, r), "."), nil
-	case approvals.EventGateRefused:
-		return say("CircleCI did not take the approval", attemptNumber(e, r), ": ", quoted(firstOf(e.Reason, e.Outcome), limitMessage)), nil
-	case approvals.EventDelayed:
-		return v.delayed(e), nil
-	case approvals.EventReleased:
-		if !r.AutoApprove && e.Actor.ID != "" {
-			return say("Released: ", gate, " was approved in CircleCI by ", quoted(e.Actor.ID, limitName), "."), nil
-		}
-		return say("Released: ", gate, " is approved."), nil
-	case approvals.EventDeployed:
-		return v.deployed(t), nil
-	case approvals.EventDeployFailed:
-		return say("Deploy failed", failedJob(e), ".", starter(t)), nil
-	case approvals.EventGateBypassed:
-		return say("⚠️ ", gate, " was approved in CircleCI by ", quoted(e.Actor.ID, limitName), " although this request is ", quoted(words(e.Outcome), limitName), ". Check what was deployed."), nil
-	case approvals.EventGateClosed:
-		return v.gateClosed(e, r), nil
-	case approvals.EventDeployReport:
+		return say(l, ".")
+	},
+	approvals.EventAttempt: func(e approvals.Event, r approvals.Request) line {
+		return say("Asking CircleCI to approve ", literal(r.GateName), attemptNumber(e, r), ".")
+	},
+	approvals.EventAccepted: func(e approvals.Event, r approvals.Request) line {
+		return say("CircleCI accepted the approval", attemptNumber(e, r), ".")
+	},
+	approvals.EventGateRefused: func(e approvals.Event, r approvals.Request) line {
+		return say("CircleCI did not accept the approval", attemptNumber(e, r), ": ", quoted(firstOf(e.Reason, e.Outcome), limitMessage), ".")
+	},
+	approvals.EventDelayed: delayed,
+	approvals.EventWaiting: func(_ approvals.Event, r approvals.Request) line {
+		return say("CircleCI has not reached ", literal(r.GateName), " yet.")
+	},
+	approvals.EventReached: func(_ approvals.Event, r approvals.Request) line {
+		return say("CircleCI reached ", literal(r.GateName), ".")
+	},
+	approvals.EventAnswers: func(approvals.Event, approvals.Request) line { return say("CircleCI answers again.") },
+	approvals.EventClosing: func(_ approvals.Event, r approvals.Request) line {
+		return say("Asking CircleCI to stop ", literal(r.GateName), ".")
+	},
+	approvals.EventRestored: func(approvals.Event, approvals.Request) line {
+		return say("A backup in which this was approved was restored, so I will not ask CircleCI again.")
+	},
+	approvals.EventGateBypassed: func(e approvals.Event, r approvals.Request) line {
+		return say("⚠️ ", literal(r.GateName), " was approved in CircleCI by ", name(e.Actor.ID), " although this request is ", quoted(words(e.Outcome), limitName), ". Check what was deployed.")
+	},
+	approvals.EventGateClosed: gateClosed,
+	approvals.EventDeployReport: func(e approvals.Event, _ approvals.Request) line {
 		l := say("The deploy job reports: ", quoted(e.Outcome, limitName))
-		if d := e.Reason; d != "" {
-			l = say(l, ": ", quoted(d, limitMessage))
+		if e.Reason != "" {
+			l = say(l, ": ", quoted(e.Reason, limitMessage))
 		}
-		return l, nil
-	case approvals.EventNewerWorkflow:
-		return v.newerWorkflow(e, r), nil
+		return say(l, ".")
+	},
+	approvals.EventNewerWorkflow: newerWorkflow,
+
+	approvals.EventEnrolled: func(e approvals.Event, _ approvals.Request) line {
+		return say(holder(e), " set up a new authenticator", how(e), ". If that was not you, tell the operator at once.")
+	},
+	approvals.EventUnlocked: func(e approvals.Event, _ approvals.Request) line {
+		return say("The operator unlocked the authenticator of ", holder(e), ".")
+	},
+	approvals.EventReset: func(e approvals.Event, _ approvals.Request) line {
+		return say("The operator removed the authenticator of ", holder(e), ".")
+	},
+	approvals.EventSealBroken: func(e approvals.Event, _ approvals.Request) line {
+		return say("⚠️ I can’t decrypt the authenticator of ", holder(e), ": its record was changed, or its key is missing. Nothing can be approved with it.")
+	},
+	approvals.EventTokenExpiring: func(e approvals.Event, _ approvals.Request) line {
+		return say("The API token ", name(e.Data["name"]), " (", quoted(e.Data["token"], limitName), ") expires ", at(parseTime(e.Data["expires"])),
+			". Make a new one before then: ", commandLine("rack-gatewayd token create"))
+	},
+	approvals.EventRecovered: func(approvals.Event, approvals.Request) line {
+		return say("⚠️ The operator restored a backup and accepted that everything recorded since then is lost. The log goes on under a new key, and requests that were pending have expired.")
+	},
+}
+
+// holder is whose authenticator an event is about.
+func holder(e approvals.Event) line { return mention(firstOf(e.Data["user"], e.Actor.ID)) }
+
+func withCode(e approvals.Event) line {
+	if e.MFA == "" {
+		return nil
 	}
-	if l := ending(e, r, now); l != nil {
-		return say(l, call(t)), nil
-	}
-	if l := onTheWay(e, r); l != nil {
-		return l, nil
-	}
-	return personal(e), nil
+	return say(" with a code")
 }
 
 func (v view) requested(r approvals.Request) (line, []slack.Block) {
@@ -152,24 +159,52 @@ func (v view) requested(r approvals.Request) (line, []slack.Block) {
 		l = say(l, ", workflow ", name(r.Facts.WorkflowName))
 	}
 	l = say(l, ".")
-	if c := v.changes(r); c != nil {
-		l = say(l, " ", c)
-	}
-	// The card shows the start of a long message; the whole stands here.
-	if cut(visible(r.Message), limitMessage) != visible(r.Message) {
-		return l, []slack.Block{own(r.Message, limitWhole)}
+	// The card shows the start of a long message; the whole is here.
+	if _, whole := excerpt(r.Message); !whole {
+		return l, []slack.Block{quote(cut(visible(r.Message), limitWhole))}
 	}
 	return l, nil
 }
 
+func codeFailed(e approvals.Event, _ approvals.Request) line {
+	if e.Outcome == "used" {
+		return say(mention(e.Actor.ID), " gave a code that was already used.")
+	}
+	l := say(mention(e.Actor.ID), " gave a wrong code")
+	if n := e.Data["failures"]; n != "" && n != "1" {
+		l = say(l, " (", quoted(n, limitName), " in a row)")
+	}
+	return say(l, ".")
+}
+
+// mayRun says what may happen now that a request is approved.
+func mayRun(t approvals.Told, _ time.Time) line {
+	l := say("Decided: approved. CircleCI may run ", literal(t.Request.GateName))
+	if t.Event.Data["auto"] == "false" {
+		l = say("Decided: approved. Now approve ", literal(t.Request.GateName), " in CircleCI")
+	}
+	if until := parseTime(t.Event.Data["until"]); !until.IsZero() {
+		l = say(l, " until ", atClock(until))
+	}
+	return say(l, ".")
+}
+
 // delayed tells why an approval is not delivered yet.
-func (v view) delayed(e approvals.Event) line {
-	const kept = ". The approval is kept and will be delivered."
+func delayed(e approvals.Event, _ approvals.Request) line {
+	const kept = "The approval is kept and will be delivered."
 	switch e.Outcome {
 	case "401", "403", "404":
-		return say("CircleCI does not let me look at the workflow (", e.Outcome, ") since ", atClock(e.At()), ": the operator has to look at the gateway’s CircleCI token", kept)
+		return say("CircleCI has not let me look at the workflow since ", atClock(e.At()), " (", e.Outcome, "). The operator has to check the gateway’s CircleCI token. ", kept)
 	}
-	return say("CircleCI is not answering (", quoted(e.Outcome, limitName), ") since ", atClock(e.At()), kept)
+	return say("CircleCI has not answered since ", atClock(e.At()), " (", quoted(e.Outcome, limitName), "). ", kept)
+}
+
+func clickRefused(e approvals.Event, r approvals.Request) line {
+	verb := "Approve"
+	if e.Outcome == string(approvals.ActionReject) {
+		verb = "Reject"
+	}
+	return say(mention(e.Actor.ID), " pressed ", verb, " and was refused: ", lackOfRight(e, r), ".")
 }
 
 func lackOfRight(e approvals.Event, r approvals.Request) line {
@@ -185,12 +220,13 @@ func lackOfRight(e approvals.Event, r approvals.Request) line {
 	case approvals.RefusedSelf:
 		return say("they started this pipeline, so someone else has to approve it")
 	case approvals.RefusedNoLogin:
-		return say("they are nobody whose username at the code host I know")
+		return say("I don’t know their username at the code host")
 	}
 	return say(quoted(words(e.Reason), limitName))
 }
 
-func (v view) deployed(t approvals.Told) line {
+// finished tells a deploy that succeeded.
+func finished(t approvals.Told, _ time.Time) line {
 	e, r := t.Event, t.Request
 	l := say("Deployed: ")
 	if jobs := e.Data["jobs"]; jobs != "" {
@@ -224,18 +260,19 @@ func starter(t approvals.Told) line {
 	return nil
 }
 
-func (v view) gateClosed(e approvals.Event, r approvals.Request) line {
+// gateClosed tells what on_close did to the gate.
+func gateClosed(e approvals.Event, r approvals.Request) line {
 	switch approvals.OnClose(e.Outcome) {
 	case approvals.CloseCancelWorkflow:
 		return say("Told CircleCI to cancel the workflow.")
 	case approvals.CloseCancelJob:
 		return say("Told CircleCI to cancel the job ", literal(r.GateName), ".")
 	}
-	return say("CircleCI did not let me cancel ", literal(r.GateName), " (", quoted(firstOf(e.Reason, e.Outcome), limitMessage), "). It still waits there: cancel it by hand.")
+	return say("CircleCI did not let me cancel ", literal(r.GateName), " (", quoted(firstOf(e.Reason, e.Outcome), limitMessage), "). It is still waiting there, so cancel it by hand.")
 }
 
-func (v view) newerWorkflow(e approvals.Event, r approvals.Request) line {
-	l := say("Pipeline ", r.Facts.PipelineNumber, " has a newer workflow whose gate waits without a request.")
+func newerWorkflow(e approvals.Event, r approvals.Request) line {
+	l := say("Pipeline ", r.Facts.PipelineNumber, " has a newer workflow whose gate is waiting without a request.")
 	if id := e.Data["workflow_id"]; id != "" {
 		ask := "rack-gateway deploy-approval request --app " + r.App + " --git-commit " + r.Facts.Revision
 		if r.Environment != approvals.DefaultEnvironment {
@@ -246,26 +283,9 @@ func (v view) newerWorkflow(e approvals.Event, r approvals.Request) line {
 	return l
 }
 
-// ending tells how a request ended without a deploy; nil for all other events.
-func ending(e approvals.Event, r approvals.Request, now time.Time) line {
-	why := firstOf(e.Data["detail"], r.Failure.Detail)
-	switch e.Type {
-	case approvals.EventExpired:
-		return say("Expired: ", expiry(e, r), ".", retryHint(r, now))
-	case approvals.EventSuperseded:
-		return say("Superseded: a newer request took its place: #", quoted(e.Data["number"], limitName), ".")
-	case approvals.EventCanceled:
-		return say("Closed: ", canceled(approvals.Request{Asked: r.Asked, Failure: approvals.Failure{Code: e.Reason, Detail: why}, DecidedBy: e.Actor.ID}), ".")
-	case approvals.EventBypassed:
-		by := e.Actor.ID
-		if by == "" {
-			by = "an unknown user"
-		}
-		return say("⚠️ ", literal(r.GateName), " was approved in CircleCI by ", name(by), ", not here.")
-	case approvals.EventUndeliverable:
-		return say("Could not release: ", quoted(firstOf(why, words(e.Reason)), limitMessage), ".", retryHint(r, now))
-	}
-	return nil
+// reasonOf is why a request ended, in the words of its event.
+func reasonOf(t approvals.Told) string {
+	return firstOf(t.Event.Data["detail"], t.Request.Failure.Detail)
 }
 
 // expiry says what did not happen in time.
@@ -289,27 +309,6 @@ func retryHint(r approvals.Request, now time.Time) line {
 	return say(" Retry on the card asks for another round of approvals.")
 }
 
-// onTheWay tells what happens between a decision and its effect; nil for all other
-// events.
-func onTheWay(e approvals.Event, r approvals.Request) line {
-	gate := literal(r.GateName)
-	switch e.Type {
-	case approvals.EventReopened:
-		return say(mention(e.Actor.ID), " asked for another round of approvals.")
-	case approvals.EventWaiting:
-		return say("CircleCI has not reached ", gate, " yet.")
-	case approvals.EventReached:
-		return say("CircleCI reached ", gate, ".")
-	case approvals.EventAnswers:
-		return say("CircleCI answers again.")
-	case approvals.EventClosing:
-		return say("Asking CircleCI to stop ", gate, ".")
-	case approvals.EventRestored:
-		return say("A backup was restored in which this was approved: CircleCI is not asked again.")
-	}
-	return nil
-}
-
 // failedJob says which job of a deploy failed, and how.
 func failedJob(e approvals.Event) line {
 	if e.Data["job"] == "" {
@@ -327,31 +326,7 @@ func failedJob(e approvals.Event) line {
 	return say(l, " ended as ", quoted(words(e.Outcome), limitName))
 }
 
-// personal tells what concerns a person's authenticator, and whatever has no
-// words of its own.
-func personal(e approvals.Event) line {
-	who := mention(firstOf(e.Data["user"], e.Actor.ID))
-	switch e.Type {
-	case approvals.EventEnrolled:
-		return say(who, " set up a new authenticator", how(e), ". If that was not you, tell the operator at once.")
-	case approvals.EventUnlocked:
-		return say("The operator unlocked the authenticator of ", who, ".")
-	case approvals.EventTokenExpiring:
-		return say("The API token ", quoted(e.Data["name"], limitName), " (", quoted(e.Data["token"], limitName), ") expires ", at(parseTime(e.Data["expires"])), ". Make a new one before: rack-gatewayd token create.")
-	case approvals.EventRecovered:
-		return say("⚠️ The operator restored a backup and accepted that what happened since is lost. The log goes on under a new key; requests that were pending expired.")
-	case approvals.EventReset:
-		return say("The operator removed the authenticator of ", who, ".")
-	case approvals.EventSealBroken:
-		return say("⚠️ The authenticator of ", who, " does not open: its record was changed or its key is missing. Nothing can be approved with it.")
-	}
-	l := say(quoted(words(string(e.Type)), limitName))
-	if d := firstOf(e.Reason, e.Data["detail"], e.Outcome); d != "" {
-		l = say(l, ": ", quoted(d, limitMessage))
-	}
-	return l
-}
-
+// how says by which way an authenticator was set up.
 func how(e approvals.Event) line {
 	switch e.Outcome {
 	case approvals.EnrolledByPage:

@@ -23,6 +23,7 @@ const (
 	limitError    = 300 // ours: an inline error is one sentence
 	limitName     = 80  // ours: a branch, a login, a job
 	limitMessage  = 300 // ours: what the card shows of a message
+	limitLines    = 3   // ours: likewise
 	limitWhole    = 2800
 	limitMentions = 10 // ours: more people than that are counted
 )
@@ -271,6 +272,30 @@ func (l line) rich() []slack.RichTextSectionElement {
 		}
 	}
 	return out
+}
+
+// quote is text from outside in a block that our own lines never use: Slack draws a
+// bar beside it, so that nothing in it can pass for what we say.
+func quote(text string) slack.Block {
+	return slack.NewRichTextBlock("", &slack.RichTextQuote{
+		Type: slack.RTEQuote, Elements: []slack.RichTextSectionElement{slack.NewRichTextSectionTextElement("“"+text+"”", nil)},
+	})
+}
+
+// excerpt is the start of a message, and whether it is all of it.
+func excerpt(message string) (text string, whole bool) {
+	text = visible(message)
+	var lines []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	short := cut(strings.Join(lines[:min(len(lines), limitLines)], "\n"), limitMessage)
+	if len(lines) > limitLines && !strings.HasSuffix(short, "…") {
+		short = cut(short, limitMessage-2) + " …"
+	}
+	return short, short == strings.Join(lines, "\n")
 }
 
 // plainText is a text object in which nothing is interpreted, emoji names included.

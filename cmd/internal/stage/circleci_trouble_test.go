@@ -132,7 +132,7 @@ func TestSilenceOfCircleCIIsTold(t *testing.T) {
 	p.Circle.Inject(circlecitest.Fault{Op: "jobs", Status: 503, Count: -1})
 	p.approve(stage.Ana, a, "approve")
 	p.cardSays(a, closed, "Approved: myapp")
-	p.replied(a, "CircleCI is not answering")
+	p.replied(a, "CircleCI has not answered since")
 	p.cardSays(a, closed, "the approval is kept and will be delivered")
 	p.Circle.ClearFaults()
 	p.becomes(a, approvals.Released)

@@ -25,7 +25,7 @@ func TestBypassIsNamedWithinTwoPolls(t *testing.T) {
 	began := time.Now()
 	p.ok(p.Circle.ApproveAs("mallory", a.workflow, stage.Gate))
 	r := p.becomes(a, approvals.Bypassed)
-	p.replied(a, "was approved in CircleCI by mallory, not here")
+	p.replied(a, "mallory approved approve_deploy_production in CircleCI, not here")
 	// Two polls of a second, and Slack's pace of a reply a second.
 	if took := time.Since(began); took > 4*time.Second {
 		t.Errorf("got it told after %s; want two poll intervals", took)

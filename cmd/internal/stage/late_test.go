@@ -22,8 +22,8 @@ func TestTooLateIsToldInTheModal(t *testing.T) {
 		to   approvals.Status
 		want string
 	}{
-		{"approved", func(p *play, a asked) { p.approve(stage.Bea, a, "approve") }, approvals.Released, "Already approved by ⟦<@U0BEA>⟧"},
-		{"rejected", func(p *play, a asked) { p.reject(stage.Bea, a, "not today") }, approvals.Rejected, "rejected by ⟦<@U0BEA>⟧"},
+		{"approved", func(p *play, a asked) { p.approve(stage.Bea, a, "approve") }, approvals.Released, "⟦<@U0BEA>⟧ already approved this"},
+		{"rejected", func(p *play, a asked) { p.reject(stage.Bea, a, "not today") }, approvals.Rejected, "⟦<@U0BEA>⟧ rejected this"},
 		{"expired", func(p *play, a asked) { p.expire(a) }, approvals.Expired, "expired"},
 		{"superseded", func(p *play, a asked) { p.askFor(p.Pipeline(stage.Number + 1)) }, approvals.Superseded, "#2"},
 		{"withdrawn", func(p *play, a asked) {
@@ -31,7 +31,7 @@ func TestTooLateIsToldInTheModal(t *testing.T) {
 				p.t.Fatalf("cancel: got %+v; want exit 0", r)
 			}
 		}, approvals.Canceled, "wrong commit"},
-		{"bypassed", func(p *play, a asked) { p.ok(p.Circle.ApproveAs("mallory", a.workflow, stage.Gate)) }, approvals.Bypassed, "approved in CircleCI itself"},
+		{"bypassed", func(p *play, a asked) { p.ok(p.Circle.ApproveAs("mallory", a.workflow, stage.Gate)) }, approvals.Bypassed, "mallory approved this in CircleCI, not here"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := setup(t, stage.Options{})
@@ -65,7 +65,7 @@ func TestClickOnAnOldCardSaysHowItEnded(t *testing.T) {
 	p.becomes(a, approvals.Rejected)
 	old := p.Slack.Revisions(a.card.Channel, a.card.TS)[0]
 	said := p.refusedClick(slacktest.ButtonClick{User: stage.Ana, ActionID: "approve", Seen: &old}, a)
-	if !strings.Contains(said, "rejected by <@U0BEA>") || !strings.Contains(said, "wait for the migration") {
+	if !strings.Contains(said, "<@U0BEA> rejected this") || !strings.Contains(said, "wait for the migration") {
 		t.Errorf("got %q; want who rejected and why", said)
 	}
 }
@@ -188,7 +188,7 @@ func TestTwentyAdminsDecideAtOnce(t *testing.T) {
 		case x.got.Closed:
 			t.Errorf("%s and %s were both accepted; want one", accepted, x.user)
 		default:
-			p.updated(x.got, "Already approved by")
+			p.updated(x.got, "already approved this")
 		}
 	}
 	r := p.becomes(a, approvals.Released)

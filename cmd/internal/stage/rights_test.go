@@ -210,7 +210,7 @@ func TestAlteredButtonDecidesNothing(t *testing.T) {
 	a, b := p.askOnHold(), p.ask()
 	for name, value := range map[string]string{"another request": b.id, "no request": "NOSUCHREQUEST", "no id": "<!channel> '; --", "empty": ""} {
 		said := p.refusedClick(slacktest.ButtonClick{User: stage.Ana, ActionID: "approve", Value: &value}, a)
-		if !strings.Contains(said, "not the card of this request") && !strings.Contains(said, "do not know this request") {
+		if !strings.Contains(said, "not the card of this request") && !strings.Contains(said, "don’t know this request") {
 			t.Errorf("%s: got %q; want a refusal of the button", name, said)
 		}
 	}

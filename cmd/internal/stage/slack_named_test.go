@@ -362,7 +362,7 @@ func TestCardThatCannotBeEditedAnyMore(t *testing.T) {
 			p.becomes(a, approvals.Released)
 			p.inOrder(a, "Asked by", "approved with a code", "Decided: approved", "accepted the approval", "Released")
 			p.cardSays(a, open, "Deploy myapp?")
-			if said := p.refused(stage.Bea, a, "approve"); !strings.Contains(said, "Already approved by <@U0ANA>") {
+			if said := p.refused(stage.Bea, a, "approve"); !strings.Contains(said, "<@U0ANA> already approved this") {
 				t.Errorf("got %q; want who approved", said)
 			}
 			p.releasedOnce(a, 1)
@@ -431,5 +431,5 @@ func TestDecisionWhoseAnswerIsLostStands(t *testing.T) {
 	if n := p.count(a, approvals.EventVoted); n != 1 {
 		t.Errorf("got %d votes; want 1", n)
 	}
-	p.updated(p.submit(stage.Ana, view, p.code(stage.Ana)), "Already approved by ⟦<@U0ANA>⟧")
+	p.updated(p.submit(stage.Ana, view, p.code(stage.Ana)), "⟦<@U0ANA>⟧ already approved this")
 }
