@@ -56,30 +56,35 @@ func (b *Bot) answer(ctx context.Context, user, text string) []slack.Block {
 	}
 	verb, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
 	rest = strings.TrimSpace(rest)
+	if strings.HasPrefix(verb, "#") && rest == "" {
+		verb, rest = "show", verb
+	}
 	var blocks []slack.Block
 	var err error
 	switch strings.ToLower(verb) {
 	case "list":
-		blocks, err = b.list(ctx, "Open requests", "Nothing waits.", approvals.Filter{Statuses: approvals.OpenStatuses(), Limit: listLimit})
+		blocks, err = b.list(ctx, "Open requests", "Nothing is waiting.", approvals.Filter{Statuses: approvals.OpenStatuses(), Limit: listLimit})
 	case "history":
 		if !approvals.ValidName(rest) {
-			return help()
+			return []slack.Block{say("Which app? Say, for example, " + CommandName + " history myapp.").block()}
 		}
-		blocks, err = b.list(ctx, "Requests of "+rest, "There are none.", approvals.Filter{Apps: []string{rest}, Limit: listLimit})
+		blocks, err = b.list(ctx, "Requests of "+rest, "There are no requests yet.", approvals.Filter{Apps: []string{rest}, Limit: listLimit})
 	case "show":
 		n, bad := strconv.ParseInt(strings.TrimPrefix(rest, "#"), 10, 64)
 		if bad != nil || n <= 0 {
-			return help()
+			return []slack.Block{say("Which request? Say its number, for example " + CommandName + " show 12.").block()}
 		}
 		blocks, err = b.show(ctx, n)
 	case "whoami":
 		blocks, err = b.whoami(ctx, user)
-	default:
+	case "help", "":
 		return help()
+	default:
+		return []slack.Block{say("I don’t know “", name(verb), "”. I know list, show N, history APP, whoami and help.").block()}
 	}
 	if err != nil {
 		b.log.Error("answer a slash command", "err", err)
-		return []slack.Block{say("I could not look that up just now. Try again.").block()}
+		return []slack.Block{say("I could not look that up just now. Please try again.").block()}
 	}
 	return blocks
 }
@@ -91,16 +96,16 @@ func (b *Bot) outsider(ctx context.Context, user string) line {
 	switch {
 	case err != nil:
 		b.log.Warn("ask Slack who asks", "err", err)
-		return say("I could not check your Slack account just now. Try again.")
+		return say("I could not check your Slack account just now. Please try again.")
 	case problem != "":
-		return say("Only full members of this workspace get an answer: ", quoted(problem, limitMessage), ".")
+		return say("Only full members of this workspace get an answer. Slack says of your account: ", quoted(problem, limitMessage), ".")
 	}
 	return nil
 }
 
 func help() []slack.Block {
 	return []slack.Block{
-		say(CommandName + " list · what waits for approval").block(),
+		say(CommandName + " list · what is waiting for approval").block(),
 		say(CommandName + " show 12 · the story of request 12").block(),
 		say(CommandName + " history myapp · the last requests of an app").block(),
 		say(CommandName + " whoami · your rights and your authenticator").block(),
@@ -124,13 +129,17 @@ func (b *Bot) list(ctx context.Context, title, none string, f approvals.Filter) 
 
 // summary is a request on one line.
 func summary(r approvals.Request) line {
-	return say(number(r.Number, r.Slack.Permalink), " ", r.Place(), " · ", words(string(r.Status)), " · ", brief(r), " · ", at(r.CreatedAt))
+	l := say(number(r.Number, r.Slack.Permalink), " ", r.Place(), " · ", words(string(r.Status)), " · ", brief(r), " · ", at(r.CreatedAt))
+	if votes := r.Approvals(); len(votes) > 0 {
+		l = say(l, " · approved by ", voters(votes))
+	}
+	return l
 }
 
 func (b *Bot) show(ctx context.Context, n int64) ([]slack.Block, error) {
 	r, events, err := b.service.Story(ctx, strconv.FormatInt(n, 10))
 	if isMissing(err) {
-		return []slack.Block{say(fmt.Sprintf("There is no request #%d.", n)).block()}, nil
+		return []slack.Block{say("There is no request #", n, ".").block()}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read request: %w", err)
@@ -141,7 +150,7 @@ func (b *Bot) show(ctx context.Context, n int64) ([]slack.Block, error) {
 	}
 	blocks := []slack.Block{header(headline(r)), say(number(r.Number, r.Slack.Permalink), " · ", b.view.facts(r)).block(), wordingOf(r.Status).card(c).block()}
 	if more := len(events) - storyLimit; more > 0 {
-		blocks = append(blocks, say(fmt.Sprintf("%d earlier events are in the export of the log.", more)).small())
+		blocks = append(blocks, say("The log’s export holds ", plural(more, "earlier event"), ".").small())
 		events = events[more:]
 	}
 	for _, e := range events {
@@ -175,12 +184,12 @@ func aboutMe(user string, p approvals.Person, info *approvals.AuthenticatorInfo,
 	}
 	l := []line{say("You are ", mention(user), ", an admin of this gateway.")}
 	if p.VCSLogin == "" {
-		l = append(l, say("I don’t know your GitHub or Bitbucket username. Until the operator sets it, you can reject, and approve only where self-approval is allowed."))
+		l = append(l, say("I don’t know your GitHub or Bitbucket username. Until the operator sets it, you can reject deploys, but approve them only where people may approve their own."))
 	} else {
-		l = append(l, say("Your username at the code host: ", name(p.VCSLogin), "."))
+		l = append(l, say("Your username at the code host is ", name(p.VCSLogin), "."))
 	}
 	if p.Standing.Problem != "" {
-		l = append(l, say("Slack says: ", quoted(p.Standing.Problem, limitMessage), "."))
+		l = append(l, say("Slack says of your account: ", quoted(p.Standing.Problem, limitMessage), "."))
 	}
 	switch {
 	case info == nil:
@@ -188,11 +197,11 @@ func aboutMe(user string, p approvals.Person, info *approvals.AuthenticatorInfo,
 	case info.Disabled:
 		l = append(l, say("Your authenticator is disabled after too many wrong codes. Ask the operator for a new one."))
 	case now.Before(info.WaitUntil):
-		l = append(l, say("Too many wrong codes: yours are refused until ", atClock(info.WaitUntil), "."))
+		l = append(l, say("You gave too many wrong codes, so yours are refused until ", atClock(info.WaitUntil), "."))
 	case info.FirstUsed.IsZero():
-		l = append(l, say("Authenticator: set up ", at(info.EnrolledAt), ", not used yet."))
+		l = append(l, say("You set up your authenticator ", at(info.EnrolledAt), " and have not used it yet."))
 	default:
-		l = append(l, say("Authenticator: set up ", at(info.EnrolledAt), "."))
+		l = append(l, say("You set up your authenticator ", at(info.EnrolledAt), "."))
 	}
 	return l
 }

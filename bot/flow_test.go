@@ -372,9 +372,12 @@ func TestSlashCommand(t *testing.T) {
 	t.Parallel()
 	transports(t, func(t *testing.T, w *world) {
 		w.postCard(t)
+		w.request(func(r *approvals.Request) { r.Decisions = approved(*r, ana).Decisions })
 		for text, want := range map[string]string{
-			"list": "Open requests", "show 127": "Deploy myapp to production?", "show 9": "There is no request #9", "history myapp": "Requests of myapp",
-			"whoami": "ana-dev", "help": "/approvals list", "": "/approvals list", "show <!channel>": "/approvals list",
+			"list": "Open requests", "show 127": "Deploy myapp to production?", "show 9": "There is no request #9", "history myapp": "approved by ⟦<@U0ANA>⟧",
+			"whoami": "ana-dev", "help": "/approvals list", "": "/approvals list", "show <!channel>": "Say its number", "show": "Say its number", "history": "Which app?",
+			"#127": "Deploy myapp to production?", "show #127": "Deploy myapp to production?", "foo": "I don’t know “foo”. I know list, show N, history APP, whoami and help.",
+			"<!channel> x": "I don’t know “<!channel>”.",
 		} {
 			before := len(w.slack.Ephemerals(ana))
 			if _, err := w.slack.Slash(deadline(t), ana, deploys, text); err != nil {
@@ -415,7 +418,7 @@ func TestHome(t *testing.T) {
 			}
 		}
 		got := slacktest.Text(w.slack.Home(ana).Blocks)
-		for _, want := range []string{"My authenticator", "Waits for me", "myapp to production", "Last decisions"} {
+		for _, want := range []string{"My authenticator", "Waiting for me", "myapp to production", "Last decisions"} {
 			if !strings.Contains(got, want) {
 				t.Errorf("the home does not say %q:\n%s", want, got)
 			}

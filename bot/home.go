@@ -11,7 +11,7 @@ import (
 
 const homeLimit = 10
 
-// home publishes somebody's App Home: my authenticator, what waits for me, the
+// home publishes somebody's App Home: my authenticator, what is waiting for me, the
 // last decisions. hash is that of the view they see now, so that a newer one is
 // never overwritten.
 func (b *Bot) home(user, hash string) {
@@ -51,14 +51,14 @@ func (b *Bot) homeBlocks(ctx context.Context, user string) ([]slack.Block, error
 	if err != nil {
 		return nil, err
 	}
-	blocks = append(blocks, slack.NewDividerBlock(), header("Waits for me"))
+	blocks = append(blocks, slack.NewDividerBlock(), header("Waiting for me"))
 	for _, r := range waiting {
 		blocks = append(blocks, summary(r).block())
 	}
 	if len(waiting) == 0 {
-		blocks = append(blocks, say("Nothing waits for you.").block())
+		blocks = append(blocks, say("Nothing is waiting for you.").block())
 	}
-	last, err := b.list(ctx, "Last decisions", "There are none yet.", approvals.Filter{Statuses: approvals.ClosedStatuses(), Limit: homeLimit})
+	last, err := b.list(ctx, "Last decisions", "There are no decisions yet.", approvals.Filter{Statuses: approvals.ClosedStatuses(), Limit: homeLimit})
 	if err != nil {
 		return nil, err
 	}
