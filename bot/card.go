@@ -12,9 +12,9 @@ import (
 // question or the answer, then the same facts in every state, then what to do.
 func (v view) card(c approvals.Card) message {
 	r := c.Request
-	title, status := headline(r), wordingOf(r.Status).card(c)
+	title := headline(r)
 	blocks := append([]slack.Block{header(title)}, v.subject(r)...)
-	blocks = append(blocks, say(status, " · #", r.Number).block())
+	blocks = append(blocks, status(c).block())
 	for _, note := range notes(r) {
 		blocks = append(blocks, note.small())
 	}
@@ -24,7 +24,7 @@ func (v view) card(c approvals.Card) message {
 	if buttons := v.buttons(c); buttons != nil {
 		blocks = append(blocks, buttons)
 	}
-	sentence := say(title, ". ", brief(r), ". ", status, ". #", r.Number)
+	sentence := say(title, ". ", brief(r), ". ", wordingOf(r.Status).card(c), ". #", r.Number)
 	if r.Status == approvals.Pending {
 		sentence = say(title, " ", brief(r), ". ", progress(c), ". #", r.Number)
 	}
@@ -234,8 +234,7 @@ func (v view) buttons(c approvals.Card) slack.Block {
 // refuses the other: who can decide must be able to.
 func (v view) spare(c approvals.Card) message {
 	full, r := v.card(c), c.Request
-	status := say(wordingOf(r.Status).card(c), " · #", r.Number)
-	blocks := []slack.Block{own(headline(r)+"\n"+v.facts(r).plain()+"\n"+status.plain(), limitWhole)}
+	blocks := []slack.Block{own(headline(r)+"\n"+v.facts(r).plain()+"\n"+status(c).plain(), limitWhole)}
 	if b := v.buttons(c); b != nil {
 		blocks = append(blocks, b)
 	}

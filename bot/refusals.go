@@ -73,14 +73,15 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 	case approvals.RefusedCodeWaiting:
 		return say("Too many wrong codes. Try again at ", atClock(why.Until), " (in ", duration(max(time.Second, why.Until.Sub(now))), "), or ask another admin.")
 	}
-	return say("This is not possible now.", detail(why.Detail))
+	return say("This is not possible now", because(why.Detail), ".")
 }
 
-func detail(text string) line {
-	if text == "" {
+// because is the reason behind a sentence, where one is known.
+func because(detail string) line {
+	if detail == "" {
 		return nil
 	}
-	return say(" ", quoted(text, limitMessage))
+	return say(": ", quoted(detail, limitMessage))
 }
 
 func since(t time.Time) line {

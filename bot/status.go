@@ -18,67 +18,85 @@ type wording struct {
 }
 
 var wordings = map[approvals.Status]wording{
-	approvals.Pending: {"Deploy %s?", pending, approvals.EventReopened,
-		func(t approvals.Told, _ time.Time) line {
+	approvals.Pending: {
+		headline: "Deploy %s?", card: pending, begins: approvals.EventReopened,
+		thread: func(t approvals.Told, _ time.Time) line {
 			return say(mention(t.Event.Actor.ID), " asked for another round of approvals.")
-		}, nil},
-	approvals.Approved: {"Approved: %s", approved, approvals.EventApproved, mayRun, alreadyApproved},
-	approvals.Released: {"Released: %s", released, approvals.EventReleased,
-		func(t approvals.Told, _ time.Time) line {
+		},
+	},
+	approvals.Approved: {
+		headline: "Approved: %s", card: approved, begins: approvals.EventApproved, thread: mayRun, late: alreadyApproved,
+	},
+	approvals.Released: {
+		headline: "Released: %s", card: released, begins: approvals.EventReleased, late: alreadyApproved,
+		thread: func(t approvals.Told, _ time.Time) line {
 			gate := literal(t.Request.GateName)
 			if !t.Request.AutoApprove && t.Event.Actor.ID != "" {
 				return say("Released: ", gate, " was approved in CircleCI by ", name(t.Event.Actor.ID), ".")
 			}
 			return say("Released: ", gate, " is approved.")
-		}, alreadyApproved},
-	approvals.Deployed: {"Deployed: %s ✅", deployed, approvals.EventDeployed, finished, alreadyApproved},
-	approvals.DeployFailed: {"Deploy failed: %s ❌", deployFailed, approvals.EventDeployFailed,
-		func(t approvals.Told, _ time.Time) line {
+		},
+	},
+	approvals.Deployed: {
+		headline: "Deployed: %s ✅", card: deployed, begins: approvals.EventDeployed, thread: finished, late: alreadyApproved,
+	},
+	approvals.DeployFailed: {
+		headline: "Deploy failed: %s ❌", card: deployFailed, begins: approvals.EventDeployFailed, late: alreadyApproved,
+		thread: func(t approvals.Told, _ time.Time) line {
 			return say("Deploy failed", failedJob(t.Event), ".", starter(t))
-		}, alreadyApproved},
-	approvals.Rejected: {"Rejected: %s", rejected, approvals.EventRejected,
-		func(t approvals.Told, _ time.Time) line {
+		},
+	},
+	approvals.Rejected: {
+		headline: "Rejected: %s", card: rejected, begins: approvals.EventRejected,
+		thread: func(t approvals.Told, _ time.Time) line {
 			return say(mention(t.Event.Actor.ID), " rejected", withCode(t.Event), inQuotes(t.Event.Reason), ".", call(t))
 		},
-		func(why *approvals.Refusal) line {
-			return say(who(why, "rejected this"), inQuotes(why.Reason), ".")
-		}},
-	approvals.Expired: {"Expired: %s", expired, approvals.EventExpired,
-		func(t approvals.Told, now time.Time) line {
+		late: func(why *approvals.Refusal) line { return say(who(why, "rejected this"), inQuotes(why.Reason), ".") },
+	},
+	approvals.Expired: {
+		headline: "Expired: %s", card: expired, begins: approvals.EventExpired,
+		thread: func(t approvals.Told, now time.Time) line {
 			return say("Expired: ", expiry(t.Event, t.Request), ".", retryHint(t.Request, now), call(t))
 		},
-		func(why *approvals.Refusal) line { return say("This expired", when(why.At), ". ", askAgain) }},
-	approvals.Superseded: {"Superseded: %s",
-		func(c approvals.Card) line { return newer(c.SupersededByNumber, c.SupersededByLink) }, approvals.EventSuperseded,
-		func(t approvals.Told, _ time.Time) line {
+		late: func(why *approvals.Refusal) line { return say("This expired", when(why.At), ". ", askAgain) },
+	},
+	approvals.Superseded: {
+		headline: "Superseded: %s", begins: approvals.EventSuperseded,
+		card: func(c approvals.Card) line { return newer(c.SupersededByNumber, c.SupersededByLink) },
+		thread: func(t approvals.Told, _ time.Time) line {
 			return say("Superseded: a newer request took the place of this one: #", quoted(t.Event.Data["number"], limitName), ".")
 		},
-		func(why *approvals.Refusal) line { return say(newer(why.Number, ""), ". Decide on that one.") }},
-	approvals.Canceled: {"Withdrawn: %s", func(c approvals.Card) line { return canceled(c.Request) }, approvals.EventCanceled,
-		func(t approvals.Told, _ time.Time) line {
+		late: func(why *approvals.Refusal) line { return say(newer(why.Number, ""), ". Decide on that one.") },
+	},
+	approvals.Canceled: {
+		headline: "Withdrawn: %s", begins: approvals.EventCanceled,
+		card: func(c approvals.Card) line { return canceled(c.Request) },
+		thread: func(t approvals.Told, _ time.Time) line {
 			r := approvals.Request{Asked: t.Request.Asked, DecidedBy: t.Event.Actor.ID}
 			r.Failure = approvals.Failure{Code: t.Event.Reason, Detail: reasonOf(t)}
 			return say("Closed: ", canceled(r), ".", call(t))
 		},
-		func(why *approvals.Refusal) line {
-			if why.Reason == "" {
-				return say("This was closed", when(why.At), ". ", askAgain)
-			}
-			return say("This was closed", when(why.At), ": ", quoted(why.Reason, limitMessage), ". ", askAgain)
-		}},
-	approvals.Bypassed: {"Approved outside: %s ⚠️",
-		func(c approvals.Card) line { return outside(c.Request.Gate.ApprovedBy, literal(c.Request.GateName)) }, approvals.EventBypassed,
-		func(t approvals.Told, _ time.Time) line {
+		late: func(why *approvals.Refusal) line {
+			return say("This was closed", when(why.At), because(why.Reason), ". ", askAgain)
+		},
+	},
+	approvals.Bypassed: {
+		headline: "Approved outside: %s ⚠️", begins: approvals.EventBypassed,
+		card: func(c approvals.Card) line { return outside(c.Request.Gate.ApprovedBy, literal(c.Request.GateName)) },
+		thread: func(t approvals.Told, _ time.Time) line {
 			return say("⚠️ ", outside(t.Event.Actor.ID, literal(t.Request.GateName)), ".", call(t))
 		},
-		func(why *approvals.Refusal) line { return say(outside(why.By, say("this")), ". ", nothingToDo) }},
-	approvals.Undeliverable: {"Could not release: %s ⚠️", undeliverable, approvals.EventUndeliverable,
-		func(t approvals.Told, now time.Time) line {
+		late: func(why *approvals.Refusal) line { return say(outside(why.By, say("this")), ". ", nothingToDo) },
+	},
+	approvals.Undeliverable: {
+		headline: "Could not release: %s ⚠️", card: undeliverable, begins: approvals.EventUndeliverable,
+		thread: func(t approvals.Told, now time.Time) line {
 			return say("Could not release: ", quoted(firstOf(reasonOf(t), words(t.Event.Reason)), limitMessage), ".", retryHint(t.Request, now), call(t))
 		},
-		func(why *approvals.Refusal) line {
+		late: func(why *approvals.Refusal) line {
 			return say(who(why, "approved this"), ", but CircleCI could not be told, and it is too late to retry. ", askAgain)
-		}},
+		},
+	},
 }
 
 const (
@@ -92,6 +110,12 @@ func wordingOf(s approvals.Status) wording {
 		return w
 	}
 	return wording{headline: words(string(s)) + ": %s", card: func(approvals.Card) line { return say("I don’t know this status") }}
+}
+
+// status is the line of the card under the facts. It ends with the number that
+// /approvals show takes.
+func status(c approvals.Card) line {
+	return say(wordingOf(c.Request.Status).card(c), " · #", c.Request.Number)
 }
 
 // headline answers in words what the request's status is.
