@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +41,8 @@ const (
 	// tick is how often the database is looked at without being woken: another
 	// process may have made work due.
 	tick = time.Second
+	// longSleep is how long a dispatcher sleeps that has nothing to wait for.
+	longSleep = time.Hour
 	// failTick is the same while nothing can be claimed, as on a disk that is full.
 	failTick = 2 * time.Second
 )
@@ -73,12 +76,13 @@ func (w *Worker) Run(ctx context.Context) {
 			}
 		}
 	})
-	all.Go(func() { w.Service.keepUp(ctx) })
+	all.Go(func() { w.pulse(ctx, crew) })
 	all.Wait()
 }
 
-// keepUp reads now and then what was appended to the log.
-func (s *Service) keepUp(ctx context.Context) {
+// pulse looks every tick for what other processes did: work that they made due,
+// and what they appended to the log.
+func (w *Worker) pulse(ctx context.Context, crew []*dispatcher) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
@@ -86,9 +90,26 @@ func (s *Service) keepUp(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if !s.Verifying() {
-				s.journal.keepUp(ctx)
+		}
+		err := w.Service.view(ctx, func(tx Tx) error {
+			for _, d := range crew {
+				lanes, err := tx.Lanes(d.family)
+				if err != nil {
+					return err
+				}
+				if slices.ContainsFunc(lanes, func(l Lane) bool { return l.Due.Before(d.sleepsUntil()) }) {
+					d.nudge()
+				}
 			}
+			return nil
+		})
+		if err != nil && ctx.Err() == nil {
+			for _, d := range crew {
+				d.nudge() // whoever claims says what is wrong
+			}
+		}
+		if !w.Service.Verifying() {
+			w.Service.journal.keepUp(ctx)
 		}
 	}
 }
@@ -101,6 +122,7 @@ type dispatcher struct {
 	wake   chan struct{}
 
 	mu      sync.Mutex
+	until   time.Time // when it looks again by itself
 	free    int
 	busy    map[string]bool      // places that work is on its way to
 	served  map[string]time.Time // when a lane was last claimed from
@@ -115,10 +137,21 @@ func (d *dispatcher) nudge() {
 	}
 }
 
+// sleepsUntil is when the dispatcher looks again by itself.
+func (d *dispatcher) sleepsUntil() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.until
+}
+
 func (d *dispatcher) run(ctx context.Context) {
 	defer d.running.Wait()
 	for {
-		timer := time.NewTimer(d.round(ctx))
+		pause := d.round(ctx)
+		d.mu.Lock()
+		d.until = time.Now().Add(pause)
+		d.mu.Unlock()
+		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -156,7 +189,7 @@ func (d *dispatcher) round(ctx context.Context) time.Duration {
 	}
 	d.failing = false
 	if d.free == 0 {
-		return tick
+		return longSleep // who finishes wakes it
 	}
 	return next
 }
@@ -178,7 +211,7 @@ func (d *dispatcher) place(w string) string {
 // of lanes that share one, that which was served longest ago. next is how long to
 // wait until there may be another one.
 func (d *dispatcher) lanes(ctx context.Context) (ready []string, next time.Duration, err error) {
-	next = tick
+	next = longSleep
 	best := map[string]string{}
 	err = d.w.Service.view(ctx, func(tx Tx) error {
 		lanes, err := tx.Lanes(d.family)

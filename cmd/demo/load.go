@@ -20,7 +20,7 @@ import (
 )
 
 const loadUsage = `Usage: demo load [--rate R] [--for D] [--pending N] [--decided N] [--drain D]
-                 [--apps A] [--dir DIR]
+                 [--idle D] [--apps A] [--dir DIR]
 
 Measures the real daemon, as a process, against a simulated Slack and CircleCI
 on loopback: creates per second, time to a modal, to an answer and to the gate,
@@ -31,7 +31,7 @@ work on the same processors. It only measures; nothing is asserted.
 // loadPlan is what is measured.
 type loadPlan struct {
 	rate, pending, decided, apps int
-	length, drain                time.Duration
+	length, drain, idle          time.Duration
 }
 
 func load(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -42,6 +42,7 @@ func load(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&p.rate, "rate", 100, "creates per second")
 	flags.DurationVar(&p.length, "for", time.Minute, "how long")
 	flags.DurationVar(&p.drain, "drain", 5*time.Minute, "how long to wait for all cards after that")
+	flags.DurationVar(&p.idle, "idle", 0, "how long the daemon is watched while it has nothing to do, first of all")
 	flags.IntVar(&p.pending, "pending", 1000, "requests that are pending before")
 	flags.IntVar(&p.decided, "decided", 30, "requests that are approved one by one, before and after")
 	flags.IntVar(&p.apps, "apps", 300, "apps, each with a channel: Slack takes one message a second and channel")
@@ -104,7 +105,7 @@ func measure(ctx context.Context, dir string, p loadPlan, out io.Writer) error {
 		return err
 	}
 	b.caller = newCaller(b.URL, b.Token)
-	for _, step := range []func(context.Context) error{b.startEmpty, b.decisions, b.fill, b.throughput, b.steady, b.drain, b.decisions, b.restart} {
+	for _, step := range []func(context.Context) error{b.startEmpty, b.rest, b.decisions, b.fill, b.throughput, b.steady, b.drain, b.decisions, b.restart} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -171,6 +172,31 @@ func (b *bench) start(ctx context.Context, what string) error {
 		return err
 	}
 	fmt.Fprintf(b.out, "%-34s ready after %s, connected to Slack after %s\n", what, short(<-answers), short(time.Since(began)))
+	return nil
+}
+
+// rest watches the daemon while it has nothing to do.
+func (b *bench) rest(ctx context.Context) error {
+	if b.plan.idle == 0 {
+		return nil
+	}
+	before, err := b.daemon.Used()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(b.plan.idle):
+	}
+	after, err := b.daemon.Used()
+	if err != nil {
+		return err
+	}
+	seconds := b.plan.idle.Seconds()
+	fmt.Fprintf(b.out, "%-34s %.1f s of CPU an hour, %.0f wake-ups a second\n", "idle for "+b.plan.idle.String(),
+		(after.CPU-before.CPU).Seconds()/seconds*3600, float64(after.WakeUps-before.WakeUps)/seconds)
+	b.memory("memory now")
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -122,4 +123,43 @@ func (s *Stage) Variable(name string) string {
 		}
 	}
 	return value
+}
+
+// Used is what a process has used since its start.
+type Used struct {
+	CPU     time.Duration // user and system time of all its threads
+	WakeUps int64         // how often one of its threads gave the processor up by itself
+}
+
+// Used reads what the daemon has used so far, from /proc.
+func (p *Process) Used() (u Used, err error) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", p.PID()))
+	if err != nil {
+		return u, err
+	}
+	for _, task := range tasks {
+		status, err := os.ReadFile(task + "/status")
+		if err != nil {
+			continue // it has ended
+		}
+		for line := range strings.Lines(string(status)) {
+			if n, ok := strings.CutPrefix(line, "voluntary_ctxt_switches:"); ok {
+				var count int64
+				if _, err := fmt.Sscan(n, &count); err != nil {
+					return u, fmt.Errorf("read %s: %w", task, err)
+				}
+				u.WakeUps += count
+			}
+		}
+		schedstat, err := os.ReadFile(task + "/schedstat")
+		if err != nil {
+			continue
+		}
+		var nanoseconds int64
+		if _, err := fmt.Sscan(string(schedstat), &nanoseconds); err != nil {
+			return u, fmt.Errorf("read %s: %w", task, err)
+		}
+		u.CPU += time.Duration(nanoseconds)
+	}
+	return u, nil
 }
