@@ -37,6 +37,8 @@ const (
 type Delivery struct {
 	Kind    string
 	Payload json.RawMessage
+	// EnvelopeID is sent over a socket; "" stands for a new one.
+	EnvelopeID string
 
 	// What the payload names, for use by the test.
 	TriggerID, ResponseURL, EventID string
@@ -72,7 +74,10 @@ func (s *Server) deliverSocket(ctx context.Context, d Delivery) (json.RawMessage
 		s.mu.Unlock()
 		return nil, ErrNoConnection
 	}
-	id := s.nextID("envelope-")
+	id := d.EnvelopeID
+	if id == "" {
+		id = s.nextID("envelope-")
+	}
 	waiting := &pendingAck{socket: k, answer: make(chan json.RawMessage, 1)}
 	s.pending[id] = waiting
 	mute := s.mute

@@ -19,6 +19,7 @@ const (
 	maxAck       = 20 << 10 // an answer of this size or more is dropped without a word
 	ticketLife   = 30 * time.Second
 	writeTimeout = 5 * time.Second
+	warningTime  = 10 * time.Second // from a warning to the end
 )
 
 // Reasons of a disconnect frame.
@@ -215,13 +216,25 @@ func (s *Server) Acks() []Ack {
 	return slices.Clone(s.acks)
 }
 
-// Disconnect sends every socket a disconnect frame. After a warning the sockets stay open, else they are closed.
+// Disconnect sends every socket a disconnect frame and closes it: after a warning 10 s later, else at once.
 func (s *Server) Disconnect(reason string) {
 	for _, k := range s.openSockets() {
 		k.send(s.disconnectFrame(reason))
-		if reason != Warning {
+		if reason == Warning {
+			time.AfterFunc(warningTime, k.hangUp)
+		} else {
 			k.hangUp()
 		}
+	}
+}
+
+// SendFrame sends every socket these bytes, whatever they are.
+func (s *Server) SendFrame(raw string) {
+	for _, k := range s.openSockets() {
+		k.write.Lock()
+		k.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		k.conn.WriteMessage(websocket.TextMessage, []byte(raw))
+		k.write.Unlock()
 	}
 }
 
