@@ -78,7 +78,6 @@ type Bot struct {
 
 	pace    *pace
 	health  *health // the workspace's: what its own look-ups find is there, too
-	socket  socketLife
 	workers *pool
 	spare   *pool // says "busy" when the workers are
 	records *pool // records what people pressed, after they were answered

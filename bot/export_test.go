@@ -2,7 +2,6 @@ package bot
 
 import (
 	"encoding/json"
-	"net/http"
 	"time"
 
 	"github.com/slack-go/slack"
@@ -65,8 +64,4 @@ func ParseInteraction(raw []byte) error {
 		_, _ = parseOrigin(p.View.PrivateMetadata)
 	}
 	return err
-}
-
-func NewThrottle(next http.RoundTripper) http.RoundTripper {
-	return newThrottle(&http.Client{Transport: next})
 }

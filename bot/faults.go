@@ -171,3 +171,27 @@ func ctxOrNetwork(err error) bool {
 	var in *url.Error
 	return errors.As(err, &in) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
+
+// hopeless lists the refusals that no repetition changes.
+func hopeless(code string) bool {
+	switch code {
+	case "missing_scope", "token_expired", "not_allowed_token_type", "user_removed_from_team", "team_disabled",
+		"invalid_auth", "account_inactive", "not_authed", "token_revoked", "404":
+		return true
+	}
+	return false
+}
+
+// fatalWords say what to do about a refused app token.
+func fatalWords(err error) string {
+	switch f := diagnose(err); f.code {
+	case "missing_scope":
+		return "missing_scope: the app token (xapp-…) lacks connections:write: generate a new one with it, set SLACK_APP_TOKEN and restart"
+	case "invalid_auth", "not_authed", "token_revoked", "token_expired":
+		return f.code + ": Slack does not accept the app token (xapp-…): generate a new one, set SLACK_APP_TOKEN and restart"
+	case "404":
+		return "404: SLACK_API_URL leads nowhere, or Slack does not know the app token (xapp-…)"
+	default:
+		return f.words("")
+	}
+}

@@ -2,268 +2,468 @@ package bot
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
-	"github.com/slack-go/slack"
-	"github.com/slack-go/slack/socketmode"
+	"github.com/gorilla/websocket"
+	"golang.org/x/time/rate"
 )
 
 const (
-	// ackTime bounds how long an acknowledgement waits for a connection.
-	ackTime = 2 * time.Second
-	// flushTime lets the last answers leave before the connection is closed.
-	flushTime = 250 * time.Millisecond
-	// fatalPause is how long we leave Slack alone after it refused us for good.
-	fatalPause = 5 * time.Minute
-	// frameLimit bounds a frame; the largest real ones echo a view of 250 kB.
-	frameLimit = 4 << 20
+	silenceMost = time.Minute     // without a ping; Slack sends one about every 30 s
+	writeTime   = 5 * time.Second // bounds one write
+	closeTime   = time.Second     // bounds Slack's half of the closing handshake
+	retireTime  = time.Minute     // how long a connection is read after Slack announced its end
+	frameLimit  = 4 << 20         // the largest real frames echo a view of 250 kB
+	ackLimit    = 20 << 10        // Slack silently drops an acknowledgement of this size
+	ackQueue    = 64              // when so many wait for the writer, nothing more is read
 
-	// reconnectMost bounds the pause between two tries to connect: the library
-	// would let it grow to five minutes, and as long after an outage clicks would
-	// go nowhere while cards come already.
-	reconnectMost = 30 * time.Second
-	// A connection that ends sooner than shortLife is no connection; after so many
-	// of them in a row the operator is told.
-	shortLife = 10 * time.Second
+	// Slack allows about one call of apps.connections.open a minute (Tier 1). The
+	// burst keeps rotations and short breaks from being slowed down.
+	openEvery = 15 * time.Second
+	openBurst = 4
+
+	// The pause between two tries grows up to reconnectMost, because clicks go
+	// nowhere during it. A connection that stayed for steadyLife resets it.
+	reconnectFirst = time.Second
+	reconnectMost  = 30 * time.Second
+	steadyLife     = time.Minute
+	fatalPause     = 5 * time.Minute // after a refusal that no repetition changes
+	disabledPause  = time.Minute     // while Socket Mode is switched off
+
+	// The operator is told when so many connections in a row end so soon.
 	shortMany = 2
+	shortLife = 10 * time.Second
 
 	subjectSocket = "socket"
+	wordsDisabled = "Socket Mode is switched off in the Slack app's settings: switch it on (Settings → Socket Mode)"
+	wordsTooMany  = "Slack ends each connection at once, as it does when too many sockets of an app are open (10 at most): stop other programs that use this SLACK_APP_TOKEN"
+	wordsShort    = "Slack ends each connection within seconds"
 )
 
-// errAnew ends a client whose pauses have grown too long.
-var errAnew = errors.New("connect anew")
+// Reasons of a disconnect that the operator has to know. The others are "warning"
+// and "refresh_requested".
+// Source: https://docs.slack.dev/apis/events-api/using-socket-mode
+const (
+	reasonLinkDisabled = "link_disabled"
+	reasonTooMany      = "too_many_websockets"
+)
 
-// socketLife tells a connection that stays from those that Slack ends at once.
-type socketLife struct {
-	mu      sync.Mutex
-	began   time.Time // of the connection that stands
+// frame is one message of Slack over the socket.
+type frame struct {
+	Type       string          `json:"type"`
+	EnvelopeID string          `json:"envelope_id"`
+	Payload    json.RawMessage `json:"payload"`
+
+	Reason         string `json:"reason"`          // of a disconnect
+	NumConnections int    `json:"num_connections"` // of a hello
+	ConnectionInfo struct {
+		AppID string `json:"app_id"`
+	} `json:"connection_info"` // of a hello
+}
+
+// socket runs Socket Mode. Usually it has one connection, and two while one
+// takes the place of the other: both are read then.
+type socket struct {
+	bot       *Bot
+	dialer    *websocket.Dialer
+	opens     *rate.Limiter
+	envelopes *seenEvents
+	stopping  chan struct{} // closed when only queued acknowledgements may still leave
+	tries     int           // connections in a row that failed or did not stay
+
+	mu        sync.Mutex
+	greeted   int  // connections that stand after Slack's hello
+	lingering int  // connections that ended just now, so that Slack may still count them
+	short     int  // connections in a row that ended within shortLife
+	told      bool // the operator was told that connections do not stay
+}
+
+// connection is one connection to Slack. Its reader's goroutine owns greeted and reason.
+type connection struct {
+	ws    *websocket.Conn
+	over  context.Context // ends with the connection
+	end   context.CancelFunc
+	began time.Time
+	acks  chan []byte // written by one goroutine
+	leave chan string // holds the reason once another connection has to take its place
+
 	greeted bool
-	short   int // lives in a row that were
-}
-
-// begins notes a new connection. wavers: those before it were short.
-func (l *socketLife) begins() (began time.Time, wavers bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.began, l.greeted = time.Now(), false
-	return l.began, l.short >= shortMany
-}
-
-func (l *socketLife) hello() (wavers bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.greeted = true
-	return l.short >= shortMany
-}
-
-// ends notes that there is no connection any more.
-func (l *socketLife) ends() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.began.IsZero():
-	case time.Since(l.began) < shortLife:
-		l.short++
-	default:
-		l.short = 0
-	}
-	l.began = time.Time{}
-}
-
-// stays ends the doubt if the connection of then still stands; greeted: and Slack
-// said hello.
-func (l *socketLife) stays(began time.Time) (greeted bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.began.Equal(began) {
-		return false
-	}
-	l.short = 0
-	return l.greeted
+	reason  string
 }
 
 // RunSocket keeps a Socket Mode connection until ctx ends; then it takes no new
 // events, lets running ones finish and closes. What Slack refuses for good is
 // shown by Health and tried again every few minutes.
 func (b *Bot) RunSocket(ctx context.Context) error {
-	api := b.ws.client(&http.Client{Transport: newThrottle(b.ws.settings.HTTPClient)})
+	s := &socket{
+		bot: b, dialer: b.ws.dialer(), opens: rate.NewLimiter(rate.Every(openEvery), openBurst),
+		envelopes: newSeenEvents(), stopping: make(chan struct{}),
+	}
+	var running sync.WaitGroup
 	b.connected(false)
-	for {
-		err := b.runSocket(ctx, api)
-		b.connected(false)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if errors.Is(err, errAnew) {
+	for wait := time.Duration(0); pause(ctx, wait); {
+		c, err := s.open(ctx)
+		switch {
+		case err == nil:
+			running.Go(func() { s.serve(c) })
 			select {
-			case <-time.After(reconnectMost):
+			case reason := <-c.leave:
+				wait = s.pauseAfter(c, reason)
 			case <-ctx.Done():
-				return nil
 			}
-			continue
+		case ctx.Err() == nil:
+			wait = s.notConnected(err)
 		}
-		words := "the connection ended"
-		if err != nil {
-			words = fatalWords(err)
+	}
+	// The connections outlive ctx for as long as answers are still to be sent.
+	b.Close()
+	close(s.stopping)
+	running.Wait()
+	b.connected(false)
+	return nil
+}
+
+// pause waits and reports whether ctx still runs.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// dialer goes through the same proxy and trusts the same certificates as calls to Slack.
+func (w *Workspace) dialer() *websocket.Dialer {
+	d := &websocket.Dialer{HandshakeTimeout: callTimeout, Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{}}
+	if t, ok := w.settings.HTTPClient.Transport.(*http.Transport); ok {
+		d.Proxy, d.NetDialContext = t.Proxy, t.DialContext
+		if t.TLSClientConfig != nil {
+			d.TLSClientConfig = t.TLSClientConfig.Clone()
 		}
-		b.health.bad(subjectSocket, words)
-		b.log.Error("Slack refuses the socket: clicks do not arrive", "why", words)
-		select {
-		case <-time.After(fatalPause):
-		case <-ctx.Done():
-			return nil
+	}
+	d.TLSClientConfig.MinVersion = max(d.TLSClientConfig.MinVersion, tls.VersionTLS12)
+	d.TLSClientConfig.NextProtos = []string{"http/1.1"} // a WebSocket cannot begin over HTTP/2
+	return d
+}
+
+// open opens one connection as soon as Slack's rate allows it.
+func (s *socket) open(ctx context.Context) (*connection, error) {
+	if !pause(ctx, s.opens.Reserve().Delay()) {
+		return nil, ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*callTimeout)
+	defer cancel()
+	var address string
+	err := s.bot.call("apps.connections.open", func() (err error) {
+		_, address, err = s.bot.ws.api.StartSocketModeContext(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(s.bot.ws.settings.APIURL, "https:") && !strings.HasPrefix(address, "wss:") {
+		return nil, errors.New("the socket's address is not encrypted (wss)")
+	}
+	ws, answer, err := s.dialer.DialContext(ctx, address, nil)
+	if err != nil {
+		if answer != nil {
+			err = fmt.Errorf("%w: HTTP status %d", err, answer.StatusCode)
 		}
+		return nil, fmt.Errorf("open the socket: %w", err)
+	}
+	c := &connection{ws: ws, began: time.Now(), acks: make(chan []byte, ackQueue), leave: make(chan string, 1)}
+	c.over, c.end = context.WithCancel(context.Background())
+	return c, nil
+}
+
+// notConnected tells the operator why there is no connection, and says when to try again.
+func (s *socket) notConnected(err error) time.Duration {
+	f := diagnose(err)
+	if hopeless(f.code) {
+		words := fatalWords(err)
+		s.bot.health.bad(subjectSocket, words)
+		s.bot.log.Error("Slack refuses the socket: clicks do not arrive", "why", words)
+		return fatalPause
+	}
+	if words := f.words(""); s.bot.health.bad(subjectSocket, words) {
+		s.bot.log.Warn("cannot connect to Slack", "why", words)
+	}
+	s.tries++
+	return max(backoff(s.tries), f.after)
+}
+
+// pauseAfter says when to replace a connection that has ended or will.
+func (s *socket) pauseAfter(c *connection, reason string) time.Duration {
+	s.tries++
+	if time.Since(c.began) >= steadyLife {
+		s.tries = 0
+	}
+	if reason == reasonLinkDisabled {
+		return disabledPause
+	}
+	return backoff(s.tries)
+}
+
+// backoff has jitter, so that many bots do not come back at the same moment.
+func backoff(tries int) time.Duration {
+	if tries == 0 {
+		return 0
+	}
+	most := min(reconnectFirst<<min(tries-1, 10), reconnectMost)
+	return most/2 + rand.N(most/2)
+}
+
+// serve reads and writes one connection until it ends.
+func (s *socket) serve(c *connection) {
+	var writing sync.WaitGroup
+	writing.Go(func() { s.write(c) })
+	context.AfterFunc(c.over, func() { c.ws.Close() })
+	err := s.read(c)
+	c.end()
+	writing.Wait()
+	select {
+	case <-s.stopping:
+	default:
+		s.ended(c, err)
 	}
 }
 
-// runSocket returns when Slack refuses us for good or ctx ends.
-func (b *Bot) runSocket(ctx context.Context, api *slack.Client) error {
-	// The connection outlives ctx for as long as answers are still to be sent.
-	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer cancel(nil)
-	stop := context.AfterFunc(ctx, func() {
-		b.Close()
-		// The library does not tell when a queued answer has left.
-		time.Sleep(flushTime)
-		cancel(nil)
+func (s *socket) read(c *connection) error {
+	c.ws.SetReadLimit(frameLimit)
+	alive := func() error { return c.ws.SetReadDeadline(time.Now().Add(silenceMost)) }
+	c.ws.SetPingHandler(func(data string) error {
+		err := c.ws.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(writeTime))
+		if errors.Is(err, websocket.ErrCloseSent) {
+			return nil // Slack's half of the closing handshake is still to come
+		}
+		return errors.Join(err, alive())
 	})
-	defer stop()
-	client := socketmode.New(api, socketmode.OptionReadLimit(frameLimit))
-	over := make(chan struct{})
-	drained := make(chan struct{})
-	go func() {
-		defer close(drained)
-		for {
-			select {
-			case e := <-client.Events: // never closed by the library
-				b.take(client, e, cancel)
-			case <-over:
+	if err := alive(); err != nil {
+		return err
+	}
+	for {
+		_, raw, err := c.ws.ReadMessage()
+		if err != nil {
+			return err
+		}
+		s.take(c, raw)
+	}
+}
+
+// write sends acknowledgements until the connection ends, or the bot stops and
+// all of them have left.
+func (s *socket) write(c *connection) {
+	for {
+		var raw []byte
+		select {
+		case raw = <-c.acks:
+		case <-c.over.Done():
+			return
+		case <-s.stopping:
+			if len(c.acks) == 0 {
+				goodbye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+				_ = c.ws.WriteControl(websocket.CloseMessage, goodbye, time.Now().Add(writeTime))
+				time.AfterFunc(closeTime, c.end)
 				return
 			}
+			raw = <-c.acks
+		}
+		err := errors.Join(c.ws.SetWriteDeadline(time.Now().Add(writeTime)), c.ws.WriteMessage(websocket.TextMessage, raw))
+		if err != nil {
+			s.bot.log.Warn("an acknowledgement to Slack was lost", "why", noAnswer(err))
+			c.end()
+			return
+		}
+	}
+}
+
+// ended notes that a connection is over, and asks for another one.
+func (s *socket) ended(c *connection, why error) {
+	s.mu.Lock()
+	if c.greeted {
+		s.greeted--
+		s.lingering++
+		time.AfterFunc(closeTime, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.lingering--
+		})
+	}
+	s.short++
+	if time.Since(c.began) >= shortLife {
+		s.short = 0
+	}
+	alone, news := s.greeted == 0, s.short >= shortMany && !s.told
+	s.mu.Unlock()
+	s.bot.log.Info("a connection to Slack ended", "reason", cut(oneLine(c.reason), limitName), "why", noAnswer(why))
+	if alone {
+		s.bot.connected(false)
+	}
+	if news {
+		s.notStaying(wordsShort)
+	}
+	s.replace(c, "")
+}
+
+// replace asks for another connection in the place of this one, once.
+func (s *socket) replace(c *connection, reason string) {
+	select {
+	case c.leave <- reason:
+	default:
+	}
+}
+
+// notStaying tells the operator why no connection stays. From then on a hello
+// alone is no good news.
+func (s *socket) notStaying(words string) {
+	s.mu.Lock()
+	s.told = true
+	s.mu.Unlock()
+	s.bot.connected(false)
+	if s.bot.health.bad(subjectSocket, words) {
+		s.bot.log.Error("clicks do not arrive", "why", words)
+	}
+}
+
+// stays notes that a connection is good.
+func (s *socket) stays() {
+	s.mu.Lock()
+	s.told = false
+	s.mu.Unlock()
+	s.bot.health.good(subjectSocket)
+	s.bot.connected(true)
+}
+
+// take handles one frame. It waits for nothing but the writer, because nothing
+// else is read while it does.
+func (s *socket) take(c *connection, raw []byte) {
+	var f frame
+	if err := json.Unmarshal(raw, &f); err != nil {
+		// A field of another type leaves the others readable.
+		s.bot.log.Warn("a frame from Slack cannot be read", "type", cut(oneLine(f.Type), limitName))
+	}
+	switch {
+	case f.EnvelopeID != "":
+		s.envelope(c, f)
+	case f.Type == "hello":
+		s.hello(c, f)
+	case f.Type == "disconnect":
+		s.disconnect(c, f.Reason)
+	}
+}
+
+// envelope hands a payload to the handler of its type. Whatever it is, it is
+// acknowledged once.
+func (s *socket) envelope(c *connection, f frame) {
+	if !s.envelopes.first(f.EnvelopeID) {
+		return // its first copy is acknowledged, or will be
+	}
+	answer := once(func(payload any) { s.acknowledge(c, f.EnvelopeID, payload) })
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			s.bot.panicked(panicked)
+			answer(nil)
 		}
 	}()
-	err := client.RunContext(inner)
-	close(over)
-	<-drained
-	if cause := context.Cause(inner); cause != nil && !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return err
-}
-
-// take handles one event of the connection. It must not wait: while it does,
-// nothing is read, not even the need to reconnect.
-func (b *Bot) take(client *socketmode.Client, e socketmode.Event, fatal context.CancelCauseFunc) {
-	switch e.Type {
-	case socketmode.EventTypeConnecting:
-		b.socket.ends()
-		b.connected(false)
-	case socketmode.EventTypeConnected:
-		b.dialled()
-	case socketmode.EventTypeConnectionError:
-		if failed, ok := e.Data.(*slack.ConnectionErrorEvent); ok {
-			b.notConnected(failed, fatal)
-		}
-	case socketmode.EventTypeHello:
-		b.hello(e.Request)
-	case socketmode.EventTypeErrorWriteFailed:
-		b.log.Warn("an acknowledgement to Slack was lost")
-	case socketmode.EventTypeIncomingError:
-		b.log.Info("the socket to Slack broke; connecting anew")
-	case socketmode.EventTypeInteractive, socketmode.EventTypeSlashCommand, socketmode.EventTypeEventsAPI:
-		if e.Request != nil {
-			b.envelope(client, string(e.Type), e.Request.EnvelopeID, e.Request.Payload)
-		}
-	case socketmode.EventTypeErrorBadMessage:
-		// The library could not decode it; the raw frame still says what it is,
-		// and unless it is acknowledged the person sees a fault.
-		if bad, ok := e.Data.(*socketmode.ErrorBadMessage); ok {
-			b.rawFrame(client, bad.Message)
-		}
-	}
-}
-
-func (b *Bot) rawFrame(client *socketmode.Client, raw json.RawMessage) {
-	var frame struct {
-		Type       string          `json:"type"`
-		EnvelopeID string          `json:"envelope_id"`
-		Payload    json.RawMessage `json:"payload"`
-	}
-	if err := json.Unmarshal(raw, &frame); err != nil || frame.EnvelopeID == "" {
-		b.log.Warn("a frame from Slack cannot be read")
-		return
-	}
-	b.log.Info("a frame from Slack is newer than the library; its envelope is read by hand", "kind", cut(oneLine(frame.Type), limitName))
-	b.envelope(client, frame.Type, frame.EnvelopeID, frame.Payload)
-}
-
-// envelope hands a payload to the handler of its kind.
-func (b *Bot) envelope(client *socketmode.Client, kind, id string, payload []byte) {
-	answer := func(answer any) {
-		ctx, cancel := context.WithTimeout(context.Background(), ackTime)
-		defer cancel()
-		if err := client.AckCtx(ctx, id, answer); err != nil {
-			b.log.Warn("acknowledge to Slack", "kind", kind, "err", err)
-		}
-	}
-	switch kind {
-	case string(socketmode.EventTypeInteractive):
-		b.interact(payload, answer)
-	case string(socketmode.EventTypeSlashCommand):
-		var c command
-		if err := json.Unmarshal(payload, &c); err != nil {
-			c = command{}
-		}
-		b.commanded(c, answer)
-	case string(socketmode.EventTypeEventsAPI):
-		b.spare.try(func() { answer(nil) })
-		b.happened(payload)
+	switch f.Type {
+	case "interactive":
+		s.bot.interact(f.Payload, answer)
+	case "slash_commands":
+		s.slashCommands(f.Payload, answer)
+	case "events_api":
+		s.eventsAPI(f.Payload, answer)
 	default:
-		b.spare.try(func() { answer(nil) })
+		s.bot.log.Info("a frame from Slack is of an unknown type", "type", cut(oneLine(f.Type), limitName))
+		answer(nil)
 	}
 }
 
-// hello is Slack's greeting: the connection is good now.
-func (b *Bot) hello(r *socketmode.Request) {
-	if r != nil {
-		if r.ConnectionInfo.AppID != "" {
-			b.ws.setAppID(r.ConnectionInfo.AppID)
-		}
-		if r.NumConnections > 1 {
-			// Each payload goes to any one of them.
-			b.log.Warn("more than one socket of this app is open: clicks are shared with another process, or an old connection lingers", "num_connections", r.NumConnections)
-		} else {
-			b.log.Info("connected to Slack", "num_connections", r.NumConnections)
-		}
-	}
-	if b.socket.hello() {
-		return // it has to stay first
-	}
-	b.health.good(subjectSocket)
-	b.connected(true)
-}
-
-// dialled watches a new connection if those before it did not stay. The reason
-// does not reach us; of those there are, too many sockets is the one that lasts.
-func (b *Bot) dialled() {
-	began, wavers := b.socket.begins()
-	if !wavers {
+// hello is Slack's greeting. After others did not stay, a connection is good only
+// once it has stayed for a while.
+func (s *socket) hello(c *connection, f frame) {
+	if c.greeted {
 		return
 	}
-	const words = "Slack ends each connection at once, as it does when too many sockets of an app are open (10 at most): stop other programs that use this SLACK_APP_TOKEN"
-	if b.health.bad(subjectSocket, words) {
-		b.log.Error("clicks do not arrive", "why", words)
+	c.greeted = true
+	s.mu.Lock()
+	s.greeted++
+	ours, doubtful := s.greeted+s.lingering, s.told
+	s.mu.Unlock()
+	if f.ConnectionInfo.AppID != "" {
+		s.bot.ws.setAppID(f.ConnectionInfo.AppID)
+	}
+	if f.NumConnections > ours {
+		// Each payload goes to any one of them.
+		s.bot.log.Warn("more than one socket of this app is open: clicks are shared with another process, or an old connection lingers", "num_connections", f.NumConnections, "ours", ours)
+	} else {
+		s.bot.log.Info("connected to Slack", "num_connections", f.NumConnections)
+	}
+	if !doubtful {
+		s.stays()
+		return
 	}
 	time.AfterFunc(shortLife, func() {
-		if b.socket.stays(began) {
-			b.health.settled(subjectSocket, words)
-			b.connected(true)
+		if c.over.Err() == nil {
+			s.stays()
 		}
 	})
+}
+
+// disconnect says that Slack is about to end the connection: in about 10 s after a
+// warning. Until it does, the connection is read.
+func (s *socket) disconnect(c *connection, reason string) {
+	c.reason = reason
+	left := closeTime
+	switch reason {
+	case reasonLinkDisabled:
+		s.notStaying(wordsDisabled)
+	case reasonTooMany:
+		s.notStaying(wordsTooMany)
+	default:
+		left = retireTime
+	}
+	time.AfterFunc(left, c.end)
+	s.replace(c, reason)
+}
+
+func (s *socket) slashCommands(payload []byte, answer ack) {
+	var sent command
+	if err := json.Unmarshal(payload, &sent); err != nil {
+		s.bot.log.Warn("a slash command from Slack cannot be read")
+		answer(nil)
+		return
+	}
+	s.bot.commanded(sent, answer)
+}
+
+func (s *socket) eventsAPI(payload []byte, answer ack) {
+	answer(nil)
+	s.bot.happened(payload)
+}
+
+// acknowledge queues the answer to an envelope for the connection that it came by.
+func (s *socket) acknowledge(c *connection, id string, payload any) {
+	raw, err := json.Marshal(struct {
+		EnvelopeID string `json:"envelope_id"`
+		Payload    any    `json:"payload,omitempty"`
+	}{id, payload})
+	if err != nil || len(raw) >= ackLimit {
+		s.bot.log.Error("an answer to Slack cannot be sent", "bytes", len(raw), "encoded", err == nil)
+		return
+	}
+	select {
+	case c.acks <- raw:
+	case <-c.over.Done():
+		s.bot.log.Warn("an acknowledgement to Slack was lost", "why", "its connection has ended")
+	}
 }
 
 func (b *Bot) connected(yes bool) {
@@ -272,43 +472,5 @@ func (b *Bot) connected(yes bool) {
 	}
 	if !yes {
 		b.health.doubt(subjectSocket, "not connected to Slack; connecting")
-	}
-}
-
-func (b *Bot) notConnected(failed *slack.ConnectionErrorEvent, fatal context.CancelCauseFunc) {
-	f := diagnose(failed.ErrorObj)
-	words := f.words("")
-	if hopeless(failed.ErrorObj) {
-		fatal(failed.ErrorObj)
-		return
-	}
-	if failed.Backoff > reconnectMost && f.kind != limited {
-		fatal(errAnew)
-	}
-	if b.health.bad(subjectSocket, words) {
-		b.log.Warn("cannot connect to Slack", "why", words)
-	}
-}
-
-// hopeless lists what the library would retry for ever.
-func hopeless(err error) bool {
-	switch diagnose(err).code {
-	case "missing_scope", "token_expired", "not_allowed_token_type", "user_removed_from_team", "team_disabled",
-		"invalid_auth", "account_inactive", "not_authed", "token_revoked":
-		return true
-	}
-	return false
-}
-
-func fatalWords(err error) string {
-	switch f := diagnose(err); f.code {
-	case "missing_scope":
-		return "missing_scope: the app token (xapp-…) lacks connections:write: generate a new one with it, set SLACK_APP_TOKEN and restart"
-	case "invalid_auth", "not_authed", "token_revoked", "token_expired":
-		return f.code + ": Slack does not accept the app token (xapp-…): generate a new one, set SLACK_APP_TOKEN and restart"
-	case "404":
-		return "404: SLACK_API_URL leads nowhere, or Slack does not know the app token (xapp-…)"
-	default:
-		return f.words("")
 	}
 }
