@@ -43,9 +43,7 @@ func (b *Bot) commanded(c command, answer ack) {
 		b.whisper(ctx, c.ResponseURL, c.Channel, c.User, newMessage(say("Answer to "+CommandName), b.answer(ctx, c.User, c.Text)...))
 	})
 	if !ok {
-		b.spare.try(func() {
-			answer(map[string]string{"response_type": "ephemeral", "text": "I’m overloaded. Please try again."})
-		})
+		answer(map[string]string{"response_type": "ephemeral", "text": "I’m overloaded. Please try again."})
 	}
 }
 

@@ -40,7 +40,7 @@ func (b *Bot) interact(raw []byte, answer ack) {
 	p, err := parseInteraction(raw)
 	if err != nil {
 		b.log.Warn("a Slack interaction cannot be read", "err", err)
-		b.spare.try(func() { answer(nil) })
+		answer(nil)
 		return
 	}
 	started := time.Now()
@@ -57,11 +57,8 @@ func (b *Bot) interact(raw []byte, answer ack) {
 		defer func() { answer(b.failed(p)) }()
 		work()
 	}
-	if b.workers.try(task) {
-		return
-	}
-	if !b.spare.try(func() { b.busy(p, answer) }) {
-		b.log.Error("too many Slack events at once: one was left unanswered", "type", p.Type)
+	if !b.workers.try(task) {
+		b.busy(p, answer)
 	}
 }
 
@@ -77,21 +74,27 @@ func unrecorded() line {
 	return say("I could not record your decision. Look at the card, then press again.")
 }
 
+// busy answers what there is no worker for, without waiting.
 func (b *Bot) busy(p interaction, answer ack) {
-	ctx, cancel := context.WithTimeout(context.Background(), tellTime)
-	defer cancel()
-	switch p.Type {
-	case typeViewSubmission:
+	if p.Type == typeViewSubmission {
 		block := BlockCode
 		if _, ok := p.typed(BlockCode, InputCode); !ok {
 			block = BlockReason
 		}
 		answer(inline(block, say("I’m overloaded; nothing was recorded. Please try again.")))
-	case typeBlockActions:
-		answer(nil)
+		return
+	}
+	answer(nil)
+	if p.Type != typeBlockActions {
+		return
+	}
+	told := b.spare.try(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), tellTime)
+		defer cancel()
 		b.tell(ctx, p, say("I’m overloaded; nothing was recorded. Please press again."))
-	default:
-		answer(nil)
+	})
+	if !told {
+		b.log.Error("too many Slack events at once: nobody was told that a click was not counted")
 	}
 }
 

@@ -379,7 +379,7 @@ func (s *socket) envelope(c *connection, f frame) {
 	case "slash_commands":
 		s.slashCommands(f.Payload, answer)
 	case "events_api":
-		s.eventsAPI(f.Payload, answer)
+		s.eventsAPI(f, answer)
 	default:
 		s.bot.log.Info("a frame from Slack is of an unknown type", "type", cut(oneLine(f.Type), limitName))
 		answer(nil)
@@ -444,9 +444,15 @@ func (s *socket) slashCommands(payload []byte, answer ack) {
 	s.bot.commanded(sent, answer)
 }
 
-func (s *socket) eventsAPI(payload []byte, answer ack) {
-	answer(nil)
-	s.bot.happened(payload)
+// eventsAPI leaves an event for which there is no worker without an
+// acknowledgement, so that Slack sends it again.
+func (s *socket) eventsAPI(f frame, answer ack) {
+	if s.bot.happened(f.Payload) {
+		answer(nil)
+		return
+	}
+	s.bot.log.Warn("too many Slack events at once: one is left for Slack to send again")
+	s.envelopes.forget(f.EnvelopeID)
 }
 
 // acknowledge queues the answer to an envelope for the connection that it came by.

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 )
@@ -317,6 +318,50 @@ func TestARepeatedFrameIsWorkedOnOnce(t *testing.T) {
 		}
 		w.ackedOnce(t)
 	})
+}
+
+// While all workers are busy, an event is never lost: it is acknowledged and worked
+// on, or left for Slack to send again. What has an answer is answered.
+func TestSocketUnderLoadLosesNoEvent(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.greeted(t)
+		posted := w.postCard(t)
+		leave := make(chan struct{})
+		w.service.edit(func() {
+			w.service.mayDecide = func(approvals.Clicker, approvals.Action) error { <-leave; return nil }
+		})
+		if _, err := w.slack.Click(deadline(t), ana, deploys, posted.TS, "approve"); err != nil {
+			t.Fatal(err) // it takes the only worker
+		}
+		var pressing sync.WaitGroup
+		for range 20 {
+			pressing.Go(func() {
+				if _, err := w.slack.Slash(deadline(t), ana, deploys, "list"); err != nil {
+					t.Errorf("a command: %v", err)
+				}
+				if _, err := w.slack.Click(deadline(t), bea, deploys, posted.TS, "approve"); err != nil {
+					t.Errorf("a click: %v", err)
+				}
+			})
+		}
+		home, err := w.slack.PrepareHome(ana)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.slack.Deliver(deadline(t), home); !errors.Is(err, slacktest.ErrTimeout) {
+			t.Errorf("an event that nobody works on: got %v; want that Slack sends it again", err)
+		}
+		pressing.Wait()
+		close(leave)
+		synctest.Wait()
+		if _, err := w.slack.Deliver(deadline(t), home); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.slack.Wait(deadline(t), func() bool { return w.slack.Home(ana) != nil }); err != nil {
+			t.Error("the event that Slack sent again was lost")
+		}
+		w.ackedOnce(t)
+	}, func(c *bot.Config) { c.Workers = 1 })
 }
 
 func TestAFatalRefusalIsNamed(t *testing.T) {
