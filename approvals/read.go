@@ -66,10 +66,20 @@ func covered(tx Tx, t Token, idOrNumber string) (Request, error) {
 	return r, err
 }
 
-// shown makes a request as it was read fit to be shown.
+// cardTime is how soon a card stands at the latest while Slack takes messages.
+const cardTime = 10 * time.Second
+
+// shown makes a request as it was read fit to be shown. A card that was not tried
+// itself, because its channel rests after what another one met there, is as absent
+// as one that failed.
 func shown(tx Tx, r *Request) error {
-	if r.Status == Pending && r.Slack.TS == "" && r.PostFailed != "" {
-		r.Failure = Failure{FailCardNotPosted, r.PostFailed}
+	if r.Status == Pending && r.Slack.TS == "" {
+		switch {
+		case r.PostFailed != "":
+			r.Failure = Failure{FailCardNotPosted, r.PostFailed}
+		case tx.Now().Sub(r.CreatedAt) > cardTime:
+			r.Failure = Failure{FailCardNotPosted, "it waits behind others: Slack does not take messages to the channel, or not so many"}
+		}
 	}
 	return named(tx, r)
 }

@@ -25,6 +25,7 @@ type lookout struct {
 
 	mu     sync.Mutex
 	blind  bool // the daemon is down
+	alone  bool // the daemon was started while both services were away
 	since  time.Time
 	named  map[string]time.Duration
 	broken map[string]bool
@@ -55,13 +56,13 @@ func (l *lookout) judge(ready webhook.Readiness, status int, err error) {
 	case err != nil:
 		l.broken[fmt.Sprintf("/readyz gave no answer during the outage: %v", err)] = true
 		return
-	case status != http.StatusOK:
+	case !serving(ready, status, l.alone):
 		l.broken[fmt.Sprintf("/readyz answered %d during the outage: %+v", status, ready)] = true
 		return
 	}
 	for name, within := range l.parts {
 		_, already := l.named[name]
-		down := ready.Status == webhook.StatusDegraded && ready.Parts[name].Status == webhook.StatusDegraded
+		down := ready.Status != webhook.StatusOK && ready.Parts[name].Status == webhook.StatusDegraded
 		switch away := time.Since(l.since); {
 		case down && !already:
 			l.named[name] = away
@@ -73,7 +74,23 @@ func (l *lookout) judge(ready webhook.Readiness, status int, err error) {
 	}
 }
 
-// shut stops judging while the daemon is down; open starts anew.
+// serving reports whether the daemon does all that it can do. Alone since its start,
+// it has nobody's clock to compare its own with, and says that it decides nothing
+// until then; that is all that may be unavailable.
+func serving(ready webhook.Readiness, status int, alone bool) bool {
+	if status == http.StatusOK || !alone {
+		return status == http.StatusOK
+	}
+	for name, part := range ready.Parts {
+		if part.Status == webhook.StatusUnavailable && name != "clock" {
+			return false
+		}
+	}
+	return ready.Parts["clock"].Status == webhook.StatusUnavailable
+}
+
+// shut stops judging while the daemon is down; open starts anew after a start for
+// which both services were away.
 func (l *lookout) shut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,7 +100,7 @@ func (l *lookout) shut() {
 func (l *lookout) open() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.blind, l.since = false, time.Now()
+	l.blind, l.alone, l.since = false, true, time.Now()
 	clear(l.named)
 }
 

@@ -159,7 +159,7 @@ func (s *scene) live(ctx context.Context) error {
 	return nil
 }
 
-// relive kills the daemon and starts it again while services are away.
+// relive kills the daemon and starts it again while both services are away.
 func (s *scene) relive(ctx context.Context) (time.Duration, error) {
 	s.proc.Kill()
 	s.keepAnchor()
@@ -171,8 +171,8 @@ func (s *scene) relive(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	err = again(ctx, func() bool {
-		_, status, err := readiness(ctx, s.URL)
-		return err == nil && status == 200
+		ready, status, err := readiness(ctx, s.URL)
+		return err == nil && serving(ready, status, true)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("the daemon is not ready after SIGKILL: %w", err)
