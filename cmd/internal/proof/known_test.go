@@ -33,6 +33,9 @@ func TestFoundBefore(t *testing.T) {
 		{"a gate that was opened at the moment of the reject is taken for cancelled", script{
 			Lag: 2, Lanes: lane(true, approvals.CloseCancelWorkflow, act{What: actBypass, Pause: 2 * time.Second}, act{What: actReject}),
 		}, approvals.Rejected},
+		{"a code that was used approves the next request, too", script{
+			Lanes: lane(true, approvals.CloseCancelJob, act{What: actApprove, Pause: 2 * time.Second}, act{What: actPush, Pause: time.Second}, act{What: actReplay, Pause: 2 * time.Second}),
+		}, approvals.Expired},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

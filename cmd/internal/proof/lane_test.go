@@ -30,6 +30,7 @@ type lane struct {
 	pipeline int64
 	lastStep map[string]int64
 	spent    string // a code that was accepted
+	spentBy  string // whose it was
 	stories  []*story
 	trace    []string
 }
@@ -271,6 +272,9 @@ func (l *lane) submit(ctx context.Context, user string, view *slacktest.View, va
 // decide is one person who presses, and presses again while nothing happens.
 func (l *lane) decide(ctx context.Context, s *story, n int, how string) {
 	user := adminID(l.number, n)
+	if how == actReplay && l.spentBy != "" {
+		user = l.spentBy
+	}
 	button := bot.ActionApprove
 	if how == actReject {
 		button = bot.ActionReject
@@ -304,7 +308,9 @@ func (l *lane) decide(ctx context.Context, s *story, n int, how string) {
 			if how == actReject {
 				s.want = approvals.Rejected
 			}
-			l.spent = code
+			if code != "" {
+				l.spent, l.spentBy = code, user
+			}
 		}
 		if a != proof.Unknown || how == actWrongCode {
 			return
