@@ -2,11 +2,15 @@ package webhook
 
 import (
 	"container/list"
+	"context"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 )
 
 const (
@@ -15,6 +19,9 @@ const (
 	// maxFromOne is how many of them one address may have, or one /64 network of
 	// IPv6. A trusted proxy brings many callers and has no bound of its own.
 	maxFromOne = 128
+	// partTime is how long the server goes on reading a call that was answered with
+	// Connection: close, so that a client that is still sending can read the answer.
+	partTime = 500 * time.Millisecond
 )
 
 // LimitConnections bounds how many connections of a listener are open at once,
@@ -25,7 +32,8 @@ const (
 // have, the connection of that address that has been without a complete request
 // for the longest time is closed for it; when there are too many in all, the one
 // of which that is true among all. A connection whose request is being answered
-// is never closed: if there are no others, it is the new one that is.
+// is never closed: if there are no others, it is the new one that is. With a
+// handler's answer of Connection: close that of a call is over.
 func LimitConnections(s *http.Server, l net.Listener, proxies []netip.Prefix) net.Listener {
 	limited := &connections{Listener: l, proxies: proxies, from: map[string]int{}, idle: list.New()}
 	told := s.ConnState
@@ -37,7 +45,54 @@ func LimitConnections(s *http.Server, l net.Listener, proxies []netip.Prefix) ne
 			told(c, state)
 		}
 	}
+	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, connectionKey{}, c)
+	}
+	s.Handler = limited.parting(s.Handler)
 	return limited
+}
+
+type connectionKey struct{}
+
+// parting watches for calls that were answered before their body had come, and for
+// answers after which the connection ends. net/http reads the rest of the body
+// first, which could take as long as the client likes, up to the server's time-out.
+func (l *connections) parting(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := &watchedBody{ReadCloser: r.Body}
+		// The server looks at the body of its own request to decide whether a client
+		// that is still sending needs time to read the answer, so only a copy changes.
+		watched := *r
+		watched.Body = body
+		next.ServeHTTP(w, &watched)
+		c, ok := r.Context().Value(connectionKey{}).(*connection)
+		unread := r.ContentLength != 0 && !body.ended
+		if ok && (unread || w.Header().Get("Connection") == "close") {
+			_ = c.SetReadDeadline(time.Now().Add(partTime)) // a connection that is closed already needs none
+			l.part(c)
+		}
+	})
+}
+
+// watchedBody knows whether it was read to its end.
+type watchedBody struct {
+	io.ReadCloser
+	ended bool
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.ended = b.ended || errors.Is(err, io.EOF)
+	return n, err
+}
+
+// part makes a connection the first one to give way.
+func (l *connections) part(c *connection) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !c.closed && c.idle == nil {
+		c.idle = l.idle.PushFront(c)
+	}
 }
 
 // connections is a listener that knows all connections it has accepted.
@@ -149,6 +204,8 @@ func (l *connections) turned(c *connection, state http.ConnState) {
 		c.idle = nil
 	case state == http.StateIdle && c.idle == nil:
 		c.idle = l.idle.PushBack(c)
+	case state == http.StateIdle: // its last call was parted with, but its body came in time
+		l.idle.MoveToBack(c.idle)
 	}
 }
 

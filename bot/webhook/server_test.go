@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,9 +38,15 @@ func newCrowd(t *testing.T, proxies ...netip.Prefix) *crowd {
 	}
 	c := &crowd{t: t, address: l.Addr().String(), held: make(chan struct{}), holding: make(chan struct{}, 5000)}
 	s := webhook.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/hold" {
+		switch r.URL.Path {
+		case "/hold":
 			c.holding <- struct{}{}
 			<-c.held
+		case "/refuse":
+			w.WriteHeader(http.StatusTooManyRequests)
+		case "/close":
+			w.Header().Set("Connection", "close")
+			w.WriteHeader(http.StatusTooManyRequests)
 		}
 	}), nil)
 	ended := make(chan error, 1)
@@ -173,5 +180,64 @@ func TestAllConnectionsAreBounded(t *testing.T) {
 	}
 	if got := c.answered(proxy); got != 600-(600+600+1-1024) {
 		t.Errorf("%d idle connections of the proxy are left; want %d", got, 600-(600+600+1-1024))
+	}
+}
+
+// A call that was answered before its body came does not keep its place until the
+// body does.
+func TestUnreadCallsGiveWay(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/refuse", "/close"} {
+		c := newCrowd(t)
+		for n := range 400 {
+			conn := c.dial("127.0.0.2")
+			if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(conn, "POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n{"); err != nil {
+				t.Fatal(err)
+			}
+			if path == "/refuse" && n < 398 {
+				continue // answered when the rest did not come for a while
+			}
+			if res, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || res.StatusCode != http.StatusTooManyRequests {
+				t.Fatalf("%s, call %d: got %v; want it answered", path, n, err)
+			}
+		}
+	}
+}
+
+// A call that is answered early and whose body comes then leaves its connection for
+// the next one.
+func TestEarlyAnswersKeepTheConnection(t *testing.T) {
+	t.Parallel()
+	c := newCrowd(t)
+	conn := c.dial("127.0.0.2")
+	if _, err := io.WriteString(conn, "POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || res.StatusCode != http.StatusTooManyRequests {
+		t.Fatalf("got %v; want it answered", err)
+	}
+	if !c.ask(conn) {
+		t.Error("the next call on the connection is not answered")
+	}
+}
+
+// A client that sends a large body which nobody reads still gets its answer.
+func TestLargeUnreadBodiesAreAnswered(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/refuse", "/close"} {
+		c := newCrowd(t)
+		for range 20 {
+			res, err := http.Post("http://"+c.address+path, "text/plain", strings.NewReader(strings.Repeat("x", 1<<20)))
+			if err != nil {
+				t.Fatalf("%s: %v", path, err)
+			}
+			res.Body.Close()
+			if res.StatusCode != http.StatusTooManyRequests {
+				t.Errorf("%s: got %s; want 429", path, res.Status)
+			}
+		}
 	}
 }
