@@ -35,6 +35,7 @@ func TestReleaseThroughTroubleAtCircleCI(t *testing.T) {
 			{Op: "jobs", Status: 429, RetryAfter: "1", Body: "slow down", Header: text}, {Op: "jobs", Status: 502, Body: "<html>"}, {Op: "jobs", Drop: true},
 		}, nil, 1},
 		{"facts cannot be read first", []circlecitest.Fault{{Op: "workflow", Status: 404, Body: `{}`}, {Op: "pipeline", Status: 500}}, nil, 1},
+		{"one empty list of jobs", []circlecitest.Fault{{Op: "jobs", Status: 200, Body: `{"items":[],"next_page_token":null}`}}, nil, 1},
 		{"many pages", nil, func(o *circlecitest.Options) { o.PageSize = 1 }, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -104,6 +105,20 @@ func TestRejectedTokenNeverClosesARequest(t *testing.T) {
 			p.becomes(pending, approvals.Released)
 		})
 	}
+}
+
+// TestListWithoutTheGateTwiceClosesTheRequest lets the gate be gone for longer than
+// one odd answer lasts.
+func TestListWithoutTheGateTwiceClosesTheRequest(t *testing.T) {
+	p := setup(t, stage.Options{})
+	a := p.askOnHold()
+	began := time.Now()
+	p.Circle.Inject(circlecitest.Fault{Op: "jobs", Count: -1, Status: 200, Body: `{"items":[],"next_page_token":null}`})
+	p.failedWith(p.becomes(a, approvals.Canceled), "facts_changed", "not found in workflow")
+	if took := time.Since(began); took < 10*time.Second {
+		t.Errorf("got it closed after %s; want a second look 10 s later", took)
+	}
+	p.cardSays(a, closed, "Withdrawn: myapp")
 }
 
 func TestRefusalOfTheApprovalWhoseGateOpenedIsARelease(t *testing.T) {

@@ -102,7 +102,7 @@ func (p *Process) Stop() error {
 const stopTime = 20 * time.Second
 
 // Ready waits until the daemon answers and Slack reaches it.
-func (s *Stage) Ready(ctx context.Context, p *Process) error { return s.ready(ctx, p.done) }
+func (s *Stage) Ready(ctx context.Context, p *Process) error { return s.ready(ctx, p.done, "200") }
 
 // MachineID is the user id of the gateway's own user at CircleCI.
 func (s *Stage) MachineID(ctx context.Context) (string, error) {

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -202,7 +203,11 @@ func (s *Stage) SetEnv(kv ...string) { s.env = append(s.env, kv...) }
 
 // Start runs the daemon in this process and returns when it is ready and, in
 // Socket Mode, connected.
-func (s *Stage) Start(ctx context.Context) error {
+func (s *Stage) Start(ctx context.Context) error { return s.StartUntil(ctx, "200") }
+
+// StartUntil starts the daemon and waits until /readyz answers with a status and
+// Slack reaches it.
+func (s *Stage) StartUntil(ctx context.Context, status string) error {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &running{cancel: cancel, done: make(chan struct{})}
 	var stderr bytes.Buffer
@@ -217,7 +222,7 @@ func (s *Stage) Start(ctx context.Context) error {
 	s.mu.Lock()
 	s.daemon = r
 	s.mu.Unlock()
-	if err := s.ready(ctx, r.done); err != nil {
+	if err := s.ready(ctx, r.done, status); err != nil {
 		cancel()
 		<-r.done
 		return fmt.Errorf("start the daemon (exit %d): %w\n%s", r.code, err, stderr.String())
@@ -225,13 +230,13 @@ func (s *Stage) Start(ctx context.Context) error {
 	return nil
 }
 
-// ready waits until the daemon answers and Slack reaches it.
-func (s *Stage) ready(ctx context.Context, ended <-chan struct{}) error {
+// ready waits until /readyz answers with a status and Slack reaches the daemon.
+func (s *Stage) ready(ctx context.Context, ended <-chan struct{}, status string) error {
 	for {
 		resp, err := http.Get(s.URL + "/readyz")
 		if err == nil {
 			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
+			if strconv.Itoa(resp.StatusCode) == status {
 				break
 			}
 		}
