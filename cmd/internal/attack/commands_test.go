@@ -52,7 +52,7 @@ func commands() map[string]command {
 	return map[string]command{
 		// The product and its surroundings.
 		"stage":      positive(setStage),
-		"restart":    positive(func(w *world, _ *testscript.TestScript, _ []string) error { w.Stop(); return w.start() }),
+		"restart":    positive(restart),
 		"stop":       positive(func(w *world, _ *testscript.TestScript, _ []string) error { w.Stop(); return nil }),
 		"pipeline":   positive(addPipeline),
 		"ask":        positive(ask),
@@ -75,16 +75,17 @@ func commands() map[string]command {
 		"http":     positive(call),
 		"answered": wait(func(w *world, _ *testscript.TestScript, args []string) (bool, error) { return answered(w, args) }),
 		// What holds afterwards.
-		"status":             positive(hasStatus),
-		"clock-is-off":       positive(clockIsOff),
-		"expect-no-approval": positive(noApproval),
-		"expect-no-request":  positive(noRequest),
-		"approved-once":      positive(approvedOnce),
-		"log-has":            wait(logHas),
-		"json-log":           positive(jsonLog),
-		"no-controls":        positive(noControls),
-		"safe-csv":           positive(safeCSV),
-		"mode":               positive(checkMode),
+		"status":                         positive(hasStatus),
+		"clock-is-off":                   positive(clockIsOff),
+		"expect-no-approval":             positive(noApproval),
+		"expect-no-request":              positive(noRequest),
+		"expect-no-approval-in-circleci": positive(noApprovalInCircleCI),
+		"approved-once":                  positive(approvedOnce),
+		"log-has":                        wait(logHas),
+		"json-log":                       positive(jsonLog),
+		"no-controls":                    positive(noControls),
+		"safe-csv":                       positive(safeCSV),
+		"mode":                           positive(checkMode),
 		// Slack.
 		"click":           positive(click),
 		"submit":          positive(submit),
@@ -130,6 +131,17 @@ func setStage(w *world, ts *testscript.TestScript, args []string) error {
 	ts.Setenv("url", w.URL)
 	ts.Setenv("db", w.file())
 	return nil
+}
+
+// restart: restart [readyz=503] starts the daemon anew, and waits until /readyz
+// says so.
+func restart(w *world, _ *testscript.TestScript, args []string) error {
+	w.Stop()
+	o, _ := options(args)
+	if o["readyz"] == "" {
+		return w.start()
+	}
+	return w.StartUntil(w.ctx, o["readyz"])
 }
 
 // options reads NAME=VALUE arguments and returns the others.
