@@ -49,7 +49,7 @@ func TestWhatShowsNothingIsShown(t *testing.T) {
 func TestMessagesStayReadable(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
-		"👩‍💻 and 👩🏽‍🚀", "❤️‍🔥 ⚠️ 🏳️‍🌈", "1️⃣ #️⃣", "‼️", "Исправить сумму счёта", "می‌خواهم", "क्‍ष", "Café au lait – déjà vu", "請求書の丸めを修正", "🇩🇪 👍🏿",
+		"👩\u200d💻 and 👩🏽\u200d🚀", "❤️\u200d🔥 ⚠️ 🏳️\u200d🌈", "1️⃣ #️⃣", "‼️", "Исправить сумму счёта", "می\u200cخواهم", "क्\u200dष", "Café au lait – déjà vu", "請求書の丸めを修正", "🇩🇪 👍🏿",
 	} {
 		if got := bot.ShowMessage(text); got != text {
 			t.Errorf("%q was changed to %q", text, got)
@@ -112,7 +112,7 @@ func TestNamesThatDecideArePointedOut(t *testing.T) {
 }
 
 func FuzzVisible(f *testing.F) {
-	for _, text := range append(hostile(), "👩🏽‍🚀 ❤️‍🔥 1️⃣", "می‌خواهم", "mаin", "ма\u200cin", "\u200d", "a\ufe0f\u200d💻") {
+	for _, text := range append(hostile(), "👩🏽\u200d🚀 ❤️\u200d🔥 1️⃣", "می\u200cخواهم", "mаin", "ма\u200cin", "\u200d", "a\ufe0f\u200d💻") {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
