@@ -253,7 +253,7 @@ func TestSlowCallsOfOneTokenLeaveRoom(t *testing.T) {
 	for range 160 {
 		go call("POST", requests, ciToken, io.MultiReader(strings.NewReader("{"), stuck))
 	}
-	for range 160 - 32 {
+	for range 160 - 64 {
 		if got := <-statuses; got != 429 {
 			t.Fatalf("a slow body beyond the token's share: got %d; want 429", got)
 		}
@@ -264,7 +264,7 @@ func TestSlowCallsOfOneTokenLeaveRoom(t *testing.T) {
 	for range 131 {
 		go call("GET", "/api/v1/audit", auditToken, nil)
 	}
-	for range 131 - 2 {
+	for range 131 - 4 {
 		if got := <-statuses; got != 429 {
 			t.Fatalf("a slow export beyond the token's share: got %d; want 429", got)
 		}

@@ -29,8 +29,8 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	// MaxInFlight is how many calls are worked on at once, MaxWaiting how many wait
 	// for a status and MaxExports how many exports are written besides; more are
-	// told to come back. One token gets a quarter of the first, half of the second
-	// and a quarter of the third. 0 = 128, 512, 8.
+	// told to come back. One token gets no more than are left free, so half of each
+	// when it is alone. 0 = 128, 512, 8.
 	MaxInFlight, MaxWaiting, MaxExports int
 	// Log gets one line per call; nil = none.
 	Log *slog.Logger
@@ -88,8 +88,8 @@ func New(c Config) *Handler {
 		service: c.Service, links: c.Links, ready: c.Ready, trusted: c.TrustedProxies, log: c.Log, observe: c.Observe,
 		mux: http.NewServeMux(), tokens: newLimiter(c.RateLimit),
 		strangers: newLimiter(strangerRate), pages: newLimiter(strangerRate), fronts: newLimiter(frontRate),
-		entering: make(chan struct{}, c.MaxInFlight), working: newSlots(c.MaxInFlight, c.MaxInFlight/4),
-		waiting: newSlots(c.MaxWaiting, c.MaxWaiting/2), exporting: newSlots(c.MaxExports, c.MaxExports/4),
+		entering: make(chan struct{}, c.MaxInFlight), working: newSlots(c.MaxInFlight),
+		waiting: newSlots(c.MaxWaiting), exporting: newSlots(c.MaxExports),
 	}
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	for pattern, endpoint := range h.endpoints() {
