@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,6 +32,11 @@ i=0; while [ $i -lt 1000 ]; do i=$((i+1)); sleep 0.02; done`
 // once, and nothing is left running.
 func TestSignalsReachTheWholeGroupOnce(t *testing.T) {
 	t.Parallel()
+	// What nohup makes a process ignore, its children ignore; what it catches, they
+	// do not inherit.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(caught) })
 	toOne := func(cmd *exec.Cmd, _ int, s syscall.Signal) error { return cmd.Process.Signal(s) }
 	toGroup := func(cmd *exec.Cmd, _ int, s syscall.Signal) error { return syscall.Kill(-cmd.Process.Pid, s) }
 	both := func(cmd *exec.Cmd, _ int, s syscall.Signal) error {
