@@ -146,16 +146,17 @@ func (d *dispatcher) sleepsUntil() time.Time {
 
 func (d *dispatcher) run(ctx context.Context) {
 	defer d.running.Wait()
-	for {
+	for ctx.Err() == nil {
 		pause := d.round(ctx)
+		if pause <= 0 {
+			continue
+		}
 		d.mu.Lock()
 		d.until = time.Now().Add(pause)
 		d.mu.Unlock()
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
-			return
 		case <-d.wake:
 		case <-timer.C:
 		}
