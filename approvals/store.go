@@ -59,7 +59,9 @@ type Tx interface {
 
 	// Ask makes work due. Work of the same kind and subject is asked for once:
 	// asking again brings it forward to the earlier Due and the lower Rank. If it
-	// is claimed at that moment, it becomes due once more after the claim.
+	// is claimed at that moment, it becomes due once more after the claim. Work
+	// that is brought forward has failed once at most, so that tries which came
+	// early do not lengthen the pause after the next one.
 	Ask(Work) error
 	// Lanes lists the lanes of a family that have work which is not claimed, or
 	// whose claim is over, with the earliest time at which it is due.

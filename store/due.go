@@ -21,11 +21,14 @@ func (t *tx) Ask(w approvals.Work) error {
 	if due.IsZero() {
 		due = t.now
 	}
-	// While the row is claimed, again and again_rank collect what is asked for.
+	// While the row is claimed, again and again_rank collect what is asked for. What
+	// is asked for anew has failed once at most: tries that it brought forward do not
+	// lengthen the pause after the last one.
 	_, err := t.exec(`INSERT INTO due (kind, subject, lane, rank, due) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (kind, subject) DO UPDATE SET
 			due = CASE WHEN due.claim = '' AND excluded.due < due.due THEN excluded.due ELSE due.due END,
 			rank = CASE WHEN due.claim = '' AND excluded.rank < due.rank THEN excluded.rank ELSE due.rank END,
+			attempt = CASE WHEN due.claim = '' AND excluded.due < due.due THEN min(due.attempt, 1) ELSE due.attempt END,
 			again_rank = CASE WHEN due.claim <> '' AND (due.again = 0 OR excluded.rank < due.again_rank) THEN excluded.rank ELSE due.again_rank END,
 			again = CASE WHEN due.claim <> '' AND (due.again = 0 OR excluded.due < due.again) THEN excluded.due ELSE due.again END`,
 		string(w.Kind), w.Subject, w.Lane, w.Rank, due.UnixMilli())
@@ -131,7 +134,7 @@ func (t *tx) Finish(w approvals.Work) error {
 	done, err := t.exec(`UPDATE due SET
 			due = CASE WHEN again > 0 AND again < ?1 THEN again ELSE ?1 END,
 			rank = CASE WHEN again > 0 AND again_rank < ?2 THEN again_rank ELSE ?2 END,
-			note = ?3, attempt = ?4, claim = '', node = '', claimed_until = 0, again = 0, again_rank = 0
+			note = ?3, attempt = CASE WHEN again > 0 THEN min(?4, 1) ELSE ?4 END, claim = '', node = '', claimed_until = 0, again = 0, again_rank = 0
 		WHERE kind = ?5 AND subject = ?6 AND claim = ?7 AND claim <> ''`,
 		append([]any{due, rank, w.Note, w.Attempt}, key...)...)
 	if err == nil && done == 0 {

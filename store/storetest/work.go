@@ -184,6 +184,18 @@ func testFinish(t *testing.T, s approvals.Store) {
 		t.Errorf("claimed again: -want +got:\n%s", diff)
 	}
 	lost("claimed anew", w)
+	again.Attempt = 5
+	if err := finish(s, t, again); err != nil {
+		t.Fatal(err)
+	}
+	again = claim(t, s, lane, 1, time.Hour)[0]
+	ask(t, s, work("a", 1, past(1))) // while it is claimed
+	if err := finish(s, t, again); err != nil {
+		t.Fatal(err)
+	}
+	if again = claim(t, s, lane, 1, time.Hour)[0]; again.Attempt != 2 {
+		t.Errorf("asked for anew after six failures: got attempt %d; want 2", again.Attempt)
+	}
 	again.Attempt, again.Note = 0, ""
 	if err := finish(s, t, again); err != nil {
 		t.Fatal(err)
