@@ -83,6 +83,9 @@ type Bot struct {
 	records *pool // records what people pressed, after they were answered
 	seen    *seenEvents
 	presses *presses
+
+	working context.Context // of all events; Close ends it
+	end     context.CancelFunc
 }
 
 const (
@@ -103,6 +106,7 @@ func New(c Config) *Bot {
 		ws: c.Workspace, service: c.Service, view: view{links: c.Links}, log: c.Log, metrics: c.Metrics,
 		health: &c.Workspace.health, pace: newPace(), seen: newSeenEvents(), presses: newPresses(),
 	}
+	b.working, b.end = context.WithCancel(context.Background())
 	b.workers = newPool(c.Workers, b.panicked)
 	b.spare = newPool(spareWorkers, b.panicked)
 	b.records = newPool(recordWorkers, b.panicked)
@@ -122,7 +126,7 @@ func (b *Bot) Health() (ok bool, detail string) {
 	if b.ws.lookDue(time.Now()) {
 		started := b.spare.try(func() {
 			defer b.ws.looked()
-			ctx, cancel := context.WithTimeout(context.Background(), lookTime)
+			ctx, cancel := context.WithTimeout(b.working, lookTime)
 			defer cancel()
 			b.ws.lookAgain(ctx)
 		})
@@ -133,11 +137,16 @@ func (b *Bot) Health() (ok bool, detail string) {
 	return b.health.report()
 }
 
-// Close takes no more events and waits for those that are worked on.
+// Close takes no more events and waits for those that are worked on: 5.5 s at
+// most, after which they are canceled. Afterwards none of them uses the service.
 func (b *Bot) Close() {
 	b.workers.drain(submitTime + time.Second)
 	b.spare.drain(time.Second)
 	b.records.drain(time.Second)
+	b.end()
+	for _, p := range []*pool{b.workers, b.spare, b.records} {
+		p.drain(time.Second) // what was canceled ends at once
+	}
 }
 
 // call makes one call to Slack unless its method rests, and counts it.

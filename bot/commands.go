@@ -35,7 +35,7 @@ func (b *Bot) commanded(c command, answer ack) {
 	ok := b.workers.try(func() {
 		defer b.observe("slash_command", started)
 		answer(nil)
-		ctx, cancel := context.WithTimeout(context.Background(), tellTime)
+		ctx, cancel := context.WithTimeout(b.working, tellTime)
 		defer cancel()
 		if b.foreign(c.App, c.Team) || !userID.MatchString(c.User) {
 			return // whoever it is, they are not told anything

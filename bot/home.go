@@ -15,7 +15,7 @@ const homeLimit = 10
 // last decisions. hash is that of the view they see now, so that a newer one is
 // never overwritten.
 func (b *Bot) home(user, hash string) {
-	ctx, cancel := context.WithTimeout(context.Background(), tellTime)
+	ctx, cancel := context.WithTimeout(b.working, tellTime)
 	defer cancel()
 	blocks, err := b.homeBlocks(ctx, user)
 	if err != nil {

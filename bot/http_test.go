@@ -3,6 +3,7 @@ package bot_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 )
@@ -238,6 +240,48 @@ func TestWrongSigningSecretIsTold(t *testing.T) {
 		}
 		if _, detail := b.Health(); strings.Contains(detail, "SLACK_SIGNING_SECRET") {
 			t.Errorf("after a signature that fits: got %q", detail)
+		}
+	})
+}
+
+// stuck answers nobody before it must.
+type stuck struct {
+	*service
+	ended bool
+}
+
+func (s *stuck) Recent(ctx context.Context, _ approvals.Filter) ([]approvals.Request, error) {
+	<-ctx.Done()
+	s.ended = true
+	return nil, ctx.Err()
+}
+
+// What is still worked on when the bot is closed is canceled before Close returns:
+// the database is closed next.
+func TestCloseEndsWhatIsWorkedOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := slacktest.New(slacktest.Config{})
+		s.SetBaseURL("http://slack.test")
+		var hangs stuck
+		w := connect(t, s, inProcess{s}, func(c *bot.Config) { hangs.service = newService(); c.Service = &hangs })
+		d, err := s.PrepareHome(ana)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := s.SignedRequest(t.Context(), d, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := httptest.NewRecorder()
+		w.bot.Handler().ServeHTTP(answer, r)
+		if answer.Code != http.StatusOK {
+			t.Fatalf("got %d %s; want 200", answer.Code, answer.Body)
+		}
+		began := time.Now()
+		w.bot.Close()
+		if took := time.Since(began); !hangs.ended || took > 6*time.Second {
+			t.Errorf("closed after %s, ended: %t; want it ended within 6 s", took, hangs.ended)
 		}
 	})
 }

@@ -89,7 +89,7 @@ func (b *Bot) busy(p interaction, answer ack) {
 		return
 	}
 	told := b.spare.try(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), tellTime)
+		ctx, cancel := context.WithTimeout(b.working, tellTime)
 		defer cancel()
 		b.tell(ctx, p, say("I’m overloaded; nothing was recorded. Please press again."))
 	})
@@ -120,7 +120,7 @@ func (b *Bot) clicked(p interaction, answer ack) {
 	default: // a link, or a button of a time long ago
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), openTime)
+	ctx, cancel := context.WithTimeout(b.working, openTime)
 	defer cancel()
 	id := p.Actions[0].Value
 	who := approvals.Clicker{Team: p.team(), User: p.User.ID}
@@ -211,7 +211,7 @@ func (b *Bot) recordRefusal(who approvals.Clicker, id string, action approvals.A
 // which the worker is free for the next click.
 func (b *Bot) record(what, id string, write func(context.Context) error) {
 	task := func() {
-		ctx, cancel := context.WithTimeout(context.Background(), tellTime)
+		ctx, cancel := context.WithTimeout(b.working, tellTime)
 		defer cancel()
 		if err := write(ctx); err != nil {
 			b.log.Error(what, "request", id, "err", err)
@@ -224,7 +224,7 @@ func (b *Bot) record(what, id string, write func(context.Context) error) {
 
 // submitted takes a modal. The answer leaves only after the commit.
 func (b *Bot) submitted(p interaction, answer ack) {
-	ctx, cancel := context.WithTimeout(context.Background(), submitTime)
+	ctx, cancel := context.WithTimeout(b.working, submitTime)
 	defer cancel()
 	var action approvals.Action
 	var title string

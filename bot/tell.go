@@ -10,7 +10,7 @@ import (
 
 // tellSoon tells with a time-out of its own.
 func (b *Bot) tellSoon(p interaction, l line) {
-	ctx, cancel := context.WithTimeout(context.Background(), tellTime)
+	ctx, cancel := context.WithTimeout(b.working, tellTime)
 	defer cancel()
 	b.tell(ctx, p, l)
 }
