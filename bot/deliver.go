@@ -192,15 +192,13 @@ func (b *Bot) tellLines(ctx context.Context, w approvals.Work, card approvals.Sl
 	return len(lines), approvals.Done()
 }
 
-// rankOf is the rank of lines that are left: outcomes are told before remarks.
+// rankOf is the rank of lines that are left: that of the most urgent.
 func rankOf(lines []approvals.Told) int {
+	rank := approvals.RankRemark
 	for _, t := range lines {
-		switch {
-		case t.CheckpointSize > 0, t.Event.Type == approvals.EventVoted, t.Event.Type == approvals.EventReleased:
-			return approvals.RankOutcome
-		}
+		rank = min(rank, t.Rank)
 	}
-	return approvals.RankRemark
+	return rank
 }
 
 // postLine posts one line of a thread. Where there is no thread, it goes to the
