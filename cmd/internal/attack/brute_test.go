@@ -19,7 +19,7 @@ import (
 // newWorld prepares a product whose daemon is a process of its own.
 func newWorld(t *testing.T, o stage.Options) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 55*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	w := &world{ctx: ctx, flows: map[string]*flow{}, stepOf: map[string]time.Time{}, lastCode: map[string]string{}}
 	t.Cleanup(w.end)

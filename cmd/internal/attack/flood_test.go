@@ -269,7 +269,7 @@ func TestSlowExportsLeaveRoom(t *testing.T) {
 	if got := f.get("/api/v1/audit/checkpoint", auditor); got != http.StatusOK {
 		t.Errorf("another call of the same token: got %d; want 200", got)
 	}
-	// Two exports are under way, for which there is room.
+	// As many exports are under way as one token may have.
 	if got := f.get("/api/v1/audit", auditor); got != http.StatusTooManyRequests {
 		t.Errorf("one more export of the same token: got %d; want 429", got)
 	}

@@ -35,7 +35,7 @@ func TestAttack(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: scripts,
 		Setup: func(env *testscript.Env) error {
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			w := &world{ctx: ctx, flows: map[string]*flow{}, stepOf: map[string]time.Time{}, lastCode: map[string]string{}}
 			env.Values[worldKey] = w
 			env.Defer(func() { w.end(); cancel() })
