@@ -157,6 +157,7 @@ func (s *story) get(ctx context.Context) (r webhook.Request, err error) {
 // the decision was accepted.
 func (s *story) decide(ctx context.Context, user string, reject bool) (accepted bool, err error) {
 	codeless := reject && !s.codeOnReject
+	began := time.Now().Truncate(time.Millisecond) // as the gateway's times are
 	for {
 		if err := s.look(ctx); err != nil {
 			return false, err
@@ -175,7 +176,8 @@ func (s *story) decide(ctx context.Context, user string, reject bool) (accepted 
 			if err != nil || r.Status != approvals.Pending && r.Status != approvals.Undeliverable && r.Status != approvals.Expired {
 				return false, err
 			}
-			if slices.ContainsFunc(r.Decisions, func(d webhook.Decision) bool { return d.SlackUser == user }) {
+			// A request whose release failed still lists the votes before that.
+			if slices.ContainsFunc(r.Decisions, func(d webhook.Decision) bool { return d.SlackUser == user && !d.At.Before(began) }) {
 				return true, nil
 			}
 			continue
