@@ -53,7 +53,7 @@ func prepare(t *testing.T, o stage.Options) *play {
 	if o.Log == nil {
 		o.Log = t.Output()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	s, err := stage.New(t.TempDir(), o)
 	if err != nil {
