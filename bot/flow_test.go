@@ -300,13 +300,22 @@ func TestBusy(t *testing.T) {
 	w.service.edit(func() {
 		w.service.settle = func(context.Context) error { close(entered); <-leave; return nil }
 	})
-	d, _, err := w.slack.PrepareSubmit(ana, v.ID, code(goodCode))
-	if err != nil {
-		t.Fatal(err)
-	}
 	done := make(chan error, 1)
-	go func() { _, err := w.slack.Deliver(context.Background(), d); done <- err }()
-	<-entered
+	for working := false; !working; {
+		d, _, err := w.slack.PrepareSubmit(ana, v.ID, code(goodCode))
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, err := w.slack.Deliver(context.Background(), d); done <- err }()
+		select {
+		case <-entered:
+			working = true
+		case err := <-done: // the worker had not left the click yet
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	got, err := w.slack.Submit(deadline(t), ana, v.ID, code(goodCode))
 	if err != nil || !strings.Contains(got.Errors["totp"], "overloaded") {
 		t.Errorf("a submission: got %+v, %v; want that it is overloaded", got, err)
