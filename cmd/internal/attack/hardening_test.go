@@ -227,11 +227,7 @@ func TestStrangersAreHeldBack(t *testing.T) {
 // TestNothingOfTheInsideIsServed: metrics have a listener of their own, profiles none.
 func TestNothingOfTheInsideIsServed(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	metrics := l.Addr().String()
-	must(t, l.Close())
-	w := newWorld(t, stage.Options{Env: []string{"RGW_METRICS_LISTEN=" + metrics}})
+	w := newWorld(t, stage.Options{})
 	must(t, w.Start(w.ctx))
 	for _, tt := range []struct {
 		url  string
@@ -241,12 +237,12 @@ func TestNothingOfTheInsideIsServed(t *testing.T) {
 		{w.URL + "/debug/pprof/", 404},
 		{w.URL + "/debug/vars", 404},
 		{w.URL + "/", 404},
-		{"http://" + metrics + "/metrics", 200},
-		{"http://" + metrics + "/debug/pprof/", 404},
-		{"http://" + metrics + "/debug/pprof/heap", 404},
-		{"http://" + metrics + "/api/v1/deploy-approval-requests", 404},
-		{"http://" + metrics + "/healthz", 200},
-		{"http://" + metrics + "/readyz", 200},
+		{w.Health + "/metrics", 200},
+		{w.Health + "/debug/pprof/", 404},
+		{w.Health + "/debug/pprof/heap", 404},
+		{w.Health + "/api/v1/deploy-approval-requests", 404},
+		{w.Health + "/healthz", 200},
+		{w.Health + "/readyz", 200},
 	} {
 		res, err := http.Get(tt.url)
 		must(t, err)
