@@ -29,7 +29,7 @@ func (c *canary) collect() {
 		c.call(req, nil)
 	}
 	c.call(http.NewRequest(http.MethodGet, c.URL+"/readyz", nil))
-	metrics := c.call(http.NewRequest(http.MethodGet, "http://"+c.metrics+"/metrics", nil))
+	metrics := c.call(http.NewRequest(http.MethodGet, c.Health+"/metrics", nil))
 	if !strings.Contains(metrics, "rgw_requests") {
 		c.t.Error("got no metrics")
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -31,7 +30,6 @@ type canary struct {
 	codes   map[string]string // code → whose
 	keys    map[string]totp.Secret
 	places  map[string][]byte // place → what stands there
-	metrics string
 }
 
 // hide takes a secret in, in all the forms in which it could show up.
@@ -158,14 +156,10 @@ func read(t *testing.T, file string) []byte {
 
 func newCanary(t *testing.T, o stage.Options) *canary {
 	c := &canary{world: newWorld(t, o), t: t, secrets: map[string]string{}, codes: map[string]string{}, keys: map[string]totp.Secret{}, places: map[string][]byte{}}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	c.metrics = l.Addr().String()
-	must(t, l.Close())
 	const circle = "CCIPAT_canary_5fd1c7_circleci"
 	c.Circle.AddToken(circle, stage.MachineUser)
 	ring := c.Variable("RGW_SECRET_KEYS") + "," + c.product("key", "keygen", "--kid", "older")
-	c.SetEnv("RGW_METRICS_LISTEN="+c.metrics, "CIRCLECI_TOKEN="+circle, "RGW_SECRET_KEYS="+ring)
+	c.SetEnv("CIRCLECI_TOKEN="+circle, "RGW_SECRET_KEYS="+ring)
 	c.hide("CIRCLECI_TOKEN", circle)
 	c.hide("SLACK_BOT_TOKEN", c.Slack.Config().BotToken)
 	c.hide("SLACK_APP_TOKEN", c.Slack.Config().AppToken)

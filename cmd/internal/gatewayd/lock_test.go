@@ -3,7 +3,6 @@ package gatewayd_test
 import (
 	"context"
 	"io"
-	"net"
 	"os"
 	"strings"
 	"testing"
@@ -16,10 +15,7 @@ import (
 // second starts another serve on the database, at an address of its own.
 func (w world) second(log io.Writer) (stop func() int, ended <-chan int) {
 	w.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	w.must(err)
-	env := append(append([]string{}, w.Environ()...), "RGW_LISTEN="+l.Addr().String(), "RGW_METRICS_LISTEN=")
-	w.must(l.Close())
+	env := append(append([]string{}, w.Environ()...), "RGW_LISTEN=127.0.0.1:0", "RGW_METRICS_LISTEN=")
 	ctx, cancel := context.WithCancel(w.ctx)
 	over := make(chan int, 1)
 	go func() { over <- gatewayd.Run(ctx, []string{"serve"}, env, strings.NewReader(""), io.Discard, log) }()
