@@ -461,7 +461,7 @@ func sealValue(tx Tx, name string, v any) error {
 	return tx.SetSecret(name, string(text))
 }
 
-// person reads the row of somebody, with what Slack said of them.
+// person returns the row of a person, together with what Slack last said of them.
 func person(tx Tx, slackID string) (Person, error) {
 	p, err := kept[Person](tx, keptPerson, slackID)
 	if err != nil {

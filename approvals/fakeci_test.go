@@ -42,7 +42,8 @@ type flow struct {
 	facts   approvals.Facts
 	jobs    []approvals.Job
 	pending map[string]time.Time // gates that become success at a time, by us
-	// odd changes the next oddLists lists; -1 = all of them.
+	// odd changes the jobs that Jobs returns, for the next oddLists calls; with -1 for
+	// all calls.
 	odd      func([]approvals.Job) []approvals.Job
 	oddLists int
 }

@@ -61,7 +61,7 @@ func approvedRow(tx approvals.Tx, id string) error {
 }
 
 // Whoever can write the database but has no keys releases nothing, gets no yes
-// and no signature, and the channel hears of it; a restart forgives nothing.
+// and no signature. The channel is told, and a restart does not end that.
 func TestForgedDatabase(t *testing.T) {
 	for name, c := range map[string]struct {
 		forge func(w *world, r approvals.Request)

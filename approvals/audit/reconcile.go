@@ -50,7 +50,8 @@ type Hole struct {
 	Why            string
 }
 
-// ReconciledGate is one approval job at the CI provider beside what is known of it here.
+// ReconciledGate is one approval job as the CI provider lists it, together with what
+// the log says of the same job.
 type ReconciledGate struct {
 	App            string
 	Environment    string
