@@ -69,7 +69,7 @@ func unknownSetting(name string) string {
 
 func didYouMean(name string) string {
 	if name == "" {
-		return "see the README for all of them"
+		return "cmd/rack-gatewayd/README.md lists all of them"
 	}
 	return "did you mean " + name + "?"
 }

@@ -80,15 +80,15 @@ func TestUnknownVariables(t *testing.T) {
 		"RGW_SUPERSEDE":       "is not a known variable: did you mean RGW_SETTING_SUPERSEDE?",
 		"RGW_A_SETTING_X":     "is not a known variable: did you mean RGW_APP_A_SETTING_X?",
 		// A setting of security that does nothing yet must not look as if it did.
-		"RGW_OIDC_ISSUER":                       "is not a known variable: see the README for all of them",
-		"RGW_DATABASE_CA_FILE":                  "is not a known variable: see the README for all of them",
-		"RGW_":                                  "is not a known variable: see the README for all of them",
+		"RGW_OIDC_ISSUER":                       "is not a known variable: cmd/rack-gatewayd/README.md lists all of them",
+		"RGW_DATABASE_CA_FILE":                  "is not a known variable: cmd/rack-gatewayd/README.md lists all of them",
+		"RGW_":                                  "is not a known variable: cmd/rack-gatewayd/README.md lists all of them",
 		"RGW_SETTING_PENDING_TTLS":              "is not a known setting: did you mean RGW_SETTING_PENDING_TTL?",
 		"RGW_APP_A_SETTING_ALLOWED_BRANCH":      "is not a known setting: did you mean RGW_APP_A_SETTING_ALLOWED_BRANCHES?",
 		"RGW_APP_A_ENV_B_SETTING_APPROVER":      "is not a known setting: did you mean RGW_APP_A_ENV_B_SETTING_APPROVERS?",
 		"RGW_APP_A_SETTING_Notify":              "is not a known setting: did you mean RGW_APP_A_SETTING_NOTIFY?",
 		"RGW_APP_A_SETTING_DEPLOY_JOBS":         "is not a known setting: did you mean RGW_APP_A_SETTING_CIRCLECI_DEPLOY_JOBS?",
-		"RGW_APP_A_SETTING_WHATEVER_ELSE_IT_IS": "is not a known setting: see the README for all of them",
+		"RGW_APP_A_SETTING_WHATEVER_ELSE_IT_IS": "is not a known setting: cmd/rack-gatewayd/README.md lists all of them",
 		"RGW_APP_A_NOTIFY":                      "has no _SETTING_<KEY> part",
 	} {
 		for _, value := range []string{"secretvalue", ""} {
@@ -215,16 +215,16 @@ func TestFaultsBetweenVariables(t *testing.T) {
 			"(RGW_APP_A_SETTING_VCS_REPO and RGW_APP_B_SETTING_VCS_REPO) and one gate: give each a gate of its own")
 }
 
-// The README has a row for each setting and each variable.
+// The page of the daemon has a row for each setting and each variable.
 func TestTablesOfTheREADME(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile(readme)
+	text, err := os.ReadFile("../../rack-gatewayd/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range append(approvals.SettingKeys(), read...) {
 		if !regexp.MustCompile("(?m)^\\| `" + name + "`( ◆)? \\| [^|]+ \\| ").Match(text) {
-			t.Errorf("the README has no row for %s", name)
+			t.Errorf("cmd/rack-gatewayd/README.md has no row for %s", name)
 		}
 	}
 }

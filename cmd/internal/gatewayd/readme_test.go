@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-const readme = "../../../README.md"
+const readme = "../../../approvals/ledger/README.md"
 
 // readmeCode takes the block of code out of the README that follows a marker.
 func readmeCode(t *testing.T, marker string) string {
@@ -21,7 +21,7 @@ func readmeCode(t *testing.T, marker string) string {
 	_, after, opened := strings.Cut(after, "\n")
 	code, _, closed := strings.Cut(after, "\n```\n")
 	if !found || !opened || !closed {
-		t.Fatalf("README.md has no code behind <!-- %s -->", marker)
+		t.Fatalf("%s has no code behind <!-- %s -->", readme, marker)
 	}
 	return code + "\n"
 }

@@ -93,7 +93,7 @@ func (c *cli) root() *cobra.Command {
 		Long: `rack-gatewayd is the bot of Rack Gateway Approvals. "serve" runs it; the other
 commands are the operator's and work beside a running daemon.
 
-The configuration comes from the environment: see the README.`,
+The configuration comes from the environment: cmd/rack-gatewayd/README.md lists it.`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
