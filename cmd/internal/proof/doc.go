@@ -2,7 +2,7 @@
 // after crashes, faults and races: what the API, the simulated Slack, the
 // simulated CircleCI and the log say must fit together. Its tests are a machine
 // that plays random stories in simulated time with every outgoing call broken
-// and a crash after any commit; demo torture kills the real daemon.
+// and a crash after any commit; package soak kills the real daemon.
 //
 // The promises, by the names that findings carry:
 //
@@ -15,6 +15,6 @@
 //	I7 the log verifies and every checkpoint ever signed is of it
 //	I8 the database passes its integrity check
 //
-// It plays nothing, starts nothing and is no part of the product: only the demo
-// imports it.
+// It plays nothing, starts nothing and is no part of the product: only tests
+// import it.
 package proof

@@ -1,4 +1,4 @@
-package main
+package soak_test
 
 import (
 	"context"
@@ -55,7 +55,7 @@ type scene struct {
 
 // run plays an episode from an empty database to the judgement of the log.
 func (s *scene) run(ctx context.Context, dir string, play func(*scene, context.Context) error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.patience(), errors.New("the scene did not come to its end"))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.plan.patience(), errors.New("the scene did not come to its end"))
 	defer cancel()
 	if err := s.open(ctx, dir); err != nil {
 		s.violation(fmt.Sprintf("prepare: %v", err))
@@ -73,8 +73,8 @@ func (s *scene) run(ctx context.Context, dir string, play func(*scene, context.C
 
 // patience is how long a scene may take: the outage, the longest pauses of the
 // daemon after it, and a message a second for what was filed.
-func (s *scene) patience() time.Duration {
-	return s.plan.length + 10*time.Minute + 6*time.Second*time.Duration(s.plan.requests)
+func (p outagePlan) patience() time.Duration {
+	return p.length + 10*time.Minute + 6*time.Second*time.Duration(p.requests)
 }
 
 func (s *scene) open(ctx context.Context, dir string) error {

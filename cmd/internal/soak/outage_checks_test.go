@@ -1,8 +1,6 @@
-package main
+package soak_test
 
 import (
-	"bytes"
-	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -17,22 +15,6 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/proof"
 )
-
-func TestOutage(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
-	defer cancel()
-	var out, errs bytes.Buffer
-	args := []string{"outage", "--for", "4s", "--requests", "6", "--skip-bypass", "--dir", t.TempDir()}
-	if code := run(ctx, args, &out, &errs); code != 0 {
-		t.Fatalf("got exit code %d; want 0\n%s%s", code, &out, &errs)
-	}
-	for _, want := range []string{"slack:    ok", "circleci: ok", "both:     ok", "token:    ok", "left out", "0 violations"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("got %q; want %q in it", out.String(), want)
-		}
-	}
-}
 
 // TestOutageJudgesWhatItAskedFor doctors a request that went well; what proof's
 // own tests doctor is not repeated.

@@ -1,9 +1,9 @@
-package main
+package soak_test
 
 import (
 	"context"
 	"fmt"
-	"log/slog"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -30,6 +30,7 @@ type chamber struct {
 	self   string // our user id at CircleCI
 	killer *killer
 	log    *os.File
+	out    io.Writer // what is told while it goes on
 
 	mu      sync.Mutex
 	stories []*story
@@ -59,8 +60,8 @@ const (
 )
 
 // newChamber prepares everything but the daemon.
-func newChamber(ctx context.Context, dir string, lanes int, seed uint64) (*chamber, error) {
-	c := &chamber{}
+func newChamber(ctx context.Context, dir string, lanes int, seed uint64, out io.Writer) (*chamber, error) {
+	c := &chamber{out: out}
 	var env []string
 	for i := range lanes {
 		l := newLane(c, i, seed)
@@ -135,7 +136,7 @@ func (l *lane) furnish(ctx context.Context) error {
 
 // violation keeps a broken promise with all that tells of its cause.
 func (c *chamber) violation(what string) {
-	slog.Error("violation", "what", what)
+	fmt.Fprintf(c.out, "VIOLATION %s\n", what)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.broken = append(c.broken, what)

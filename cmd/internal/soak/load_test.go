@@ -1,14 +1,14 @@
-package main
+package soak_test
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
@@ -19,55 +19,25 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 )
 
-const loadUsage = `Usage: demo load [--rate R] [--for D] [--pending N] [--decided N] [--drain D]
-                 [--idle D] [--apps A] [--dir DIR]
-
-Measures the real daemon, as a process, against a simulated Slack and CircleCI
-on loopback: creates per second, time to a modal, to an answer and to the gate,
-memory, and starts with a full database. The simulated services and the callers
-work on the same processors. It only measures; nothing is asserted.
-`
-
 // loadPlan is what is measured.
 type loadPlan struct {
 	rate, pending, decided, apps int
 	length, drain, idle          time.Duration
 }
 
-func load(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("demo load", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprint(stderr, loadUsage); flags.PrintDefaults() }
-	var p loadPlan
-	flags.IntVar(&p.rate, "rate", 100, "creates per second")
-	flags.DurationVar(&p.length, "for", time.Minute, "how long")
-	flags.DurationVar(&p.drain, "drain", 5*time.Minute, "how long to wait for all cards after that")
-	flags.DurationVar(&p.idle, "idle", 0, "how long the daemon is watched while it has nothing to do, first of all")
-	flags.IntVar(&p.pending, "pending", 1000, "requests that are pending before")
-	flags.IntVar(&p.decided, "decided", 30, "requests that are approved one by one, before and after")
-	flags.IntVar(&p.apps, "apps", 300, "apps, each with a channel: Slack takes one message a second and channel")
-	dir := flags.String("dir", "", "keep database and log in this directory (default: a temporary one)")
-	if code, ok := parse(flags, args); !ok {
-		return code
+// TestLoad fails only when a step cannot be made. Briefly, its figures say nothing.
+func TestLoad(t *testing.T) {
+	p := loadPlan{rate: 20, pending: 20, decided: 2, apps: 300, length: *loadFor, drain: 20 * time.Second}
+	if begin(t, "load-for", "load-rate", "load-pending", "load-decided", "load-apps", "load-drain", "load-idle") {
+		p = loadPlan{*loadRate, *loadPending, *loadDecided, *loadApps, *loadFor, *loadDrain, *loadIdle}
+		enough(t, p.length+p.drain+p.idle+time.Duration(p.pending)*50*time.Millisecond+time.Duration(p.decided)*4*time.Second)
 	}
-	if flags.NArg() > 0 || p.rate < 1 || p.apps < 1 || p.apps > 999 || p.pending < 0 || p.decided < 0 || p.decided >= p.apps {
-		flags.Usage()
-		return 2
+	if p.rate < 1 || p.apps < 1 || p.apps > 999 || p.pending < 0 || p.decided < 0 || p.decided >= p.apps {
+		t.Fatal("-load-rate must be at least 1, -load-apps 1 to 999, and -load-decided less than these")
 	}
-	if *dir == "" {
-		temporary, err := os.MkdirTemp("", "rack-gateway-load-")
-		if err != nil {
-			fmt.Fprintf(stderr, "demo load: %v\n", err)
-			return 1
-		}
-		defer os.RemoveAll(temporary)
-		*dir = temporary
+	if err := measure(t.Context(), directory(t, "load"), p, t.Output()); err != nil {
+		t.Fatal(err)
 	}
-	if err := measure(ctx, *dir, p, stdout); err != nil {
-		fmt.Fprintf(stderr, "demo load: %v\n", err)
-		return 1
-	}
-	return 0
 }
 
 // bench is the daemon under measurement.

@@ -1,0 +1,44 @@
+// Package soak wears the real daemon down, as a process, on loopback: it is killed
+// around its calls, Slack and CircleCI are taken away from it, and its pace is
+// measured. What people, CI and CircleCI see is judged from outside (see package
+// proof). The machines are tests; without flags each runs for half a minute or so.
+// A flag of one machine makes it run as told, and leaves the others out:
+//
+//	go test ./cmd/internal/soak -v -timeout 0 -kills 100
+//	go test ./cmd/internal/soak -v -timeout 0 -outage 10m -window 5m
+//	go test ./cmd/internal/soak -v -timeout 0 -load-for 20s -load-rate 50
+//
+// Say -v to see how far it is, and -timeout 0, or go test ends it after ten minutes.
+//
+// TestKills plays many stories at once and kills the daemon (SIGKILL) around each of
+// its calls, while clicks are worked on, while it starts and at random moments:
+//
+//	-kills N         how often it is killed
+//	-lanes N         how many stories are played side by side (24)
+//
+// TestOutages takes Slack, CircleCI and both away, with a SIGKILL in the middle;
+// half of the time they answer 503, half of the time they refuse connections. It
+// also lets CircleCI refuse the token, and with -outage 5m or more somebody open a
+// gate after its request expired:
+//
+//	-outage D        how long a service is away; all of it takes a few minutes more
+//	-window D        how long an approval stays usable (half of the outage, whole minutes)
+//	-requests N      requests that are filed while Slack is away (one every five seconds)
+//
+// TestLoad measures creates per second, the time to a modal, to an answer and to the
+// gate, memory, and starts with a full database. It judges nothing, and the
+// simulated services and callers work on the same processors:
+//
+//	-load-for D      how long requests are filed at a fixed rate
+//	-load-rate N     how many a second (100)
+//	-load-pending N  requests that are pending before (1000)
+//	-load-decided N  requests that are approved one by one, before and after (30)
+//	-load-apps N     apps, each with a channel: Slack takes one message a second and channel (300)
+//	-load-drain D    how long to wait for all cards after that (5m)
+//	-load-idle D     how long the daemon is watched while it has nothing to do (0)
+//
+// For all of them:
+//
+//	-seed N          what chooses stories, kills and places (random; each run tells its own)
+//	-dir DIR         keep databases and logs here
+package soak

@@ -1,0 +1,138 @@
+package soak_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
+)
+
+// How often the database is opened and judged between two lives of the daemon.
+const autopsyEvery = 50
+
+// startTime is how long a daemon may take to be ready at the end.
+const startTime = 15 * time.Second
+
+func TestKills(t *testing.T) {
+	many := *lanes
+	if begin(t, "kills", "lanes") {
+		enough(t, time.Duration(*kills)*2*time.Second+patience)
+	} else {
+		many = 8
+	}
+	if *kills < 1 || many < 1 || many > 99 {
+		t.Fatal("-kills must be at least 1, and -lanes 1 to 99")
+	}
+	t.Logf("%d kills, %d lanes, -seed %d", *kills, many, *seed)
+	started := time.Now()
+	c, err := newChamber(t.Context(), directory(t, "kills"), many, *seed, t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.torment(t.Context(), *kills, *seed); err != nil {
+		t.Error(err)
+	}
+	c.report(t, time.Since(started))
+}
+
+// torment kills the daemon as often as asked while stories are played.
+func (c *chamber) torment(ctx context.Context, kills int, seed uint64) error {
+	c.killer = newKiller(seed)
+	c.killer.attach(c.Stage)
+	stop := make(chan struct{})
+	var playing sync.WaitGroup
+	for _, l := range c.lanes {
+		playing.Go(func() { l.run(ctx, stop) })
+	}
+	err := c.kill(ctx, kills)
+	close(stop)
+	if err != nil {
+		return err
+	}
+	proc, err := c.live(ctx)
+	if err != nil {
+		return err
+	}
+	playing.Wait()
+	c.verdict(ctx)
+	if err := proc.Stop(); err != nil {
+		c.violation(fmt.Sprintf("the daemon did not stop well: %v", err))
+	}
+	c.keepAnchor()
+	events, err := c.autopsy(ctx)
+	if err != nil {
+		return err
+	}
+	c.last(events)
+	return ctx.Err()
+}
+
+func (c *chamber) kill(ctx context.Context, kills int) error {
+	for n := 1; n <= kills; n++ {
+		proc, err := c.Spawn(c.log)
+		if err != nil {
+			return err
+		}
+		if _, err := c.killer.round(ctx, proc); err != nil {
+			proc.Kill()
+			return err
+		}
+		c.keepAnchor()
+		if n%autopsyEvery == 0 {
+			if _, err := c.autopsy(ctx); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.out, "%d kills at %d points, %d stories, %d violations\n", n, len(c.killer.hits), c.told(), len(c.broken))
+		}
+	}
+	return nil
+}
+
+// live starts a daemon that nobody kills, and waits until it is ready.
+func (c *chamber) live(ctx context.Context) (*stage.Process, error) {
+	proc, err := c.Spawn(c.log)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	if err := c.Ready(ctx, proc); err != nil {
+		proc.Kill()
+		return nil, fmt.Errorf("the daemon is not ready after all kills: %w", err)
+	}
+	return proc, nil
+}
+
+func (c *chamber) told() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.stories)
+}
+
+// report tells what was done and found.
+func (c *chamber) report(t *testing.T, took time.Duration) {
+	points := slices.Sorted(maps.Keys(c.killer.hits))
+	total := 0
+	for _, p := range points {
+		t.Logf("%5d  killed %s", c.killer.hits[p], p)
+		total += c.killer.hits[p]
+	}
+	byKind := map[string]int{}
+	for _, s := range c.stories {
+		byKind[s.kind]++
+	}
+	for _, k := range slices.Sorted(maps.Keys(byKind)) {
+		t.Logf("%5d  %s", byKind[k], k)
+	}
+	for _, v := range c.broken {
+		t.Errorf("VIOLATION %s", v)
+	}
+	t.Logf("%d kills at %d points, %d stories, %d checkpoints, %d violations, %s, -seed %d",
+		total, len(points), len(c.stories), len(c.anchors), len(c.broken), took.Round(time.Second), *seed)
+}
