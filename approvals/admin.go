@@ -18,6 +18,8 @@ import (
 // outbox.
 type Admin struct {
 	Store Store
+	// Operator is who runs the command, as their machine names them; see [Operator].
+	Operator string
 }
 
 func (a Admin) update(ctx context.Context, fn func(*Change) error) error {
@@ -35,9 +37,9 @@ func (a Admin) change(ctx context.Context, slackID string, fn func(*Change, *Per
 	})
 }
 
-// operatorEvent is what the operator did to a person.
-func operatorEvent(t EventType, slackID string) Event {
-	return Event{Type: t, Actor: operator(), Source: "operator", Data: Data{"user": slackID}}
+// about starts an event of what the operator did to a person.
+func (a Admin) about(t EventType, slackID string) Event {
+	return Event{Type: t, Actor: Operator(a.Operator), Source: "operator", Data: Data{"user": slackID}}
 }
 
 var (
@@ -45,7 +47,10 @@ var (
 	loginPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 )
 
-func operator() Actor { return Actor{Kind: ActorOperator} }
+// Operator is the actor of a command. name is the user and host as the machine on
+// which it runs names them, such as "ana@build-1". That is a claim: whoever controls
+// that machine can make it say anything.
+func Operator(name string) Actor { return Actor{Kind: ActorOperator, ID: bounded(name, 100)} }
 
 // AddPerson makes somebody an admin, or changes name and login of one; empty
 // values leave what is there.
@@ -65,7 +70,7 @@ func (a Admin) AddPerson(ctx context.Context, slackID, name, login string) (p Pe
 		if err != nil && !added {
 			return err
 		}
-		e := operatorEvent(EventPersonChanged, slackID)
+		e := a.about(EventPersonChanged, slackID)
 		if added {
 			e.Type = EventPersonAdded
 		}
@@ -97,7 +102,7 @@ func (a Admin) RemovePerson(ctx context.Context, slackID string) error {
 		if err := c.saveAuthenticator(slackID, nil); err != nil {
 			return err
 		}
-		_, err = c.change(p, operatorEvent(EventPersonRemoved, slackID))
+		_, err = c.change(p, a.about(EventPersonRemoved, slackID))
 		return err
 	})
 }
@@ -129,7 +134,7 @@ const (
 // an import, where the operator vouches for it.
 func (a Admin) Enrol(ctx context.Context, slackID string, secret totp.Secret, code, by string) error {
 	return a.change(ctx, slackID, func(c *Change, p *Person) error {
-		return enrol(c, p, secret, code, by, operator())
+		return enrol(c, p, secret, code, by, Operator(a.Operator))
 	})
 }
 
@@ -157,8 +162,7 @@ func enrol(c *Change, p *Person, secret totp.Secret, code, by string, actor Acto
 	if err := c.saveAuthenticator(p.SlackID, &auth); err != nil {
 		return err
 	}
-	e := operatorEvent(EventEnrolled, p.SlackID)
-	e.Actor, e.Outcome = actor, by
+	e := Event{Type: EventEnrolled, Actor: actor, Source: "operator", Outcome: by, Data: Data{"user": p.SlackID}}
 	if by == EnrolledByPage {
 		e.Source = "page"
 	}
@@ -191,7 +195,7 @@ func (a Admin) Unlock(ctx context.Context, slackID string) error {
 		if err := c.saveAuthenticator(slackID, &auth); err != nil {
 			return err
 		}
-		e, err := c.change(p, operatorEvent(EventUnlocked, slackID))
+		e, err := c.change(p, a.about(EventUnlocked, slackID))
 		if err != nil {
 			return err
 		}
@@ -205,7 +209,7 @@ func (a Admin) Reset(ctx context.Context, slackID string) error {
 		if err := c.saveAuthenticator(slackID, nil); err != nil {
 			return err
 		}
-		e, err := c.change(p, operatorEvent(EventReset, slackID))
+		e, err := c.change(p, a.about(EventReset, slackID))
 		if err != nil {
 			return err
 		}
@@ -240,7 +244,7 @@ func (a Admin) CreateToken(ctx context.Context, name string, role Role, apps []s
 			return refuse(CodeConflict, "a token in force is called %q already: revoke it first or choose another name", name)
 		}
 		return c.grant(&t, Event{
-			Type: EventTokenCreated, Actor: operator(), Source: "operator", Data: Data{"token": id},
+			Type: EventTokenCreated, Actor: Operator(a.Operator), Source: "operator", Data: Data{"token": id},
 			Granted: &Granted{Name: name, Role: role, Apps: apps, Hash: hash, Expires: c.Now().Add(life)},
 		})
 	})
@@ -276,7 +280,7 @@ func (a Admin) RevokeToken(ctx context.Context, idOrName string) (Token, error) 
 		if !t.RevokedAt.IsZero() {
 			return nil
 		}
-		return c.grant(&t, Event{Type: EventTokenRevoked, Actor: operator(), Source: "operator", Data: Data{"token": t.ID}})
+		return c.grant(&t, Event{Type: EventTokenRevoked, Actor: Operator(a.Operator), Source: "operator", Data: Data{"token": t.ID}})
 	})
 	return t, err
 }

@@ -49,7 +49,7 @@ func (a Admin) EnrolLink(ctx context.Context, slackID string) (token string, exp
 		if err := saveEnrolment(c.Tx, slackID, &enrolment{Hash: hashToken(token), Expires: expires}); err != nil {
 			return err
 		}
-		_, err := c.change(p, operatorEvent(EventEnrolLink, slackID))
+		_, err := c.change(p, a.about(EventEnrolLink, slackID))
 		return err
 	})
 	return token, expires, err

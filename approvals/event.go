@@ -90,6 +90,8 @@ type Event struct {
 	People      []string  `json:"people,omitempty"` // whose votes decided, or do not count any more
 	Asked       *Asked    `json:"asked,omitempty"`  // of request.created
 	Granted     *Granted  `json:"granted,omitempty"`
+	// Settings lists what settings.changed found.
+	Settings []SettingChange `json:"settings,omitempty"`
 }
 
 // Data holds what only some events have, by name.
@@ -123,6 +125,17 @@ type DeployedBefore struct {
 	At       time.Time `json:"at"`
 }
 
+// SettingChange is a setting of an app and environment that has another effective
+// value than at the start before. From is empty when the app or environment is new,
+// To when it is gone. Settings hold no secrets.
+type SettingChange struct {
+	App         string `json:"app"`
+	Environment string `json:"environment"`
+	Key         string `json:"key"`
+	From        string `json:"from"`
+	To          string `json:"to"`
+}
+
 // Granted is the right that token.created gives.
 type Granted struct {
 	Name    string    `json:"name"`
@@ -141,8 +154,8 @@ const (
 	ActorSystem   = "system"
 )
 
-// Actor is who caused an event: a person in Slack, a token, the operator, a
-// login at the CI provider, or the system itself.
+// Actor is who caused an event: a person in Slack, a token, the operator (see
+// [Operator]), a login at the CI provider, or the system itself.
 type Actor struct {
 	Kind string `json:"kind"`
 	ID   string `json:"id,omitempty"`

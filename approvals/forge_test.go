@@ -230,7 +230,7 @@ func TestRecoverAfterForgery(t *testing.T) {
 			t.Fatal("nothing was found")
 		}
 		w.halt()
-		w.must(approvals.Recover(w.ctx, w.db, "lost"))
+		w.must(approvals.Recover(w.ctx, w.db, "lost", "ana@build-1"))
 		signer, err := approvals.OpenLog(w.ctx, w.db)
 		w.must(err)
 		w.cfg.Signer = signer

@@ -243,20 +243,31 @@ func (s *Service) readLog(ctx context.Context) error {
 	return nil
 }
 
-// secretSettings names the hash of the settings that were last in force.
-const secretSettings = "settings"
+// secretSettings names the settings that were last in force.
+const secretSettings = "settings_in_force"
 
-// noteSettings records that the settings changed since the last start.
+// noteSettings records which settings changed since the last start. Many changes
+// take several events, so that each fits into a leaf.
 func (s *Service) noteSettings(c *Change) (changed bool, err error) {
-	had, err := c.Secret(secretSettings)
-	hash := s.settings.Hash()
-	if err != nil || had == hash {
+	had, err := sealedValue[settingValues](c.Tx, secretSettings)
+	if err != nil {
 		return false, err
 	}
-	if _, err := c.record(Event{Type: EventSettingsChanged, Actor: operator(), Source: "operator", Data: Data{"hash": hash}}); err != nil {
-		return false, err
+	now := s.settings.values()
+	for _, changes := range inLeaves(settingChanges(had, now)) {
+		changed = true
+		e := Event{
+			Type: EventSettingsChanged, Actor: Operator(s.operator), Source: "operator",
+			Data: Data{"hash": s.settings.Hash()}, Settings: changes,
+		}
+		if _, err := c.record(e); err != nil {
+			return false, err
+		}
 	}
-	return true, c.SetSecret(secretSettings, hash)
+	if !changed {
+		return false, nil
+	}
+	return true, sealValue(c.Tx, secretSettings, now)
 }
 
 // Bind ties the database to its Slack workspace at the first serve, and refuses

@@ -18,8 +18,9 @@ const floorSteps = 2
 // whose first event names the old checkpoint; rows are made anew from the log;
 // codes that may have been used are refused; what was pending expires; what was
 // approved is compared with CircleCI before anything else. lost describes the
-// newest checkpoint of the old origin, "" when it is not known.
-func Recover(ctx context.Context, store Store, lost string) error {
+// newest checkpoint of the old origin, "" when it is not known. operator is who
+// accepts it; see [Operator].
+func Recover(ctx context.Context, store Store, lost, operator string) error {
 	if err := acceptHead(ctx, store); err != nil {
 		return err
 	}
@@ -48,7 +49,7 @@ func Recover(ctx context.Context, store Store, lost string) error {
 		if err := c.SetSecret(secretFault, ""); err != nil {
 			return err
 		}
-		e, err := c.record(Event{Type: EventRecovered, Actor: operator(), Source: "operator", Data: Data{
+		e, err := c.record(Event{Type: EventRecovered, Actor: Operator(operator), Source: "operator", Data: Data{
 			"old_key": old, "old_checkpoint": lost, "size": itoa(size),
 		}})
 		if err != nil {
@@ -60,7 +61,7 @@ func Recover(ctx context.Context, store Store, lost string) error {
 		if err := raiseFloor(c); err != nil {
 			return err
 		}
-		return closeRestored(c)
+		return closeRestored(c, e.Actor)
 	})
 }
 
@@ -104,13 +105,13 @@ func raiseFloor(c *Change) error {
 	return nil
 }
 
-func closeRestored(c *Change) error {
+func closeRestored(c *Change, by Actor) error {
 	open, err := c.Requests(Filter{Statuses: OpenStatuses()})
 	if err != nil {
 		return err
 	}
 	for _, r := range open {
-		e := about(r, EventRestored, operator(), "operator")
+		e := about(r, EventRestored, by, "operator")
 		if r.Status == Pending {
 			e.Type, e.Outcome, e.Reason = EventExpired, string(Expired), FailRolledBack
 			e.Data = Data{"detail": "a backup was restored while nobody had decided"}

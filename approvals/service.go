@@ -19,6 +19,7 @@ type Service struct {
 	poll     time.Duration
 	onHold   func() string
 	rolled   string
+	operator string
 	journal  *journal
 	pace     *pace
 	waiters  *waiters
@@ -45,6 +46,8 @@ type Config struct {
 	// Rolled says that the database is older than what was signed before, and how
 	// that is known; "" when it is not. Then nothing is approved or signed.
 	Rolled string
+	// Operator is who runs the process, as their machine names them; see [Operator].
+	Operator string
 	// Offline is an operator's command beside the daemon: it does not read the
 	// whole log first, and signs what was sealed.
 	Offline bool
@@ -63,7 +66,7 @@ func New(c Config) *Service {
 	}
 	s := &Service{
 		store: c.Store, ci: c.CI, dir: c.Directory, settings: c.Settings, log: c.Log,
-		poll: c.Poll, onHold: c.Hold, rolled: c.Rolled, pace: newPace(lookRate),
+		poll: c.Poll, onHold: c.Hold, rolled: c.Rolled, operator: c.Operator, pace: newPace(lookRate),
 		journal: newJournal(c.Store, c.Signer, c.Log), waiters: newWaiters(), clicks: newClicks(),
 		due: make(chan struct{}, 1),
 	}
@@ -207,6 +210,9 @@ func (s *Service) Checkpoint(ctx context.Context, size int64) ([]byte, error) {
 	}
 	return s.journal.checkpoint(ctx, size)
 }
+
+// OperatorActor is who runs this process, for events of their own doing.
+func (s *Service) OperatorActor() Actor { return Operator(s.operator) }
 
 // VerifierKey is the public key that checks the log's checkpoints.
 func (s *Service) VerifierKey() string { return s.journal.signer.VerifierKey() }

@@ -180,7 +180,7 @@ func (x Export) apps() []string {
 
 // recordExport returns the size of the log whose last event is this one.
 func (l Log) recordExport(ctx context.Context, x Export) (size int64, err error) {
-	e := approvals.Event{Type: approvals.EventLogExported, Actor: approvals.Actor{Kind: approvals.ActorOperator}, Source: "operator", Outcome: x.Format, Data: approvals.Data{}}
+	e := approvals.Event{Type: approvals.EventLogExported, Actor: l.OperatorActor(), Source: "operator", Outcome: x.Format, Data: approvals.Data{}}
 	if x.Token != nil {
 		e.Actor, e.Source = approvals.Actor{Kind: approvals.ActorToken, ID: x.Token.ID}, "api"
 	}

@@ -42,7 +42,7 @@ func (c *cli) withAuditor(ctx context.Context, run func(a auditor) error) error 
 		if err != nil {
 			return err
 		}
-		service := approvals.New(approvals.Config{Store: db, Signer: signer, Rolled: unsigned, Offline: true})
+		service := approvals.New(approvals.Config{Store: db, Signer: signer, Rolled: unsigned, Operator: c.operator(), Offline: true})
 		return run(auditor{audit.Log{Service: service, Store: db}, unsigned})
 	})
 }

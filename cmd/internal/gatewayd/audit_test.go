@@ -118,7 +118,11 @@ func TestExportWithCheckpointVerifies(t *testing.T) {
 	if err := json.Unmarshal([]byte(lines[300]), &last); err != nil {
 		t.Fatal(err)
 	}
-	if last.Type != approvals.EventLogExported || last.Actor.Kind != approvals.ActorOperator || last.Outcome != "jsonl" {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last.Type != approvals.EventLogExported || last.Actor.Kind != approvals.ActorOperator || !strings.HasSuffix(last.Actor.ID, "@"+host) || last.Outcome != "jsonl" {
 		t.Errorf("got the last event %+v; want the operator's export", last)
 	}
 
@@ -287,5 +291,21 @@ func (o *operator) copyDatabase(from, to string) {
 			o.t.Fatal(err)
 		}
 		o.write(to+suffix, string(b))
+	}
+}
+
+// What the operator does carries who they are on their machine, also behind sudo.
+func TestEventsNameTheOperator(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	o.env = append(o.env, "SUDO_USER=ana")
+	o.must("user", "add", "--slack-id", "U0ANA")
+	o.must("token", "create", "--name", "ci", "--role", "cicd", "--all-apps")
+	o.must("keys", "rotate")
+	for line := range strings.Lines(o.must("audit", "export")) {
+		e, err := approvals.ParseEvent([]byte(line))
+		if err != nil || !strings.HasPrefix(e.Actor.ID, "ana as ") || !strings.Contains(e.Actor.ID, "@") {
+			t.Errorf("got %s, %v; want the operator's user and host", line, err)
+		}
 	}
 }

@@ -73,7 +73,7 @@ expire; approved ones are compared with CircleCI before anything is approved.`,
 				if err := db.Doubt(cmd.Context()); err != nil {
 					return err
 				}
-				if err := approvals.Recover(cmd.Context(), db, lost); err != nil {
+				if err := approvals.Recover(cmd.Context(), db, lost, c.operator()); err != nil {
 					return err
 				}
 				if signer, err = approvals.OpenLog(cmd.Context(), db); err != nil {

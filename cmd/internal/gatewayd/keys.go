@@ -47,7 +47,7 @@ still need it.`,
 				return err
 			}
 			return c.withStore(cmd.Context(), func(db *store.DB) error {
-				r, err := rotate(cmd.Context(), db, cfg.keys.IDs())
+				r, err := rotate(cmd.Context(), db, cfg.keys.IDs(), c.operator())
 				if err != nil {
 					return err
 				}
@@ -68,7 +68,7 @@ type rotation struct {
 }
 
 // rotate seals anew and records it, also when it could not be finished.
-func rotate(ctx context.Context, db *store.DB, ring []string) (rotation, error) {
+func rotate(ctx context.Context, db *store.DB, ring []string, operator string) (rotation, error) {
 	r := rotation{Sealing: ring[0], Unused: []string{}, InUse: []string{}}
 	var fault error
 	for done := false; !done && fault == nil; {
@@ -88,7 +88,7 @@ func rotate(ctx context.Context, db *store.DB, ring []string) (rotation, error) 
 		}
 	}
 	e := approvals.Event{
-		Type: approvals.EventKeysRotated, Actor: approvals.Actor{Kind: approvals.ActorOperator}, Source: "operator", Outcome: "done",
+		Type: approvals.EventKeysRotated, Actor: approvals.Operator(operator), Source: "operator", Outcome: "done",
 		Data: map[string]string{"key": r.Sealing, "resealed": strconv.Itoa(r.Resealed), "unused": strings.Join(r.Unused, " ")},
 	}
 	if fault != nil || len(r.InUse) > 0 {

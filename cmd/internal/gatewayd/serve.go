@@ -48,7 +48,7 @@ func (c *cli) serve() *cobra.Command {
 				return err
 			}
 			c.serving = true
-			d := &daemon{cfg: cfg, log: newLog(c.stderr, cfg.LogLevel, cfg.LogFormat)}
+			d := &daemon{cfg: cfg, operator: c.operator(), log: newLog(c.stderr, cfg.LogLevel, cfg.LogFormat)}
 			return d.serve(cmd.Context())
 		},
 	}
@@ -56,8 +56,9 @@ func (c *cli) serve() *cobra.Command {
 
 // daemon is one running serve.
 type daemon struct {
-	cfg config
-	log *slog.Logger
+	cfg      config
+	log      *slog.Logger
+	operator string // who runs it
 
 	lock    *store.Lock
 	db      *store.DB
@@ -209,7 +210,7 @@ func (d *daemon) build() error {
 	})
 	d.service = approvals.New(approvals.Config{
 		Store: d.db, CI: d.ci, Directory: d.slack, Settings: d.cfg.settings, Log: d.log,
-		Poll: d.cfg.poll, Hold: d.hold, Signer: d.signer, Rolled: d.broken,
+		Poll: d.cfg.poll, Hold: d.hold, Signer: d.signer, Rolled: d.broken, Operator: d.operator,
 	})
 	d.bot = bot.New(bot.Config{Workspace: d.slack, Service: d.service, Links: d.ci.Links(), Log: d.log, Metrics: d.metrics.bot()})
 	d.api = webhook.New(webhook.Config{

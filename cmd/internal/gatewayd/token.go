@@ -57,7 +57,7 @@ func existing(path string) error {
 
 // withAdmin runs an operator's command on people or tokens that are there.
 func (c *cli) withAdmin(ctx context.Context, run func(a approvals.Admin) error) error {
-	return c.withStore(ctx, func(db *store.DB) error { return run(approvals.Admin{Store: db}) })
+	return c.withStore(ctx, func(db *store.DB) error { return run(approvals.Admin{Store: db, Operator: c.operator()}) })
 }
 
 // withNew is withAdmin for the commands that a new gateway begins with: they make
@@ -67,7 +67,7 @@ func (c *cli) withNew(ctx context.Context, run func(a approvals.Admin) error) er
 	if err != nil {
 		return err
 	}
-	return onStore(ctx, cfg, func(db *store.DB) error { return run(approvals.Admin{Store: db}) })
+	return onStore(ctx, cfg, func(db *store.DB) error { return run(approvals.Admin{Store: db, Operator: c.operator()}) })
 }
 
 func (c *cli) tokenCommand() *cobra.Command {

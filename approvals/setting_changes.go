@@ -1,0 +1,80 @@
+package approvals
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+)
+
+// settingValues holds effective values by app, environment and key.
+type settingValues map[string]map[string]map[string]string
+
+// values are the effective values of all settings.
+func (s Settings) values() settingValues {
+	all := settingValues{}
+	for at, p := range s.policies {
+		if all[at.app] == nil {
+			all[at.app] = map[string]map[string]string{}
+		}
+		of := map[string]string{}
+		for _, key := range SettingKeys() {
+			of[key] = p.Value(key)
+		}
+		all[at.app][at.environment] = of
+	}
+	return all
+}
+
+// settingText and leafOfChanges bound settings.changed, so that it fits into a
+// leaf: how many characters of a value it holds, and how many bytes of changes.
+const (
+	settingText   = 1000
+	leafOfChanges = ledger.MaxLeaf * 3 / 4
+)
+
+// settingChanges lists what differs, by app, environment and key. Of an app or
+// environment that is new or gone it leaves out the settings that have the default.
+func settingChanges(had, now settingValues) []SettingChange {
+	var out []SettingChange
+	for _, app := range names(had, now) {
+		for _, env := range names(had[app], now[app]) {
+			before, after := had[app][env], now[app][env]
+			for _, s := range settings {
+				from, to := before[s.key], after[s.key]
+				same := from == to || before == nil && to == s.fallback || after == nil && from == s.fallback
+				if !same {
+					out = append(out, SettingChange{app, env, s.key, bounded(from, settingText), bounded(to, settingText)})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// inLeaves cuts a list of changes into parts that fit into a leaf each.
+func inLeaves(all []SettingChange) (parts [][]SettingChange) {
+	room := 0
+	for _, change := range all {
+		line, err := json.Marshal(change)
+		if err != nil {
+			panic(err) // strings always marshal
+		}
+		if room -= len(line); room < 0 {
+			parts, room = append(parts, nil), leafOfChanges-len(line)
+		}
+		parts[len(parts)-1] = append(parts[len(parts)-1], change)
+	}
+	return parts
+}
+
+// names lists the keys of two maps, sorted.
+func names[V any](a, b map[string]V) []string {
+	all := maps.Clone(a)
+	if all == nil {
+		all = map[string]V{}
+	}
+	maps.Copy(all, b)
+	return slices.Sorted(maps.Keys(all))
+}

@@ -1,0 +1,94 @@
+package approvals_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// settingsEvents restarts the service with settings, and returns what the log says
+// that has changed by that.
+func settingsEvents(w *world, settings string) (events int, changes []approvals.SettingChange) {
+	before := len(w.events())
+	w.cfg.Settings, w.cfg.Operator = parse(w.t, settings), "ana@build-1"
+	w.start()
+	for _, e := range w.events()[before:] {
+		if e.Type != approvals.EventSettingsChanged {
+			continue
+		}
+		if e.Actor != (approvals.Actor{Kind: approvals.ActorOperator, ID: "ana@build-1"}) || e.Data["hash"] != w.cfg.Settings.Hash() {
+			w.t.Fatalf("got %+v; want the operator and the hash of the settings", e)
+		}
+		events++
+		changes = append(changes, e.Settings...)
+	}
+	return events, changes
+}
+
+func TestSettingsChangedNamesTheSettings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "")
+		defer w.close()
+		type change = approvals.SettingChange
+		for _, tt := range []struct {
+			settings string
+			want     []change
+		}{
+			{"", nil},
+			{"REQUIRED_APPROVALS=2 RGW_APP_SHOP_ENV_STAGING_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold_staging", []change{
+				{"shop", "default", "required_approvals", "1", "2"},
+				{"shop", "staging", "vcs_repo", "", "acme/shop"},
+				{"shop", "staging", "circleci_approval_job_name", "", "hold_staging"},
+				{"shop", "staging", "circleci_auto_approve_on_approval", "", "true"},
+				{"shop", "staging", "circleci_project_slug", "", "gh/acme/shop"},
+				{"shop", "staging", "slack_channel", "", defaultChannel},
+				{"shop", "staging", "required_approvals", "", "2"},
+				{"shop", "staging", "pending_ttl", "", "2h0m0s"},
+			}},
+			{"REQUIRED_APPROVALS=2 APPROVERS=U01,U02", []change{
+				{"shop", "default", "approvers", "", "U01,U02"},
+				{"shop", "staging", "vcs_repo", "acme/shop", ""},
+				{"shop", "staging", "circleci_approval_job_name", "hold_staging", ""},
+				{"shop", "staging", "circleci_auto_approve_on_approval", "true", ""},
+				{"shop", "staging", "circleci_project_slug", "gh/acme/shop", ""},
+				{"shop", "staging", "slack_channel", defaultChannel, ""},
+				{"shop", "staging", "required_approvals", "2", ""},
+				{"shop", "staging", "pending_ttl", "2h0m0s", ""},
+			}},
+			{"REQUIRED_APPROVALS=2 APPROVERS=U01,U02", nil},
+		} {
+			_, got := settingsEvents(w, tt.settings)
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("%q (-want +got):\n%s", tt.settings, diff)
+			}
+		}
+	})
+}
+
+// However long the values are and however many there are, each event fits into a
+// leaf, and none is left out.
+func TestManyChangedSettingsFitIntoLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "")
+		defer w.close()
+		var settings []string
+		for i := range 30 {
+			settings = append(settings, fmt.Sprintf("RGW_APP_SHOP_ENV_E%d_SETTING_CIRCLECI_APPROVAL_JOB_NAME=%d%s", i, i, strings.Repeat("<🚀\u0001", 3000)))
+		}
+		events, changes := settingsEvents(w, strings.Join(settings, " "))
+		gates := 0
+		for _, c := range changes {
+			if c.Key == "circleci_approval_job_name" && strings.HasSuffix(c.To, "…") {
+				gates++
+			}
+		}
+		if gates != 30 || events < 10 {
+			t.Errorf("got %d gates in %d events; want 30 in more than a few", gates, events)
+		}
+	})
+}
