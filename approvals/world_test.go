@@ -192,7 +192,7 @@ func openDB(t tb) *store.DB {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(context.Background(), store.Config{Path: filepath.Join(dir, "test.db"), Keys: keys})
+	db, err := store.Open(context.Background(), store.Config{URL: "sqlite:" + filepath.Join(dir, "test.db"), Keys: keys})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -199,7 +199,7 @@ func BenchmarkMillion(b *testing.B) {
 		fill(b, *million)
 	}
 	open := func(b *testing.B) *store.DB {
-		db, err := store.Open(b.Context(), store.Config{Path: *million, Keys: ring(b, storetest.Keys)})
+		db, err := store.Open(b.Context(), store.Config{URL: "sqlite:" + *million, Keys: ring(b, storetest.Keys)})
 		if err != nil {
 			b.Fatal(err)
 		}

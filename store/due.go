@@ -28,7 +28,7 @@ func (t *tx) Ask(w approvals.Work) error {
 		ON CONFLICT (kind, subject) DO UPDATE SET
 			due = CASE WHEN due.claim = '' AND excluded.due < due.due THEN excluded.due ELSE due.due END,
 			rank = CASE WHEN due.claim = '' AND excluded.rank < due.rank THEN excluded.rank ELSE due.rank END,
-			attempt = CASE WHEN due.claim = '' AND excluded.due < due.due THEN min(due.attempt, 1) ELSE due.attempt END,
+			attempt = CASE WHEN due.claim = '' AND excluded.due < due.due AND due.attempt > 1 THEN 1 ELSE due.attempt END,
 			again_rank = CASE WHEN due.claim <> '' AND (due.again = 0 OR excluded.rank < due.again_rank) THEN excluded.rank ELSE due.again_rank END,
 			again = CASE WHEN due.claim <> '' AND (due.again = 0 OR excluded.due < due.again) THEN excluded.due ELSE due.again END`,
 		string(w.Kind), w.Subject, w.Lane, w.Rank, due.UnixMilli())
@@ -94,7 +94,7 @@ func (t *tx) Claim(lane string, n int, lease time.Duration) ([]approvals.Work, e
 		w.Attempt++
 		w.Claim = t.db.newClaim()
 		_, err := t.exec(`UPDATE due SET claim = ?, node = ?, claimed_until = ?, attempt = ?, again = 0, again_rank = 0
-			WHERE kind = ? AND subject = ?`, w.Claim, t.db.node, until, w.Attempt, string(w.Kind), w.Subject)
+			WHERE kind = ? AND subject = ?`, w.Claim, t.db.engine.Node(), until, w.Attempt, string(w.Kind), w.Subject)
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +104,7 @@ func (t *tx) Claim(lane string, n int, lease time.Duration) ([]approvals.Work, e
 
 // newClaim is a name that no other claim has or had, of this process or another.
 func (db *DB) newClaim() string {
-	return db.node + "-" + strconv.FormatInt(db.claims.Add(1), 36)
+	return db.engine.Node() + "-" + strconv.FormatInt(db.claims.Add(1), 36)
 }
 
 const selectClaimed = "SELECT 1 FROM due WHERE kind = ? AND subject = ? AND claim = ? AND claim <> ''"
@@ -134,7 +134,7 @@ func (t *tx) Finish(w approvals.Work) error {
 	done, err := t.exec(`UPDATE due SET
 			due = CASE WHEN again > 0 AND again < ?1 THEN again ELSE ?1 END,
 			rank = CASE WHEN again > 0 AND again_rank < ?2 THEN again_rank ELSE ?2 END,
-			note = ?3, attempt = CASE WHEN again > 0 THEN min(?4, 1) ELSE ?4 END, claim = '', node = '', claimed_until = 0, again = 0, again_rank = 0
+			note = ?3, attempt = CASE WHEN again > 0 AND ?4 > 1 THEN 1 ELSE ?4 END, claim = '', node = '', claimed_until = 0, again = 0, again_rank = 0
 		WHERE kind = ?5 AND subject = ?6 AND claim = ?7 AND claim <> ''`,
 		append([]any{due, rank, w.Note, w.Attempt}, key...)...)
 	if err == nil && done == 0 {
@@ -152,7 +152,7 @@ const free = `UPDATE due SET claim = '', node = '', claimed_until = 0,
 // stop, so that the next process need not wait for their leases.
 func (db *DB) Release(ctx context.Context) error {
 	return db.update(ctx, func(t *tx) error {
-		_, err := t.exec(free+"node = ?", db.node)
+		_, err := t.exec(free+"node = ?", db.engine.Node())
 		return err
 	})
 }
@@ -162,7 +162,7 @@ func (db *DB) Release(ctx context.Context) error {
 // database, which shows that nobody else works on it.
 func (db *DB) TakeOver(ctx context.Context) error {
 	return db.update(ctx, func(t *tx) error {
-		_, err := t.exec(free+"node <> ?", db.node)
+		_, err := t.exec(free+"node <> ?", db.engine.Node())
 		return err
 	})
 }

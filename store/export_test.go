@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -9,51 +10,64 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
-// ConnectWith opens a writing connection whose parameter from reads to instead.
-func ConnectWith(ctx context.Context, path, from, to string) error {
-	c := writerTo(path)
-	c.dsn = strings.Replace(c.dsn, from, to, 1)
-	conn, err := c.Connect(ctx)
-	if err == nil {
-		conn.Close()
+// RawSQL runs SQL past all rules, as somebody with the database would.
+func (db *DB) RawSQL(query string, args ...any) error {
+	t, err := db.engine.Begin(context.Background())
+	if err != nil {
+		return err
 	}
-	return err
+	defer t.Rollback()
+	if _, err := t.ExecContext(context.Background(), query, args...); err != nil {
+		return err
+	}
+	return t.Commit()
 }
 
-// RawSQL runs SQL past all rules, as somebody with the file would.
-func (db *DB) RawSQL(query string, args ...any) error {
-	_, err := db.writer.Exec(query, args...)
-	return err
+// raw reads past all rules.
+func (db *DB) raw(query string, args []any, read func(*sql.Rows) error) error {
+	t, err := db.engine.Begin(context.Background())
+	if err != nil {
+		return err
+	}
+	defer t.Rollback()
+	rows, err := t.QueryContext(context.Background(), query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := read(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // RawInt reads one number.
 func (db *DB) RawInt(query string, args ...any) (n int64, err error) {
-	err = db.writer.QueryRow(query, args...).Scan(&n)
+	err = db.raw(query, args, func(rows *sql.Rows) error { return rows.Scan(&n) })
 	return n, err
 }
 
 // RawText reads one column of text, line by line.
 func (db *DB) RawText(query string, args ...any) (string, error) {
-	rows, err := db.writer.Query(query, args...)
-	if err != nil {
-		return "", err
-	}
-	defer rows.Close()
 	var lines []string
-	columns, _ := rows.Columns()
-	for rows.Next() {
+	err := db.raw(query, args, func(rows *sql.Rows) error {
+		columns, err := rows.Columns()
+		if err != nil {
+			return err
+		}
 		row := make([]any, len(columns))
 		var last string
 		for i := range row {
 			row[i] = new(any)
 		}
 		row[len(row)-1] = &last
-		if err := rows.Scan(row...); err != nil {
-			return "", err
-		}
+		err = rows.Scan(row...)
 		lines = append(lines, last)
-	}
-	return strings.Join(lines, "\n"), rows.Err()
+		return err
+	})
+	return strings.Join(lines, "\n"), err
 }
 
 // ListQueries are the arms of what a list asks the database, each as if it were
@@ -90,7 +104,7 @@ func FailCommit(t approvals.Tx) error {
 		"PRAGMA defer_foreign_keys=ON",
 		"INSERT INTO secrets (name, version, key_id, sealed) VALUES ('x', 1, 'no such key', x'00')",
 	} {
-		if _, err := sqltx.Exec(query); err != nil {
+		if _, err := sqltx.ExecContext(context.Background(), query); err != nil {
 			return err
 		}
 	}

@@ -27,7 +27,7 @@ func ring(t testing.TB, text string) *store.KeyRing {
 
 func tryOpen(t testing.TB, path, keys string) error {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Config{Path: path, Keys: ring(t, keys)})
+	db, err := store.Open(t.Context(), store.Config{URL: "sqlite:" + path, Keys: ring(t, keys)})
 	if err == nil {
 		db.Close()
 	}

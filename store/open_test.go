@@ -42,63 +42,6 @@ func TestParseURL(t *testing.T) {
 	}
 }
 
-func TestFileModes(t *testing.T) {
-	// Names that mean something in a URI are names of files here.
-	path := filepath.Join(t.TempDir(), "new", "a?mode=memory#%41.db")
-	db := storetest.Open(t, path, storetest.Keys)
-	update(t, db, func(tx approvals.Tx) error { return set(tx, "a", "b") })
-	lock, err := store.TryLock(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Release()
-	for name, want := range map[string]os.FileMode{filepath.Dir(path): 0o700, path: 0o600, path + "-wal": 0o600, path + "-shm": 0o600, path + ".lock": 0o600} {
-		info, err := os.Stat(name)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		if got := info.Mode().Perm(); got != want {
-			t.Errorf("mode of %s: got %o; want %o", filepath.Base(name), got, want)
-		}
-	}
-
-	loose := filepath.Join(t.TempDir(), "loose.db")
-	if err := os.WriteFile(loose, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	storetest.Open(t, loose, storetest.Keys)
-	info, err := os.Stat(loose)
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode of a file that others could read: got %v, %v; want 600", info.Mode(), err)
-	}
-}
-
-func TestWeakSettingsAreRefused(t *testing.T) {
-	for _, param := range []string{
-		"_synchronous=FULL", "_foreign_keys=on", "_recursive_triggers=on", "_busy_timeout=5000", "_journal_mode=WAL",
-	} {
-		path := filepath.Join(t.TempDir(), "x.db")
-		name, _, _ := strings.Cut(param, "=")
-		for _, to := range []string{"x" + name + "=ignored", name + "=1"} {
-			if name == "_foreign_keys" || name == "_recursive_triggers" {
-				to = strings.Replace(to, name+"=1", name+"=0", 1)
-			}
-			if name == "_journal_mode" {
-				to = strings.Replace(to, name+"=1", name+"=TRUNCATE", 1)
-			}
-			// 5000 ms is the driver's default too.
-			want := error(store.ErrWeakSettings)
-			if to == "x_busy_timeout=ignored" {
-				want = nil
-			}
-			if err := store.ConnectWith(t.Context(), path, param, to); !errors.Is(err, want) {
-				t.Errorf("connect with %s in place of %s: got %v; want %v", to, param, err, want)
-			}
-		}
-	}
-}
-
 func TestOpenRefuses(t *testing.T) {
 	other, err := store.NewKey("a")
 	if err != nil {
@@ -146,7 +89,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "x.db")
-			db, err := store.Open(t.Context(), store.Config{Path: path, Keys: ring(t, storetest.Keys)})
+			db, err := store.Open(t.Context(), store.Config{URL: "sqlite:" + path, Keys: ring(t, storetest.Keys)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -198,7 +141,7 @@ func TestUnclean(t *testing.T) {
 	}
 	write(t, copied, file)
 	write(t, copied+"-wal", log)
-	killed, err := store.Open(t.Context(), store.Config{Path: copied, Keys: ring(t, storetest.Keys)})
+	killed, err := store.Open(t.Context(), store.Config{URL: "sqlite:" + copied, Keys: ring(t, storetest.Keys)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 // opened opens a database that the test closes itself, with some requests.
 func opened(t *testing.T, path string, requests int) (db *store.DB, ids []string) {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Config{Path: path, Keys: ring(t, storetest.Keys)})
+	db, err := store.Open(t.Context(), store.Config{URL: "sqlite:" + path, Keys: ring(t, storetest.Keys)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestDamageWhileOpen(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(t.Context(), store.Config{Path: path, Keys: ring(t, storetest.Keys)})
+	db, err := store.Open(t.Context(), store.Config{URL: "sqlite:" + path, Keys: ring(t, storetest.Keys)})
 	if err != nil {
 		t.Fatal(err)
 	}

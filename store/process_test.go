@@ -15,6 +15,8 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
+	"github.com/rack-gateway/rack-gateway-approvals/store/sqlite"
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
 
@@ -33,7 +35,7 @@ func TestMain(m *testing.M) {
 func runAs(role, path, app string) error {
 	ctx := context.Background()
 	if role == "locker" {
-		lock, err := store.WaitLock(ctx, path)
+		lock, err := sqlite.WaitLock(ctx, path)
 		if err != nil {
 			return err
 		}
@@ -45,7 +47,7 @@ func runAs(role, path, app string) error {
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, store.Config{Path: path, Keys: keys})
+	db, err := store.Open(ctx, store.Config{URL: "sqlite:" + path, Keys: keys})
 	if err != nil {
 		return err
 	}
@@ -156,7 +158,7 @@ func TestKilledWriterLosesNothing(t *testing.T) {
 			}
 		}
 		cmd.Wait()
-		db, err := store.Open(t.Context(), store.Config{Path: path, Keys: ring(t, storetest.Keys)})
+		db, err := store.Open(t.Context(), store.Config{URL: "sqlite:" + path, Keys: ring(t, storetest.Keys)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -192,14 +194,14 @@ func TestPrograms(t *testing.T) {
 
 func TestLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "x.db")
-	lock, err := store.TryLock(path)
+	lock, err := sqlite.TryLock(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.TryLock(path); !errors.Is(err, store.ErrLocked) {
-		t.Errorf("second lock: got %v; want %v", err, store.ErrLocked)
+	if _, err := sqlite.TryLock(path); !errors.Is(err, engine.ErrLocked) {
+		t.Errorf("second lock: got %v; want %v", err, engine.ErrLocked)
 	}
-	if _, err := store.WaitLock(timeout(t, 150), path); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := sqlite.WaitLock(timeout(t, 150), path); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("waiting: got %v; want %v", err, context.DeadlineExceeded)
 	}
 	cmd, out := program(t, "locker", path, "")
@@ -209,11 +211,11 @@ func TestLock(t *testing.T) {
 	if !out.Scan() || out.Text() != "locked" {
 		t.Fatalf("other program: got %q; want locked", out.Text())
 	}
-	if _, err := store.TryLock(path); !errors.Is(err, store.ErrLocked) {
-		t.Errorf("held by another program: got %v; want %v", err, store.ErrLocked)
+	if _, err := sqlite.TryLock(path); !errors.Is(err, engine.ErrLocked) {
+		t.Errorf("held by another program: got %v; want %v", err, engine.ErrLocked)
 	}
 	cmd.Process.Kill() // the kernel lifts the lock
-	lock, err = store.WaitLock(timeout(t, 10_000), path)
+	lock, err = sqlite.WaitLock(timeout(t, 10_000), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,16 +223,16 @@ func TestLock(t *testing.T) {
 	if err := os.Remove(path + ".lock"); err != nil {
 		t.Fatal(err)
 	}
-	if err := lock.Held(); !errors.Is(err, store.ErrLockLost) {
-		t.Errorf("file removed: got %v; want %v", err, store.ErrLockLost)
+	if err := lock.Held(); !errors.Is(err, sqlite.ErrLockLost) {
+		t.Errorf("file removed: got %v; want %v", err, sqlite.ErrLockLost)
 	}
-	other, err := store.TryLock(path)
+	other, err := sqlite.TryLock(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Release()
-	if err := lock.Held(); !errors.Is(err, store.ErrLockLost) {
-		t.Errorf("file replaced: got %v; want %v", err, store.ErrLockLost)
+	if err := lock.Held(); !errors.Is(err, sqlite.ErrLockLost) {
+		t.Errorf("file replaced: got %v; want %v", err, sqlite.ErrLockLost)
 	}
 }
 

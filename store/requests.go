@@ -79,7 +79,7 @@ func search(f approvals.Filter) (query string, args []any) {
 	var parts []string
 	for _, a := range arms {
 		part, some := a.search()
-		parts = append(parts, "SELECT number FROM ("+part+")")
+		parts = append(parts, "SELECT number FROM ("+part+") AS arm")
 		args = append(args, some...)
 	}
 	return strings.Join(parts, " UNION ALL ") + " ORDER BY number DESC LIMIT ?", append(args, f.Limit)

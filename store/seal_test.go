@@ -51,7 +51,7 @@ func TestParseKeys(t *testing.T) {
 
 func TestKeyRingIsRedacted(t *testing.T) {
 	keys := ring(t, storetest.Keys)
-	config := store.Config{Path: "x", Keys: keys}
+	config := store.Config{URL: "x", Keys: keys}
 	hidden := struct{ ring store.KeyRing }{*keys}
 	var log bytes.Buffer
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "keys", keys, "value", *keys)

@@ -2,13 +2,13 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 )
 
 const (
@@ -24,9 +24,9 @@ const (
 // make their changes, one after the other, each in its own goroutine. Only the
 // caller that has the turn touches it. The last one commits for all.
 type group struct {
-	tx      *sql.Tx // nil until the first member begins
-	members int     // callers whose changes are in it
-	broken  error   // why nothing of it can be committed
+	tx      *engine.Tx // nil until the first member begins
+	members int        // callers whose changes are in it
+	broken  error      // why nothing of it can be committed
 	done    chan struct{}
 	err     error // what became of the commit; read after done is closed
 }
@@ -135,13 +135,10 @@ func (db *DB) update(ctx context.Context, fn func(*tx) error) error {
 // join runs fn in the transaction of the group. When it fails, the group is as it
 // was before.
 func (db *DB) join(g *group, fn func(*tx) error) (err error) {
-	if err := db.refused(); err != nil {
-		return err
-	}
 	if err := g.enter(db); err != nil {
 		return err
 	}
-	t := &tx{db: db, sql: g.tx, keys: db.keys, now: db.now()}
+	t := db.transaction(g.tx)
 	ok := false
 	defer func() {
 		if !ok {
@@ -160,22 +157,25 @@ func (db *DB) join(g *group, fn func(*tx) error) (err error) {
 // enter begins the transaction or, for all but its first member, a savepoint.
 func (g *group) enter(db *DB) (err error) {
 	if g.members > 0 {
-		if _, err := g.tx.Exec("SAVEPOINT member"); err != nil {
+		if err := g.exec("SAVEPOINT member"); err != nil {
 			g.broken = db.fault(err)
-			return fmt.Errorf("begin: %w", trouble{g.broken})
+			return fmt.Errorf("begin: %w", engine.Trouble(g.broken))
 		}
 		return nil
 	}
-	// Without the context of a caller: the driver interrupts what runs when its
-	// context ends, and a commit that was interrupted would leave its callers not
-	// knowing.
-	if g.tx, err = db.writer.BeginTx(context.Background(), nil); err != nil {
+	// Without the context of a caller: the others go on when it ends.
+	if g.tx, err = db.engine.Begin(context.Background()); err != nil {
 		return fmt.Errorf("begin: %w", db.fault(err))
 	}
 	return nil
 }
 
-// undo takes back what t did. Where the database itself failed, SQLite may have
+func (g *group) exec(statement string) error {
+	_, err := g.tx.ExecContext(context.Background(), statement)
+	return err
+}
+
+// undo takes back what t did. Where the database itself failed, it may have
 // rolled back everything, so that nothing of the group can be committed.
 func (g *group) undo(db *DB, t *tx) {
 	if g.members == 0 {
@@ -185,7 +185,7 @@ func (g *group) undo(db *DB, t *tx) {
 	}
 	if errors.Is(t.dead, ErrUnavailable) {
 		g.broken = t.dead
-	} else if _, err := g.tx.Exec("ROLLBACK TO member"); err != nil {
+	} else if err := g.exec("ROLLBACK TO member"); err != nil {
 		g.broken = db.fault(err)
 	}
 }
@@ -213,15 +213,10 @@ func (g *group) end(db *DB) {
 	case g.tx == nil:
 	case g.broken != nil:
 		g.tx.Rollback()
-		g.err = fmt.Errorf("the transaction that was shared: %w", trouble{g.broken})
+		g.err = fmt.Errorf("the transaction that was shared: %w", engine.Trouble(g.broken))
 	default:
 		if err := g.tx.Commit(); err != nil {
-			g.err = fmt.Errorf("commit: %w", trouble{db.fault(err)})
-			break
-		}
-		// Close has to tell our own writes from those of others (mayFold).
-		if err := db.inPlace(); err != nil {
-			g.err = fmt.Errorf("commit: %w", err)
+			g.err = fmt.Errorf("commit: %w", engine.Trouble(db.fault(err)))
 		}
 	}
 	if g.done != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 )
 
 var _ approvals.Store = (*DB)(nil)
@@ -27,48 +28,24 @@ func (db *DB) View(ctx context.Context, fn func(approvals.Tx) error) error {
 }
 
 func (db *DB) view(ctx context.Context, fn func(*tx) error) error {
-	if err := db.refused(); err != nil {
-		return err
-	}
-	conn, err := db.reader.Conn(ctx)
+	snapshot, err := db.engine.Snapshot(ctx)
 	if err != nil {
-		return db.noSnapshot(ctx, err)
-	}
-	defer conn.Close()
-	// Not with ctx: database/sql would end the transaction under a verb that runs.
-	sqltx, err := conn.BeginTx(context.WithoutCancel(ctx), nil)
-	if err != nil {
-		return db.noSnapshot(ctx, err)
-	}
-	defer sqltx.Rollback()
-	return fn(&tx{ctx: ctx, db: db, sql: sqltx, keys: db.keys, now: db.now()})
-}
-
-func (db *DB) noSnapshot(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return fmt.Errorf("begin: %w", db.fault(err))
-}
-
-// now is the time in milliseconds. It does not go back when the clock does.
-func (db *DB) now() time.Time {
-	for {
-		last, now := db.lastNow.Load(), time.Now().UnixMilli()
-		if now <= last {
-			return fromMillis(last)
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		if db.lastNow.CompareAndSwap(last, now) {
-			return fromMillis(now)
-		}
+		return fmt.Errorf("begin: %w", db.fault(err))
 	}
+	defer snapshot.Rollback()
+	t := db.transaction(snapshot)
+	t.ctx = ctx
+	return fn(t)
 }
 
 // tx is one transaction.
 type tx struct {
 	ctx  context.Context // of a view; nil while writing
 	db   *DB
-	sql  *sql.Tx
+	sql  engine.Querier
 	keys *KeyRing
 	now  time.Time
 	// dead is the first error of a verb. What came after it would be half of a
@@ -76,14 +53,15 @@ type tx struct {
 	dead error
 }
 
+func (db *DB) transaction(t *engine.Tx) *tx {
+	return &tx{db: db, sql: t, keys: db.keys, now: t.Now()}
+}
+
 func (t *tx) Now() time.Time { return t.now }
 
 // failed marks the transaction as one that can only end.
 func (t *tx) failed(err error) error {
 	err = t.db.fault(err)
-	if violates(err) {
-		err = fmt.Errorf("%w: %w", approvals.ErrConflict, err)
-	}
 	if t.dead == nil {
 		t.dead = err
 	}
@@ -103,7 +81,7 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 	if err := t.usable(); err != nil {
 		return 0, err
 	}
-	res, err := t.sql.Exec(query, args...)
+	res, err := t.sql.ExecContext(context.Background(), t.db.engine.Dialect(query), args...)
 	if err != nil {
 		return 0, t.failed(err)
 	}
@@ -115,7 +93,7 @@ func (t *tx) get(query string, args []any, dest ...any) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
-	err := t.sql.QueryRow(query, args...).Scan(dest...)
+	err := t.sql.QueryRowContext(context.Background(), t.db.engine.Dialect(query), args...).Scan(dest...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return approvals.ErrNotFound
 	}
@@ -127,7 +105,7 @@ func (t *tx) each(query string, args []any, fn func(scan func(...any) error) err
 	if err := t.usable(); err != nil {
 		return err
 	}
-	rows, err := t.sql.Query(query, args...)
+	rows, err := t.sql.QueryContext(context.Background(), t.db.engine.Dialect(query), args...)
 	if err != nil {
 		return t.failed(err)
 	}

@@ -1,25 +1,21 @@
 package store
 
 import (
-	"errors"
-	"strings"
+	"context"
+
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
+	"github.com/rack-gateway/rack-gateway-approvals/store/sqlite"
 )
 
-// ParseURL reads a database URL "sqlite:PATH". The path may be relative. There
-// are no parameters: the settings of the database are not for choice.
-func ParseURL(url string) (path string, err error) {
-	path, found := strings.CutPrefix(url, "sqlite:")
-	switch {
-	case !found:
-		return "", errors.New("database url: want sqlite:PATH")
-	case strings.ContainsAny(path, "?#"):
-		return "", errors.New("database url: want sqlite:PATH without parameters")
-	case strings.HasPrefix(path, "//"):
-		return "", errors.New("database url: want sqlite:PATH without slashes before the path")
-	case path == "", strings.HasSuffix(path, "/"):
-		return "", errors.New("database url: want sqlite:PATH with the name of a file")
-	case strings.ContainsRune(path, 0), path == ":memory:":
-		return "", errors.New("database url: want sqlite:PATH with the name of a file on disk")
+// ParseURL reads the URL of a database, "sqlite:PATH", and returns the path of
+// its file.
+func ParseURL(url string) (path string, err error) { return sqlite.ParseURL(url) }
+
+// openEngine opens the database of a URL.
+func openEngine(ctx context.Context, url string) (engine.Engine, error) {
+	path, err := sqlite.ParseURL(url)
+	if err != nil {
+		return nil, err
 	}
-	return path, nil
+	return sqlite.Open(ctx, path)
 }

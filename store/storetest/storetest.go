@@ -27,7 +27,7 @@ func Open(t testing.TB, path, keys string) *store.DB {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(t.Context(), store.Config{Path: path, Keys: ring})
+	db, err := store.Open(t.Context(), store.Config{URL: "sqlite:" + path, Keys: ring})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -114,7 +114,7 @@ func (w *world) database() (*store.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.db, err = store.Open(w.ctx, store.Config{Path: w.file(), Keys: keys})
+	w.db, err = store.Open(w.ctx, store.Config{URL: "sqlite:" + w.file(), Keys: keys})
 	return w.db, err
 }
 

@@ -73,7 +73,7 @@ func (o *operator) events(n int) {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	db, err := store.Open(o.t.Context(), store.Config{Path: o.path("db"), Keys: ring})
+	db, err := store.Open(o.t.Context(), store.Config{URL: "sqlite:" + o.path("db"), Keys: ring})
 	if err != nil {
 		o.t.Fatal(err)
 	}

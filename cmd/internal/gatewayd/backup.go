@@ -12,6 +12,8 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
+	"github.com/rack-gateway/rack-gateway-approvals/store/sqlite"
 )
 
 func (c *cli) backup() *cobra.Command {
@@ -51,8 +53,8 @@ expire; approved ones are compared with CircleCI before anything is approved.`,
 			if err := existing(cfg.database); err != nil {
 				return err
 			}
-			lock, err := store.TryLock(cfg.database)
-			if errors.Is(err, store.ErrLocked) {
+			lock, err := sqlite.TryLock(cfg.database)
+			if errors.Is(err, engine.ErrLocked) {
 				return errors.New("the daemon is running: stop it first")
 			}
 			if err != nil {

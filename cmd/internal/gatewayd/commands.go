@@ -196,7 +196,7 @@ func (r *report) database(ctx context.Context, cfg config) {
 		r.line("database", err, "")
 		return
 	}
-	db, err := store.Open(ctx, store.Config{Path: cfg.database, Keys: cfg.keys})
+	db, err := store.Open(ctx, store.Config{URL: cfg.DatabaseURL, Keys: cfg.keys})
 	if err != nil {
 		r.line("database", err, "")
 		return

@@ -23,6 +23,8 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
+	"github.com/rack-gateway/rack-gateway-approvals/store/sqlite"
 )
 
 // A stop takes at most stopTime.
@@ -60,7 +62,7 @@ type daemon struct {
 	log      *slog.Logger
 	operator string // who runs it
 
-	lock    *store.Lock
+	lock    *sqlite.Lock
 	db      *store.DB
 	signer  *ledger.Signer
 	clock   *clock
@@ -110,16 +112,16 @@ func (d *daemon) open(ctx context.Context) error {
 	if err := closedDirectories(d.cfg); err != nil {
 		return err
 	}
-	lock, err := store.TryLock(d.cfg.database)
-	if errors.Is(err, store.ErrLocked) {
+	lock, err := sqlite.TryLock(d.cfg.database)
+	if errors.Is(err, engine.ErrLocked) {
 		d.log.Info("another serve holds the database; waiting for it to end")
-		lock, err = store.WaitLock(ctx, d.cfg.database)
+		lock, err = sqlite.WaitLock(ctx, d.cfg.database)
 	}
 	if err != nil {
 		return fmt.Errorf("lock the database: %w", err)
 	}
 	d.lock = lock
-	if d.db, err = store.Open(ctx, store.Config{Path: d.cfg.database, Keys: d.cfg.keys}); err != nil {
+	if d.db, err = store.Open(ctx, store.Config{URL: d.cfg.DatabaseURL, Keys: d.cfg.keys}); err != nil {
 		return errors.Join(err, lock.Release())
 	}
 	if err := d.openLog(ctx); err != nil {

@@ -31,7 +31,7 @@ func (c *cli) withStore(ctx context.Context, run func(db *store.DB) error) error
 }
 
 func onStore(ctx context.Context, cfg config, run func(db *store.DB) error) error {
-	db, err := store.Open(ctx, store.Config{Path: cfg.database, Keys: cfg.keys})
+	db, err := store.Open(ctx, store.Config{URL: cfg.DatabaseURL, Keys: cfg.keys})
 	if err != nil {
 		return err
 	}

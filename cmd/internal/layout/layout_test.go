@@ -74,12 +74,28 @@ func TestImports(t *testing.T) {
 			"circleci imports approvals and no library",
 		},
 		{
-			"adapters", func(p string) bool { return p == "bot" || p == "bot/webhook" || p == "bot/enroll" || p == "store" },
+			"adapters", func(p string) bool { return p == "bot" || p == "bot/webhook" || p == "bot/enroll" },
 			func(i string) bool {
 				rest, is := ours(i)
-				return is && !strings.HasPrefix(rest, "approvals") && !(strings.HasPrefix(rest, "store/migrations"))
+				return is && !strings.HasPrefix(rest, "approvals")
 			},
 			"no adapter calls another adapter",
+		},
+		{
+			"store", func(p string) bool { return p == "store" },
+			func(i string) bool {
+				rest, is := ours(i)
+				return is && !strings.HasPrefix(rest, "approvals") && !strings.HasPrefix(rest, "store/")
+			},
+			"the store calls no other adapter",
+		},
+		{
+			"engines", func(p string) bool { return strings.HasPrefix(p, "store/") && p != "store/storetest" },
+			func(i string) bool {
+				rest, is := ours(i)
+				return is && rest != "approvals" && rest != "store/engine"
+			},
+			"an engine knows nothing of the store or another engine",
 		},
 		{
 			"client", func(p string) bool { return p == "cmd/rack-gateway" || p == "cmd/internal/gateway" },

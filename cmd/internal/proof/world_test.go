@@ -109,7 +109,7 @@ func openAt(ctx context.Context, path string) (*store.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return store.Open(ctx, store.Config{Path: path, Keys: keys})
+	return store.Open(ctx, store.Config{URL: "sqlite:" + path, Keys: keys})
 }
 
 // memoryDir is a directory in memory where there is one: power cuts are not what

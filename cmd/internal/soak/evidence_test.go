@@ -41,11 +41,7 @@ func autopsy(ctx context.Context, s *stage.Stage, anchors [][]byte) (events []ap
 	if err != nil {
 		return nil, nil, err
 	}
-	path, err := store.ParseURL(s.Variable("RGW_DATABASE_URL"))
-	if err != nil {
-		return nil, nil, err
-	}
-	db, err := store.Open(ctx, store.Config{Path: path, Keys: keys})
+	db, err := store.Open(ctx, store.Config{URL: s.Variable("RGW_DATABASE_URL"), Keys: keys})
 	if err != nil {
 		return nil, nil, err
 	}

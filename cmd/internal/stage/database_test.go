@@ -18,9 +18,7 @@ func (p *play) database() *store.DB {
 	}
 	keys, err := store.ParseKeys(env["RGW_SECRET_KEYS"])
 	p.ok(err)
-	path, err := store.ParseURL(env["RGW_DATABASE_URL"])
-	p.ok(err)
-	db, err := store.Open(p.ctx, store.Config{Path: path, Keys: keys})
+	db, err := store.Open(p.ctx, store.Config{URL: env["RGW_DATABASE_URL"], Keys: keys})
 	p.ok(err)
 	p.t.Cleanup(func() { db.Close() })
 	return db

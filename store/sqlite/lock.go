@@ -1,4 +1,4 @@
-package store
+package sqlite
 
 import (
 	"context"
@@ -8,15 +8,13 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 )
 
-var (
-	// ErrLocked says that another process holds the lock.
-	ErrLocked = errors.New("another process holds the lock of the database")
-	// ErrLockLost says that the lock file was removed or replaced, so that
-	// another process may hold a lock too.
-	ErrLockLost = errors.New("the lock file of the database was removed or replaced")
-)
+// ErrLockLost says that the lock file was removed or replaced, so that another
+// process may hold a lock too.
+var ErrLockLost = errors.New("the lock file of the database was removed or replaced")
 
 // lockPoll is how often a waiting process looks whether the lock is free.
 const lockPoll = 100 * time.Millisecond
@@ -29,7 +27,7 @@ type Lock struct {
 	file *os.File
 }
 
-// TryLock takes the lock of the database at path, or returns [ErrLocked].
+// TryLock takes the lock of the database at path, or returns [engine.ErrLocked].
 func TryLock(path string) (*Lock, error) {
 	path += ".lock"
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -42,14 +40,14 @@ func TryLock(path string) (*Lock, error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, ErrLocked
+			return nil, engine.ErrLocked
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	l := &Lock{path: path, file: f}
 	if l.Held() != nil { // replaced between opening and locking
 		f.Close()
-		return nil, ErrLocked
+		return nil, engine.ErrLocked
 	}
 	return l, nil
 }
@@ -61,7 +59,7 @@ func WaitLock(ctx context.Context, path string) (*Lock, error) {
 	defer ticker.Stop()
 	for {
 		l, err := TryLock(path)
-		if !errors.Is(err, ErrLocked) {
+		if !errors.Is(err, engine.ErrLocked) {
 			return l, err
 		}
 		select {

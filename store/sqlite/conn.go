@@ -1,4 +1,4 @@
-package store
+package sqlite
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/mattn/go-sqlite3"
+
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 )
 
 // busyTimeout is how long a connection waits for another program's transaction.
@@ -93,7 +95,7 @@ func readBack(c *sqlite3.SQLiteConn, want []pragma) error {
 			return err
 		}
 		if got != p.want {
-			return fmt.Errorf("%w: %s is %s, not %s", ErrWeakSettings, p.name, got, p.want)
+			return fmt.Errorf("%w: %s is %s, not %s", engine.ErrWeakSettings, p.name, got, p.want)
 		}
 	}
 	return nil

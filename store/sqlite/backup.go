@@ -1,4 +1,4 @@
-package store
+package sqlite
 
 import (
 	"context"
@@ -29,7 +29,7 @@ func (db *DB) Backup(ctx context.Context, file string) (err error) {
 			os.Remove(temp.Name())
 		}
 	}()
-	if err := db.inPlace(); err != nil {
+	if err := db.Sound(); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
 	// Trouble here may be the target's: it says nothing of the database.

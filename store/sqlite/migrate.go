@@ -1,4 +1,4 @@
-package store
+package sqlite
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 )
 
 //go:embed migrations/*.sql
@@ -51,11 +53,11 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	case err != nil:
 		return fmt.Errorf("read schema version: %w", err)
 	case id != applicationID && tables > 0:
-		return ErrForeign
+		return engine.ErrForeign
 	case version > newest:
-		return fmt.Errorf("%w: its schema is %d, the newest known is %d; run the newer program", ErrNewerSchema, version, newest)
+		return fmt.Errorf("%w: its schema is %d, the newest known is %d; run the newer program", engine.ErrNewerSchema, version, newest)
 	case version > 0 && version < firstSchema:
-		return ErrOldSchema
+		return engine.ErrOldSchema
 	}
 	for version < newest {
 		if version, err = migrateOne(ctx, db, known); err != nil {

@@ -1,10 +1,12 @@
-package store
+package sqlite
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 )
 
 // sideFiles are the files of an open database. SQLite keeps each of them until
@@ -19,7 +21,7 @@ func look(path string) (place, error) {
 	for i, suffix := range sideFiles {
 		info, err := os.Stat(path + suffix)
 		if errors.Is(err, fs.ErrNotExist) {
-			return p, fmt.Errorf("%w: %s is gone", ErrReplaced, path+suffix)
+			return p, fmt.Errorf("%w: %s is gone", engine.ErrReplaced, path+suffix)
 		}
 		if err != nil {
 			return p, fmt.Errorf("find database file: %w", err)
@@ -29,12 +31,12 @@ func look(path string) (place, error) {
 	return p, nil
 }
 
-// inPlace looks whether every file is still where others would open it, and has
+// Sound looks whether every file is still where others would open it, and has
 // every transaction refused from then on if one is not. SQLite does not look
 // (https://sqlite.org/howtocorrupt.html, 2.5): it goes on with files that nobody
 // will find again, and the memory that it shares with other programs may be cut
 // off under it.
-func (db *DB) inPlace() error {
+func (db *DB) Sound() error {
 	had := db.place.Load()
 	if had == nil {
 		return nil // being opened
@@ -42,12 +44,12 @@ func (db *DB) inPlace() error {
 	p, err := look(db.path)
 	for i := range p {
 		if err == nil && !os.SameFile(p[i], had[i]) {
-			err = fmt.Errorf("%w: %s is another file", ErrReplaced, db.path+sideFiles[i])
+			err = fmt.Errorf("%w: %s is another file", engine.ErrReplaced, db.path+sideFiles[i])
 		}
 	}
 	if err != nil {
-		err = trouble{err}
-		if errors.Is(err, ErrReplaced) {
+		err = engine.Trouble(err)
+		if errors.Is(err, engine.ErrReplaced) {
 			db.gone.Store(&err)
 		}
 		return err
@@ -91,7 +93,7 @@ func (db *DB) became(i int) int {
 // nobody else can find. But what another program has written since must not be
 // overwritten, nor its log be removed.
 func (db *DB) mayFold() bool {
-	if !errors.Is(db.inPlace(), ErrReplaced) {
+	if !errors.Is(db.Sound(), engine.ErrReplaced) {
 		return true
 	}
 	file, log, memory := db.became(0), db.became(1), db.became(2)

@@ -1,0 +1,58 @@
+// Package engine is what package store needs of a database: transactions, the
+// dialect of its statements, and the meaning of its errors. Each engine has a
+// package of its own; what all of them share is in package store.
+package engine
+
+import (
+	"context"
+	"database/sql"
+	"time"
+)
+
+// Engine is an open database whose tables are there and up to date.
+type Engine interface {
+	// Begin begins the transaction that writes. Package store calls it only while
+	// no other one of this process is open; writers of other processes are waited
+	// for. What fn reads in it cannot change before its end.
+	Begin(ctx context.Context) (*Tx, error)
+	// Snapshot begins a transaction that reads one state: that of its first
+	// statement, not of an earlier moment. Statements that write fail in it.
+	Snapshot(ctx context.Context) (*Tx, error)
+	// Dialect is a statement with its parameters, which are written ? or ?N, as
+	// this engine has it.
+	Dialect(query string) string
+	// Fault adds what an error of a statement means: [ErrUnavailable],
+	// [ErrDamaged], [approvals.ErrConflict]. Other errors, nil included, come back
+	// as they are.
+	Fault(err error) error
+	// Sound looks whether the database still is where others find it.
+	Sound() error
+	// Check reads the whole database, if this engine can tell damage; [ErrDamaged].
+	Check(ctx context.Context) error
+	// Unclean reports whether a Check at the start is worth its time.
+	Unclean() bool
+	// Size is how many bytes the database takes on disk.
+	Size(ctx context.Context) (int64, error)
+	// Node names this opening of the database; no other one has or had the name.
+	Node() string
+	Close() error
+}
+
+// Tx is one transaction.
+type Tx struct {
+	Querier
+	// Now reads the clock that times of the transaction are taken from.
+	Now func() time.Time
+	// Commit makes the change last. An error that is [ErrUnavailable] leaves open
+	// whether it was made.
+	Commit func() error
+	// Rollback ends the transaction without a trace, unless it has ended.
+	Rollback func()
+}
+
+// Querier runs statements. [sql.Tx] and [sql.Conn] are queriers.
+type Querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}

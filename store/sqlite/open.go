@@ -1,0 +1,198 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
+)
+
+// readers is how many connections read side by side.
+const readers = 4
+
+// DB is an open file. It is an [engine.Engine].
+type DB struct {
+	path    string
+	node    string
+	unclean bool
+	writer  *sql.DB
+	reader  *sql.DB
+	lastNow atomic.Int64          // the time that was read last
+	place   atomic.Pointer[place] // of its files when they were last looked at
+	gone    atomic.Pointer[error] // set once a file was removed or replaced
+}
+
+var _ engine.Engine = (*DB)(nil)
+
+// Open opens the file, creating it (mode 0600, its directory 0700) and migrating
+// it forward as needed. It refuses, with an error that says why, a file that is no
+// database ([engine.ErrDamaged]), one of another program ([engine.ErrForeign]), of
+// a newer version ([engine.ErrNewerSchema]) or from before the first release
+// ([engine.ErrOldSchema]), and settings that do not take
+// ([engine.ErrWeakSettings]). It does not read the whole file: see [DB.Unclean]
+// and [DB.Check].
+func Open(ctx context.Context, path string) (*DB, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{path: absolute, node: rand.Text()}
+	if err := db.open(ctx); err != nil {
+		db.Close()
+		if damaged(err) && !errors.Is(err, engine.ErrDamaged) {
+			err = fmt.Errorf("%w: %w", engine.ErrDamaged, err)
+		}
+		return nil, fmt.Errorf("%s: %w", path, fault(err))
+	}
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context) error {
+	if err := prepareFile(db.path); err != nil {
+		return err
+	}
+	if log, err := os.Stat(db.path + "-wal"); err == nil {
+		db.unclean = log.Size() > 0
+	}
+	db.writer = sql.OpenDB(writerTo(db.path))
+	db.writer.SetMaxOpenConns(1)
+	if err := migrate(ctx, db.writer); err != nil {
+		return err
+	}
+	db.reader = sql.OpenDB(readerOf(db.path))
+	db.reader.SetMaxOpenConns(readers)
+	db.reader.SetMaxIdleConns(readers)
+	p, err := look(db.path)
+	if err != nil {
+		return err
+	}
+	db.place.Store(&p)
+	return nil
+}
+
+// Unclean reports whether the write-ahead log still held something when the
+// database was opened: the process before was killed, or another one has it open.
+// Then a [DB.Check] is worth its time.
+func (db *DB) Unclean() bool { return db.unclean }
+
+// Close ends all connections. The writer goes last: only it can fold the
+// write-ahead log into the file. Where that would do harm ([engine.ErrReplaced])
+// they are left for the end of the process, as if it were killed.
+func (db *DB) Close() error {
+	if !db.mayFold() {
+		return errors.Join(fmt.Errorf("close database: %w", engine.ErrReplaced), db.setAside())
+	}
+	var errs []error
+	for _, pool := range []*sql.DB{db.reader, db.writer} {
+		if pool != nil {
+			errs = append(errs, pool.Close())
+		}
+	}
+	errs = append(errs, db.setAside())
+	return errors.Join(errs...)
+}
+
+// Path is the absolute path of the file.
+func (db *DB) Path() string { return db.path }
+
+// Node implements [engine.Engine].
+func (db *DB) Node() string { return db.node }
+
+// Dialect implements [engine.Engine]: statements are written as SQLite has them.
+func (db *DB) Dialect(query string) string { return query }
+
+// Begin implements [engine.Engine]. The transaction has no context of a caller:
+// the driver interrupts what runs when its context ends, and a commit that was
+// interrupted would leave its callers not knowing.
+func (db *DB) Begin(context.Context) (*engine.Tx, error) {
+	if err := db.refused(); err != nil {
+		return nil, err
+	}
+	t, err := db.writer.BeginTx(context.Background(), nil)
+	if err != nil {
+		return nil, err
+	}
+	commit := func() error {
+		if err := t.Commit(); err != nil {
+			return err
+		}
+		// Close has to tell our own writes from those of others (mayFold).
+		return db.Sound()
+	}
+	return &engine.Tx{Querier: t, Now: db.now, Commit: commit, Rollback: func() { t.Rollback() }}, nil
+}
+
+// Snapshot implements [engine.Engine].
+func (db *DB) Snapshot(ctx context.Context) (*engine.Tx, error) {
+	if err := db.refused(); err != nil {
+		return nil, err
+	}
+	conn, err := db.reader.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Not with ctx: database/sql would end the transaction under a verb that runs.
+	t, err := conn.BeginTx(context.WithoutCancel(ctx), nil)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	rollback := func() {
+		t.Rollback()
+		conn.Close()
+	}
+	return &engine.Tx{Querier: t, Now: db.now, Commit: t.Commit, Rollback: rollback}, nil
+}
+
+// now is the time in milliseconds. It does not go back when the clock does.
+func (db *DB) now() time.Time {
+	for {
+		last, now := db.lastNow.Load(), time.Now().UnixMilli()
+		if now <= last {
+			return time.UnixMilli(last).UTC()
+		}
+		if db.lastNow.CompareAndSwap(last, now) {
+			return time.UnixMilli(now).UTC()
+		}
+	}
+}
+
+// Size is how many bytes the database and its write-ahead log take on disk.
+func (db *DB) Size(context.Context) (int64, error) {
+	var size int64
+	for _, path := range []string{db.path, db.path + "-wal"} {
+		info, err := os.Stat(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("size of database: %w", err)
+		}
+		size += info.Size()
+	}
+	return size, nil
+}
+
+// Check runs SQLite's integrity check, which reads the whole file;
+// [engine.ErrDamaged]. Writers are not held up.
+func (db *DB) Check(ctx context.Context) error { return check(ctx, db.reader) }
+
+func check(ctx context.Context, pool *sql.DB) error {
+	var finding string
+	err := pool.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&finding)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return fmt.Errorf("check the database: %w", fault(err))
+	case finding != "ok":
+		return fmt.Errorf("%w: %s", engine.ErrDamaged, finding)
+	}
+	return nil
+}
