@@ -16,7 +16,7 @@ import (
 var layers = [][]string{
 	{ // types
 		"doc", "store", "ci", "work", "event", "status", "request", "person", "token", "facts", "error", "refusal", "text",
-		"policy", "settings", "setting_keys", "setting_globs", "setting_text", "setting_changes",
+		"policy", "settings", "setting_keys", "setting_globs", "setting_text", "setting_changes", "freeze",
 	},
 	{"apply", "look", "step", "pace"},                // rules, without a store
 	{"change", "journal", "proof", "log", "rebuild"}, // the log and the rows that cache it

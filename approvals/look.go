@@ -76,6 +76,7 @@ type Trail struct {
 	FailedAt   time.Time `json:"failed_at,omitzero"`   // since when looks have failed
 	Gone       int       `json:"gone,omitempty"`       // how many looks in a row found no such workflow
 	SiblingsAt time.Time `json:"siblings_at,omitzero"` // when the pipeline's workflows were read
+	Frozen     time.Time `json:"frozen,omitzero"`      // until when the card was told that deploys are frozen
 	RetryOver  bool      `json:"retry_over,omitempty"` // the card was told that Retry has ended
 }
 

@@ -28,6 +28,7 @@ type Policy struct {
 	MFAOnReject     bool
 	OnClose         OnClose
 	Supersede       Supersede
+	Freeze          Freeze   // when nobody may approve
 	DeployJobs      []string // exact names of the jobs that are the deploy; empty = all that need the gate
 
 	// Source names the variable behind each key; a key without one has its default.

@@ -19,6 +19,7 @@ const (
 	RefusedStaleGroup      RefusalCode = "stale_group"      // group Group not confirmed since At (zero = never)
 	RefusedSelf            RefusalCode = "self_approval"    // the starter; Who can
 	RefusedNoLogin         RefusalCode = "no_vcs_login"     // whether he is the starter cannot be told
+	RefusedFrozen          RefusalCode = "frozen"           // until Detail
 	RefusedVoted           RefusalCode = "already_voted"    // has a vote in this round
 	RefusedNoAuthenticator RefusalCode = "no_authenticator" // not enrolled
 	RefusedDisabled        RefusalCode = "authenticator_disabled"

@@ -12,8 +12,9 @@ type Card struct {
 	Approvers    []string // ids of who may approve; empty = every admin
 	Notify       []string
 	Needs        int
-	Valid        int  // votes that count now
-	RetryOffered bool // show the Retry button
+	Valid        int    // votes that count now
+	RetryOffered bool   // show the Retry button
+	Frozen       string // until when nobody may approve, see [Freeze.Says]; empty = they may
 
 	SupersededByNumber int64
 	SupersededByLink   string
@@ -45,7 +46,7 @@ func (s *Service) card(tx Tx, requestID string) (Card, error) {
 		c.RetryOffered = by == nil
 	}
 	if p, err := s.settings.Lookup(r.App, r.Environment); err == nil {
-		c.Approvers, c.Notify, c.Needs = p.Approvers, p.Notify, needed(r, p)
+		c.Approvers, c.Notify, c.Needs, c.Frozen = p.Approvers, p.Notify, needed(r, p), p.Freeze.Says(tx.Now())
 		if c.Valid, _, _, _, err = tally(tx, nil, p, r); err != nil {
 			return c, err
 		}

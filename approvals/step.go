@@ -348,6 +348,9 @@ func (s *step) pending() {
 		return
 	case s.quorum():
 		return
+	}
+	s.freeze()
+	switch {
 	case !s.seen():
 		if !s.left() {
 			s.retry(s.k.Poll, slowLook)
@@ -367,9 +370,28 @@ func (s *step) pending() {
 	s.m.Trail.LookedAt = s.l.At
 }
 
+// freeze has the card show whether nobody may approve now, and looks again when
+// that changes.
+func (s *step) freeze() {
+	f := s.k.Policy.Freeze
+	if turns := f.Turns(s.now); !turns.IsZero() {
+		s.at(turns)
+	}
+	until, frozen := f.Until(s.now)
+	if !frozen {
+		until = time.Time{}
+	}
+	if t := &s.m.Trail; !t.Frozen.Equal(until) {
+		t.Frozen, s.m.Show = until.UTC(), true
+	}
+}
+
 // quorum decides when enough votes count, whatever made them count.
 func (s *step) quorum() bool {
 	if len(s.r.Approvals()) == 0 || s.k.Valid < needed(s.r, *s.k.Policy) || s.k.Hold != "" {
+		return false
+	}
+	if _, frozen := s.k.Policy.Freeze.Until(s.now); frozen {
 		return false
 	}
 	s.m.Events = append(s.m.Events, approvedEvent(s.r, *s.k.Policy, s.k.Lost, s.k.Self, s.now))

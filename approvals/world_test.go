@@ -90,7 +90,7 @@ func (d *fakeDirectory) Group(_ context.Context, id string) (approvals.Group, er
 func (d *fakeDirectory) set(down bool) { d.mu.Lock(); defer d.mu.Unlock(); d.down = down }
 
 // bubble runs fn in a synctest bubble with a world. Settings are KEY=value of
-// the app shop, or whole variables.
+// the app shop, or whole variables, with ~ for a blank in a value.
 func bubble(t *testing.T, settings string, fn func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -108,6 +108,7 @@ func parse(t tb, settings string) approvals.Settings {
 		if !strings.HasPrefix(f, "RGW_") {
 			f = "RGW_APP_SHOP_SETTING_" + f
 		}
+		f = strings.ReplaceAll(f, "~", " ")
 		name, _, _ := strings.Cut(f, "=")
 		environ = slices.DeleteFunc(environ, func(e string) bool { return strings.HasPrefix(e, name+"=") })
 		environ = append(environ, f)

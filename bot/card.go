@@ -18,6 +18,9 @@ func (v view) card(c approvals.Card) message {
 	for _, note := range notes(r) {
 		blocks = append(blocks, note.small())
 	}
+	if c.Frozen != "" && decidable(c) {
+		blocks = append(blocks, frozen(r.App, c.Frozen).small())
+	}
 	if len(c.Notify) > 0 {
 		blocks = append(blocks, say("cc ", mentions(c.Notify, "and")).small())
 	}
@@ -205,6 +208,11 @@ func notes(r approvals.Request) []line {
 		l = append(l, say("⚠️ ", literal(r.GateName), " was approved in CircleCI after this request was closed."))
 	}
 	return l
+}
+
+// frozen says that nobody may approve, and until when.
+func frozen(app, until string) line {
+	return say("Deploys of ", name(app), " are frozen until ", until, ".")
 }
 
 // buttons are what can be pressed: none but the link once it is decided.

@@ -145,6 +145,9 @@ func cards() map[string]approvals.Card {
 	retry.RetryOffered = true
 	all["expired-approved"] = retry
 	all["pending-second-round"] = with(func(r *approvals.Request) { r.Round = 2 })
+	freeze := card(request())
+	freeze.Frozen = "Mon 07:00 (Europe/Berlin)"
+	all["pending-frozen"] = freeze
 	super := with(func(r *approvals.Request) { r.Status = approvals.Superseded })
 	super.SupersededByNumber, super.SupersededByLink = 128, "https://rack.slack.com/archives/C0DEPLOYS/p2"
 	all["superseded"] = super
@@ -320,7 +323,7 @@ func TestRefusals(t *testing.T) {
 	codes := []approvals.RefusalCode{
 		approvals.RefusedUnknownRequest, approvals.RefusedTaken, approvals.RefusedAppGone, approvals.RefusedWorkspace,
 		approvals.RefusedNotAdmin, approvals.RefusedNotApprover, approvals.RefusedStanding, approvals.RefusedStalePerson, approvals.RefusedStaleGroup,
-		approvals.RefusedSelf, approvals.RefusedNoLogin, approvals.RefusedVoted, approvals.RefusedNoAuthenticator, approvals.RefusedDisabled,
+		approvals.RefusedSelf, approvals.RefusedNoLogin, approvals.RefusedFrozen, approvals.RefusedVoted, approvals.RefusedNoAuthenticator, approvals.RefusedDisabled,
 		approvals.RefusedUnreadable, approvals.RefusedOnHold, approvals.RefusedReason, approvals.RefusedCodeMalformed, approvals.RefusedCodeWrong,
 		approvals.RefusedCodeUsed, approvals.RefusedCodeWaiting, "something_new",
 	}

@@ -41,6 +41,10 @@ var keyCases = []keyCase{
 	{key: "mfa_on_reject", fallback: "false", levels: [3]string{"true", "false", "true"}},
 	{key: "on_close", fallback: "cancel_job", levels: [3]string{"cancel_workflow", "nothing", "cancel_job"}},
 	{key: "supersede", fallback: "branch", levels: [3]string{"environment", "off", "branch"}},
+	{
+		key: "freeze", levels: [3]string{"Sat 00:00-Mon 00:00 UTC", "fri  16:00 - mon 07:00 Europe/Berlin;;", "2026-12-24 12:00-2027-01-02 09:00 Europe/Berlin;Fri 16:00-Fri 15:59 Asia/Kathmandu"},
+		shown: [3]string{"", "Fri 16:00-Mon 07:00 Europe/Berlin", "2026-12-24 12:00-2027-01-02 09:00 Europe/Berlin; Fri 16:00-Fri 15:59 Asia/Kathmandu"},
+	},
 	{key: "circleci_deploy_jobs", levels: [3]string{"deploy", "deploy to prod (eu), Deploy/2", " a b,,c & d ,a b,\n é\r\n"}, shown: [3]string{"", "deploy to prod (eu),Deploy/2", "a b,c & d,é"}},
 }
 
@@ -119,7 +123,12 @@ func TestSettingBadValues(t *testing.T) {
 		"mfa_on_reject":                     {mark},
 		"on_close":                          {mark, "Nothing"},
 		"supersede":                         {mark, "all"},
-		"circleci_deploy_jobs":              {`deploy,"` + mark + `"`, "deploy,'" + mark + "'"},
+		"freeze": {
+			mark, "Fri 16:00-Mon 07:00", "Fri 16:00-Mon 07:00 " + mark, "Fri 16:00-Mon 07:00 Local", "Fri 16:00-Mon 07:00 ../" + mark, "Fri 24:00-Mon 07:00 UTC", "Fri 16:60-Mon 07:00 UTC",
+			"Fre 16:00-Mon 07:00 UTC", "Mon 07:00-Mon 07:00 UTC", "2026-02-30 12:00-2026-03-02 09:00 UTC", "2026-12-24 12:00-2026-12-24 12:00 UTC", "2027-12-24 12:00-2026-12-24 12:00 UTC",
+			"Fri 16:00-2026-12-24 12:00 UTC", "Fri 16:00-Mon 07:00 UTC, Sat 00:00-Sun 00:00 UTC", ";", " ; ",
+		},
+		"circleci_deploy_jobs": {`deploy,"` + mark + `"`, "deploy,'" + mark + "'"},
 	}
 	for key, values := range bad {
 		for _, v := range values {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"runtime/debug"
 	"strings"
+	_ "time/tzdata" // for the zones of freezes, on machines and in images that have none
 
 	"github.com/spf13/cobra"
 

@@ -148,3 +148,13 @@ func TestClientStaysSmall(t *testing.T) {
 	}
 	t.Error("cmd/rack-gateway is not there")
 }
+
+// Images and small machines have no zone data, which freezes need.
+func TestDaemonHasZones(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t) {
+		if p.ImportPath == module+"cmd/rack-gatewayd" && !slices.Contains(p.Deps, "time/tzdata") {
+			t.Error("the daemon does not bring its own zone data")
+		}
+	}
+}
