@@ -42,6 +42,8 @@ type journal struct {
 	whole     bool          // the log was read to its end once
 	fault     string        // what was found wrong; it never goes away by itself
 	grown     chan struct{} // closed at the next commit of this process that appends
+
+	behind chan struct{} // a proof had to read much that is not taken in yet
 }
 
 // history is the digest of one subject's leaves.
@@ -59,7 +61,7 @@ func (h *history) add(leaf tlog.Hash) {
 
 func newJournal(store Store, signer *ledger.Signer, log *slog.Logger) *journal {
 	return &journal{
-		store: store, signer: signer, log: log, reader: &ledger.Reader{}, grown: make(chan struct{}),
+		store: store, signer: signer, log: log, reader: &ledger.Reader{}, grown: make(chan struct{}), behind: make(chan struct{}, 1),
 		histories: map[string]*history{}, people: map[string]Person{}, tokens: map[string]Token{},
 	}
 }
@@ -344,6 +346,10 @@ func peek(line []byte) (kind EventType, request string) {
 	}
 	return EventType(name), request
 }
+
+// longTail is how many leaves a proof may have to read for itself before what was
+// appended is taken in at once.
+const longTail = 32
 
 // keepUp reads what was appended since, so that proofs stay cheap.
 func (j *journal) keepUp(ctx context.Context) {

@@ -52,8 +52,9 @@ func (j *journal) prove(tx Tx) (p *proof, err error) {
 	if err != nil {
 		return nil, err
 	}
+	known := reader.Size()
 	p = &proof{j: j, tx: tx, head: h, tail: map[string][]tlog.Hash{}}
-	for line, err := range tx.Leaves(reader.Size()) {
+	for line, err := range tx.Leaves(known) {
 		if err == nil {
 			err = reader.Next(line)
 		}
@@ -70,6 +71,12 @@ func (j *journal) prove(tx Tx) (p *proof, err error) {
 				return nil, err
 			}
 			p.after = append(p.after, e)
+		}
+	}
+	if reader.Size()-known > longTail {
+		select {
+		case j.behind <- struct{}{}:
+		default:
 		}
 	}
 	if root := reader.Root(); h.Size != reader.Size() || root.String() != h.Root {

@@ -214,7 +214,7 @@ func (s *Service) Posted(rendered Request, ref SlackRef, shows string) func(*Cha
 // linkOlder renders the cards anew whose place a request took: they link to its
 // card, which stands only now.
 func linkOlder(c *Change, r Request) error {
-	older, err := c.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Statuses: []Status{Superseded}, CreatedFrom: r.CreatedAt.Add(-r.PendingTTL), Limit: 20})
+	older, err := c.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Statuses: []Status{Superseded}, Limit: 20})
 	if err != nil {
 		return err
 	}

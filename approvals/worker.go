@@ -89,6 +89,9 @@ func (w *Worker) pulse(ctx context.Context, crew []*dispatcher) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-w.Service.journal.behind:
+			w.keepUp(ctx)
+			continue
 		case <-ticker.C:
 		}
 		err := w.Service.view(ctx, func(tx Tx) error {
@@ -108,9 +111,14 @@ func (w *Worker) pulse(ctx context.Context, crew []*dispatcher) {
 				d.nudge() // whoever claims says what is wrong
 			}
 		}
-		if !w.Service.Verifying() {
-			w.Service.journal.keepUp(ctx)
-		}
+		w.keepUp(ctx)
+	}
+}
+
+// keepUp takes in what was appended to the log, once all of it was read.
+func (w *Worker) keepUp(ctx context.Context) {
+	if !w.Service.Verifying() {
+		w.Service.journal.keepUp(ctx)
 	}
 }
 

@@ -248,6 +248,25 @@ func TestGroupsShareCommits(t *testing.T) {
 	})
 }
 
+// Where commits are fast, nobody waits long for others to share one.
+func TestShortGroups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := storetest.New(t)
+		before := commits(t, db)
+		l := newLine(t, db)
+		for i := range 6 {
+			l.start(t.Context(), fmt.Sprint(i), func(tx approvals.Tx) error {
+				time.Sleep(600 * time.Microsecond)
+				return set(tx, fmt.Sprint(i), "1")
+			})
+		}
+		l.finish()
+		if got := commits(t, db) - before; got != 3 {
+			t.Errorf("got %d commits of 7 changes of 0.6 ms; want 3, of a millisecond each", got)
+		}
+	})
+}
+
 // commits counts the frames of the write-ahead log that end a transaction
 // (https://sqlite.org/fileformat2.html#the_write_ahead_log).
 func commits(t *testing.T, db *store.DB) (n int) {

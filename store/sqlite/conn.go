@@ -37,7 +37,9 @@ var (
 	// SQLite's 1,000, because the same pages change in most commits.
 	writing = append(common[:len(common):len(common)],
 		pragma{"synchronous", "2"}, pragma{"recursive_triggers", "1"}, pragma{"wal_autocheckpoint", "4000"})
-	reading = append(common[:len(common):len(common)], pragma{"query_only", "1"})
+	// A reader keeps 512 KiB of pages: the operating system's cache, which all of
+	// them share, holds the rest.
+	reading = append(common[:len(common):len(common)], pragma{"query_only", "1"}, pragma{"cache_size", "-512"})
 )
 
 // connector opens checked connections: each one reads its settings back, because
@@ -55,7 +57,7 @@ func writerTo(path string) connector {
 
 // readerOf cannot create the files of the WAL: open the writer first.
 func readerOf(path string) connector {
-	return newConnector(path, commonParams+"&mode=ro&_query_only=on", reading)
+	return newConnector(path, commonParams+"&mode=ro&_query_only=on&_cache_size=-512", reading)
 }
 
 func newConnector(path, params string, want []pragma) connector {
