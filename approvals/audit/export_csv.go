@@ -2,12 +2,12 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit/sheet"
 
@@ -18,9 +18,10 @@ import (
 // that holds all events of the row: "audit checkpoint --size" signs it, and it
 // does not depend on when the export was made.
 var exportColumns = []string{
-	"number", "request_id", "app", "environment", "repository", "commit", "branch", "tag", "pipeline_url", "workflow_id",
-	"requester", "started_by", "requested_at", "status", "decision", "decided_at", "approvers", "rejected_by", "mfa", "reason",
-	"self_approval", "circleci_approver", "confirmed_at", "permalink", "seqs", "checkpoint_size",
+	"number", "request_id", "app", "environment", "repository", "commit", "branch", "tag", "message", "pipeline_url", "workflow_id", "gate",
+	"requester", "started_by", "trigger", "requested_at_utc", "status", "required", "decision", "decided_at_utc", "approvers", "rejected_by",
+	"mfa", "reason", "self_approval", "break_glass", "retries", "circleci_approver", "released_at_utc",
+	"deploy_started_at_utc", "deploy_ended_at_utc", "deploy_result", "refused_verifies", "permalink", "seqs", "checkpoint_size",
 }
 
 // requestPage is how many requests, with their events, are held in memory.
@@ -76,20 +77,15 @@ func exportRow(tx approvals.Tx, x Export, r approvals.Request) ([]string, error)
 	if err != nil {
 		return nil, err
 	}
-	d := decided{reason: r.Failure.Detail}
+	s := storyOf(events)
 	seqs := make([]string, len(events))
 	var size int64
 	for i, e := range events {
-		seqs[i] = strconv.FormatInt(e.Seq, 10)
+		seqs[i] = itoa(e.Seq)
 		size = e.Seq + 1
-		d.take(e)
 	}
-	approvers, err := namesOf(tx, d.approvers)
-	if err != nil {
-		return nil, err
-	}
-	rejecter, err := namesOf(tx, d.rejecter)
-	if err != nil {
+	names := map[string]string{"approved": "", "rejected": ""}
+	if names[s.decision], err = namesOf(tx, s.people); err != nil {
 		return nil, err
 	}
 	repository := r.Facts.Target
@@ -101,35 +97,22 @@ func exportRow(tx approvals.Tx, x Export, r approvals.Request) ([]string, error)
 		pipeline = x.PipelineURL(r.Facts.Project, r.Facts.PipelineNumber)
 	}
 	return []string{
-		strconv.FormatInt(r.Number, 10), r.ID, r.App, r.Environment, repository, r.Facts.Revision, r.Facts.Branch, r.Facts.Tag, pipeline, r.Facts.WorkflowID,
-		r.Requester.TokenName, strings.Join(r.Facts.Starters(), ", "), moment(r.CreatedAt), string(r.Status), d.decision, moment(d.at), approvers, rejecter, d.mfa, d.reason,
-		d.self, r.Gate.ApprovedBy, moment(r.ReleasedAt), r.Slack.Permalink, strings.Join(seqs, " "), strconv.FormatInt(size, 10),
+		itoa(r.Number), r.ID, r.App, r.Environment, repository, r.Facts.Revision, r.Facts.Branch, r.Facts.Tag, r.Message, pipeline, r.Facts.WorkflowID, r.GateName,
+		r.Requester.TokenName, strings.Join(r.Facts.Starters(), ", "), r.Facts.Trigger, sheet.Time(r.CreatedAt), string(r.Status), itoa(r.Required),
+		s.decision, sheet.Time(s.at), names["approved"], names["rejected"],
+		s.mfa, cmp.Or(s.reason, r.Failure.Detail), string(s.self), yesNo(s.breakGlass), itoa(s.retries), r.Gate.ApprovedBy, sheet.Time(r.ReleasedAt),
+		sheet.Time(r.Deploy.StartedAt), sheet.Time(r.Deploy.FinishedAt), string(r.Deploy.Phase), itoa(len(s.refused)),
+		r.Slack.Permalink, strings.Join(seqs, " "), itoa(size),
 	}, nil
 }
 
-// decided is what the log says of the decision.
-type decided struct {
-	decision, mfa, self, reason string
-	at                          time.Time
-	approvers, rejecter         []string
-}
+func itoa[T ~int | ~int64](n T) string { return strconv.FormatInt(int64(n), 10) }
 
-// take follows the history; the newest decision counts.
-func (d *decided) take(e approvals.Event) {
-	switch e.Type {
-	case approvals.EventApproved:
-		d.decision, d.mfa, d.self, d.at = "approved", e.MFA, "no", e.At()
-		d.approvers = e.People
-		if e.Data["self_approval"] == "true" {
-			d.self = "yes"
-		}
-	case approvals.EventRejected:
-		d.decision, d.mfa, d.reason, d.at = "rejected", e.MFA, e.Reason, e.At()
-		d.rejecter = []string{e.Actor.ID}
-		if d.mfa == "" {
-			d.mfa = "none"
-		}
+func yesNo(b bool) string {
+	if b {
+		return "yes"
 	}
+	return "no"
 }
 
 // namesOf lists people for people.
@@ -145,12 +128,4 @@ func namesOf(tx approvals.Tx, ids []string) (string, error) {
 		}
 	}
 	return strings.Join(names, ", "), nil
-}
-
-// moment renders a time; nothing for the zero time.
-func moment(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.Format(timeFormat)
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/csv"
 	"io"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -56,6 +57,16 @@ func Cell(s string) string {
 		b.WriteRune(r)
 	}
 	return b.String()
+}
+
+// Time shows a time so that spreadsheets take it for one, in UTC, which the heading
+// of the column should say; nothing for the zero time. What RFC 3339 puts between
+// and behind date and time makes it a text for them.
+func Time(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.DateTime)
 }
 
 // formula reports whether a spreadsheet takes what begins with r for a formula.

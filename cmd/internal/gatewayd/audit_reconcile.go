@@ -171,7 +171,7 @@ func gateEvidence(views []gateView) evidence {
 	table := [][]string{{"FINDING", "APP", "ENVIRONMENT", "GATE", "GATE STATUS", "APPROVED IN CIRCLECI BY", "REQUEST", "REQUEST STATUS", "WORKFLOW"}}
 	sheet := [][]string{{
 		"finding", "app", "environment", "gate", "gate_status", "circleci_approver", "request", "request_status", "project", "pipeline", "workflow_id",
-		"created_at", "url", "detail",
+		"created_at_utc", "url", "detail",
 	}}
 	some := func(n int64) string {
 		if n == 0 {

@@ -172,11 +172,23 @@ func (h *history) csv(t *testing.T, auditor, limited string) {
 			r["pipeline_url"] != "https://app.circleci.com/pipelines/gh/MyOrg/myapp/"+strconv.Itoa(stage.Number-1+number(t, r["number"])) {
 			t.Errorf("got %v; want what CircleCI and Slack say", r)
 		}
-		if at, err := time.Parse(time.RFC3339, r["requested_at"]); err != nil || time.Since(at) > time.Hour {
-			t.Errorf("got requested at %q; want a time of now", r["requested_at"])
+		if at, err := time.Parse(time.DateTime, r["requested_at_utc"]); err != nil || time.Since(at) > time.Hour {
+			t.Errorf("got requested at %q; want a time of now", r["requested_at_utc"])
 		}
-		if confirmed := r["confirmed_at"] != ""; confirmed != (r["decision"] == "approved") {
-			t.Errorf("request %s: got confirmed at %q", r["number"], r["confirmed_at"])
+		if released := r["released_at_utc"] != ""; released != (r["decision"] == "approved") {
+			t.Errorf("request %s: got released at %q", r["number"], r["released_at_utc"])
+		}
+		if r["message"] == "" || r["gate"] != stage.Gate || r["trigger"] == "" || r["required"] != "1" || r["break_glass"] != "no" || r["retries"] != "0" || r["refused_verifies"] != "0" {
+			t.Errorf("got %v; want the message, the gate and an ordinary course", r)
+		}
+		times, deployed := []string{"released_at_utc", "deploy_started_at_utc", "deploy_ended_at_utc"}, r["status"] == "deployed"
+		for _, name := range times {
+			if at, err := time.Parse(time.DateTime, r[name]); deployed && (err != nil || time.Since(at) > time.Hour) || !deployed && r[name] != "" {
+				t.Errorf("request %s, %s: got %s %q", r["number"], r["status"], name, r[name])
+			}
+		}
+		if want := map[bool]string{true: "succeeded"}[deployed]; r["deploy_result"] != want {
+			t.Errorf("request %s: got the result %q; want %q", r["number"], r["deploy_result"], want)
 		}
 		seqs := strings.Fields(r["seqs"])
 		if len(seqs) < 3 || number(t, seqs[len(seqs)-1])+1 != number(t, r["checkpoint_size"]) {
@@ -312,7 +324,7 @@ func (h *history) reconcile(t *testing.T) {
 		if format != "csv" {
 			continue
 		}
-		if row := h.table(r.Stdout)[0]; row["finding"] != "unreadable" || row["workflow_id"] != h.bypassed || row["pipeline"] != strconv.Itoa(stage.Number+1) || !strings.Contains(row["detail"], "has no id") || row["created_at"] != "" {
+		if row := h.table(r.Stdout)[0]; row["finding"] != "unreadable" || row["workflow_id"] != h.bypassed || row["pipeline"] != strconv.Itoa(stage.Number+1) || !strings.Contains(row["detail"], "has no id") || row["created_at_utc"] != "" {
 			t.Errorf("got the row %v; want the hole first, and why", row)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit/sheet"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
@@ -77,8 +78,8 @@ func reviewEvidence(r audit.Review) evidence {
 	removed := [][]string{{"REMOVED", "NAME", "VCS LOGIN", "ADDED", "REMOVED ON"}}
 	tokens := [][]string{{"TOKEN", "NAME", "ROLE", "APPS", "STATE", "CREATED", "EXPIRES", "LAST USED", "REVOKED"}}
 	sheet := [][]string{{
-		"kind", "id", "name", "vcs_login", "role", "apps", "state", "added_at", "authenticator", "enrolled_at", "enrolled_by", "first_used_at",
-		"expires_at", "last_used_at", "ended_at", "problem",
+		"kind", "id", "name", "vcs_login", "role", "apps", "state", "added_at_utc", "authenticator", "enrolled_at_utc", "enrolled_by", "first_used_at_utc",
+		"expires_at_utc", "last_used_at_utc", "ended_at_utc", "problem",
 	}}
 	person := func(kind string, p reviewedPerson) {
 		a := authenticatorView{State: "none"}
@@ -124,10 +125,10 @@ func minuteOr(t *time.Time, none string) string {
 	return minute(t)
 }
 
-// full shows a time for machines; nothing for none.
+// full shows a time for spreadsheets; nothing for none.
 func full(t *time.Time) string {
 	if t == nil {
 		return ""
 	}
-	return t.UTC().Format(time.RFC3339)
+	return sheet.Time(*t)
 }

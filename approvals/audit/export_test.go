@@ -1,0 +1,100 @@
+package audit_test
+
+import (
+	"bytes"
+	"encoding/csv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
+	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
+)
+
+// What a row says of the decision comes from the events of its request.
+func TestExportReadsTheDecisionFromTheLog(t *testing.T) {
+	t.Parallel()
+	type event = approvals.Event
+	asked := func(starter string) event {
+		return event{Type: approvals.EventRequested, Asked: &approvals.Asked{Facts: approvals.Facts{Actor: starter}}}
+	}
+	approved := func(self string) event {
+		return event{Type: approvals.EventApproved, MFA: "totp", People: []string{"U0ANA"}, Data: approvals.Data{"self_approval": self}}
+	}
+	bea := approvals.Actor{Kind: approvals.ActorPerson, ID: "U0BEA"}
+	emergency := event{Type: "decision.break_glass", Actor: bea, MFA: "totp", Reason: "the site is down", Data: approvals.Data{"self_approval": "true"}}
+	type row struct{ Decision, Approvers, Rejected, MFA, Reason, Self, BreakGlass, Retries, Refused string }
+	for name, tt := range map[string]struct {
+		events []event
+		want   row
+	}{
+		"nobody decided":               {[]event{asked("dev")}, row{BreakGlass: "no", Retries: "0", Refused: "0"}},
+		"approved":                     {[]event{asked("dev"), approved("false")}, row{"approved", "U0ANA", "", "totp", "", "no", "no", "0", "0"}},
+		"by the starter":               {[]event{asked("dev"), approved("true")}, row{"approved", "U0ANA", "", "totp", "", "yes", "no", "0", "0"}},
+		"without a known starter":      {[]event{asked(""), approved("false")}, row{"approved", "U0ANA", "", "totp", "", "unknown", "no", "0", "0"}},
+		"the log does not know":        {[]event{asked("dev"), approved("unknown")}, row{"approved", "U0ANA", "", "totp", "", "unknown", "no", "0", "0"}},
+		"the log does not say":         {[]event{asked("dev"), approved("")}, row{"approved", "U0ANA", "", "totp", "", "unknown", "no", "0", "0"}},
+		"rejected without a code":      {[]event{asked("dev"), {Type: approvals.EventRejected, Actor: bea, Reason: "no"}}, row{"rejected", "", "U0BEA", "none", "no", "", "no", "0", "0"}},
+		"emergency alone":              {[]event{asked("dev"), emergency}, row{"approved", "U0BEA", "", "totp", "the site is down", "yes", "yes", "0", "0"}},
+		"emergency, then the decision": {[]event{asked("dev"), emergency, approved("false")}, row{"approved", "U0ANA", "", "totp", "the site is down", "no", "yes", "0", "0"}},
+		"a second round after an emergency": {
+			[]event{asked("dev"), emergency, {Type: approvals.EventReopened}, approved("false")}, row{"approved", "U0ANA", "", "totp", "", "no", "yes", "1", "0"},
+		},
+		"the deploy job was refused": {
+			[]event{asked("dev"), {Type: "verify.refused"}, {Type: "verify.refused"}}, row{BreakGlass: "no", Retries: "0", Refused: "2"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log := newLog(t)
+			r := storetest.Request(1, "myapp", "")
+			if err := log.Store.Update(t.Context(), func(tx approvals.Tx) error { return tx.SaveRequest(&r) }); err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range tt.events {
+				e.Request, e.App = r.ID, r.App
+				if err := log.Record(t.Context(), e); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var out bytes.Buffer
+			if _, err := log.Export(t.Context(), audit.Export{Format: audit.ExportCSV}, &out); err != nil {
+				t.Fatal(err)
+			}
+			got := rowOf(t, out.String(), 1)
+			if diff := cmp.Diff(tt.want, row{got["decision"], got["approvers"], got["rejected_by"], got["mfa"], got["reason"], got["self_approval"], got["break_glass"], got["retries"], got["refused_verifies"]}); diff != "" {
+				t.Errorf("row (-want +got):\n%s", diff)
+			}
+			if at, err := time.Parse(time.DateTime, got["requested_at_utc"]); err != nil || !at.Equal(r.CreatedAt.Truncate(time.Second)) {
+				t.Errorf("got the time %q; want %s as a spreadsheet reads it", got["requested_at_utc"], r.CreatedAt)
+			}
+		})
+	}
+}
+
+// newLog is the log of a database of its own.
+func newLog(t *testing.T) audit.Log {
+	t.Helper()
+	db := storetest.New(t)
+	signer, err := approvals.OpenLog(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return audit.Log{Service: approvals.New(approvals.Config{Store: db, Signer: signer, Operator: "ana@build-1", Offline: true}), Store: db}
+}
+
+// rowOf reads the nth row below the heading of a table, by column.
+func rowOf(t *testing.T, table string, n int) map[string]string {
+	t.Helper()
+	rows, err := csv.NewReader(bytes.NewReader([]byte(table))).ReadAll()
+	if err != nil || len(rows) <= n {
+		t.Fatalf("got %d rows, %v; want more than %d", len(rows), err, n)
+	}
+	row := map[string]string{}
+	for i, name := range rows[0] {
+		row[name] = rows[n][i]
+	}
+	return row
+}

@@ -1,0 +1,95 @@
+package audit
+
+import (
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// Events that are read by their names, whichever version of the program wrote them.
+const (
+	eventBreakGlass    approvals.EventType = "decision.break_glass"
+	eventVerifyRefused approvals.EventType = "verify.refused"
+)
+
+// ownDeploy says whether a deploy was approved by the person who started it.
+type ownDeploy string
+
+// The answers. Where no starter is known, the answer is not "no".
+const (
+	ownYes     ownDeploy = "yes"
+	ownNo      ownDeploy = "no"
+	ownUnknown ownDeploy = "unknown"
+)
+
+// story is what the history of a request says beside its state. Of several
+// decisions the newest counts.
+type story struct {
+	decision   string    // approved or rejected; empty = none
+	at         time.Time // of the decision
+	people     []string  // Slack ids of those who took it
+	mfa        string    // totp, or none for a reject without a code
+	reason     string
+	self       ownDeploy // of an approval
+	breakGlass bool      // by an emergency release, in any round
+	retries    int
+	refused    []approvals.Event // deploy jobs that were told not to deploy
+
+	starters bool // somebody is known to have started the workflow
+}
+
+func storyOf(history []approvals.Event) story {
+	var s story
+	for _, e := range history {
+		s.take(e)
+	}
+	return s
+}
+
+func (s *story) take(e approvals.Event) {
+	switch e.Type {
+	case approvals.EventRequested:
+		s.starters = e.Asked != nil && len(e.Asked.Facts.Starters()) > 0
+	case approvals.EventReopened:
+		s.retries++
+		s.mfa, s.reason = "", ""
+	case eventVerifyRefused:
+		s.refused = append(s.refused, e)
+	case eventBreakGlass:
+		s.breakGlass = true
+		s.approved(e)
+	case approvals.EventApproved:
+		s.approved(e)
+	case approvals.EventRejected:
+		s.decision, s.at, s.mfa, s.reason, s.people, s.self = "rejected", e.At(), e.MFA, e.Reason, []string{e.Actor.ID}, ""
+		if s.mfa == "" {
+			s.mfa = "none"
+		}
+	}
+}
+
+// approved takes in an approval. An emergency release is the decision of one
+// person, whether or not a decision of its own follows it.
+func (s *story) approved(e approvals.Event) {
+	s.decision, s.at, s.people = "approved", e.At(), e.People
+	if len(e.People) == 0 && e.Actor.Kind == approvals.ActorPerson {
+		s.people = []string{e.Actor.ID}
+	}
+	if e.MFA != "" {
+		s.mfa = e.MFA
+	}
+	if e.Reason != "" {
+		s.reason = e.Reason
+	}
+	switch e.Data["self_approval"] {
+	case "true", "yes":
+		s.self = ownYes
+	case "false", "no":
+		s.self = ownNo
+		if !s.starters {
+			s.self = ownUnknown
+		}
+	default:
+		s.self = ownUnknown
+	}
+}
