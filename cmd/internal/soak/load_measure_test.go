@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -60,6 +61,17 @@ func (c *caller) create(ctx context.Context, body []byte) (string, error) {
 		c.made.Add(1)
 	}
 	return r.ID, err
+}
+
+// recorded waits until the daemon knows where the card of a request stands.
+func (c *caller) recorded(ctx context.Context, id string) error {
+	var err error
+	late := again(ctx, func() bool {
+		var r webhook.Request
+		err = c.do(ctx, http.MethodGet, "/deploy-approval-requests/"+id, nil, &r)
+		return err != nil || r.Slack.TS != ""
+	})
+	return errors.Join(err, late)
 }
 
 // decided is when the decision of a request was recorded.
