@@ -19,14 +19,14 @@ COPY . .
 
 FROM source AS client
 ARG VERSION=
-RUN CGO_ENABLED=0 go build -ldflags "-s -w -X github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gateway.version=${VERSION}" -o /out/rack-gateway ./cmd/rack-gateway
+RUN CGO_ENABLED=0 go build -ldflags "-s -w -X github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli.version=${VERSION}" -o /out/rack-gateway ./cmd/rack-gateway
 
 FROM source AS daemon-build
 ARG VERSION=
 # SQLite is C: cgo, linked statically, because the final image has no C library.
 # netgo and osusergo keep Go's own resolver and user look-up in a static program.
 RUN CGO_ENABLED=1 go build -tags sqlite_omit_load_extension,netgo,osusergo \
-      -ldflags "-s -w -linkmode external -extldflags \"-static\" -X github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gatewayd.version=${VERSION}" \
+      -ldflags "-s -w -linkmode external -extldflags \"-static\" -X github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli.version=${VERSION}" \
       -o /out/rack-gatewayd ./cmd/rack-gatewayd \
     && mkdir /out/data
 

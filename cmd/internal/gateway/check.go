@@ -9,13 +9,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
 // checkFor is how long one check may take beyond its --wait.
 const checkFor = 15 * time.Second
 
-func (c *cli) checkCommand() *cobra.Command {
-	var wait durationFlag
+func (c *program) checkCommand() *cobra.Command {
+	var wait cli.Duration
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check that the gateway can be reached and takes the API token",
@@ -39,7 +40,7 @@ Exit codes: 0 all is well, 8 the token was refused, 10 the gateway was not reach
 			if _, err := client.List(ctx, webhook.ListQuery{Limit: 1}); err != nil {
 				return checked(client, err)
 			}
-			return c.print(clean(fmt.Sprintf("The gateway at %s answers, and it takes the API token.", client.URL())) + "\n")
+			return c.Println(fmt.Sprintf("The gateway at %s answers, and it takes the API token.", client.URL()))
 		},
 	}
 	cmd.Flags().Var(&wait, "wait", "how long to try until the gateway answers; 0 = once")
@@ -48,12 +49,12 @@ Exit codes: 0 all is well, 8 the token was refused, 10 the gateway was not reach
 
 // checked puts a failed check into a sentence and one of its two exit codes.
 func checked(client *webhook.Client, err error) error {
-	var e *exit
+	var e *cli.Exit
 	if !errors.As(failed(err), &e) {
 		return err
 	}
-	if e.code == exitDenied {
-		return &exit{code: exitDenied, err: fmt.Errorf("the API token was refused at %s: %w", client.URL(), e.err)}
+	if e.Code == exitDenied {
+		return &cli.Exit{Code: exitDenied, Err: fmt.Errorf("the API token was refused at %s: %w", client.URL(), e.Err)}
 	}
-	return &exit{code: exitUnreachable, err: fmt.Errorf("the gateway was not reached: %w", e.err)}
+	return &cli.Exit{Code: exitUnreachable, Err: fmt.Errorf("the gateway was not reached: %w", e.Err)}
 }

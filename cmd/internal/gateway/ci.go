@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"encoding/json"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"strings"
 )
 
@@ -20,7 +21,7 @@ const (
 const nothing = "<nil>"
 
 // given is a flag's value, or the first variable's that is set.
-func (c *cli) given(value string, variables ...string) string {
+func (c *program) given(value string, variables ...string) string {
 	if value = present(value); value != "" {
 		return value
 	}
@@ -41,7 +42,7 @@ func present(value string) string {
 
 // ref is the branch or the tag. A pipeline has only one of them, so a flag for
 // one is not completed by a variable for the other.
-func (c *cli) ref(branch, tag string) (string, string) {
+func (c *program) ref(branch, tag string) (string, string) {
 	branch, tag = present(branch), present(tag)
 	if branch != "" || tag != "" {
 		return branch, tag
@@ -54,11 +55,11 @@ func (c *cli) ref(branch, tag string) (string, string) {
 
 // metadata completes --ci-metadata from the job's variables. Keys that it does
 // not know are kept.
-func (c *cli) metadata(text string) (json.RawMessage, error) {
+func (c *program) metadata(text string) (json.RawMessage, error) {
 	members := map[string]json.RawMessage{}
 	if text = strings.TrimSpace(text); present(text) != "" {
 		if err := json.Unmarshal([]byte(replaceNothing(text)), &members); err != nil || members == nil {
-			return nil, usage("--ci-metadata is not a JSON object")
+			return nil, cli.Usage("--ci-metadata is not a JSON object")
 		}
 	}
 	for key, raw := range members {
@@ -69,7 +70,7 @@ func (c *cli) metadata(text string) (json.RawMessage, error) {
 	own := c.given("", ciWorkflow)
 	if _, ok := members["workflow_id"]; !ok {
 		if own == "" {
-			return nil, usage("the workflow is not known: give --ci-metadata '{\"workflow_id\":\"…\"}', or run in a CircleCI job")
+			return nil, cli.Usage("the workflow is not known: give --ci-metadata '{\"workflow_id\":\"…\"}', or run in a CircleCI job")
 		}
 		members["workflow_id"] = encoded(own)
 	}
@@ -81,7 +82,7 @@ func (c *cli) metadata(text string) (json.RawMessage, error) {
 	}
 	raw, err := json.Marshal(members)
 	if err != nil {
-		return nil, usage("--ci-metadata is not a JSON object")
+		return nil, cli.Usage("--ci-metadata is not a JSON object")
 	}
 	return raw, nil
 }

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/netip"
 	"net/url"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
 const (
@@ -24,16 +24,16 @@ const (
 )
 
 // connect makes the client from the environment. No connection is opened yet.
-func (c *cli) connect() (*webhook.Client, error) { return c.connectFor(time.Duration(c.retryFor)) }
+func (c *program) connect() (*webhook.Client, error) { return c.connectFor(time.Duration(c.retryFor)) }
 
 // connectFor makes a client that repeats failing calls for so long; 0 = not at all.
-func (c *cli) connectFor(retryFor time.Duration) (*webhook.Client, error) {
+func (c *program) connectFor(retryFor time.Duration) (*webhook.Client, error) {
 	base, err := c.setting(envURL)
 	if err != nil {
 		return nil, err
 	}
 	if base == "" {
-		return nil, usage("%s is not set", envURL)
+		return nil, cli.Usage("%s is not set", envURL)
 	}
 	token, err := c.token()
 	if err != nil {
@@ -43,17 +43,17 @@ func (c *cli) connectFor(retryFor time.Duration) (*webhook.Client, error) {
 		retryFor = -1 // to the client 0 means its default
 	}
 	client, err := webhook.NewClient(webhook.ClientConfig{
-		URL: base, Token: token, UserAgent: "rack-gateway/" + programVersion(), RetryFor: retryFor,
+		URL: base, Token: token, UserAgent: "rack-gateway/" + cli.Version(), RetryFor: retryFor,
 		Proxy: webhook.ProxyFromEnv(func(name string) string { return c.env[name] }),
 		Retrying: func(err error, pause time.Duration) {
-			c.say("%s; trying again in %s", err, pause.Round(100*time.Millisecond))
+			c.Say("%s; trying again in %s", err, pause.Round(100*time.Millisecond))
 		},
 	})
 	if err != nil {
-		return nil, usage("%w", err)
+		return nil, cli.Usage("%w", err)
 	}
 	if c.exposed(client) {
-		c.say("Warning: the API token travels unencrypted to %s", client.URL())
+		c.Say("Warning: the API token travels unencrypted to %s", client.URL())
 	}
 	return client, nil
 }
@@ -62,34 +62,34 @@ func (c *cli) connectFor(retryFor time.Duration) (*webhook.Client, error) {
 // ends around a value come from copying and from files, so they do not count.
 // Quotes and names of variables come from configuration files that do not expand
 // them; the value would never work, so this is a fault with a sentence.
-func (c *cli) setting(name string) (string, error) {
+func (c *program) setting(name string) (string, error) {
 	v := strings.TrimSpace(c.env[name])
 	if v == "" {
 		return "", nil
 	}
 	// CircleCI passes `NAME: $NAME` below environment: on as it is written.
 	if strings.HasPrefix(strings.Trim(v, "{}\"'"), "$") {
-		return "", usage("%s is the name of a variable, not its value: CircleCI does not expand variables below environment:; "+
+		return "", cli.Usage("%s is the name of a variable, not its value: CircleCI does not expand variables below environment:; "+
 			"remove the line and set %s in a context or in the project's settings", name, name)
 	}
 	if strings.ContainsAny(v[:1]+v[len(v)-1:], `"'`) {
-		return "", usage("%s has quotes around its value: remove them", name)
+		return "", cli.Usage("%s has quotes around its value: remove them", name)
 	}
 	return v, nil
 }
 
 // token reads the API token from its variable or its file.
-func (c *cli) token() (string, error) {
+func (c *program) token() (string, error) {
 	if token, err := c.setting(envToken); token != "" || err != nil {
 		return token, err
 	}
 	name := strings.TrimSpace(c.env[envTokenFile])
 	if name == "" {
-		return "", usage("%s is not set", envToken)
+		return "", cli.Usage("%s is not set", envToken)
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return "", usage("%s: %w", envTokenFile, err)
+		return "", cli.Usage("%s: %w", envTokenFile, err)
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, 4096))
@@ -102,7 +102,7 @@ func (c *cli) token() (string, error) {
 		err = errors.New("the file has quotes around the token: remove them")
 	}
 	if err != nil {
-		return "", usage("%s: %w", envTokenFile, err)
+		return "", cli.Usage("%s: %w", envTokenFile, err)
 	}
 	return token, nil
 }
@@ -112,7 +112,7 @@ func (c *cli) token() (string, error) {
 var tailnets = []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fd7a:115c:a1e0::/48")}
 
 // exposed reports whether the token can be read on its way to the gateway.
-func (c *cli) exposed(client *webhook.Client) bool {
+func (c *program) exposed(client *webhook.Client) bool {
 	u, err := url.Parse(client.URL())
 	if err != nil || u.Scheme != "http" {
 		return false
@@ -149,38 +149,4 @@ func private(host string) bool {
 		}
 	}
 	return a.IsLoopback()
-}
-
-// durationFlag is a duration that is not negative.
-type durationFlag time.Duration
-
-func (d *durationFlag) String() string { return time.Duration(*d).String() }
-func (d *durationFlag) Type() string   { return "duration" }
-func (d *durationFlag) Set(s string) error {
-	v, err := time.ParseDuration(s)
-	if err != nil || v < 0 {
-		return fmt.Errorf("must be a duration such as 90s or 20m")
-	}
-	*d = durationFlag(v)
-	return nil
-}
-
-// choiceFlag is one of some words.
-type choiceFlag struct {
-	value   string
-	choices []string
-}
-
-func (f *choiceFlag) words() []string { return f.choices }
-
-func (f *choiceFlag) String() string { return f.value }
-func (f *choiceFlag) Type() string   { return strings.Join(f.choices, "|") }
-func (f *choiceFlag) Set(s string) error {
-	for _, c := range f.choices {
-		if s == c {
-			f.value = s
-			return nil
-		}
-	}
-	return fmt.Errorf("must be one of %s", strings.Join(f.choices, ", "))
 }

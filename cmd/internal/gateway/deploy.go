@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 // errNotStarted means that a signal came before the command was started.
 var errNotStarted = errors.New("a signal came before the command was started")
 
-func (c *cli) deployCommand() *cobra.Command {
+func (c *program) deployCommand() *cobra.Command {
 	var flags verifyFlags
 	var keepToken bool
 	cmd := &cobra.Command{
@@ -68,18 +69,19 @@ command ended with exit code …" says that it was.
 			}
 			if flags.receipt == "" {
 				if err := c.logReceipt(verified.Receipt); err != nil {
-					return notDeploying(err)
+					return err
 				}
 			}
+			c.Service = true // how the command ends is what counts
 			return c.deploy(cmd.Context(), client, verified.Request.ID, args, keepToken)
 		},
 	}
-	flags.add(cmd.Flags())
+	flags.add(cmd)
 	cmd.Flags().BoolVar(&keepToken, "keep-token", false, "let the command see RACK_GATEWAY_API_TOKEN")
 	return cmd
 }
 
-func (c *cli) defaultDeploy(app string) []string {
+func (c *program) defaultDeploy(app string) []string {
 	if command := c.env[envDeployCommand]; command != "" {
 		return []string{"sh", "-c", command}
 	}
@@ -88,13 +90,13 @@ func (c *cli) defaultDeploy(app string) []string {
 
 // deploy runs the command between two reports. A report that does not get
 // through never stops a deploy that was approved.
-func (c *cli) deploy(ctx context.Context, client *webhook.Client, id string, args []string, keepToken bool) error {
+func (c *program) deploy(ctx context.Context, client *webhook.Client, id string, args []string, keepToken bool) error {
 	report := func(phase, detail string) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportFor)
 		defer cancel()
 		body := webhook.DeployBody{Phase: phase, Detail: detail, JobID: c.given("", ciJob)}
 		if _, err := client.ReportDeploy(ctx, id, body); err != nil {
-			c.say("Warning: could not report that the deploy %s: %s", phase, err)
+			c.Say("Warning: could not report that the deploy %s: %s", phase, err)
 		}
 	}
 	signals := newRelay()
@@ -102,19 +104,19 @@ func (c *cli) deploy(ctx context.Context, client *webhook.Client, id string, arg
 	report("started", "")
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = c.childEnv(keepToken)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.stdin, c.stdout, c.stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.In, c.Out, c.Err
 	code, err := c.runGroup(ctx, cmd, signals)
 	switch {
 	case errors.Is(err, errNotStarted):
 		report("failed", "ended by a signal before the command was started")
-		return notDeploying(&exit{code: code, err: err})
+		return &cli.Exit{Code: code, Err: err}
 	case err != nil:
 		report("failed", "the command could not be run")
-		return notDeploying(&exit{code: exitUnexpected, err: fmt.Errorf("run %s: %w", args[0], err)})
+		return &cli.Exit{Code: cli.ExitFault, Err: fmt.Errorf("run %s: %w", args[0], err)}
 	case code != 0:
 		report("failed", fmt.Sprintf("exit code %d", code))
-		c.say("The deploy command ended with exit code %d.", code)
-		return &exit{code: code}
+		c.Say("The deploy command ended with exit code %d.", code)
+		return &cli.Exit{Code: code}
 	}
 	report("succeeded", "")
 	return nil
@@ -125,12 +127,12 @@ func signalCode(s os.Signal) int {
 	if n, ok := s.(syscall.Signal); ok {
 		return 128 + int(n)
 	}
-	return exitUnexpected
+	return cli.ExitFault
 }
 
 // childEnv is our environment without the token, and without our proxy, which
 // is for the way to the gateway alone.
-func (c *cli) childEnv(keepToken bool) []string {
+func (c *program) childEnv(keepToken bool) []string {
 	_, env := split(c.environ, func(name string) bool {
 		return name == envProxy || !keepToken && (name == envToken || name == envTokenFile)
 	})

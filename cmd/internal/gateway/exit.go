@@ -6,13 +6,11 @@ import (
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
-// The exit codes.
+// The exit codes besides those of [cli].
 const (
-	exitDone          = 0
-	exitUnexpected    = 1 // or the deploy failed
-	exitUsage         = 2
 	exitRejected      = 3
 	exitExpired       = 4
 	exitCanceled      = 5 // or superseded
@@ -33,31 +31,12 @@ deploy exits with the code of its command. Whether the command ran can be told b
 stderr: "Not deploying: …" says that it did not, "The deploy command ended with
 exit code …" that it did.`
 
-// exit ends a command with a code; err may be nil when all was said.
-type exit struct {
-	code int
-	err  error
-}
-
-func (e *exit) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit code %d", e.code)
-	}
-	return e.err.Error()
-}
-
-func (e *exit) Unwrap() error { return e.err }
-
-func usage(format string, args ...any) *exit {
-	return &exit{code: exitUsage, err: fmt.Errorf(format, args...)}
-}
-
 // failed puts the error of a call into an exit code.
 func failed(err error) error {
 	var p *webhook.Problem
 	var foreign *webhook.ForeignAnswer
 	var connection *webhook.ConnectionError
-	code := exitUnexpected
+	code := cli.ExitFault
 	switch {
 	case errors.As(err, &p):
 		code = statusCode(p.Status)
@@ -69,7 +48,7 @@ func failed(err error) error {
 	case foreign != nil:
 		code = statusCode(foreign.Status)
 	}
-	return &exit{code: code, err: err}
+	return &cli.Exit{Code: code, Err: err}
 }
 
 // statusCode is the exit code for a call that was answered with a status of HTTP.
@@ -82,32 +61,34 @@ func statusCode(status int) int {
 	case status/100 == 4:
 		return exitRefused
 	}
-	return exitUnexpected // a success or a redirect that is not the gateway's
+	return cli.ExitFault // a success or a redirect that is not the gateway's
 }
 
-// The stages that a wait can be for.
+// stage is what a wait can be for.
+type stage string
+
 const (
-	untilApproved = "approved"
-	untilReleased = "released"
-	untilFinished = "finished"
+	untilApproved stage = "approved"
+	untilReleased stage = "released"
+	untilFinished stage = "finished"
 )
 
 // verdict says whether a wait for a stage is over in that status, and how.
-func verdict(status approvals.Status, until string) (over bool, code int) {
+func verdict(status approvals.Status, until stage) (over bool, code int) {
 	switch status {
 	case approvals.Pending:
 		return false, 0
 	case approvals.Approved:
-		return until == untilApproved, exitDone
+		return until == untilApproved, cli.ExitDone
 	case approvals.Released:
-		return until != untilFinished, exitDone
+		return until != untilFinished, cli.ExitDone
 	case approvals.Deployed:
-		return true, exitDone
+		return true, cli.ExitDone
 	case approvals.DeployFailed:
 		if until == untilFinished {
-			return true, exitUnexpected
+			return true, cli.ExitFault
 		}
-		return true, exitDone
+		return true, cli.ExitDone
 	case approvals.Rejected:
 		return true, exitRejected
 	case approvals.Expired:
@@ -119,5 +100,5 @@ func verdict(status approvals.Status, until string) (over bool, code int) {
 	case approvals.Undeliverable:
 		return true, exitUndeliverable
 	}
-	return true, exitUnexpected // a status that only a newer gateway knows
+	return true, cli.ExitFault // a status that only a newer gateway knows
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
 // target names a request by app and environment: this workflow's.
@@ -25,22 +26,22 @@ func (t *target) add(f *pflag.FlagSet) {
 func identifier(arg string) (string, error) {
 	id := strings.TrimPrefix(strings.TrimSpace(arg), "#")
 	if id == "" {
-		return "", usage("the id is empty")
+		return "", cli.Usage("the id is empty")
 	}
 	return id, nil
 }
 
 // find reads the request that a command is about.
-func (c *cli) find(ctx context.Context, t target, args []string) (*webhook.Client, webhook.Request, error) {
+func (c *program) find(ctx context.Context, t target, args []string) (*webhook.Client, webhook.Request, error) {
 	none := webhook.Request{}
 	workflow := c.given("", ciWorkflow)
 	switch {
 	case len(args) > 0 && t.app != "":
-		return nil, none, usage("give either an id or --app")
+		return nil, none, cli.Usage("give either an id or --app")
 	case len(args) == 0 && t.app == "":
-		return nil, none, usage("give the id of a request, or --app for this workflow's")
+		return nil, none, cli.Usage("give the id of a request, or --app for this workflow's")
 	case len(args) == 0 && workflow == "":
-		return nil, none, usage("the workflow is not known outside of a CircleCI job: give the id of a request")
+		return nil, none, cli.Usage("the workflow is not known outside of a CircleCI job: give the id of a request")
 	}
 	var id string
 	if len(args) > 0 {

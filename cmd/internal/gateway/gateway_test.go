@@ -231,7 +231,7 @@ func TestUsageFaults(t *testing.T) {
 		args string
 		want string // part of the one line
 	}{
-		{"no app", job, "deploy-approval request", "--app is missing"},
+		{"no app", job, "deploy-approval request", "--app is required"},
 		{"no commit", whole, "deploy-approval request --app a", "the commit is not known"},
 		{"no workflow", whole, "deploy-approval request --app a --git-commit 1a2b3c4", "the workflow is not known"},
 		{"unreadable metadata", job, `deploy-approval request --app a --ci-metadata {"workflow_id":`, "--ci-metadata is not a JSON object"},
@@ -268,9 +268,9 @@ func TestUsageFaults(t *testing.T) {
 		{"id and app", whole, "deploy-approval wait R1 --app a", "either an id or --app"},
 		{"no workflow to look up", whole, "deploy-approval show --app a", "the workflow is not known"},
 		{"two ids", whole, "deploy-approval show R1 R2", "accepts at most 1 arg"},
-		{"no reason", whole, "deploy-approval cancel R1", "--reason is missing"},
+		{"no reason", whole, "deploy-approval cancel R1", "--reason is required"},
 		{"nothing to cancel", whole, "deploy-approval cancel --reason x", "accepts 1 arg"},
-		{"verify without app", job, "deploy-approval verify", "--app is missing"},
+		{"verify without app", job, "deploy-approval verify", "--app is required"},
 		{"verify without workflow", whole, "deploy-approval verify --app a --git-commit 1a2b3c4", "--workflow-id"},
 		{"no dashes", job, "deploy --app a make deploy", "put -- before the command"},
 		{"help on nothing", whole, "help nonsense", "unknown help topic"},
@@ -421,21 +421,6 @@ func TestCancelAndVerify(t *testing.T) {
 	want := []string{`POST /R1/cancel {"reason":"mistake"}`, `POST /verify {"app":"myapp","environment":"production","git_commit":"` + commit + `","workflow_id":"` + workflow + `"}`}
 	if diff := gocmp.Diff(want, g.calls()); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
-	}
-}
-
-// Every help shows how the command is called.
-func TestEveryHelpHasAnExample(t *testing.T) {
-	t.Parallel()
-	for _, args := range []string{
-		"", "check", "deploy", "deploy-approval", "version", "deploy-approval request", "deploy-approval wait", "deploy-approval show",
-		"deploy-approval list", "deploy-approval cancel", "deploy-approval verify",
-	} {
-		got := run(t, nil, append(strings.Fields(args), "--help")...)
-		_, examples, ok := strings.Cut(got.stdout, "Examples:\n")
-		if first, _, _ := strings.Cut(examples, "\n"); got.code != 0 || !ok || !strings.Contains(first, "rack-gateway "+args) && args != "" {
-			t.Errorf("%q: exit %d, first example %q; want one of this command", args, got.code, first)
-		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"syscall"
 
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,9 +32,9 @@ func guardMemory() { _ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }
 // if we are in the foreground. The keys Ctrl-C, Ctrl-\ and Ctrl-Z then signal
 // the command exactly once and not us, and the command may read from the
 // terminal. The function that it returns takes the terminal back.
-func (c *cli) lendTerminal(group int) func() {
+func (c *program) lendTerminal(group int) func() {
 	nothing := func() {}
-	if !isTerminal(c.stdin) && !isTerminal(c.stdout) && !isTerminal(c.stderr) {
+	if !cli.IsTerminal(c.In) && !cli.IsTerminal(c.Out) && !cli.IsTerminal(c.Err) {
 		return nothing
 	}
 	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)

@@ -13,7 +13,7 @@ var relayed, swallowed = []os.Signal{os.Interrupt}, []os.Signal(nil)
 
 // runGroup runs a command to its end. This system has no process groups like
 // those of Unix: an interrupt reaches the command from the console by itself.
-func (c *cli) runGroup(ctx context.Context, cmd *exec.Cmd, signals *relay) (int, error) {
+func (c *program) runGroup(ctx context.Context, cmd *exec.Cmd, signals *relay) (int, error) {
 	early, err := signals.start(cmd.Start, func(os.Signal) {})
 	switch {
 	case err != nil:

@@ -37,7 +37,7 @@ const groupPause = 20 * time.Millisecond
 // too, and exactly once: whatever is sent to our group does not reach the
 // command's. And we can tell when everything that the command started is over,
 // so that no deploy goes on after its outcome was reported.
-func (c *cli) runGroup(ctx context.Context, cmd *exec.Cmd, signals *relay) (int, error) {
+func (c *program) runGroup(ctx context.Context, cmd *exec.Cmd, signals *relay) (int, error) {
 	adoptOrphans()
 	cmd.SysProcAttr = groupAttributes()
 	// The kernel sends the parent-death signal when the thread that started the
@@ -86,7 +86,7 @@ func (c *cli) runGroup(ctx context.Context, cmd *exec.Cmd, signals *relay) (int,
 	told := make(chan struct{})
 	remark := time.AfterFunc(lingering, func() {
 		defer close(told)
-		c.say("The deploy command has ended, but processes that it started still run; waiting for them. " +
+		c.Say("The deploy command has ended, but processes that it started still run; waiting for them. " +
 			"A process that shall outlive the deploy needs a process group of its own (setsid).")
 	})
 	awaitGroup(group)

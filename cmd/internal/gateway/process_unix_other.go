@@ -16,4 +16,4 @@ func guardMemory() {}
 
 // lendTerminal leaves the terminal with us. Ctrl-C reaches us, and the relay
 // hands it on once.
-func (c *cli) lendTerminal(int) func() { return func() {} }
+func (c *program) lendTerminal(int) func() { return func() {} }

@@ -11,12 +11,12 @@ import (
 )
 
 // logReceipt puts a receipt into the job's log, as one line of JSON.
-func (c *cli) logReceipt(r ledger.Receipt) error {
+func (c *program) logReceipt(r ledger.Receipt) error {
 	text, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode receipt: %w", err)
 	}
-	c.say("Receipt: %s", text)
+	c.Say("Receipt: %s", text)
 	return nil
 }
 

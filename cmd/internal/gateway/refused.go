@@ -7,32 +7,33 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
 // explainFor is how long the look-up may take that makes a refusal clear.
 const explainFor = 10 * time.Second
 
-// nothingDeployed begins the line of stderr for a deploy whose command was not run.
-const nothingDeployed = "Not deploying"
-
-// notDeploying marks an error as the reason why nothing was deployed. People and
-// scripts can tell by its words that an exit code is not the deploy command's.
-func notDeploying(err error) error {
-	code := exitUnexpected
-	var e *exit
-	if errors.As(err, &e) {
-		code = e.code
+// notDeploying marks every error of the commands that let a deploy through as the
+// reason why nothing was deployed: people and scripts tell by its words that an exit
+// code is not the deploy command's.
+func notDeploying(at *cobra.Command, err error) error {
+	e := &cli.Exit{Code: cli.ExitFault, Err: err}
+	errors.As(err, &e)
+	if name := at.Name(); e.Err != nil && (name == "deploy" || name == "verify") {
+		return &cli.Exit{Code: e.Code, Err: fmt.Errorf("Not deploying: %w", e.Err)}
 	}
-	return &exit{code: code, err: fmt.Errorf("%s: %w", nothingDeployed, err)}
+	return err
 }
 
 // refused says why the gateway does not let this deploy, and what to do next.
-func (c *cli) refused(ctx context.Context, client *webhook.Client, asked webhook.VerifyBody, err error) error {
+func (c *program) refused(ctx context.Context, client *webhook.Client, asked webhook.VerifyBody, err error) error {
 	var p *webhook.Problem
 	if !errors.As(err, &p) || p.Status != 409 {
-		return notDeploying(failed(err))
+		return failed(err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, explainFor)
 	defer cancel()
@@ -56,7 +57,7 @@ func (c *cli) refused(ctx context.Context, client *webhook.Client, asked webhook
 		}
 		text = append(text, "Next: "+next(p.Code, r))
 	}
-	return notDeploying(&exit{code: failed(err).(*exit).code, err: errors.New(strings.Join(text, " "))})
+	return &cli.Exit{Code: failed(err).(*cli.Exit).Code, Err: errors.New(strings.Join(text, " "))}
 }
 
 // deciding is the request that the gateway judged: the newest that still counts,

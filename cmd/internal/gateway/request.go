@@ -9,6 +9,7 @@ import (
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
 // maxMessage is how many characters the gateway takes as a message.
@@ -19,17 +20,17 @@ const maxMessage = 2000
 var cardPauses = [...]time.Duration{250 * time.Millisecond, 500 * time.Millisecond, time.Second}
 
 // sayCard prints the link to a request's card once, as soon as it is known.
-func (c *cli) sayCard(r webhook.Request) {
+func (c *program) sayCard(r webhook.Request) {
 	if r.Slack.Permalink != "" && !c.carded {
 		c.carded = true
-		c.say("Card: %s", r.Slack.Permalink)
+		c.Say("Card: %s", r.Slack.Permalink)
 	}
 }
 
 // awaitCard prints the link to the card of a new request. Whoever reads the
 // job's log wants it, but no request fails because Slack is slow: it is left out
 // after a short time, and when the request cannot be read.
-func (c *cli) awaitCard(ctx context.Context, client *webhook.Client, r webhook.Request) webhook.Request {
+func (c *program) awaitCard(ctx context.Context, client *webhook.Client, r webhook.Request) webhook.Request {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	for _, pause := range cardPauses {
@@ -51,12 +52,12 @@ func (c *cli) awaitCard(ctx context.Context, client *webhook.Client, r webhook.R
 	return r
 }
 
-func (c *cli) requestCommand() *cobra.Command {
+func (c *program) requestCommand() *cobra.Command {
 	var body webhook.CreateBody
 	var metadata string
 	var wait bool
 	var waiting waitFlags
-	out := outputFlag()
+	var out cli.Format
 	cmd := &cobra.Command{
 		Use:   "request --app APP",
 		Short: "File a deploy approval request and print its id",
@@ -75,18 +76,15 @@ The link to the card in Slack follows on stderr.
   rack-gateway deploy-approval request --app myapp --git-commit 1a2b3c4 --ci-metadata '{"workflow_id":"…"}'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if body.App == "" {
-				return usage("--app is missing")
-			}
 			body.Environment = c.given(body.Environment, envEnvironment)
 			if body.GitCommit = c.given(body.GitCommit, ciCommit); body.GitCommit == "" {
-				return usage("the commit is not known: give --git-commit, or run in a CircleCI job")
+				return cli.Usage("the commit is not known: give --git-commit, or run in a CircleCI job")
 			}
 			body.Branch, body.Tag = c.ref(body.Branch, body.Tag)
 			body.Message = present(body.Message)
 			if n := utf8.RuneCountInString(body.Message); n > maxMessage {
-				body.Message = cut(body.Message, maxMessage)
-				c.say("The message has %d characters; it is cut to %d.", n, maxMessage)
+				body.Message = cli.Cut(body.Message, maxMessage)
+				c.Say("The message has %d characters; it is cut to %d.", n, maxMessage)
 			}
 			var err error
 			if body.Metadata, err = c.metadata(metadata); err != nil {
@@ -101,15 +99,15 @@ The link to the card in Slack follows on stderr.
 				return failed(err)
 			}
 			if created {
-				c.say("Deploy approval request %s created (status: %s)", r.ID, r.Status)
+				c.Say("Deploy approval request %s created (status: %s)", r.ID, r.Status)
 			} else {
-				c.say("Deploy approval request %s already exists for this workflow (status: %s)", r.ID, r.Status)
+				c.Say("Deploy approval request %s already exists for this workflow (status: %s)", r.ID, r.Status)
 			}
 			if r.Pipeline.URL != "" {
-				c.say("Pipeline: %s", r.Pipeline.URL)
+				c.Say("Pipeline: %s", r.Pipeline.URL)
 			}
-			if out.value == outputText {
-				if err := c.print(clean(r.ID) + "\n"); err != nil {
+			if out == cli.Text {
+				if err := c.Println(r.ID); err != nil {
 					return err
 				}
 			}
@@ -119,8 +117,8 @@ The link to the card in Slack follows on stderr.
 			} else {
 				r = c.awaitCard(cmd.Context(), client, r)
 			}
-			if out.value == outputJSON {
-				if err := c.printJSON(r); err != nil {
+			if out == cli.JSON {
+				if err := c.JSON(r); err != nil {
 					return err
 				}
 			}
@@ -128,7 +126,8 @@ The link to the card in Slack follows on stderr.
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&body.App, "app", "a", "", "name of the app (required)")
+	f.StringVarP(&body.App, "app", "a", "", "name of the app")
+	cli.Required(cmd, "app")
 	f.StringVarP(&body.Environment, "environment", "e", "", "environment to deploy to (RACK_GATEWAY_ENV)")
 	f.StringVar(&body.GitCommit, "git-commit", "", "commit to deploy, 7 to 40 hex digits (CIRCLE_SHA1)")
 	f.StringVar(&body.Branch, "branch", "", "branch of the pipeline (CIRCLE_BRANCH)")
@@ -136,7 +135,7 @@ The link to the card in Slack follows on stderr.
 	f.StringVarP(&body.Message, "message", "m", "", "what is deployed, for the approvers, up to 2,000 characters (more is cut)")
 	f.StringVar(&metadata, "ci-metadata", "", `JSON object with "workflow_id" (CIRCLE_WORKFLOW_ID), "pipeline_number" and anything else`)
 	f.BoolVar(&wait, "wait", false, "wait for the decision")
-	waiting.add(f)
-	out.add(f)
+	waiting.add(cmd)
+	cli.FormatFlag(cmd, &out)
 	return cmd
 }

@@ -2,41 +2,20 @@ package gateway
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
-	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
-// The forms of a result.
-const (
-	outputText = "text"
-	outputJSON = "json"
-)
-
-type output struct{ choiceFlag }
-
-func outputFlag() *output {
-	return &output{choiceFlag{value: outputText, choices: []string{outputText, outputJSON}}}
-}
-
-func (o *output) add(f *pflag.FlagSet) { f.VarP(o, "output", "o", "form of the result") }
-
-// show prints a request as text or as JSON. The text is lines of our own.
-func (c *cli) show(r webhook.Request, out *output, text string) error {
-	if out.value == outputJSON {
-		return c.printJSON(r)
-	}
-	return c.print(text)
-}
-
-func (c *cli) showCommand() *cobra.Command {
+func (c *program) showCommand() *cobra.Command {
 	var which target
-	out := outputFlag()
+	var out cli.Format
 	cmd := &cobra.Command{
 		Use:   "show [ID | --app APP]",
 		Short: "Show a request",
@@ -49,11 +28,11 @@ func (c *cli) showCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.show(r, out, describe(r))
+			return c.Show(out, cli.Result{JSON: r, Text: describe(r)})
 		},
 	}
 	which.add(cmd.Flags())
-	out.add(cmd.Flags())
+	cli.FormatFlag(cmd, &out)
 	return cmd
 }
 
@@ -62,7 +41,7 @@ func describe(r webhook.Request) string {
 	var b strings.Builder
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "%-13s%s\n", name+":", clean(value))
+			fmt.Fprintf(&b, "%-13s%s\n", name+":", cli.Clean(value))
 		}
 	}
 	line("Request", fmt.Sprintf("%s (#%d)", r.ID, r.Number))
@@ -103,9 +82,9 @@ func parenthesised(s string) string {
 	return "(" + s + ")"
 }
 
-func (c *cli) listCommand() *cobra.Command {
+func (c *program) listCommand() *cobra.Command {
 	var query webhook.ListQuery
-	out := outputFlag()
+	var out cli.Format
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List requests, newest first",
@@ -115,7 +94,7 @@ func (c *cli) listCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if query.Limit < 1 || query.Limit > 200 {
-				return usage("--limit must be from 1 to 200")
+				return cli.Usage("--limit must be from 1 to 200")
 			}
 			client, err := c.connect()
 			if err != nil {
@@ -126,49 +105,48 @@ func (c *cli) listCommand() *cobra.Command {
 				return failed(err)
 			}
 			if page.NextCursor != "" {
-				c.say("There are older requests: see --limit.")
+				c.Say("There are older requests: see --limit.")
 			}
-			if out.value == outputJSON {
-				return c.printJSON(page)
-			}
-			return c.print(table(page.Requests))
+			return c.Show(out, cli.Result{JSON: page, Tables: [][][]string{table(page.Requests)}})
 		},
 	}
 	f := cmd.Flags()
 	f.StringVarP(&query.App, "app", "a", "", "only this app")
 	f.StringVarP(&query.Environment, "environment", "e", "", "only this environment")
-	f.StringVarP(&query.Status, "status", "s", "", "only this status; also open, closed")
-	f.IntVarP(&query.Limit, "limit", "l", 50, "how many, 1 to 200")
-	out.add(f)
 	statuses := []string{"open", "closed"}
 	for _, s := range approvals.Statuses() {
 		statuses = append(statuses, string(s))
 	}
-	// It fails only for a flag that does not exist.
-	_ = cmd.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(statuses, cobra.ShellCompDirectiveNoFileComp))
+	cli.Choice(cmd, &query.Status, "status", "s", "only this status", statuses...)
+	f.IntVarP(&query.Limit, "limit", "l", 50, "how many, 1 to 200")
+	cli.FormatFlag(cmd, &out)
 	return cmd
 }
 
-func table(requests []webhook.Request) string {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NUMBER\tSTATUS\tAPP\tENVIRONMENT\tCOMMIT\tREF\tCREATED\tID")
+func table(requests []webhook.Request) [][]string {
+	rows := [][]string{{"NUMBER", "STATUS", "APP", "ENVIRONMENT", "COMMIT", "REF", "CREATED", "ID"}}
 	for _, r := range requests {
 		ref := string(r.Branch)
 		if r.Tag != "" {
 			ref = "tag " + string(r.Tag)
 		}
-		commit := r.GitCommit[:min(7, len(r.GitCommit))]
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Number, clean(string(r.Status)), clean(r.App), clean(r.Environment),
-			clean(commit), clean(cut(ref, 40)), clock(r.CreatedAt), clean(r.ID))
+		rows = append(rows, []string{
+			strconv.FormatInt(r.Number, 10), string(r.Status), r.App, r.Environment, r.GitCommit[:min(7, len(r.GitCommit))], cli.Cut(ref, 40), clock(r.CreatedAt), r.ID,
+		})
 	}
-	w.Flush() // into memory
-	return b.String()
+	return rows
 }
 
-func (c *cli) cancelCommand() *cobra.Command {
+func clock(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+func (c *program) cancelCommand() *cobra.Command {
 	var reason string
-	out := outputFlag()
+	var out cli.Format
 	cmd := &cobra.Command{
 		Use:     "cancel ID --reason REASON",
 		Short:   "Withdraw a request",
@@ -180,9 +158,6 @@ func (c *cli) cancelCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if strings.TrimSpace(reason) == "" {
-				return usage("--reason is missing")
-			}
 			client, err := c.connect()
 			if err != nil {
 				return err
@@ -191,11 +166,12 @@ func (c *cli) cancelCommand() *cobra.Command {
 			if err != nil {
 				return failed(err)
 			}
-			c.say("Deploy approval request %s withdrawn (status: %s)", r.ID, r.Status)
-			return c.show(r, out, clean(string(r.Status))+"\n")
+			c.Say("Deploy approval request %s withdrawn (status: %s)", r.ID, r.Status)
+			return c.Show(out, cli.Result{JSON: r, Text: cli.Clean(string(r.Status)) + "\n"})
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the approvers, up to 500 characters (required)")
-	out.add(cmd.Flags())
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the approvers, up to 500 characters")
+	cli.Required(cmd, "reason")
+	cli.FormatFlag(cmd, &out)
 	return cmd
 }

@@ -5,9 +5,9 @@ import (
 	"regexp"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
 var commitPattern = regexp.MustCompile(`^[0-9a-fA-F]{7,40}$`)
@@ -18,8 +18,10 @@ type verifyFlags struct {
 	receipt                            string // a file; "" = none
 }
 
-func (v *verifyFlags) add(f *pflag.FlagSet) {
-	f.StringVarP(&v.app, "app", "a", "", "name of the app (required)")
+func (v *verifyFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVarP(&v.app, "app", "a", "", "name of the app")
+	cli.Required(cmd, "app")
 	f.StringVarP(&v.environment, "environment", "e", "", "environment to deploy to (RACK_GATEWAY_ENV)")
 	f.StringVar(&v.commit, "git-commit", "", "commit to deploy (CIRCLE_SHA1)")
 	f.StringVar(&v.workflow, "workflow-id", "", "workflow that deploys (CIRCLE_WORKFLOW_ID)")
@@ -28,43 +30,41 @@ func (v *verifyFlags) add(f *pflag.FlagSet) {
 
 // verify fails unless this workflow and commit is approved. It keeps the receipt
 // where that was asked for.
-func (c *cli) verify(ctx context.Context, v verifyFlags) (*webhook.Client, webhook.Verified, error) {
+func (c *program) verify(ctx context.Context, v verifyFlags) (*webhook.Client, webhook.Verified, error) {
 	none := webhook.Verified{}
 	body := webhook.VerifyBody{
 		App: v.app, Environment: c.given(v.environment, envEnvironment),
 		GitCommit: c.given(v.commit, ciCommit), WorkflowID: c.given(v.workflow, ciWorkflow),
 	}
 	switch {
-	case body.App == "":
-		return nil, none, notDeploying(usage("--app is missing"))
 	case body.GitCommit == "":
-		return nil, none, notDeploying(usage("the commit is not known: give --git-commit, or run in a CircleCI job"))
+		return nil, none, cli.Usage("the commit is not known: give --git-commit, or run in a CircleCI job")
 	case !commitPattern.MatchString(body.GitCommit):
-		return nil, none, notDeploying(usage("the commit must be 7 to 40 hex digits"))
+		return nil, none, cli.Usage("the commit must be 7 to 40 hex digits")
 	case body.WorkflowID == "":
-		return nil, none, notDeploying(usage("the workflow is not known: give --workflow-id, or run in a CircleCI job"))
+		return nil, none, cli.Usage("the workflow is not known: give --workflow-id, or run in a CircleCI job")
 	}
 	client, err := c.connect()
 	if err != nil {
-		return nil, none, notDeploying(err)
+		return nil, none, err
 	}
 	verified, err := client.Verify(ctx, body)
 	if err != nil {
 		return nil, none, c.refused(ctx, client, body, err)
 	}
 	r := verified.Request
-	c.say("Deploy approval request %s: %s may be deployed to %s (status: %s, until %s)", r.ID, r.GitCommit, r.Environment, r.Status, clock(r.ApprovalExpiresAt))
+	c.Say("Deploy approval request %s: %s may be deployed to %s (status: %s, until %s)", r.ID, r.GitCommit, r.Environment, r.Status, clock(r.ApprovalExpiresAt))
 	if v.receipt != "" {
 		if err := keepReceipt(v.receipt, verified.Receipt); err != nil {
-			return nil, none, notDeploying(err)
+			return nil, none, err
 		}
 	}
 	return client, verified, nil
 }
 
-func (c *cli) verifyCommand() *cobra.Command {
+func (c *program) verifyCommand() *cobra.Command {
 	var flags verifyFlags
-	out := outputFlag()
+	var out cli.Format
 	cmd := &cobra.Command{
 		Use:   "verify --app APP",
 		Short: "Fail unless this workflow and commit is approved; print the receipt",
@@ -82,13 +82,13 @@ workflow and commit, a passing status, a window that is not over, and a receipt.
 			if err != nil {
 				return err
 			}
-			if out.value == outputJSON {
-				return c.printJSON(verified)
+			if out == cli.JSON {
+				return c.JSON(verified)
 			}
-			return c.printJSON(verified.Receipt)
+			return c.JSON(verified.Receipt)
 		},
 	}
-	flags.add(cmd.Flags())
-	out.add(cmd.Flags())
+	flags.add(cmd)
+	cli.FormatFlag(cmd, &out)
 	return cmd
 }

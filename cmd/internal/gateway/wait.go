@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
 const untilHelp = `A wait ends as soon as the request is approved (--until approved). With --until
@@ -25,21 +25,21 @@ const quiet = 4 * time.Minute
 
 // waitFlags are the flags of a wait.
 type waitFlags struct {
-	until   choiceFlag
-	timeout durationFlag
+	until   stage
+	timeout cli.Duration
 }
 
-func (w *waitFlags) add(f *pflag.FlagSet) {
-	w.until = choiceFlag{value: untilApproved, choices: []string{untilApproved, untilReleased, untilFinished}}
-	w.timeout = durationFlag(20 * time.Minute)
-	f.Var(&w.until, "until", "what to wait for")
-	f.Var(&w.timeout, "timeout", "how long to wait; 0 = for ever")
+func (w *waitFlags) add(cmd *cobra.Command) {
+	w.until = untilApproved
+	w.timeout = cli.Duration(20 * time.Minute)
+	cli.Choice(cmd, &w.until, "until", "", "what to wait for", untilApproved, untilReleased, untilFinished)
+	cmd.Flags().Var(&w.timeout, "timeout", "how long to wait; 0 = for ever")
 }
 
-func (c *cli) waitCommand() *cobra.Command {
+func (c *program) waitCommand() *cobra.Command {
 	var which target
 	var waiting waitFlags
-	out := outputFlag()
+	var out cli.Format
 	cmd := &cobra.Command{
 		Use:   "wait [ID | --app APP]",
 		Short: "Wait for the decision on a request and print its status",
@@ -53,32 +53,32 @@ func (c *cli) waitCommand() *cobra.Command {
 				return err
 			}
 			r, ended := c.await(cmd.Context(), client, r, waiting)
-			if err := c.show(r, out, clean(string(r.Status))+"\n"); err != nil {
+			if err := c.Show(out, cli.Result{JSON: r, Text: cli.Clean(string(r.Status)) + "\n"}); err != nil {
 				return err
 			}
 			return ended
 		},
 	}
 	which.add(cmd.Flags())
-	waiting.add(cmd.Flags())
-	out.add(cmd.Flags())
+	waiting.add(cmd)
+	cli.FormatFlag(cmd, &out)
 	return cmd
 }
 
 // await waits for r and turns its end into an exit code.
-func (c *cli) await(ctx context.Context, client *webhook.Client, r webhook.Request, w waitFlags) (webhook.Request, error) {
+func (c *program) await(ctx context.Context, client *webhook.Client, r webhook.Request, w waitFlags) (webhook.Request, error) {
 	began := time.Now()
-	over := func(r webhook.Request) bool { ended, _ := verdict(r.Status, w.until.value); return ended }
+	over := func(r webhook.Request) bool { ended, _ := verdict(r.Status, w.until); return ended }
 	c.sayCard(r)
 	if !over(r) {
-		c.say("Waiting for approval (status: %s)", r.Status)
+		c.Say("Waiting for approval (status: %s)", r.Status)
 	}
 	if timeout := time.Duration(w.timeout); timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	watch := progress{cli: c, began: began, said: began, status: r.Status}
+	watch := progress{program: c, began: began, said: began, status: r.Status}
 	r, err := client.Wait(ctx, r, over, watch.told)
 	watch.end()
 	switch {
@@ -87,13 +87,13 @@ func (c *cli) await(ctx context.Context, client *webhook.Client, r webhook.Reque
 		if watch.fault != nil {
 			err = fmt.Errorf("%w; the last poll failed: %w", err, watch.fault)
 		}
-		return r, &exit{code: exitTimedOut, err: err}
+		return r, &cli.Exit{Code: exitTimedOut, Err: err}
 	case err != nil:
 		return r, failed(err)
 	}
-	c.say("%s", ending(r))
-	if _, code := verdict(r.Status, w.until.value); code != exitDone {
-		return r, &exit{code: code}
+	c.Say("%s", ending(r))
+	if _, code := verdict(r.Status, w.until); code != cli.ExitDone {
+		return r, &cli.Exit{Code: code}
 	}
 	return r, nil
 }
@@ -125,7 +125,7 @@ func ending(r webhook.Request) string {
 // progress tells of a wait: one line that is rewritten on a terminal, a line now
 // and then on a log.
 type progress struct {
-	*cli
+	*program
 	began, said time.Time
 	status      approvals.Status
 	fault       error
@@ -148,16 +148,16 @@ func (p *progress) told(r webhook.Request, err error) {
 	switch {
 	case failing:
 		p.end()
-		p.say("%s; still waiting", err)
+		p.Say("%s; still waiting", err)
 	case changed:
 		p.end()
-		p.say("Status: %s", p.status)
-	case p.terminal:
+		p.Say("Status: %s", p.status)
+	case cli.IsTerminal(p.Err):
 		p.drawn = true
-		fmt.Fprintf(p.stderr, "\r\x1b[KWaiting for approval (status: %s, %s)", clean(string(p.status)), took)
+		fmt.Fprintf(p.Err, "\r\x1b[KWaiting for approval (status: %s, %s)", cli.Clean(string(p.status)), took)
 		return
 	case now.Sub(p.said) >= quiet:
-		p.say("Still waiting for approval (status: %s, %s)", p.status, took)
+		p.Say("Still waiting for approval (status: %s, %s)", p.status, took)
 	default:
 		return
 	}
@@ -167,7 +167,7 @@ func (p *progress) told(r webhook.Request, err error) {
 // end closes the line that is being rewritten.
 func (p *progress) end() {
 	if p.drawn {
-		fmt.Fprint(p.stderr, "\r\x1b[K")
+		fmt.Fprint(p.Err, "\r\x1b[K")
 		p.drawn = false
 	}
 }

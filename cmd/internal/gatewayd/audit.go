@@ -11,11 +11,15 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
-func (c *cli) auditCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "audit", Short: "Export, sign, verify and reconcile the log"}
+func (c *program) auditCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "audit", Short: "Export, sign, verify and reconcile the log",
+		Example: "  rack-gatewayd audit export --with-checkpoint log.checkpoint > log.jsonl",
+	}
 	cmd.AddCommand(c.auditExport(), c.auditVerify(), c.auditCheckpoint(), c.auditKey(), c.auditReconcile())
 	return cmd
 }
@@ -28,7 +32,7 @@ type auditor struct {
 
 // withAuditor runs a command on the log. Where the anchor file is known, a log
 // that does not continue what was signed before is not signed.
-func (c *cli) withAuditor(ctx context.Context, run func(a auditor) error) error {
+func (c *program) withAuditor(ctx context.Context, run func(a auditor) error) error {
 	cfg, err := storeConfig(c.env)
 	if err != nil {
 		return err
@@ -47,10 +51,12 @@ func (c *cli) withAuditor(ctx context.Context, run func(a auditor) error) error 
 	})
 }
 
-func (c *cli) auditExport() *cobra.Command {
+func (c *program) auditExport() *cobra.Command {
 	var format, from, to, app, checkpoint string
 	cmd := &cobra.Command{
 		Use: "export [--format jsonl|csv] [--from T] [--to T] [--app A] [--with-checkpoint FILE]", Short: "Write the log, or a table of all requests, to stdout",
+		Example: `  rack-gatewayd audit export --with-checkpoint log.checkpoint > log.jsonl
+  rack-gatewayd audit export --format csv --from 2026-07-01 --to 2026-09-30 --app myapp > requests.csv`,
 		Long: `Write the log to stdout: as jsonl the whole log from its start, one event per
 line, byte for byte as it was hashed; as csv one row per request, newest first.
 --from and --app are for csv. Times are dates (UTC; as --to the whole day) or
@@ -63,7 +69,7 @@ exactly of its last line; of csv one that covers every event of every row.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			x, err := audit.ParseExport(format, from, to, app)
 			if err != nil {
-				return flagError(err)
+				return ofFlag(err)
 			}
 			var f faults
 			x.PipelineURL = circleci.Links{AppURL: readVariables(c.env, &f).CircleAppURL}.PipelineURL
@@ -71,9 +77,9 @@ exactly of its last line; of csv one that covers every event of every row.`,
 				if checkpoint != "" && a.unsigned != "" {
 					return fmt.Errorf("no checkpoint is signed: %s", a.unsigned)
 				}
-				size, err := a.Export(cmd.Context(), x, c.stdout)
+				size, err := a.Export(cmd.Context(), x, c.Out)
 				if err != nil || checkpoint == "" {
-					return flagError(err)
+					return ofFlag(err)
 				}
 				note, err := a.Checkpoint(cmd.Context(), size)
 				if err != nil {
@@ -82,45 +88,48 @@ exactly of its last line; of csv one that covers every event of every row.`,
 				if err := replaceFile(checkpoint, note); err != nil {
 					return fmt.Errorf("write the checkpoint: %w", err)
 				}
-				fmt.Fprintf(c.stderr, "The checkpoint of %d events is in %s.\n", size, checkpoint)
+				c.Say("The checkpoint of %d events is in %s.", size, checkpoint)
 				return nil
 			})
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&format, "format", audit.ExportJSONL, "jsonl or csv")
+	format = audit.ExportJSONL
+	cli.Choice(cmd, &format, "format", "", "the log itself, or a table of requests", audit.ExportJSONL, audit.ExportCSV)
 	f.StringVar(&from, "from", "", "csv: requests made at this time or later")
 	f.StringVar(&to, "to", "", "nothing later than this")
-	f.StringVar(&app, "app", "", "csv: requests of this app")
+	c.appFlag(cmd, &app, "csv: requests of this app")
 	f.StringVar(&checkpoint, "with-checkpoint", "", "file for the signed checkpoint")
 	return cmd
 }
 
-// flagError makes a fault in what flags say a usage fault.
-func flagError(err error) error {
+// ofFlag makes a fault in what a flag says a usage fault.
+func ofFlag(err error) error {
 	var why *approvals.Error
 	if errors.As(err, &why) && why.Code == approvals.CodeInvalid {
-		return usageError{errors.New("--" + why.Message)}
+		return cli.Usage("--%s", why.Message)
 	}
 	return err
 }
 
-func (c *cli) auditCheckpoint() *cobra.Command {
+func (c *program) auditCheckpoint() *cobra.Command {
 	var size int64
 	cmd := &cobra.Command{
 		Use: "checkpoint [--size N]", Short: "Print the signed checkpoint of the log, the newest or that of a size", Args: cobra.NoArgs,
+		Example: `  rack-gatewayd audit checkpoint > log.checkpoint
+  rack-gatewayd audit checkpoint --size 1200`,
 		Long: `Print the signed checkpoint of the log, alone on stdout. A copy in other hands
 shows later that nothing was changed: see audit verify --since.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("size") && size < 1 {
-				return usageError{errors.New("--size must be 1 or more")}
+				return cli.Usage("--size must be 1 or more")
 			}
 			return c.withAuditor(cmd.Context(), func(a auditor) error {
 				note, err := a.Checkpoint(cmd.Context(), size)
-				if err == nil {
-					_, err = c.stdout.Write(note)
+				if err != nil {
+					return err
 				}
-				return err
+				return c.Print(string(note))
 			})
 		},
 	}
@@ -128,13 +137,13 @@ shows later that nothing was changed: see audit verify --since.`,
 	return cmd
 }
 
-func (c *cli) auditKey() *cobra.Command {
+func (c *program) auditKey() *cobra.Command {
 	return &cobra.Command{
 		Use: "key", Short: "Print the public key that verifies the log's checkpoints", Args: cobra.NoArgs,
+		Example: "  rack-gatewayd audit key > log.key",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withAuditor(cmd.Context(), func(a auditor) error {
-				_, err := fmt.Fprintln(c.stdout, a.VerifierKey())
-				return err
+				return c.Println(a.VerifierKey())
 			})
 		},
 	}

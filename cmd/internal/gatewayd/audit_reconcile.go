@@ -10,14 +10,18 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
-func (c *cli) auditReconcile() *cobra.Command {
-	var from, to, app, lookback, output string
+func (c *program) auditReconcile() *cobra.Command {
+	var from, to, app, lookback string
+	var output cli.Format
 	var all bool
 	cmd := &cobra.Command{
 		Use: "reconcile --from T [--to T] [--app A]", Short: "List the gates in CircleCI that were not approved here or have no request", Args: cobra.NoArgs,
+		Example: `  rack-gatewayd audit reconcile --from 2026-07-01 --to 2026-09-30
+  rack-gatewayd audit reconcile --from 2026-07-01 --app myapp -o csv > gates.csv`,
 		Long: `Ask CircleCI for every workflow that ran in the period and compare each approval
 job that the settings name with the log. Listed are:
 
@@ -33,12 +37,9 @@ wait, long after its pipeline was made: --lookback says how far back to look.
 Findings are no fault: the exit code is 0. A list that is not complete, with a line
 unreadable in it, is: exit 1.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkEvidence(output); err != nil {
-				return err
-			}
 			start, end, err := audit.ParsePeriod(from, to)
 			if err != nil {
-				return flagError(err)
+				return ofFlag(err)
 			}
 			if end.IsZero() {
 				end = time.Now()
@@ -46,7 +47,7 @@ unreadable in it, is: exit 1.`,
 			var back time.Duration
 			if lookback != "0" {
 				if back, err = approvals.ParseLife(lookback); err != nil {
-					return usageError{fmt.Errorf("--lookback %w", err)}
+					return cli.Usage("--lookback %w", err)
 				}
 			}
 			cfg, err := reconcileConfig(c.env)
@@ -54,7 +55,7 @@ unreadable in it, is: exit 1.`,
 				return err
 			}
 			client, err := circleci.New(circleci.Config{
-				URL: cfg.CircleURL, AppURL: cfg.CircleAppURL, Token: cfg.CircleToken.reveal(), UserAgent: "rack-gatewayd/" + buildVersion(),
+				URL: cfg.CircleURL, AppURL: cfg.CircleAppURL, Token: cfg.CircleToken.reveal(), UserAgent: "rack-gatewayd/" + cli.Version(),
 			})
 			if err != nil {
 				return err
@@ -62,7 +63,7 @@ unreadable in it, is: exit 1.`,
 			return c.withStore(cmd.Context(), func(db *store.DB) error {
 				gates, holes, err := audit.Reconciliation{
 					Store: db, CI: client, Settings: cfg.settings, App: app, From: start, To: end, Lookback: back,
-					Told: func(project string, n int) { fmt.Fprintf(c.stderr, "%s: reading %d pipelines …\n", project, n) },
+					Told: func(project string, n int) { c.Say("%s: reading %d pipelines …", project, n) },
 				}.Run(cmd.Context())
 				if err != nil {
 					return err
@@ -74,11 +75,11 @@ unreadable in it, is: exit 1.`,
 	f := cmd.Flags()
 	f.StringVar(&from, "from", "", "start of the period")
 	f.StringVar(&to, "to", "", "end of the period (default: now)")
-	f.StringVar(&app, "app", "", "only this app")
+	c.appFlag(cmd, &app, "only this app")
 	f.StringVar(&lookback, "lookback", "90d", "how long before the period a pipeline may have been made; 0 = not at all")
 	f.BoolVar(&all, "all", false, "list the gates that are as they should be, too")
-	evidenceFlag(cmd, &output)
-	required(cmd, "from")
+	cli.FormatFlag(cmd, &output, cli.CSV)
+	cli.Required(cmd, "from")
 	return cmd
 }
 
@@ -118,7 +119,7 @@ type gateView struct {
 }
 
 // printGates lists the holes first: nobody takes what follows for complete.
-func (c *cli) printGates(output string, gates []audit.ReconciledGate, holes []audit.Hole, all bool, links circleci.Links) error {
+func (c *program) printGates(output cli.Format, gates []audit.ReconciledGate, holes []audit.Hole, all bool, links circleci.Links) error {
 	views, found := []gateView{}, 0
 	for _, h := range holes {
 		v := gateView{Finding: audit.FindingUnreadable, Project: h.Project, Pipeline: h.PipelineNumber, WorkflowID: h.WorkflowID, Detail: h.Why}
@@ -143,12 +144,12 @@ func (c *cli) printGates(output string, gates []audit.ReconciledGate, holes []au
 		}
 		views = append(views, v)
 	}
-	fmt.Fprintf(c.stderr, "%d gates in the period, %d of them with a finding.\n", len(gates), found)
-	if err := c.printEvidence(output, gateEvidence(views)); err != nil {
+	c.Say("%d gates in the period, %d of them with a finding.", len(gates), found)
+	if err := c.Show(output, gateResult(views)); err != nil {
 		return err
 	}
 	for _, h := range holes {
-		fmt.Fprintln(c.stderr, printable(holeText(h)))
+		c.Say("%s", holeText(h))
 	}
 	if len(holes) > 0 {
 		return fmt.Errorf("the list is not complete: CircleCI did not tell %d parts of it", len(holes))
@@ -167,7 +168,7 @@ func holeText(h audit.Hole) string {
 	return h.Project + ": " + h.Why
 }
 
-func gateEvidence(views []gateView) evidence {
+func gateResult(views []gateView) cli.Result {
 	table := [][]string{{"FINDING", "APP", "ENVIRONMENT", "GATE", "GATE STATUS", "APPROVED IN CIRCLECI BY", "REQUEST", "REQUEST STATUS", "WORKFLOW"}}
 	sheet := [][]string{{
 		"finding", "app", "environment", "gate", "gate_status", "circleci_approver", "request", "request_status", "project", "pipeline", "workflow_id",
@@ -190,5 +191,5 @@ func gateEvidence(views []gateView) evidence {
 			v.Project, some(v.Pipeline), v.WorkflowID, full(v.CreatedAt), v.URL, v.Detail,
 		})
 	}
-	return evidence{tables: [][][]string{table}, sheet: sheet, json: views}
+	return cli.Result{JSON: views, Tables: [][][]string{table}, Sheet: sheet}
 }

@@ -316,7 +316,7 @@ func (h *history) reconcile(t *testing.T) {
 	broken := circlecitest.Fault{Op: "jobs", ID: h.bypassed, Status: 200, Body: `{"items": [{"id": "none"}]}`, Count: -1}
 	h.Circle.Inject(broken)
 	named := "gh/MyOrg/myapp, pipeline " + strconv.Itoa(stage.Number+1) + ", workflow " + h.bypassed + ": "
-	for _, format := range []string{"table", "csv", "json"} {
+	for _, format := range []string{"text", "csv", "json"} {
 		r := h.Operator(h.ctx, "", "audit", "reconcile", "--from", today, "-o", format)
 		if r.Code != 1 || !strings.Contains(r.Stderr, named) || !strings.Contains(r.Stderr, "the list is not complete") || strings.Count(r.Stdout, "unreadable") != 1 || strings.Count(r.Stdout, "no_request") != 3 {
 			t.Errorf("%s with a hole: got exit %d, %s%s; want 1, the hole named, and the other findings", format, r.Code, r.Stdout, r.Stderr)

@@ -210,7 +210,7 @@ func TestAuditUsage(t *testing.T) {
 	}{
 		{"audit export --from 2026-01-01", 2, "from is for csv only"},
 		{"audit export --app myapp", 2, "app is for csv only"},
-		{"audit export --format xml", 2, "format must be jsonl or csv"},
+		{"audit export --format xml", 2, "must be one of jsonl, csv"},
 		{"audit export --to yesterday", 2, "to must be a date"},
 		{"audit export --to 0001-01-01", 2, "to must be in the years"},
 		{"audit export --to 2001-01-01", 2, "to is before the first event"},

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
 // verdict is what a verification says, as JSON.
@@ -25,10 +26,13 @@ type verdict struct {
 	Why         string `json:"why,omitempty"`
 }
 
-func (c *cli) auditVerify() *cobra.Command {
-	var checkpoint, key, since, output string
+func (c *program) auditVerify() *cobra.Command {
+	var checkpoint, key, since string
+	var output cli.Format
 	cmd := &cobra.Command{
 		Use: "verify FILE --checkpoint FILE --key KEY [--since OLDER]", Short: "Check an export offline", Args: cobra.ExactArgs(1),
+		Example: `  rack-gatewayd audit verify log.jsonl --checkpoint log.checkpoint --key log.key
+  rack-gatewayd audit verify log.jsonl --checkpoint log.checkpoint --key log.key --since july.checkpoint -o json`,
 		Long: `Check an export (jsonl; "-" reads stdin) against its signed checkpoint, offline
 and without any variable. KEY is the text that audit key prints, or a file with
 it; take it from somebody else than the export. --since names a checkpoint kept
@@ -37,21 +41,18 @@ from earlier and proves that what it signed is still the beginning of the log.
 Exit 0: intact; events behind the checkpoint are counted as not anchored yet.
 Exit 1: changed or cut; the first bad sequence number is named. Exit 2: usage.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(output); err != nil {
-				return err
-			}
 			opts, err := readProof(checkpoint, key, since)
 			if err != nil {
-				return usageError{err}
+				return cli.Usage("%w", err)
 			}
-			in := c.stdin
+			in := c.In
 			if args[0] != "-" {
 				f, err := os.Open(args[0])
 				if err != nil {
-					return usageError{fmt.Errorf("read the export: %w", err)}
+					return cli.Usage("read the export: %w", err)
 				}
 				defer f.Close()
-				in = interruptible(cmd.Context(), f)
+				in = cli.Interruptible(cmd.Context(), f)
 			}
 			return c.judge(in, opts, output)
 		},
@@ -60,8 +61,8 @@ Exit 1: changed or cut; the first bad sequence number is named. Exit 2: usage.`,
 	f.StringVar(&checkpoint, "checkpoint", "", "file with the signed checkpoint")
 	f.StringVar(&key, "key", "", "verifier key, or a file with it")
 	f.StringVar(&since, "since", "", "file with an older checkpoint")
-	outputFlag(cmd, &output)
-	required(cmd, "checkpoint", "key")
+	cli.FormatFlag(cmd, &output)
+	cli.Required(cmd, "checkpoint", "key")
 	return cmd
 }
 
@@ -85,36 +86,35 @@ func readProof(checkpoint, key, since string) (opts ledger.VerifyOptions, err er
 	return opts, nil
 }
 
-func (c *cli) judge(in io.Reader, opts ledger.VerifyOptions, output string) error {
+func (c *program) judge(in io.Reader, opts ledger.VerifyOptions, output cli.Format) error {
 	report, err := ledger.Verify(in, opts)
 	var bad *ledger.TamperError
 	switch {
 	case err == nil:
 		return c.sayIntact(report, output)
 	case errors.Is(err, ledger.ErrVerifierKey):
-		return usageError{errors.New("--key is neither a verifier key as audit key prints it nor a file with one")}
-	case output == "json" && (errors.As(err, &bad) || errors.Is(err, ledger.ErrCheckpoint)):
+		return cli.Usage("--key is neither a verifier key as audit key prints it nor a file with one")
+	case output == cli.JSON && (errors.As(err, &bad) || errors.Is(err, ledger.ErrCheckpoint)):
 		v := verdict{Why: err.Error()}
 		if bad != nil {
 			v.FirstBadSeq, v.Why = &bad.Seq, bad.Why
 		}
-		if err := c.printJSON(v); err != nil {
+		if err := c.JSON(v); err != nil {
 			return err
 		}
-		return exitError(exitFault)
+		return &cli.Exit{Code: cli.ExitFault}
 	case !errors.As(err, &bad) && !errors.Is(err, ledger.ErrCheckpoint):
-		return usageError{err} // the file cannot be read, which says nothing of the log
+		return cli.Usage("%w", err) // the file cannot be read, which says nothing of the log
 	}
 	return err
 }
 
-func (c *cli) sayIntact(r ledger.Report, output string) error {
-	if output == "json" {
-		return c.printJSON(verdict{
+func (c *program) sayIntact(r ledger.Report, output cli.Format) error {
+	if output == cli.JSON {
+		return c.JSON(verdict{
 			Intact: true, Log: r.Checkpoint.Origin, Events: r.Size, Anchored: r.Checkpoint.Size, NotAnchored: r.NotAnchored, Root: r.Root.String(),
 		})
 	}
-	_, err := fmt.Fprintf(c.stdout, "intact: %d events of log %s, %d of them signed with root %s; %d events not anchored yet\n",
-		r.Size, printable(r.Checkpoint.Origin), r.Checkpoint.Size, r.Checkpoint.RootText(), r.NotAnchored)
-	return err
+	return c.Println(fmt.Sprintf("intact: %d events of log %s, %d of them signed with root %s; %d events not anchored yet",
+		r.Size, r.Checkpoint.Origin, r.Checkpoint.Size, r.Checkpoint.RootText(), r.NotAnchored))
 }

@@ -11,14 +11,16 @@ import (
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 	"github.com/rack-gateway/rack-gateway-approvals/store/sqlite"
 )
 
-func (c *cli) backup() *cobra.Command {
+func (c *program) backup() *cobra.Command {
 	return &cobra.Command{
 		Use: "backup FILE", Short: "Write a verified copy of the database beside a running daemon", Args: cobra.ExactArgs(1),
+		Example: "  rack-gatewayd backup /backups/gateway.db",
 		Long: `Write a copy of the database, beside a running daemon, and check it. FILE appears
 only when the copy is whole. The keys (RGW_SECRET_KEYS) are not in it: keep them
 elsewhere.`,
@@ -27,24 +29,25 @@ elsewhere.`,
 				if err := db.Backup(cmd.Context(), args[0]); err != nil {
 					return err
 				}
-				fmt.Fprintf(c.stderr, "The copy in %s is whole.\n", args[0])
+				c.Say("The copy in %s is whole.", args[0])
 				return nil
 			})
 		},
 	}
 }
 
-func (c *cli) recover() *cobra.Command {
+func (c *program) recover() *cobra.Command {
 	var accept bool
 	cmd := &cobra.Command{
 		Use: "recover --accept-rollback", Short: "Go on with a database that was restored from a backup", Args: cobra.NoArgs,
+		Example: "  rack-gatewayd recover --accept-rollback",
 		Long: `Accept that the database is an older copy than RGW_ANCHOR_FILE proves. Stop the
 daemon first. The log goes on under a new origin and key, whose first event names
 the old checkpoint; codes that may have been used are refused; pending requests
 expire; approved ones are compared with CircleCI before anything is approved.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !accept {
-				return usageError{errors.New("say --accept-rollback: decisions made since the backup are lost from the log")}
+				return cli.Usage("pass --accept-rollback: decisions made since the backup are lost from the log")
 			}
 			cfg, err := storeConfig(c.env)
 			if err != nil {
@@ -84,7 +87,7 @@ expire; approved ones are compared with CircleCI before anything is approved.`,
 				if err := startAnchor(cmd.Context(), cfg.AnchorFile, db, signer); err != nil {
 					return err
 				}
-				fmt.Fprintf(c.stderr, "The log goes on as %s. Give auditors the new key (GET /api/v1/audit/key) and start the daemon.\n", signer.Origin())
+				c.Say("The log goes on as %s. Give auditors the new key (GET /api/v1/audit/key) and start the daemon.", signer.Origin())
 				return nil
 			})
 		},
@@ -143,7 +146,7 @@ func startAnchor(ctx context.Context, path string, db *store.DB, signer *ledger.
 		err = replaceFile(path, text)
 	}
 	if err != nil {
-		return fmt.Errorf("the log goes on under a new name, but RGW_ANCHOR_FILE still has the old checkpoint: %w; mend that and say recover again", err)
+		return fmt.Errorf("the log goes on under a new name, but RGW_ANCHOR_FILE still has the old checkpoint: %w; fix this and run recover again", err)
 	}
 	return nil
 }

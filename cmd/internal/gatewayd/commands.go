@@ -14,14 +14,16 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/slackmanifest"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
-func (c *cli) keygen() *cobra.Command {
+func (c *program) keygen() *cobra.Command {
 	var id string
 	cmd := &cobra.Command{
 		Use: "keygen", Short: "Print a new key for RGW_SECRET_KEYS", Args: cobra.NoArgs,
+		Example: "  rack-gatewayd keygen > rgw-secret-keys",
 		Long: `Print a new key for RGW_SECRET_KEYS, alone on stdout. To rotate, put the new key
 in front of the old ones, separated by a comma.`,
 		RunE: func(*cobra.Command, []string) error {
@@ -30,54 +32,54 @@ in front of the old ones, separated by a comma.`,
 			}
 			key, err := store.NewKey(id)
 			if err != nil {
-				return usageError{fmt.Errorf("--kid: %w", err)}
+				return cli.Usage("--kid: %w", err)
 			}
-			_, err = fmt.Fprintln(c.stdout, key)
-			return err
+			return c.Println(key)
 		},
 	}
 	cmd.Flags().StringVar(&id, "kid", "", "id of the key (default k and today's date)")
 	return cmd
 }
 
-func (c *cli) manifest() *cobra.Command {
+func (c *program) manifest() *cobra.Command {
 	var base string
 	cmd := &cobra.Command{
 		Use: "manifest [--http URL]", Short: "Print the Slack app manifest", Args: cobra.NoArgs,
+		Example: `  rack-gatewayd manifest
+  rack-gatewayd manifest --http https://gateway.example.com`,
 		Long: `Print the manifest of the Slack app: for Socket Mode, or with --http for requests
 to the given base URL.`,
 		RunE: func(*cobra.Command, []string) error {
 			text, err := slackmanifest.Socket()
 			if base != "" {
 				if text, err = slackmanifest.HTTP(base); err != nil {
-					return usageError{fmt.Errorf("--http: %w", err)}
+					return cli.Usage("--http: %w", err)
 				}
 			}
 			if err != nil {
 				return err
 			}
-			_, err = c.stdout.Write(text)
-			return err
+			return c.Print(string(text))
 		},
 	}
 	cmd.Flags().StringVar(&base, "http", "", "public base URL of the gateway, for HTTP mode")
 	return cmd
 }
 
-func (c *cli) settingsCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "settings", Short: "The settings of apps and environments"}
+func (c *program) settingsCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "settings", Short: "Show the settings of apps and environments", Example: "  rack-gatewayd settings show --app myapp"}
 	cmd.AddCommand(c.settingsShow())
 	return cmd
 }
 
-func (c *cli) settingsShow() *cobra.Command {
-	var app, environment, output string
+func (c *program) settingsShow() *cobra.Command {
+	var app, environment string
+	var output cli.Format
 	cmd := &cobra.Command{
 		Use: "show --app APP [--environment ENV]", Short: "Show effective values and where they come from", Args: cobra.NoArgs,
+		Example: `  rack-gatewayd settings show --app myapp
+  rack-gatewayd settings show --app myapp --environment production -o json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(output); err != nil {
-				return err
-			}
 			var f faults
 			v := readVariables(c.env, &f)
 			f = onlyAbout(f, "SLACK_CHANNEL")
@@ -110,23 +112,19 @@ func (c *cli) settingsShow() *cobra.Command {
 				views = append(views, view{key, p.Value(key), from})
 				rows = append(rows, []string{key, p.Value(key), from})
 			}
-			if output == "json" {
-				return c.printJSON(views)
-			}
-			return c.printTable(rows)
+			return c.Show(output, cli.Result{JSON: views, Tables: [][][]string{rows}})
 		},
 	}
-	cmd.Flags().StringVar(&app, "app", "", "name of the app")
-	cmd.Flags().StringVar(&environment, "environment", "", "name of the environment (default: the default one)")
-	outputFlag(cmd, &output)
-	required(cmd, "app")
+	c.placeFlags(cmd, &app, &environment)
+	cli.FormatFlag(cmd, &output)
 	return cmd
 }
 
-func (c *cli) healthcheck() *cobra.Command {
+func (c *program) healthcheck() *cobra.Command {
 	return &cobra.Command{
 		Use: "healthcheck", Short: "Ask the running daemon whether it is alive", Args: cobra.NoArgs,
-		Long: "Ask /healthz of RGW_LISTEN on this machine; for containers without a shell.",
+		Example: "  rack-gatewayd healthcheck",
+		Long:    "Ask /healthz of RGW_LISTEN on this machine; for containers without a shell.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var f faults
 			host, port, err := net.SplitHostPort(readVariables(c.env, &f).Listen)
@@ -155,10 +153,11 @@ func (c *cli) healthcheck() *cobra.Command {
 	}
 }
 
-func (c *cli) check() *cobra.Command {
+func (c *program) check() *cobra.Command {
 	return &cobra.Command{
 		Use: "check", Short: "Check configuration, Slack, CircleCI, clock and database", Args: cobra.NoArgs,
-		Long: "Check what a deploy will need, one line each; exit 1 on a fault.",
+		Example: "  rack-gatewayd check",
+		Long:    "Check what a deploy will need, one line each; exit 1 on a fault.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := serveConfig(c.env)
 			if err != nil {
@@ -170,7 +169,7 @@ func (c *cli) check() *cobra.Command {
 			r.slack(cmd.Context(), cfg)
 			r.circleCI(cmd.Context(), cfg)
 			if r.bad {
-				return exitError(exitFault)
+				return &cli.Exit{Code: cli.ExitFault}
 			}
 			return nil
 		},
@@ -179,7 +178,7 @@ func (c *cli) check() *cobra.Command {
 
 // report prints one line per finding.
 type report struct {
-	c   *cli
+	c   *program
 	bad bool
 }
 
@@ -188,7 +187,7 @@ func (r *report) line(subject string, fault error, note string) {
 	if fault != nil {
 		word, note, r.bad = "FAULT", fault.Error(), true
 	}
-	fmt.Fprintln(r.c.stdout, strings.TrimSpace(fmt.Sprintf("%-5s %s: %s", word, printable(subject), printable(note))))
+	fmt.Fprintln(r.c.Out, strings.TrimSpace(fmt.Sprintf("%-5s %s: %s", word, cli.Clean(subject), cli.Clean(note))))
 }
 
 func (r *report) database(ctx context.Context, cfg config) {
@@ -240,7 +239,7 @@ func (r *report) slack(ctx context.Context, cfg config) {
 func (r *report) circleCI(ctx context.Context, cfg config) {
 	var server, local time.Time
 	client, err := circleci.New(circleci.Config{
-		URL: cfg.CircleURL, AppURL: cfg.CircleAppURL, Token: cfg.CircleToken.reveal(), UserAgent: "rack-gatewayd/" + buildVersion(),
+		URL: cfg.CircleURL, AppURL: cfg.CircleAppURL, Token: cfg.CircleToken.reveal(), UserAgent: "rack-gatewayd/" + cli.Version(),
 		OnDate: func(s, l time.Time) { server, local = s, l },
 	})
 	if err != nil {

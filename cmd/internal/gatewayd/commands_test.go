@@ -65,7 +65,7 @@ func TestUsageIsTwo(t *testing.T) {
 		{"help nope", `unknown help topic "nope"`},
 		{"token list --nope", "unknown flag"},
 		{"token list extra", "unknown command"},
-		{"token create --name x --role admin --all-apps", "the role must be cicd or auditor"},
+		{"token create --name x --role admin --all-apps", "must be one of cicd, auditor"},
 		{"token create --name x --role cicd --app Not_An_App", "cannot be the name of an app"},
 		{"token create --name x --role cicd", "either --app"},
 		{"token create --name x --role cicd --all-apps --expires soon", "--expires"},

@@ -122,12 +122,15 @@ func (f faults) err() error {
 // configError is the one report on a bad configuration.
 type configError struct{ faults []string }
 
-func (e *configError) Error() string {
-	text := "the configuration has " + strconv.Itoa(len(e.faults)) + " fault(s):"
+func (e *configError) Error() string { return strings.Join(e.Lines(), "\n") }
+
+// Lines has the program print one line for each fault.
+func (e *configError) Lines() []string {
+	lines := []string{"the configuration has " + strconv.Itoa(len(e.faults)) + " fault(s):"}
 	for _, fault := range e.faults {
-		text += "\n  " + printable(fault) // whoever makes the variables chooses their names
+		lines = append(lines, "  "+fault)
 	}
-	return text
+	return lines
 }
 
 // readVariables reads the environment; secrets may come from files. What begins

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
 // variableNames lists the variables of the daemon, NAME_FILE included.
@@ -60,7 +61,7 @@ func unknownSetting(name string) string {
 	if slices.Contains(keys, key) {
 		return ""
 	}
-	meant := nearest(key, keys)
+	meant := cli.Nearest(key, keys)
 	if meant != "" {
 		meant = name[:i] + mark + meant
 	}
@@ -74,44 +75,15 @@ func didYouMean(name string) string {
 	return "did you mean " + name + "?"
 }
 
-// nearest finds the candidate that a name was probably meant to be: the one that
-// takes the fewest changes, at most one in three letters, or one of which the name
-// is the beginning or the end. It is empty where nothing is near.
-func nearest(name string, candidates []string) string {
-	upper := strings.ToUpper(name)
-	bare := strings.TrimPrefix(upper, "RGW_")
-	best, least := "", len(bare)/3+1
-	for _, c := range candidates {
-		if d := distance(upper, c); d < least {
-			best, least = c, d
-		}
+// nearest finds the variable that a name was probably meant to be. That both begin
+// with RGW_ makes them no nearer to each other.
+func nearest(name string, variables []string) string {
+	var bare []string
+	for _, v := range variables {
+		bare = append(bare, strings.TrimPrefix(v, "RGW_"))
 	}
-	for _, c := range candidates {
-		if best == "" && bare != "" && (strings.HasPrefix(c, upper+"_") || strings.HasPrefix(upper, c+"_") || strings.HasSuffix(c, "_"+bare)) {
-			best = c
-		}
+	if i := slices.Index(bare, cli.Nearest(strings.TrimPrefix(name, "RGW_"), bare)); i >= 0 {
+		return variables[i]
 	}
-	return best
-}
-
-// distance is the Levenshtein distance: how many bytes must be put in, taken out
-// or replaced to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1) // from what was read of a to each beginning of b
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replaced := diagonal
-			if a[i] != b[j] {
-				replaced++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return ""
 }

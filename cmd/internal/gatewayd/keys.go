@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
@@ -17,16 +18,18 @@ import (
 // daemon waits for no more than that.
 const resealBatch = 50
 
-func (c *cli) keysCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "keys", Short: "The keys of RGW_SECRET_KEYS"}
+func (c *program) keysCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "keys", Short: "Manage the keys of RGW_SECRET_KEYS", Example: "  rack-gatewayd keys rotate"}
 	cmd.AddCommand(c.keysRotate())
 	return cmd
 }
 
-func (c *cli) keysRotate() *cobra.Command {
-	var output string
+func (c *program) keysRotate() *cobra.Command {
+	var output cli.Format
 	cmd := &cobra.Command{
 		Use: "rotate", Short: "Seal all secrets anew with the first key of RGW_SECRET_KEYS", Args: cobra.NoArgs,
+		Example: `  rack-gatewayd keys rotate
+  rack-gatewayd keys rotate -o json`,
 		Long: `Seal all secrets anew with the first key of RGW_SECRET_KEYS, in batches, beside
 a running daemon. Stdout lists the ids of the keys that may then leave the ring.
 
@@ -39,9 +42,6 @@ A key that something is sealed with cannot be left out: every command, and the
 daemon, refuses such a ring and names the key. Backups that were made before
 still need it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(output); err != nil {
-				return err
-			}
 			cfg, err := storeConfig(c.env)
 			if err != nil {
 				return err
@@ -55,7 +55,7 @@ still need it.`,
 			})
 		},
 	}
-	outputFlag(cmd, &output)
+	cli.FormatFlag(cmd, &output)
 	return cmd
 }
 
@@ -101,25 +101,23 @@ func rotate(ctx context.Context, db *store.DB, ring []string, operator string) (
 	return r, fault
 }
 
-func (c *cli) printRotation(r rotation, output string) error {
-	fmt.Fprintf(c.stderr, "%d secrets were sealed anew with key %s.\n", r.Resealed, r.Sealing)
-	if output == "json" {
-		if err := c.printJSON(r); err != nil {
-			return err
-		}
-	} else {
-		for _, id := range r.Unused {
-			fmt.Fprintln(c.stdout, id)
-		}
+func (c *program) printRotation(r rotation, output cli.Format) error {
+	c.Say("%d secrets were sealed anew with key %s.", r.Resealed, r.Sealing)
+	unused := strings.Join(r.Unused, "\n")
+	if unused != "" {
+		unused += "\n"
+	}
+	if err := c.Show(output, cli.Result{JSON: r, Text: unused}); err != nil {
+		return err
 	}
 	switch {
 	case len(r.InUse) > 0:
 		return fmt.Errorf("still in use: %s. A daemon with another first key seals with it: restart it with this RGW_SECRET_KEYS, then run keys rotate again",
 			strings.Join(r.InUse, ", "))
 	case len(r.Unused) > 0:
-		fmt.Fprintf(c.stderr, "Nothing is sealed with these any more; they may leave RGW_SECRET_KEYS: %s\n", strings.Join(r.Unused, ", "))
+		c.Say("Nothing is sealed with these any more; they may leave RGW_SECRET_KEYS: %s", strings.Join(r.Unused, ", "))
 	default:
-		fmt.Fprintln(c.stderr, "The ring has no other key.")
+		c.Say("The ring has no other key.")
 	}
 	return nil
 }

@@ -3,10 +3,9 @@ package gatewayd
 import (
 	"io"
 	"log/slog"
-	"os"
 
 	"github.com/lmittmann/tint"
-	"golang.org/x/term"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
 func parseLevel(s string) (level slog.Level, err error) {
@@ -20,16 +19,8 @@ func newLog(w io.Writer, level, format string) *slog.Logger {
 	if err != nil {
 		l = slog.LevelInfo
 	}
-	if format == "tint" || format == "auto" && isTerminal(w) {
-		return slog.New(tint.NewTextHandler(w, &tint.Options{Level: l, NoColor: !isTerminal(w)}))
+	if format == "tint" || format == "auto" && cli.IsTerminal(w) {
+		return slog.New(tint.NewTextHandler(w, &tint.Options{Level: l, NoColor: !cli.IsTerminal(w)}))
 	}
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l}))
-}
-
-func isTerminal(v any) bool {
-	if i, ok := v.(*input); ok {
-		v = i.from
-	}
-	f, ok := v.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }

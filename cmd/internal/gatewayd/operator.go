@@ -9,7 +9,7 @@ import (
 
 // operator is who runs this command, as this machine says: "ana@build-1", or
 // "ana as root@build-1" behind sudo. The log takes it as a claim.
-func (c *cli) operator() string {
+func (c *program) operator() string {
 	name := strconv.Itoa(os.Getuid()) // a container may know no name
 	if u, err := user.Current(); err == nil && u.Username != "" {
 		name = u.Username

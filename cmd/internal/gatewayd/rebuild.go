@@ -7,14 +7,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
-func (c *cli) rebuild() *cobra.Command {
+func (c *program) rebuild() *cobra.Command {
 	var check bool
-	var output string
+	var output cli.Format
 	cmd := &cobra.Command{
 		Use: "rebuild [--check]", Short: "Make the rows that cache the log anew where they differ from it", Args: cobra.NoArgs,
+		Example: `  rack-gatewayd rebuild --check
+  rack-gatewayd rebuild`,
 		Long: `Read the whole log, compare it with the rows of requests, people and tokens that
 are kept for fast lists, and make anew what differs, beside a running daemon. With
 --check nothing is changed. Stdout has one line for each row that differs.
@@ -24,16 +27,13 @@ The log itself is verified first. Where it was changed, nothing is compared.
 Exit 0: no row differs, or all that did were made anew. Exit 1: --check found a
 row that differs, or one could not be made anew.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(output); err != nil {
-				return err
-			}
 			return c.withStore(cmd.Context(), func(db *store.DB) error {
 				return c.rebuildRows(cmd.Context(), db, check, output)
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&check, "check", false, "only say what differs")
-	outputFlag(cmd, &output)
+	cli.FormatFlag(cmd, &output)
 	return cmd
 }
 
@@ -44,7 +44,7 @@ type differenceView struct {
 	Rebuilt bool   `json:"rebuilt"`
 }
 
-func (c *cli) rebuildRows(ctx context.Context, db *store.DB, check bool, output string) error {
+func (c *program) rebuildRows(ctx context.Context, db *store.DB, check bool, output cli.Format) error {
 	if err := approvals.VerifyLog(ctx, db); err != nil {
 		return fmt.Errorf("no row was compared: %w", err)
 	}
@@ -52,15 +52,12 @@ func (c *cli) rebuildRows(ctx context.Context, db *store.DB, check bool, output 
 	if err != nil {
 		return fmt.Errorf("not all rows were compared: %w", err)
 	}
-	views, left := []differenceView{}, 0
+	views, left, text := []differenceView{}, 0, ""
 	for _, d := range found {
 		v := differenceView{d.Subject, d.What, !check && !d.Left}
 		views = append(views, v)
 		if !v.Rebuilt {
 			left++
-		}
-		if output == "json" {
-			continue
 		}
 		word := ""
 		switch {
@@ -69,29 +66,27 @@ func (c *cli) rebuildRows(ctx context.Context, db *store.DB, check bool, output 
 		case !check:
 			word = " (could not be made anew)"
 		}
-		fmt.Fprintln(c.stdout, printable(d.String())+word)
+		text += cli.Clean(d.String()) + word + "\n"
 	}
-	if output == "json" {
-		if err := c.printJSON(views); err != nil {
-			return err
-		}
+	if err := c.Show(output, cli.Result{JSON: views, Text: text}); err != nil {
+		return err
 	}
-	fmt.Fprintf(c.stderr, "%d rows differ from the log, %d were made anew.\n", len(views), len(views)-left)
+	c.Say("%d rows differ from the log, %d were made anew.", len(views), len(views)-left)
 	if err := c.sayHold(ctx, db); err != nil {
 		return err
 	}
 	if left > 0 {
-		return exitError(exitFault)
+		return &cli.Exit{Code: cli.ExitFault}
 	}
 	return nil
 }
 
 // sayHold reminds of what a daemon found before, which rows that are right again
 // do not end.
-func (c *cli) sayHold(ctx context.Context, db *store.DB) error {
+func (c *program) sayHold(ctx context.Context, db *store.DB) error {
 	fault, err := approvals.LogFault(ctx, db)
 	if err == nil && fault != "" {
-		fmt.Fprintf(c.stderr, "Nothing is approved all the same until recover --accept-rollback, because this was found before: %s\n", printable(fault))
+		c.Say("Nothing is approved all the same until recover --accept-rollback, because this was found before: %s", fault)
 	}
 	return err
 }

@@ -8,27 +8,27 @@ import (
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit/sheet"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
-func (c *cli) accessReview() *cobra.Command {
-	var output string
+func (c *program) accessReview() *cobra.Command {
+	var output cli.Format
 	cmd := &cobra.Command{
-		Use: "access-review [-o table|csv|json]", Short: "List who and what has access: admins, authenticators, tokens, removed people", Args: cobra.NoArgs,
+		Use: "access-review", Short: "List who and what has access: admins, authenticators, tokens, removed people", Args: cobra.NoArgs,
+		Example: `  rack-gatewayd access-review
+  rack-gatewayd access-review -o csv > access.csv`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkEvidence(output); err != nil {
-				return err
-			}
 			return c.withStore(cmd.Context(), func(db *store.DB) error {
 				r, err := audit.ReviewAccess(cmd.Context(), db)
 				if err != nil {
 					return err
 				}
-				return c.printEvidence(output, reviewEvidence(r))
+				return c.Show(output, reviewResult(r))
 			})
 		},
 	}
-	evidenceFlag(cmd, &output)
+	cli.FormatFlag(cmd, &output, cli.CSV)
 	return cmd
 }
 
@@ -72,7 +72,7 @@ func viewReviewed(p audit.ReviewedPerson, now time.Time) reviewedPerson {
 	return v
 }
 
-func reviewEvidence(r audit.Review) evidence {
+func reviewResult(r audit.Review) cli.Result {
 	v := reviewView{At: r.At, Admins: []reviewedPerson{}, Removed: []reviewedPerson{}, Tokens: []tokenView{}}
 	admins := [][]string{{"ADMIN", "NAME", "VCS LOGIN", "ADDED", "AUTHENTICATOR", "ENROLLED", "BY", "FIRST USED", "PROBLEM"}}
 	removed := [][]string{{"REMOVED", "NAME", "VCS LOGIN", "ADDED", "REMOVED ON"}}
@@ -114,7 +114,7 @@ func reviewEvidence(r audit.Review) evidence {
 			full(&tv.ExpiresAt), full(tv.LastUsedAt), full(tv.RevokedAt), "",
 		})
 	}
-	return evidence{tables: [][][]string{admins, tokens, removed}, sheet: sheet, json: v}
+	return cli.Result{JSON: v, Tables: [][][]string{admins, tokens, removed}, Sheet: sheet}
 }
 
 // minuteOr shows a time to the minute, or a word for none.

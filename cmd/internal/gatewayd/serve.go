@@ -22,6 +22,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/bot/enroll"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 	"github.com/rack-gateway/rack-gateway-approvals/store/sqlite"
@@ -41,16 +42,17 @@ const (
 	stopRecord = time.Second
 )
 
-func (c *cli) serve() *cobra.Command {
+func (c *program) serve() *cobra.Command {
 	return &cobra.Command{
 		Use: "serve", Short: "Run the bot: webhook, Slack, CircleCI and store in one process", Args: cobra.NoArgs,
+		Example: "  rack-gatewayd serve",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := serveConfig(c.env)
 			if err != nil {
 				return err
 			}
-			c.serving = true
-			d := &daemon{cfg: cfg, operator: c.operator(), log: newLog(c.stderr, cfg.LogLevel, cfg.LogFormat)}
+			c.Service = true
+			d := &daemon{cfg: cfg, operator: c.operator(), log: newLog(c.Err, cfg.LogLevel, cfg.LogFormat)}
 			return d.serve(cmd.Context())
 		},
 	}
@@ -101,7 +103,7 @@ func (d *daemon) serve(ctx context.Context) error {
 		}
 		defer scraped.Close()
 	}
-	if err := d.service.Start(ctx, d.cfg.SlackChannel, buildVersion()); err != nil {
+	if err := d.service.Start(ctx, d.cfg.SlackChannel, cli.Version()); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	return d.run(ctx, listener, scraped)
@@ -200,7 +202,7 @@ func (d *daemon) build() error {
 	var err error
 	d.ci, err = circleci.New(circleci.Config{
 		URL: d.cfg.CircleURL, AppURL: d.cfg.CircleAppURL, Token: d.cfg.CircleToken.reveal(),
-		UserAgent: "rack-gatewayd/" + buildVersion(), OnDate: d.clock.observe, OnCall: d.called,
+		UserAgent: "rack-gatewayd/" + cli.Version(), OnDate: d.clock.observe, OnCall: d.called,
 	})
 	if err != nil {
 		return err
@@ -288,7 +290,7 @@ func (d *daemon) run(ctx context.Context, listener, scraped net.Listener) error 
 			cancel(fmt.Errorf("serve: %w", err))
 		}
 	})
-	d.log.Info("serving", "address", listener.Addr().String(), "version", buildVersion(), "transport", d.transport(), "apps", len(d.cfg.settings.Apps()))
+	d.log.Info("serving", "address", listener.Addr().String(), "version", cli.Version(), "transport", d.transport(), "apps", len(d.cfg.settings.Apps()))
 
 	<-ctx.Done()
 	d.log.Info("stopping")

@@ -13,13 +13,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
 // withStore runs an operator's command on the database, beside a running daemon.
 // There must be one: a command that reads, or changes what is there, would
 // otherwise show an empty gateway after a slip in RGW_DATABASE_URL.
-func (c *cli) withStore(ctx context.Context, run func(db *store.DB) error) error {
+func (c *program) withStore(ctx context.Context, run func(db *store.DB) error) error {
 	cfg, err := storeConfig(c.env)
 	if err != nil {
 		return err
@@ -56,13 +57,13 @@ func existing(path string) error {
 }
 
 // withAdmin runs an operator's command on people or tokens that are there.
-func (c *cli) withAdmin(ctx context.Context, run func(a approvals.Admin) error) error {
+func (c *program) withAdmin(ctx context.Context, run func(a approvals.Admin) error) error {
 	return c.withStore(ctx, func(db *store.DB) error { return run(approvals.Admin{Store: db, Operator: c.operator()}) })
 }
 
 // withNew is withAdmin for the commands that a new gateway begins with: they make
 // the database if there is none.
-func (c *cli) withNew(ctx context.Context, run func(a approvals.Admin) error) error {
+func (c *program) withNew(ctx context.Context, run func(a approvals.Admin) error) error {
 	cfg, err := storeConfig(c.env)
 	if err != nil {
 		return err
@@ -70,66 +71,70 @@ func (c *cli) withNew(ctx context.Context, run func(a approvals.Admin) error) er
 	return onStore(ctx, cfg, func(db *store.DB) error { return run(approvals.Admin{Store: db, Operator: c.operator()}) })
 }
 
-func (c *cli) tokenCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "token", Short: "API tokens for CI jobs and auditors"}
+func (c *program) tokenCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "token", Short: "Manage the API tokens of CI jobs and auditors",
+		Example: `  rack-gatewayd token create --name ci-myapp --role cicd --app myapp
+  rack-gatewayd token list`,
+	}
 	cmd.AddCommand(c.tokenCreate(), c.tokenList(), c.tokenRevoke())
 	return cmd
 }
 
-func (c *cli) tokenCreate() *cobra.Command {
-	var name, role, expires, output string
+func (c *program) tokenCreate() *cobra.Command {
+	var name, expires string
+	var role approvals.Role
+	var output cli.Format
 	var apps []string
 	var all bool
 	cmd := &cobra.Command{
 		Use: "create --name NAME --role cicd|auditor (--app APP… | --all-apps)", Short: "Make a token and print it once",
 		Long: "Make a token and print it once, alone on stdout. Only a hash of it is kept.", Args: cobra.NoArgs,
+		Example: `  rack-gatewayd token create --name ci-myapp --role cicd --app myapp
+  rack-gatewayd token create --name auditors --role auditor --all-apps --expires 30d`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if all == (len(apps) > 0) {
-				return usageError{fmt.Errorf("give either --app (once or more) or --all-apps")}
+				return cli.Usage("give either --app (once or more) or --all-apps")
 			}
 			life, err := approvals.ParseLife(expires)
 			if err != nil {
-				return usageError{fmt.Errorf("--expires %w", err)}
-			}
-			if err := checkOutput(output); err != nil {
-				return err
+				return cli.Usage("--expires %w", err)
 			}
 			return c.withNew(cmd.Context(), func(a approvals.Admin) error {
-				text, t, err := a.CreateToken(cmd.Context(), name, approvals.Role(role), apps, life)
+				text, t, err := a.CreateToken(cmd.Context(), name, role, apps, life)
 				if err != nil {
 					return err
 				}
-				if output == "json" {
-					return c.printJSON(struct {
+				if output == cli.JSON {
+					return c.JSON(struct {
 						tokenView
 						Token string `json:"token"`
 					}{viewToken(t, time.Now()), text})
 				}
-				fmt.Fprintf(c.stderr, "Token %s (%s) expires on %s. It is shown this once.\n", t.ID, t.Name, t.ExpiresAt.Format(time.DateOnly))
-				_, err = fmt.Fprintln(c.stdout, text)
-				return err
+				c.Say("Token %s (%s) expires on %s. It is shown this once.", t.ID, t.Name, t.ExpiresAt.Format(time.DateOnly))
+				return c.Println(text)
 			})
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&name, "name", "", "what it is for, such as ci-myapp")
-	f.StringVar(&role, "role", "", "cicd or auditor")
-	f.StringArrayVar(&apps, "app", nil, "an app that it is for; may be repeated")
+	cli.Choice(cmd, &role, "role", "", "what it may do", approvals.RoleCICD, approvals.RoleAuditor)
+	f.StringArrayVarP(&apps, "app", "a", nil, "an app that it is for; may be repeated")
 	f.BoolVar(&all, "all-apps", false, "it is for all apps")
-	f.StringVar(&expires, "expires", "90d", "how long it lives: a number with d, h, m or s")
-	outputFlag(cmd, &output)
-	required(cmd, "name", "role")
+	f.StringVar(&expires, "expires", "90d", "lifetime, such as 90d: a number with d, h, m or s")
+	cli.Complete(cmd, "app", c.knownApps)
+	cli.FormatFlag(cmd, &output)
+	cli.Required(cmd, "name", "role")
 	return cmd
 }
 
-func (c *cli) tokenList() *cobra.Command {
-	var output string
+func (c *program) tokenList() *cobra.Command {
+	var output cli.Format
 	cmd := &cobra.Command{
 		Use: "list", Short: "List all tokens", Args: cobra.NoArgs,
+		Example: `  rack-gatewayd token list
+  rack-gatewayd token list -o json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(output); err != nil {
-				return err
-			}
 			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
 				tokens, err := a.Tokens(cmd.Context())
 				if err != nil {
@@ -139,29 +144,27 @@ func (c *cli) tokenList() *cobra.Command {
 				for i, t := range tokens {
 					views[i] = viewToken(t, time.Now())
 				}
-				if output == "json" {
-					return c.printJSON(views)
-				}
 				rows := [][]string{{"ID", "NAME", "ROLE", "APPS", "STATE", "EXPIRES", "LAST USED"}}
 				for _, v := range views {
 					rows = append(rows, []string{v.ID, v.Name, v.Role, strings.Join(v.Apps, ","), v.State, day(v.ExpiresAt), minute(v.LastUsedAt)})
 				}
-				return c.printTable(rows)
+				return c.Show(output, cli.Result{JSON: views, Tables: [][][]string{rows}})
 			})
 		},
 	}
-	outputFlag(cmd, &output)
+	cli.FormatFlag(cmd, &output)
 	return cmd
 }
 
-func (c *cli) tokenRevoke() *cobra.Command {
+func (c *program) tokenRevoke() *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke ID|NAME", Short: "End a token at once", Args: cobra.ExactArgs(1),
+		Example: "  rack-gatewayd token revoke ci-myapp",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
 				t, err := a.RevokeToken(cmd.Context(), args[0])
 				if err == nil {
-					fmt.Fprintf(c.stderr, "Token %s (%s) is revoked.\n", t.ID, t.Name)
+					c.Say("Token %s (%s) is revoked.", t.ID, t.Name)
 				}
 				return err
 			})
@@ -197,4 +200,20 @@ func viewToken(t approvals.Token, now time.Time) tokenView {
 		v.State = "expired"
 	}
 	return v
+}
+
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func day(t time.Time) string { return t.Format(time.DateOnly) }
+
+func minute(t *time.Time) string {
+	if t == nil {
+		return "never"
+	}
+	return t.Format("2006-01-02 15:04")
 }

@@ -14,13 +14,18 @@ import (
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
 // issuer is what authenticator apps show.
 const issuer = "Rack Gateway"
 
-func (c *cli) userCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "user", Short: "Admins and their authenticators"}
+func (c *program) userCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "user", Short: "Manage the admins and their authenticators",
+		Example: `  rack-gatewayd user add --slack-id U012ABCDEF --name Ana --vcs-login ana
+  rack-gatewayd user list`,
+	}
 	cmd.AddCommand(c.userAdd(), c.userEnroll(), c.userList(),
 		c.userAct("remove", "End somebody's rights at once and destroy the authenticator", "%s is no admin any more.", approvals.Admin.RemovePerson),
 		c.userAct("unlock", "End the pause after too many wrong codes", "%s may try again.", approvals.Admin.Unlock),
@@ -31,25 +36,26 @@ func (c *cli) userCommand() *cobra.Command {
 
 func slackIDFlag(cmd *cobra.Command, id *string) {
 	cmd.Flags().StringVar(id, "slack-id", "", "member id in Slack (U…): profile → … → Copy member ID")
-	required(cmd, "slack-id")
+	cli.Required(cmd, "slack-id")
 }
 
-func (c *cli) userAdd() *cobra.Command {
+func (c *program) userAdd() *cobra.Command {
 	var id, name, login string
 	cmd := &cobra.Command{
 		Use: "add --slack-id U… [--name NAME] [--vcs-login LOGIN]", Short: "Make somebody an admin, or change name and login of one", Args: cobra.NoArgs,
+		Example: "  rack-gatewayd user add --slack-id U012ABCDEF --name Ana --vcs-login ana",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withNew(cmd.Context(), func(a approvals.Admin) error {
 				p, err := a.AddPerson(cmd.Context(), id, name, login)
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(c.stderr, "%s is an admin.\n", p.SlackID)
+				c.Say("%s is an admin.", p.SlackID)
 				if p.VCSLogin == "" {
-					fmt.Fprintln(c.stderr, "Without --vcs-login the person can reject but not approve: whether a deploy is the person's own cannot be told.")
+					c.Say("Without --vcs-login the person can reject but not approve: whether a deploy is the person's own cannot be told.")
 				}
 				if !p.Enrolled {
-					fmt.Fprintf(c.stderr, "Next: rack-gatewayd user enroll --slack-id %s\n", p.SlackID)
+					c.Say("Next: rack-gatewayd user enroll --slack-id %s", p.SlackID)
 				}
 				return nil
 			})
@@ -61,15 +67,16 @@ func (c *cli) userAdd() *cobra.Command {
 	return cmd
 }
 
-func (c *cli) userAct(verb, short, done string, act func(approvals.Admin, context.Context, string) error) *cobra.Command {
+func (c *program) userAct(verb, short, done string, act func(approvals.Admin, context.Context, string) error) *cobra.Command {
 	var id string
 	cmd := &cobra.Command{
 		Use: verb + " --slack-id U…", Short: short, Args: cobra.NoArgs,
+		Example: "  rack-gatewayd user " + verb + " --slack-id U012ABCDEF",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
 				err := act(a, cmd.Context(), id)
 				if err == nil {
-					fmt.Fprintf(c.stderr, done+"\n", id)
+					c.Say(done, id)
 				}
 				return err
 			})
@@ -79,17 +86,19 @@ func (c *cli) userAct(verb, short, done string, act func(approvals.Admin, contex
 	return cmd
 }
 
-func (c *cli) userEnroll() *cobra.Command {
+func (c *program) userEnroll() *cobra.Command {
 	var id string
 	var terminal, fromStdin bool
 	cmd := &cobra.Command{
 		Use: "enroll --slack-id U… [--terminal | --secret-stdin]", Short: "Give an admin an authenticator, in place of any other", Args: cobra.NoArgs,
+		Example: `  rack-gatewayd user enroll --slack-id U012ABCDEF
+  rack-gatewayd user enroll --slack-id U012ABCDEF --terminal`,
 		Long: `Print a one-time link, alone on stdout, with which the admin sets the
 authenticator up in a browser within 10 minutes. Hand it over by a way that is not
 Slack: code and click must not share one channel.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if terminal && fromStdin {
-				return usageError{errors.New("choose one of --terminal and --secret-stdin")}
+				return cli.Usage("choose one of --terminal and --secret-stdin")
 			}
 			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
 				p, err := a.CheckActive(cmd.Context(), id)
@@ -113,7 +122,7 @@ Slack: code and click must not share one channel.`,
 }
 
 // enrollByLink prints a link to the enrolment page.
-func (c *cli) enrollByLink(ctx context.Context, a approvals.Admin, id string) error {
+func (c *program) enrollByLink(ctx context.Context, a approvals.Admin, id string) error {
 	var f faults
 	cfg := config{variables: readVariables(c.env, &f)}
 	cfg.checkListen(&f)
@@ -125,18 +134,17 @@ func (c *cli) enrollByLink(ctx context.Context, a approvals.Admin, id string) er
 		return err
 	}
 	if cfg.PublicURL == "" && !cfg.loopback() {
-		fmt.Fprintln(c.stderr, "RGW_PUBLIC_URL is not set: the link may not lead to the gateway from elsewhere.")
+		c.Say("RGW_PUBLIC_URL is not set: the link may not lead to the gateway from elsewhere.")
 	}
-	fmt.Fprintf(c.stderr, "The link works once, until %s. Do not send it through Slack.\n", expires.Local().Format("15:04 MST"))
-	_, err = fmt.Fprintln(c.stdout, cfg.publicURL+"/enroll/"+token)
-	return err
+	c.Say("The link works once, until %s. Do not send it through Slack.", expires.Local().Format("15:04 MST"))
+	return c.Println(cfg.publicURL + "/enroll/" + token)
 }
 
 // maxSecretLine is far more than any base32 secret.
 const maxSecretLine = 4 << 10
 
-func (c *cli) importSecret(ctx context.Context, a approvals.Admin, id string) error {
-	text, err := io.ReadAll(io.LimitReader(c.stdin, maxSecretLine))
+func (c *program) importSecret(ctx context.Context, a approvals.Admin, id string) error {
+	text, err := io.ReadAll(io.LimitReader(c.In, maxSecretLine))
 	if err != nil {
 		return fmt.Errorf("read the secret: %w", err)
 	}
@@ -147,15 +155,15 @@ func (c *cli) importSecret(ctx context.Context, a approvals.Admin, id string) er
 	if err := a.Enrol(ctx, id, secret, "", approvals.EnrolledByImport); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.stderr, "%s has an authenticator.\n", id)
+	c.Say("%s has an authenticator.", id)
 	return nil
 }
 
 // enrollHere shows a new secret on the operator's terminal. It must be one: a
 // secret does not belong into a pipe or a file.
-func (c *cli) enrollHere(ctx context.Context, a approvals.Admin, p approvals.Person) error {
-	if !isTerminal(c.stdout) || !isTerminal(c.stdin) {
-		return usageError{errors.New("--terminal needs a terminal")}
+func (c *program) enrollHere(ctx context.Context, a approvals.Admin, p approvals.Person) error {
+	if !cli.IsTerminal(c.Out) || !cli.IsTerminal(c.In) {
+		return cli.Usage("--terminal needs a terminal")
 	}
 	secret := totp.NewSecret()
 	name := p.Name
@@ -166,23 +174,23 @@ func (c *cli) enrollHere(ctx context.Context, a approvals.Admin, p approvals.Per
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.stdout, "%s\nKey, if it cannot be scanned: %s\n\n", picture, secret.Base32())
-	in := bufio.NewReader(io.LimitReader(c.stdin, maxSecretLine))
+	fmt.Fprintf(c.Out, "%s\nKey, if it cannot be scanned: %s\n\n", picture, secret.Base32())
+	in := bufio.NewReader(io.LimitReader(c.In, maxSecretLine))
 	for range 3 {
-		fmt.Fprint(c.stdout, "Code that the app shows now: ")
+		fmt.Fprint(c.Out, "Code that the app shows now: ")
 		line, err := in.ReadString('\n')
 		if err != nil && line == "" {
 			return errors.New("no code was typed; nothing was changed")
 		}
 		if err = a.Enrol(ctx, p.SlackID, secret, line, approvals.EnrolledByTerminal); err == nil {
-			fmt.Fprintf(c.stderr, "%s has an authenticator. Clear this screen.\n", p.SlackID)
+			c.Say("%s has an authenticator. Clear this screen.", p.SlackID)
 			return nil
 		}
 		var why *approvals.Error
 		if !errors.As(err, &why) || why.Code != approvals.CodeInvalid {
 			return err
 		}
-		fmt.Fprintln(c.stderr, why.Message)
+		c.Say("%s", why.Message)
 	}
 	return errors.New("three codes were wrong; nothing was changed")
 }
@@ -223,14 +231,13 @@ func qrText(content string) (string, error) {
 	return b.String(), nil
 }
 
-func (c *cli) userList() *cobra.Command {
-	var output string
+func (c *program) userList() *cobra.Command {
+	var output cli.Format
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the admins", Args: cobra.NoArgs,
+		Example: `  rack-gatewayd user list
+  rack-gatewayd user list -o json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(output); err != nil {
-				return err
-			}
 			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
 				people, err := a.People(cmd.Context())
 				if err != nil {
@@ -242,18 +249,15 @@ func (c *cli) userList() *cobra.Command {
 						views = append(views, personView{p.SlackID, p.Name, p.VCSLogin, p.Enrolled, p.AddedAt, optional(p.Standing.CheckedAt), p.Standing.Problem})
 					}
 				}
-				if output == "json" {
-					return c.printJSON(views)
-				}
 				rows := [][]string{{"SLACK ID", "NAME", "VCS LOGIN", "AUTHENTICATOR", "ADDED", "CONFIRMED BY SLACK", "PROBLEM"}}
 				for _, v := range views {
 					rows = append(rows, []string{v.SlackID, v.Name, v.VCSLogin, map[bool]string{true: "yes", false: "no"}[v.Enrolled], day(v.AddedAt), minute(v.CheckedAt), v.Problem})
 				}
-				return c.printTable(rows)
+				return c.Show(output, cli.Result{JSON: views, Tables: [][][]string{rows}})
 			})
 		},
 	}
-	outputFlag(cmd, &output)
+	cli.FormatFlag(cmd, &output)
 	return cmd
 }
 

@@ -101,9 +101,14 @@ func TestImports(t *testing.T) {
 			"client", func(p string) bool { return p == "cmd/rack-gateway" || p == "cmd/internal/gateway" },
 			func(i string) bool {
 				rest, is := ours(i)
-				return is && rest != "bot/webhook" && rest != "cmd/internal/gateway" && !strings.HasPrefix(rest, "approvals")
+				return is && rest != "bot/webhook" && rest != "cmd/internal/gateway" && rest != "cmd/internal/cli" && !strings.HasPrefix(rest, "approvals")
 			},
 			"the client speaks HTTP alone",
+		},
+		{
+			"command lines", func(p string) bool { return p == "cmd/internal/cli" },
+			func(i string) bool { rest, is := ours(i); return is && rest != "approvals/audit/sheet" },
+			"what both programs share knows nothing about approvals",
 		},
 		{
 			"simulators", func(p string) bool {

@@ -1,4 +1,4 @@
-package gatewayd
+package cli
 
 import (
 	"context"
@@ -20,9 +20,9 @@ type chunk struct {
 	err error
 }
 
-// interruptible makes every read of in end with ctx. A read that is given up may
+// Interruptible makes every read of in end with ctx. A read that is given up may
 // still take what is typed next, so nothing else must read from in afterwards.
-func interruptible(ctx context.Context, in io.Reader) io.Reader {
+func Interruptible(ctx context.Context, in io.Reader) io.Reader {
 	if in == nil {
 		return nil
 	}
