@@ -127,7 +127,7 @@ func TestDamagedDatabase(t *testing.T) {
 	w.unavailable(w.create(w.Pipeline(2)))
 	w.Stop()
 	for _, command := range [][]string{{"serve"}, {"token", "list"}, {"backup", filepath.Join(t.TempDir(), "x.db")}} {
-		if r := w.operator(1, command...); !strings.Contains(r.Stderr, "the database cannot be used: open database "+w.file("")+": database is damaged") {
+		if r := w.operator(1, command...); !strings.Contains(r.Stderr, "the database cannot be used: open database: "+w.file("")+": database is damaged") {
 			t.Errorf("%s: got %q; want the file and that it is damaged", command[0], r.Stderr)
 		}
 	}
