@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -22,14 +23,101 @@ type Facts struct {
 	Tag            string `json:"tag,omitempty"`
 	Origin         string `json:"origin,omitempty"` // repository URLs; empty where the provider gives none
 	Target         string `json:"target,omitempty"`
-	Trigger        string `json:"trigger,omitempty"`       // webhook, api, schedule, …
 	Actor          string `json:"actor,omitempty"`         // VCS login of who triggered the pipeline
+	ActorID        string `json:"actor_id,omitempty"`      // the same person's user id at the provider, where it names one
 	StartedBy      string `json:"started_by,omitempty"`    // login of who started the workflow; empty when it cannot be read
 	StartedByID    string `json:"started_by_id,omitempty"` // the same person's user id at the provider
+
+	Trigger    string      `json:"trigger,omitempty"` // how the pipeline came to run: webhook, api, scheduled_pipeline, …
+	Event      string      `json:"event,omitempty"`   // what was behind it, where the provider says so: push, custom_webhook, …
+	Parameters *Parameters `json:"parameters,omitempty"`
+
+	Subject     string `json:"subject,omitempty"`      // of the commit, cut
+	PullRequest string `json:"pull_request,omitempty"` // its number
+
+	Config           Digest `json:"config_sha256"`                 // of the pipeline's configuration
+	SetupConfig      Digest `json:"setup_config_sha256,omitempty"` // of that of its setup workflow, if it had one
+	ConfigSource     string `json:"config_source,omitempty"`       // where the provider says the configuration comes from; begins with api when it was sent through the API
+	ConfigRevision   string `json:"config_revision,omitempty"`     // the commit that it was read from, where the provider says so
+	ConfigRepository string `json:"config_repository,omitempty"`   // likewise the URL of the repository
+	ConfigPath       string `json:"config_path,omitempty"`         // likewise the file
 
 	// WorkflowStatus and CanceledBy change with time and are not part of the hash.
 	WorkflowStatus WorkflowStatus `json:"-"`
 	CanceledBy     string         `json:"-"` // login of who cancelled the workflow, or the user id when the login cannot be read
+}
+
+// Digest is a SHA-256 in hex. It is null in JSON while it is not known.
+type Digest string
+
+// MarshalJSON gives null for the empty digest.
+func (d Digest) MarshalJSON() ([]byte, error) {
+	if d == "" {
+		return []byte("null"), nil
+	}
+	return json.Marshal(string(d))
+}
+
+// Parameters are those of a pipeline.
+type Parameters struct {
+	List []string `json:"list,omitempty"` // those other than the defaults as name=value, sorted, each cut
+	More int      `json:"more,omitempty"` // how many others are not in the list
+	Hash Digest   `json:"sha256"`         // of all, the defaults included
+}
+
+// Bounds of [Parameters].
+const (
+	maxParameter  = 80    // characters of one
+	maxParameters = 1_000 // bytes of all in the list
+)
+
+// NewParameters bounds what a pipeline was given; nil for nothing. usual says
+// whether a value is the default.
+func NewParameters(given map[string]string, usual func(name, value string) bool) *Parameters {
+	if len(given) == 0 {
+		return nil
+	}
+	all, err := json.Marshal(given) // sorted by name
+	if err != nil {
+		panic(err) // strings always marshal
+	}
+	p := &Parameters{Hash: Digest(hashOf(all))}
+	room := maxParameters
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if usual(name, given[name]) {
+			continue
+		}
+		text := bounded(printable(name+"="+given[name]), maxParameter)
+		quoted, err := json.Marshal(text)
+		if room -= len(quoted); err != nil || room < 0 {
+			p.More++
+			continue
+		}
+		p.List = append(p.List, text)
+	}
+	return p
+}
+
+// hash is that of all parameters, "" of none.
+func (p *Parameters) hash() Digest {
+	if p == nil {
+		return ""
+	}
+	return p.Hash
+}
+
+// ConfigElsewhere says where the pipeline's configuration is known to come from,
+// if that is not its commit; "" when nothing says so.
+func (f Facts) ConfigElsewhere() string {
+	switch {
+	case strings.HasPrefix(f.ConfigSource, "api"):
+		return "it was sent through the API"
+	case f.ConfigRepository != "" && f.Target != "" && !sameRepository(f.ConfigRepository, f.Target):
+		return "it comes from the repository " + f.ConfigRepository
+	case f.ConfigRevision != "" && !strings.EqualFold(f.ConfigRevision, f.Revision):
+		return "it comes from the commit " + f.ConfigRevision
+	}
+	return ""
 }
 
 // Hash names the facts in the log: SHA-256 over their JSON, hex.
@@ -62,8 +150,17 @@ func (f Facts) StartedByLogin(login string) bool {
 }
 
 // Fork reports whether the commit comes from another repository than the project's.
+// Where the provider does not say from which, that of a pull request may.
 func (f Facts) Fork() bool {
-	return f.Origin != "" && f.Target != "" && !strings.EqualFold(strings.TrimSuffix(f.Origin, ".git"), strings.TrimSuffix(f.Target, ".git"))
+	if f.Origin == "" || f.Target == "" {
+		return strings.HasPrefix(f.Branch, "pull/")
+	}
+	return !sameRepository(f.Origin, f.Target)
+}
+
+// sameRepository compares the URLs of two repositories.
+func sameRepository(a, b string) bool {
+	return strings.EqualFold(strings.TrimSuffix(a, ".git"), strings.TrimSuffix(b, ".git"))
 }
 
 // line is the branch or tag line in which a newer request supersedes an older one.
@@ -91,13 +188,17 @@ func (f Facts) differs(now Facts) string {
 		return "repository"
 	case changed(f.Actor, now.Actor), changed(f.StartedByID, now.StartedByID), f.StartedByID == "" && changed(f.StartedBy, now.StartedBy):
 		return "starter"
+	case changed(f.Trigger, now.Trigger), f.Parameters.hash() != now.Parameters.hash():
+		return "trigger or parameters"
+	case changed(f.Config, now.Config), changed(f.SetupConfig, now.SetupConfig), f.ConfigElsewhere() == "" && now.ConfigElsewhere() != "":
+		return "configuration"
 	}
 	return ""
 }
 
-// changed reports whether a login is another one. One that could not be read is
+// changed reports whether something is another one. What could not be read is
 // unknown, which is no change.
-func changed(before, now string) bool { return before != "" && now != "" && before != now }
+func changed[T ~string](before, now T) bool { return before != "" && now != "" && before != now }
 
 // Job is one job of a workflow as the provider lists it.
 type Job struct {

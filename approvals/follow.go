@@ -188,7 +188,7 @@ func (f *follower) read(ctx context.Context, followed []Request) (rest bool, err
 // mustWait reports whether more than the job list may be read only at this
 // workflow's next Turn. Then it is looked at anew first.
 func (f *follower) mustWait() bool {
-	const calls = 2
+	const calls = factsCalls
 	if f.w.Rank == rankUrgent {
 		f.s.pace.spend(calls)
 		return false
@@ -222,9 +222,9 @@ func (f *follower) readMore(ctx context.Context, p plan) {
 	}
 }
 
-// factsCalls is how many calls one reading of the facts takes: the workflow and
-// its pipeline. Who is who is asked once.
-const factsCalls = 2
+// factsCalls is how many calls one reading of the facts takes: the workflow, its
+// pipeline, and the pipeline's values and configuration. Who is who is asked once.
+const factsCalls = 4
 
 // readFacts reads the facts of the workflow into the look.
 func (l *Look) readFacts(ctx context.Context, ci CI, workflow string) {

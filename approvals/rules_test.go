@@ -1,6 +1,7 @@
 package approvals_test
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 	"testing"
@@ -82,8 +83,34 @@ func TestStatusTable(t *testing.T) {
 	}
 }
 
+func parametersOf(name, value string) *approvals.Parameters {
+	return approvals.NewParameters(map[string]string{name: value}, func(_, value string) bool { return value == "usual" })
+}
+
+func TestParameters(t *testing.T) {
+	if p := approvals.NewParameters(nil, nil); p != nil {
+		t.Errorf("of none: got %+v; want nil", p)
+	}
+	if p := parametersOf("a", "usual"); len(p.List) != 0 || p.More != 0 || p.Hash == "" || p.Hash == parametersOf("b", "usual").Hash {
+		t.Errorf("the default: got %+v; want a hash of its own and no list", p)
+	}
+	if p := parametersOf("a\nb", "\x1b[31m\u0085"); len(p.List) != 1 || p.List[0] != "a b= [31m " {
+		t.Errorf("control characters: got %q; want blanks", p.List)
+	}
+}
+
+func TestUnknownDigestsAreNull(t *testing.T) {
+	for d, want := range map[approvals.Digest]string{"": "null", "ab": `"ab"`} {
+		text, err := json.Marshal(d)
+		var back approvals.Digest
+		if err != nil || string(text) != want || json.Unmarshal(text, &back) != nil || back != d {
+			t.Errorf("%q: got %s, %v, and back %q", d, text, err, back)
+		}
+	}
+}
+
 func TestFactsHash(t *testing.T) {
-	f := approvals.Facts{WorkflowID: "w", WorkflowName: "n", PipelineID: "p", PipelineNumber: 1, Project: "gh/a/b", Revision: "r", Branch: "b", Origin: "o", Target: "t", Trigger: "g", Actor: "a", StartedBy: "s"}
+	f := approvals.Facts{WorkflowID: "w", WorkflowName: "n", PipelineID: "p", PipelineNumber: 1, Project: "gh/a/b", Revision: "r", Branch: "b", Origin: "o", Target: "t", Trigger: "g", Actor: "a", StartedBy: "s", Config: "c", SetupConfig: "d"}
 	for name, c := range map[string]struct {
 		change func(*approvals.Facts)
 		differ string // "" = no change that matters before the POST
@@ -104,6 +131,13 @@ func TestFactsHash(t *testing.T) {
 		"target":          {func(f *approvals.Facts) { f.Target = "x" }, "repository", false},
 		"actor":           {func(f *approvals.Facts) { f.Actor = "x" }, "starter", false},
 		"starter":         {func(f *approvals.Facts) { f.StartedBy = "x" }, "starter", false},
+		"trigger":         {func(f *approvals.Facts) { f.Trigger = "x" }, "trigger or parameters", false},
+		"parameters":      {func(f *approvals.Facts) { f.Parameters = parametersOf("a", "1") }, "trigger or parameters", false},
+		"configuration":   {func(f *approvals.Facts) { f.Config = "x" }, "configuration", false},
+		"setup":           {func(f *approvals.Facts) { f.SetupConfig = "x" }, "configuration", false},
+		"elsewhere":       {func(f *approvals.Facts) { f.ConfigSource = "api" }, "configuration", false},
+		"unreadable":      {func(f *approvals.Facts) { f.Config, f.SetupConfig, f.Actor, f.StartedBy = "", "", "", "" }, "", false},
+		"subject":         {func(f *approvals.Facts) { f.Subject, f.PullRequest = "x", "7" }, "", false},
 	} {
 		g := f
 		c.change(&g)

@@ -11,6 +11,7 @@
 package circleci
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -183,6 +184,7 @@ type call struct {
 	path   string // below the base; each %s stands for one of the ids
 	ids    []id
 	query  url.Values
+	most   int // bytes of the answer; 0 = maxAnswer
 }
 
 // id is a UUID that goes into a path.
@@ -228,7 +230,8 @@ func (c *Client) do(ctx context.Context, k call) ([]byte, error) {
 	}
 	defer resp.Body.Close()
 	c.dated(resp, time.Now())
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	most := cmp.Or(k.most, maxAnswer)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(most)+1))
 	ok := resp.StatusCode >= 200 && resp.StatusCode <= 299
 	if err != nil && ok && k.method == http.MethodGet {
 		// Headers without the whole body tell nothing: the same as no answer. For a POST the status is the answer.
@@ -239,8 +242,8 @@ func (c *Client) do(ctx context.Context, k call) ([]byte, error) {
 	switch {
 	case !ok:
 		return nil, c.refusal(k.doing, resp, body)
-	case len(body) > maxAnswer && k.method == http.MethodGet:
-		return nil, unusable(k.doing, "it is larger than 1 MiB")
+	case len(body) > most && k.method == http.MethodGet:
+		return nil, unusable(k.doing, fmt.Sprintf("it is larger than %d MiB", most>>20))
 	}
 	return body, nil
 }

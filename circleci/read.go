@@ -1,7 +1,6 @@
 package circleci
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -12,7 +11,7 @@ import (
 )
 
 // Facts reads a workflow, its pipeline and who set it off. A login that cannot be read, for whatever reason, is left
-// empty and is no error: StartedByID still says who it was.
+// empty and is no error: StartedByID still says who it was. Nor is a configuration that cannot be read.
 func (c *Client) Facts(ctx context.Context, workflowID string) (approvals.Facts, error) {
 	const doing = "read workflow"
 	var w wireWorkflow
@@ -41,37 +40,6 @@ func (c *Client) Facts(ctx context.Context, workflowID string) (approvals.Facts,
 		return approvals.Facts{}, c.noAnswer(doing, ctx.Err())
 	}
 	return f, nil
-}
-
-// addPipeline reads what the pipeline says of a workflow.
-func (c *Client) addPipeline(ctx context.Context, f *approvals.Facts, pipelineID string) error {
-	k := get("pipeline", "read pipeline", "/pipeline/%s", id{"pipeline id", pipelineID})
-	var p wirePipeline
-	if err := c.object(ctx, k, &p, pipelineID); err != nil {
-		return err
-	}
-	f.PipelineID, f.PipelineNumber, f.Trigger, f.Actor = p.ID, p.Number, p.Trigger.Type, p.Trigger.Actor.Login
-	v := p.VCS
-	f.Revision, f.Branch, f.Tag, f.Origin, f.Target = v.Revision, v.Branch, v.Tag, v.OriginURL, v.TargetURL
-	if v.Revision == "" {
-		// Pipelines of the GitHub App, GitLab and Bitbucket Data Center have no such part. Their values name the commit,
-		// but do not tell of forks.
-		k = get("values", "read pipeline values", "/pipeline/%s/values", id{"pipeline id", pipelineID})
-		var values wireValues
-		if err := c.read(ctx, k, &values); err != nil {
-			return err
-		}
-		f.Revision, f.Branch, f.Tag, f.Origin, f.Target = string(values.Revision), string(values.Branch), string(values.Tag), "", ""
-	}
-	fault := cmp.Or(
-		bounded("the trigger", f.Trigger, maxWord), bounded("the login of the actor", f.Actor, maxLogin),
-		bounded("the revision", f.Revision, maxWord), bounded("the branch", f.Branch, maxRef), bounded("the tag", f.Tag, maxRef),
-		bounded("the URL of the origin", f.Origin, maxURL), bounded("the URL of the target", f.Target, maxURL),
-	)
-	if fault != "" {
-		return unusable(k.doing, fault)
-	}
-	return nil
 }
 
 // Jobs lists all jobs of a workflow, gates included. A list that does not end within the cap on pages is an error,

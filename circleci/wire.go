@@ -107,7 +107,14 @@ type wirePipeline struct {
 		Revision  string `json:"revision"`
 		Branch    string `json:"branch"`
 		Tag       string `json:"tag"`
+		ReviewID  string `json:"review_id"`
+		Commit    struct {
+			Subject string `json:"subject"`
+		} `json:"commit"`
 	} `json:"vcs"`
+	// TriggerParameters are those that were given when the pipeline was started. Objects among them are what the
+	// provider says of the event.
+	TriggerParameters map[string]wireScalar `json:"trigger_parameters"`
 }
 
 func (p wirePipeline) id() string { return p.ID }
@@ -119,22 +126,35 @@ func (p wirePipeline) fault() string {
 	return ""
 }
 
-// wireValues are the values of a pipeline that name its commit, for every kind of project.
-type wireValues struct {
-	Revision wireScalar `json:"pipeline.git.revision"`
-	Branch   wireScalar `json:"pipeline.git.branch"`
-	Tag      wireScalar `json:"pipeline.git.tag"`
-}
+// wireValues are the values of a pipeline by name, such as pipeline.git.revision.
+// Source: https://github.com/CircleCI-Public/expr, domains/resources/…/pipeline-values.yml
+type wireValues map[string]wireScalar
 
-// wireScalar is a value as text, whole numbers and booleans as they were sent. A branch may be called 2026.
-type wireScalar string
+// of is a value, empty when there is none.
+func (v wireValues) of(name string) string { return v["pipeline."+name].text }
+
+// wireScalar is a value as text, numbers and booleans as they were sent. A branch may be called 2026.
+type wireScalar struct {
+	text string
+	// object: it is no scalar, or null.
+	object bool
+}
 
 func (s *wireScalar) UnmarshalJSON(data []byte) error {
 	switch {
 	case data[0] == '"':
-		return json.Unmarshal(data, (*string)(s))
-	case string(data) != "null" && data[0] != '{' && data[0] != '[':
-		*s = wireScalar(data)
+		return json.Unmarshal(data, &s.text)
+	case string(data) == "null" || data[0] == '{' || data[0] == '[':
+		s.object = true
+	default:
+		s.text = string(data)
 	}
 	return nil
+}
+
+// wireConfig is the configuration of a pipeline.
+type wireConfig struct {
+	Source string `json:"source"`
+	// Setup is the configuration of a setup workflow, which the pipeline began with; Source is then what it went on with.
+	Setup string `json:"setup-config"`
 }

@@ -8,7 +8,7 @@ import (
 
 // Fault makes calls go wrong. With neither Status nor Drop the call is only delayed.
 type Fault struct {
-	Op   string // me, user, workflow, jobs, pipeline, values, pipeline-workflows, project, project-pipelines, approve, cancel-job, cancel-workflow; empty = any
+	Op   string // me, user, workflow, jobs, pipeline, values, config, pipeline-workflows, project, project-pipelines, approve, cancel-job, cancel-workflow; empty = any
 	ID   string // only calls with this id in their path; empty = any
 	When Phase  // default Before: nothing happens. After: the effect happens, but its answer is lost
 	// Count is how many calls it hits; 0 = one, negative = all until ClearFaults.

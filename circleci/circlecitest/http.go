@@ -124,6 +124,7 @@ var routes = []routeOf{
 	{"jobs", http.MethodGet, "workflow/*/job"},
 	{"pipeline", http.MethodGet, "pipeline/*"},
 	{"values", http.MethodGet, "pipeline/*/values"},
+	{"config", http.MethodGet, "pipeline/*/config"},
 	{"pipeline-workflows", http.MethodGet, "pipeline/*/workflow"},
 	{"approve", http.MethodPost, "workflow/*/approve/*"},
 	{"cancel-job", http.MethodPost, "jobs/*/cancel"},
@@ -181,7 +182,7 @@ func (s *Server) handle(r *http.Request, op string, ids []string) answer {
 		return refuse(http.StatusNotFound, "Project not found")
 	case "project-pipelines":
 		return s.handleProjectPipelines(r, u, ids[0])
-	case "pipeline", "values", "pipeline-workflows":
+	case "pipeline", "values", "config", "pipeline-workflows":
 		return s.handlePipeline(r, u, op, ids[0])
 	case "cancel-job":
 		return s.handleCancelJob(u, ids[0])
@@ -207,7 +208,9 @@ func (s *Server) handlePipeline(r *http.Request, u *User, op, id string) answer 
 	case "pipeline":
 		return answer{status: http.StatusOK, body: pipelineBody(p)}
 	case "values":
-		return answer{status: http.StatusOK, body: valuesBody(p)}
+		return answer{status: http.StatusOK, body: s.valuesBody(p)}
+	case "config":
+		return answer{status: http.StatusOK, body: configBody(p)}
 	}
 	if token := r.URL.Query().Get("page-token"); token != "" {
 		return s.nextPage(token)

@@ -33,9 +33,12 @@ func TestAnswersFollowTheOfficialSchemas(t *testing.T) {
 		{Name: "generate"},
 		{Name: "notify", Requires: []circlecitest.Require{{Job: "generate", Statuses: []string{"terminal"}}}},
 	}})
-	tagged := w.AddPipeline(circlecitest.Pipeline{Project: "gh/MyOrg/myapp", Tag: "v1"})
+	tagged := w.AddPipeline(circlecitest.Pipeline{
+		Project: "gh/MyOrg/myapp", Tag: "v1", TriggerType: "api", SetupConfig: "setup: true\n",
+		Defaults: map[string]any{"debug": false, "rounds": 3, "where": "here"}, Parameters: map[string]any{"rounds": 4, "where": "there", "debug": true},
+	})
 	w.AddProject(circlecitest.Project{Slug: "circleci/4tXr/9pLk"})
-	app := w.AddPipeline(circlecitest.Pipeline{Project: "circleci/4tXr/9pLk", NoVCS: true})
+	app := w.AddPipeline(circlecitest.Pipeline{Project: "circleci/4tXr/9pLk", NoVCS: true, Event: "push", Subject: "Fix", PullRequest: "https://github.com/MyOrg/myapp/pull/77"})
 	g := w.hold(t)
 
 	type check struct{ method, path, schema, status string }
@@ -52,6 +55,7 @@ func TestAnswersFollowTheOfficialSchemas(t *testing.T) {
 	for _, id := range []string{w.pipeline.ID, tagged.ID, app.ID} {
 		add("get", "/pipeline/"+id, "/pipeline/{pipeline-id}", "200")
 		add("get", "/pipeline/"+id+"/values", "/pipeline/{pipeline-id}/values", "200")
+		add("get", "/pipeline/"+id+"/config", "/pipeline/{pipeline-id}/config", "200")
 		add("get", "/pipeline/"+id+"/workflow", "/pipeline/{pipeline-id}/workflow", "200")
 	}
 	look := func() {

@@ -2,7 +2,7 @@
 // gates behind the calls of API v2 that package circleci makes, with humans who click beside it and faults on demand.
 //
 // It refuses what the real service refuses. Where the real behaviour is not documented it does one plausible thing and
-// an option does the other, so that a client must cope with both. It knows no configuration files, runs no jobs, sends no
+// an option does the other, so that a client must cope with both. It reads no configuration files, runs no jobs, sends no
 // webhooks and never decides by itself when a job ends, unless Options.AutoRun says so.
 //
 // Mount a Server as an http.Handler (the API is below /api/v2) or call Start. All methods are safe for concurrent use.
@@ -36,6 +36,8 @@ type Options struct {
 	CancelBlocked bool
 	// PendingApprove answers approvals by API with 202 and forgets them.
 	PendingApprove bool
+	// ListDefaults lists also those parameters among the values of a pipeline that it was not started with.
+	ListDefaults bool
 	// DateSkew is added to the Date header.
 	DateSkew time.Duration
 }

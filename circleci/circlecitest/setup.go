@@ -3,6 +3,7 @@ package circlecitest
 import (
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +44,17 @@ type Pipeline struct {
 	OriginURL   string // the fork; default is the project's repository
 	NoVCS       bool   // no vcs object, as for GitHub App projects
 	CreatedAt   time.Time
+
+	// Defaults are the parameters that the configuration declares; Parameters are what the pipeline was started with,
+	// each of them declared. Values are texts, whole numbers and booleans.
+	Defaults, Parameters map[string]any
+	// Config is the source of the configuration; without one it only declares the parameters. With SetupConfig the
+	// pipeline began with that, and its setup workflow made Config.
+	Config, SetupConfig string
+	// ConfigSource, ConfigRevision and ConfigRepository say where the configuration comes from. Not every pipeline does.
+	ConfigSource, ConfigRevision, ConfigRepository string
+	Event                                          string // such as push or custom_webhook, for GitHub App projects
+	PullRequest                                    string // URL of the pull request, for GitHub App projects
 }
 
 // Workflow is one workflow of a pipeline. StartedBy is a login; empty means the pipeline's actor.
@@ -205,6 +217,12 @@ func (s *Server) AddPipeline(p Pipeline) Pipeline {
 	setDefault(&p.ID, NewID())
 	setDefault(&p.Revision, strings.ReplaceAll(NewID()+NewID(), "-", "")[:40])
 	setDefault(&p.TriggerType, "webhook")
+	for name := range p.Parameters {
+		if _, ok := p.Defaults[name]; !ok {
+			panic("circlecitest: the configuration does not declare the parameter " + name)
+		}
+	}
+	setDefault(&p.Config, declaring(p.Defaults))
 	setDefault(&p.OriginURL, project.VCSURL)
 	if p.Tag == "" {
 		setDefault(&p.Branch, project.DefaultBranch)
@@ -223,6 +241,21 @@ func (s *Server) AddPipeline(p Pipeline) Pipeline {
 	s.pipelines = append(s.pipelines, &pipeline{Pipeline: p, project: project})
 	s.notify()
 	return p
+}
+
+// declaring is a configuration that declares parameters.
+func declaring(defaults map[string]any) string {
+	var b strings.Builder
+	b.WriteString("version: 2.1\n")
+	if len(defaults) > 0 {
+		b.WriteString("parameters:\n")
+	}
+	for _, name := range slices.Sorted(maps.Keys(defaults)) {
+		kind := map[string]string{"bool": "boolean", "int": "integer"}[fmt.Sprintf("%T", defaults[name])]
+		setDefault(&kind, "string")
+		fmt.Fprintf(&b, "  %s:\n    type: %s\n    default: %v\n", name, kind, defaults[name])
+	}
+	return b.String()
 }
 
 // AddWorkflow adds a workflow to a pipeline, starts what can start, and returns the workflow's id.

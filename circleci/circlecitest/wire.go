@@ -124,7 +124,11 @@ func pipelineBody(p *pipeline) any {
 			"actor": map[string]any{"login": p.ActorLogin, "avatar_url": nil},
 		},
 	}
+	if len(p.Parameters) > 0 && !p.NoVCS {
+		out["trigger_parameters"] = p.Parameters
+	}
 	if p.NoVCS {
+		out["trigger_parameters"] = map[string]any{"circleci": map[string]any{"event_type": p.Event, "provider_login": p.ActorLogin}}
 		return out
 	}
 	vcs := map[string]any{
@@ -140,8 +144,8 @@ func pipelineBody(p *pipeline) any {
 	return out
 }
 
-// valuesBody names the commit for every kind of project; the number is a number.
-func valuesBody(p *pipeline) any {
+// valuesBody names the commit for every kind of project; numbers are numbers.
+func (s *Server) valuesBody(p *pipeline) any {
 	out := map[string]any{
 		"pipeline.id": p.ID, "pipeline.number": p.Number, "pipeline.project.git_url": p.project.VCSURL,
 		"pipeline.project.type": strings.ToLower(p.project.Provider), "pipeline.git.revision": p.Revision,
@@ -151,6 +155,34 @@ func valuesBody(p *pipeline) any {
 		out["pipeline.git.tag"] = p.Tag
 	} else {
 		out["pipeline.git.branch"] = p.Branch
+	}
+	given := map[string]string{
+		"config_source": p.ConfigSource, "config.sha": p.ConfigRevision, "config.repository.url": p.ConfigRepository,
+	}
+	if p.NoVCS {
+		given["git.commit.subject"], given["event.name"], given["event.context.github.pr_url"] = p.Subject, p.Event, p.PullRequest
+	}
+	for name, value := range given {
+		if value != "" {
+			out["pipeline."+name] = value
+		}
+	}
+	if s.opts.ListDefaults {
+		for name, value := range p.Defaults {
+			out["pipeline.parameters."+name] = value
+		}
+	}
+	for name, value := range p.Parameters {
+		out["pipeline.parameters."+name] = value
+	}
+	return out
+}
+
+func configBody(p *pipeline) any {
+	// What CircleCI makes of a configuration is of no use here.
+	out := map[string]any{"source": p.Config, "compiled": p.Config}
+	if p.SetupConfig != "" {
+		out["setup-config"], out["compiled-setup-config"] = p.SetupConfig, p.SetupConfig
 	}
 	return out
 }
