@@ -1,0 +1,13 @@
+#!/bin/sh
+# Fails unless exactly this workflow and commit is approved.
+set -eu
+
+# Only bash reads BASH_ENV, in which setup_tailscale leaves the way to the gateway.
+# shellcheck disable=SC1090
+if [ -z "${BASH_VERSION:-}" ] && [ -r "${BASH_ENV:-}" ]; then . "$BASH_ENV"; fi
+[ -z "$PARAM_GATEWAY_URL" ] || export RACK_GATEWAY_URL="$PARAM_GATEWAY_URL"
+
+set -- deploy-approval verify --app "$PARAM_APP"
+[ -z "$PARAM_ENVIRONMENT" ] || set -- "$@" --environment "$PARAM_ENVIRONMENT"
+[ -z "$PARAM_RECEIPT" ] || set -- "$@" --receipt "$PARAM_RECEIPT"
+exec rack-gateway "$@"

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gateway"
+)
+
+// TestMain lets this program also be what a job finds on its PATH: the client,
+// and CircleCI's own program.
+func TestMain(m *testing.M) {
+	switch filepath.Base(os.Args[0]) {
+	case "rack-gateway":
+		os.Exit(gateway.Main())
+	case "circleci":
+		os.Exit(circleci(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// circleci is the part of CircleCI's program that the scripts call. The token
+// that it mints is in the file that TEST_OIDC_TOKEN names, behind its audience.
+func circleci(args []string) int {
+	switch {
+	case len(args) == 3 && args[0] == "env" && args[1] == "subst":
+		fmt.Print(os.ExpandEnv(args[2]))
+		return 0
+	case len(args) == 5 && strings.Join(args[:4], " ") == "run oidc get --claims":
+		var claims struct {
+			Audience string `json:"aud"`
+		}
+		if err := json.Unmarshal([]byte(args[4]), &claims); err != nil {
+			fmt.Fprintln(os.Stderr, "Error: claims are no JSON")
+			return 1
+		}
+		text, err := os.ReadFile(os.Getenv("TEST_OIDC_TOKEN"))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "Error: OIDC tokens are not available")
+			return 1
+		}
+		tokens := map[string]string{}
+		if err := json.Unmarshal(text, &tokens); err != nil {
+			return 1
+		}
+		fmt.Print(tokens[claims.Audience])
+		return 0
+	}
+	fmt.Fprintf(os.Stderr, "Error: unknown command %q\n", args)
+	return 1
+}
+
+// machine is the container of a job.
+type machine struct {
+	t       *testing.T
+	dir     string // home and work tree
+	bin     string // first on the PATH
+	path    string // the rest of the PATH
+	shell   []string
+	env     []string
+	prefix  []string // runs a command as the user, and in the network, of the job
+	onStart func(step)
+}
+
+// bash and posix are how a step is run where there is a bash, and elsewhere.
+var (
+	bash  = []string{"bash", "-eo", "pipefail"}
+	posix = []string{"sh", "-e"}
+)
+
+func newMachine(t *testing.T, shell []string) *machine {
+	t.Helper()
+	m := &machine{t: t, dir: t.TempDir(), bin: t.TempDir(), path: os.Getenv("PATH"), shell: shell}
+	for _, name := range []string{"rack-gateway", "circleci"} {
+		m.install(name)
+	}
+	return m
+}
+
+// install puts this program on the PATH under a name.
+func (m *machine) install(name string) {
+	m.t.Helper()
+	program, err := os.Executable()
+	if err == nil {
+		err = os.Symlink(program, filepath.Join(m.bin, name))
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// outcome is how a job ended.
+type outcome struct {
+	failed string // name of the step that failed; "" = none
+	code   int
+	output string // of all steps
+}
+
+// run runs steps as CircleCI does: after a failure only those of when: always,
+// and background steps until the end of the job.
+func (m *machine) run(ctx context.Context, steps []step) (o outcome) {
+	m.t.Helper()
+	ctx, end := context.WithCancel(ctx)
+	var out output
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer end()
+	bashEnv := filepath.Join(m.dir, ".bash_env")
+	if err := os.WriteFile(bashEnv, nil, 0o666); err != nil {
+		m.t.Fatal(err)
+	}
+	for _, s := range steps {
+		if s.checkout || o.failed != "" && s.When != "always" {
+			continue
+		}
+		if m.onStart != nil {
+			m.onStart(s)
+		}
+		args := append(append(append([]string{}, m.prefix...), m.shell...), "-c", s.Command)
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		cmd.Dir = m.dir
+		cmd.Env = append([]string{"PATH=" + m.bin + ":" + m.path, "HOME=" + m.dir, "BASH_ENV=" + bashEnv}, m.env...)
+		cmd.Env = append(cmd.Env, s.environ()...)
+		cmd.Stdout, cmd.Stderr = &out, &out
+		// A step is a process group: what it started in the background ends with it.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+		fmt.Fprintf(&out, "=== %s\n", s.Name)
+		if err := cmd.Start(); err != nil {
+			m.t.Fatal(err)
+		}
+		if s.Background {
+			background.Go(func() { _ = cmd.Wait() }) // it is ended in the end
+			continue
+		}
+		if err := cmd.Wait(); err != nil && o.failed == "" {
+			o.failed, o.code = s.Name, cmd.ProcessState.ExitCode()
+		}
+	}
+	o.output = out.String()
+	m.t.Log(o.output)
+	return o
+}
+
+// output collects what several steps print.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// says reports whether the output has a text, whatever the line breaks.
+func (o outcome) says(text string) bool {
+	return strings.Contains(strings.Join(strings.Fields(o.output), " "), text)
+}
