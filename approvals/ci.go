@@ -27,6 +27,23 @@ type CI interface {
 	SameProject(ctx context.Context, a, b string) (bool, error)
 }
 
+// Identity tells which CI job holds an OIDC token. Refusals are *[Error]: the code
+// unauthorized with a Reason that names the check that failed, or unavailable
+// while the keys of the issuer cannot be read.
+type Identity interface {
+	Job(ctx context.Context, token string) (CIJob, error)
+}
+
+// CIJob is what the CI provider signed of one of its jobs. Texts that the token
+// does not have are empty, but it always has the project and the workflow.
+type CIJob struct {
+	ProjectID  string
+	WorkflowID string
+	PipelineID string
+	JobID      string
+	Origin     string // host and path of the repository of the commit, such as github.com/org/repo
+}
+
 // Directory tells who people and groups are in the workspace.
 type Directory interface {
 	// User returns the display name, and why the person is not a full, active

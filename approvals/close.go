@@ -40,7 +40,7 @@ func (s *Service) Withdraw(ctx context.Context, t Token, idOrNumber, reason stri
 		case r.Status == Approved && r.unresolved() && (r.GateStatus != JobOnHold || c.Now().Sub(r.Attempt.At) < 2*settleTime):
 			return refuse(CodeConflict, "request #%d is being released at this moment and cannot be withdrawn", r.Number)
 		}
-		e := about(r, EventCanceled, Actor{Kind: ActorToken, ID: t.ID}, "api")
+		e := about(r, EventCanceled, t.actor(), "api")
 		e.Outcome, e.Reason, e.Data = string(Canceled), FailWithdrawn, Data{"detail": reason}
 		return s.end(c, &r, e)
 	})

@@ -2,6 +2,7 @@ package approvals
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -31,10 +32,7 @@ type NewRequest struct {
 
 const maxMessage = 2000 // characters
 
-var (
-	uuidPattern   = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
-	commitPattern = regexp.MustCompile(`^[0-9a-fA-F]{7,40}$`)
-)
+var commitPattern = regexp.MustCompile(`^[0-9a-fA-F]{7,40}$`)
 
 // check refuses what cannot be a request, naming every faulty field.
 func (n *NewRequest) check() error {
@@ -85,7 +83,7 @@ func (s *Service) Refused(ctx context.Context, t Token, app string, why *Error) 
 	if !ValidName(app) {
 		app = ""
 	}
-	err := s.Record(ctx, Event{Type: EventRefused, App: app, Actor: tokenActor(t), Source: "api", Outcome: "refused", Reason: string(why.Code)})
+	err := s.Record(ctx, Event{Type: EventRefused, App: app, Actor: t.actor(), Source: "api", Outcome: "refused", Reason: cmp.Or(why.Reason, string(why.Code))})
 	if err != nil {
 		s.log.Error("record a refused request", "err", err)
 	}
@@ -105,6 +103,12 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, 
 	if err != nil {
 		return Request{}, false, err
 	}
+	if err := t.mayUse(p, n.WorkflowID); err != nil {
+		return Request{}, false, err
+	}
+	if t.Job != nil {
+		n.JobID = t.Job.JobID // signed, where the body only claims
+	}
 	if r, ok, err := s.standing(ctx, n); err != nil || ok {
 		if err == nil {
 			err = s.showAgain(ctx, r)
@@ -114,6 +118,9 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, 
 	facts, gate, err := s.inspect(ctx, p, n)
 	if err != nil {
 		return Request{}, false, err
+	}
+	if t.Job != nil && t.Job.PipelineID != "" && t.Job.PipelineID != strings.ToLower(facts.PipelineID) {
+		return Request{}, false, notThis(ReasonWorkflow, "the OIDC token is of another pipeline than the workflow")
 	}
 	what, metadata := newRequest(t, p, n, facts)
 	var r Request
@@ -331,7 +338,7 @@ func (s *Service) file(c *Change, r *Request, asked Asked, p Policy, n NewReques
 		asked.Newer = newer[0].Number
 	}
 	e := Event{
-		Type: EventRequested, Request: rand.Text(), App: n.App, Environment: n.Environment, Actor: tokenActor(t), Source: "api",
+		Type: EventRequested, Request: rand.Text(), App: n.App, Environment: n.Environment, Actor: t.actor(), Source: "api",
 		Facts: asked.Facts.Hash(), Asked: &asked,
 	}
 	if err := c.happen(r, e); err != nil {
@@ -387,5 +394,3 @@ func lastDeployed(tx Tx, n NewRequest) (*DeployedBefore, error) {
 	}
 	return &DeployedBefore{Revision: found[0].Facts.Revision, At: found[0].Deploy.FinishedAt}, nil
 }
-
-func tokenActor(t Token) Actor { return Actor{Kind: ActorToken, ID: t.ID} }

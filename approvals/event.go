@@ -149,13 +149,14 @@ type Granted struct {
 const (
 	ActorPerson   = "person"
 	ActorToken    = "token"
+	ActorJob      = "ci" // a CI job that proved who it is; its id is ci:<project>/<workflow>
 	ActorOperator = "operator"
 	ActorCI       = "circleci"
 	ActorSystem   = "system"
 )
 
-// Actor is who caused an event: a person in Slack, a token, the operator (see
-// [Operator]), a login at the CI provider, or the system itself.
+// Actor is who caused an event: a person in Slack, a token, a CI job, the operator
+// (see [Operator]), a login at the CI provider, or the system itself.
 type Actor struct {
 	Kind string `json:"kind"`
 	ID   string `json:"id,omitempty"`

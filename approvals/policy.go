@@ -28,7 +28,9 @@ type Policy struct {
 	MFAOnReject     bool
 	OnClose         OnClose
 	Supersede       Supersede
-	Freeze          Freeze   // when nobody may approve
+	Freeze          Freeze // when nobody may approve
+	ProjectID       string // id (UUID) of the project, lower case; empty = not set
+	Credential      Credential
 	DeployJobs      []string // exact names of the jobs that are the deploy; empty = all that need the gate
 
 	// Source names the variable behind each key; a key without one has its default.
@@ -44,6 +46,28 @@ func (p Policy) Value(key string) string {
 		return ""
 	}
 	return s.field.show(&p)
+}
+
+// Credential is the setting ci_identity: with what CI jobs may file and verify.
+type Credential string
+
+// Values of [Credential].
+const (
+	CredentialToken  Credential = "token"
+	CredentialOIDC   Credential = "oidc"
+	CredentialEither Credential = "either"
+)
+
+// takes reports whether CI jobs may file and verify with this kind of credential.
+func (p Policy) takes(kind Credential) bool {
+	return p.Credential == kind || p.Credential == CredentialEither
+}
+
+// builds reports whether a repository, written as host and path, is the app's. An
+// empty one is unknown, and its host is left to the id of the project.
+func (p Policy) builds(origin string) bool {
+	_, repo, _ := strings.Cut(strings.TrimSuffix(origin, ".git"), "/")
+	return origin == "" || strings.EqualFold(repo, p.VCSRepo)
 }
 
 // OnClose is the setting on_close: what is done in CircleCI to a gate that will

@@ -8,10 +8,15 @@ import (
 	"time"
 )
 
-// Authenticate finds the token of a text. The error never says what was wrong.
+// Authenticate finds the token of a text. The error never says what was wrong with
+// an API token, and always what was wrong with the OIDC token of a CI job: whoever
+// holds one that was signed is no stranger.
 func (s *Service) Authenticate(ctx context.Context, text string) (Token, error) {
 	denied := refuse(CodeUnauthorized, "the API token is missing, not valid, expired or revoked")
 	id, hash, ok := ParseToken(text)
+	if !ok && s.identity != nil && IsJWT(text) {
+		return s.authenticateJob(ctx, text)
+	}
 	if !ok {
 		return Token{}, denied
 	}
@@ -57,10 +62,40 @@ func (s *Service) Authenticate(ctx context.Context, text string) (Token, error) 
 	return t, nil
 }
 
+// authenticateJob makes what a CI job may do out of its OIDC token: it is for the
+// apps that take such tokens and have the job's project.
+func (s *Service) authenticateJob(ctx context.Context, text string) (Token, error) {
+	job, err := s.identity.Job(ctx, text)
+	if err != nil {
+		return Token{}, err
+	}
+	t := Token{Role: RoleCICD, Apps: []string{}, Job: &job}
+	origin := false
+	for _, p := range s.settings.ofProject(job.ProjectID) {
+		if !p.builds(job.Origin) {
+			origin = true
+			continue
+		}
+		t.ID = "ci:" + p.Project + "/" + job.WorkflowID
+		if !t.Covers(p.App) {
+			t.Apps = append(t.Apps, p.App)
+		}
+	}
+	t.Name = t.ID
+	e := refuse(CodeUnauthorized, "no app takes OIDC tokens of the token's project: compare circleci_project_id and ci_identity with Project Settings > Overview in CircleCI")
+	switch e.Reason = ReasonProject; {
+	case len(t.Apps) > 0:
+		return t, nil
+	case origin:
+		e.Reason, e.Message = ReasonOrigin, "the token's pipeline builds another repository than the app's (vcs_repo), such as a fork"
+	}
+	return Token{}, e
+}
+
 // covered finds a request that the token may see. Another app's is not found.
 func covered(tx Tx, t Token, idOrNumber string) (Request, error) {
 	r, err := tx.Request(idOrNumber)
-	if errors.Is(err, ErrNotFound) || err == nil && !t.Covers(r.App) {
+	if errors.Is(err, ErrNotFound) || err == nil && !t.sees(r) {
 		return Request{}, refuse(CodeNotFound, "there is no such request")
 	}
 	return r, err
@@ -136,6 +171,12 @@ func (s *Service) List(ctx context.Context, t Token, f Filter) ([]Request, error
 		} else {
 			f.Apps = slices.DeleteFunc(slices.Clone(f.Apps), func(app string) bool { return !t.Covers(app) })
 		}
+	}
+	if t.Job != nil {
+		if f.WorkflowID != "" && f.WorkflowID != t.Job.WorkflowID {
+			return nil, nil
+		}
+		f.WorkflowID = t.Job.WorkflowID
 	}
 	return s.Recent(ctx, f)
 }

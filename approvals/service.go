@@ -14,6 +14,7 @@ type Service struct {
 	store    Store
 	ci       CI
 	dir      Directory
+	identity Identity // nil = OIDC tokens are not taken
 	settings Settings
 	log      *slog.Logger
 	poll     time.Duration
@@ -34,6 +35,7 @@ type Config struct {
 	Store     Store
 	CI        CI
 	Directory Directory
+	Identity  Identity // checks the OIDC tokens of CI jobs; nil = they are not taken
 	Settings  Settings
 	Log       *slog.Logger
 	// Poll is how often open gates and running deploys are looked up.
@@ -65,7 +67,7 @@ func New(c Config) *Service {
 		c.Poll = 15 * time.Second
 	}
 	s := &Service{
-		store: c.Store, ci: c.CI, dir: c.Directory, settings: c.Settings, log: c.Log,
+		store: c.Store, ci: c.CI, dir: c.Directory, identity: c.Identity, settings: c.Settings, log: c.Log,
 		poll: c.Poll, onHold: c.Hold, rolled: c.Rolled, operator: c.Operator, pace: newPace(lookRate),
 		journal: newJournal(c.Store, c.Signer, c.Log), waiters: newWaiters(), clicks: newClicks(),
 		due: make(chan struct{}, 1),

@@ -47,6 +47,8 @@ var settings = []setting{
 	{key: "on_close", fallback: string(CloseCancelJob), field: in(func(p *Policy) *OnClose { return &p.OnClose }, oneOf[OnClose](CloseCancelJob, CloseCancelWorkflow, CloseNothing))},
 	{key: "supersede", fallback: string(SupersedeBranch), field: in(func(p *Policy) *Supersede { return &p.Supersede }, oneOf[Supersede](SupersedeBranch, SupersedeEnvironment, SupersedeOff))},
 	{key: "freeze", field: in(func(p *Policy) *Freeze { return &p.Freeze }, ParseFreeze)},
+	{key: "ci_identity", fallback: string(CredentialToken), field: in(func(p *Policy) *Credential { return &p.Credential }, oneOf[Credential](CredentialToken, CredentialOIDC, CredentialEither))},
+	{key: "circleci_project_id", field: in(func(p *Policy) *string { return &p.ProjectID }, parseProjectID)},
 	{key: "circleci_deploy_jobs", field: listIn(func(p *Policy) *[]string { return &p.DeployJobs }, checkJob)},
 }
 
@@ -159,6 +161,7 @@ func parseTTL(text string) (time.Duration, error) {
 }
 
 var (
+	uuidPattern    = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
 	repoPattern    = regexp.MustCompile(`^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$`)
 	slugPattern    = regexp.MustCompile(`^(gh|github|bb|bitbucket|circleci)/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$`)
 	channelPattern = regexp.MustCompile(`^[CGD][A-Z0-9]{2,}$`)
@@ -180,6 +183,13 @@ func parseSlug(s string) (string, error) {
 	}
 	provider, rest, _ := strings.Cut(s, "/")
 	return cmp.Or(slugProviders[provider], provider) + "/" + rest, nil
+}
+
+func parseProjectID(s string) (string, error) {
+	if !uuidPattern.MatchString(s) {
+		return "", fmt.Errorf("must be the project's id (a UUID): Project Settings > Overview in CircleCI shows it")
+	}
+	return strings.ToLower(s), nil
 }
 
 // slugProviders are the names of the providers in slugs.

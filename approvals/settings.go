@@ -35,6 +35,29 @@ func (s Settings) Hash() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// TakesOIDC reports whether any app takes the OIDC tokens of CI jobs.
+func (s Settings) TakesOIDC() bool {
+	for _, p := range s.policies {
+		if p.takes(CredentialOIDC) {
+			return true
+		}
+	}
+	return false
+}
+
+// ofProject lists the policies that take the OIDC tokens of a project's jobs.
+func (s Settings) ofProject(id string) []Policy {
+	var found []Policy
+	for _, app := range s.apps {
+		for _, env := range s.Environments(app) {
+			if p := s.policies[place{app, env}]; p.ProjectID == id && p.takes(CredentialOIDC) {
+				found = append(found, p)
+			}
+		}
+	}
+	return found
+}
+
 // Channels lists every channel that a card may be posted to, sorted.
 func (s Settings) Channels() []string {
 	return s.distinct(func(p Policy) string { return p.Channel })
@@ -227,6 +250,8 @@ func (read variables) policiesOf(app, channel string) (map[place]Policy, []strin
 // is required and has no value is missing.
 func (read variables) resolve(at place, channel string) (p Policy, missing []string) {
 	p = Policy{App: at.app, Environment: at.environment, Channel: channel, Source: map[string]string{}}
+	const projectID = "circleci_project_id"
+	needsProject := false
 	for _, s := range settings {
 		v := variable{value: s.fallback}
 		for _, level := range []place{{}, {app: at.app}, at} {
@@ -241,7 +266,12 @@ func (read variables) resolve(at place, channel string) (p Policy, missing []str
 			_ = s.field.set(&p, v.value) // cannot fail: what is bad was found as it was read
 		case s.required:
 			missing = append(missing, place{app: at.app}.variable(s.key)+": required")
+		case s.key == projectID:
+			needsProject = true
 		}
+	}
+	if needsProject && p.takes(CredentialOIDC) {
+		missing = append(missing, fmt.Sprintf("%s: required, because %s takes OIDC tokens", place{app: at.app}.variable(projectID), p.Source["ci_identity"]))
 	}
 	if p.Project == "" && p.VCSRepo != "" {
 		p.Project = slugProviders[p.VCSProvider] + "/" + p.VCSRepo

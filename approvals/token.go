@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/base32"
 	"hash/crc32"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +20,8 @@ const (
 	RoleAuditor Role = "auditor"
 )
 
-// Token is an API token as it is kept: never its text.
+// Token is an API token as it is kept: never its text. A CI job that proves who it
+// is needs none: what it may do is a Token that is made for the call and not kept.
 type Token struct {
 	ID         string
 	Name       string
@@ -31,10 +33,70 @@ type Token struct {
 	RevokedAt  time.Time // zero = in force
 	LastUsedAt time.Time // to the minute; observed
 	Seq        int64     // number of the newest event
+
+	Job *CIJob `json:"-"` // the CI job that calls; nil = the caller holds an API token
 }
 
 // Covers reports whether the token is for the app.
 func (t Token) Covers(app string) bool { return t.Apps == nil || slices.Contains(t.Apps, app) }
+
+// sees reports whether the caller may know of a request: a CI job only of those of
+// its own workflow.
+func (t Token) sees(r Request) bool {
+	return t.Covers(r.App) && (t.Job == nil || t.Job.WorkflowID == r.Facts.WorkflowID)
+}
+
+// actor is the caller as the log names it.
+func (t Token) actor() Actor {
+	if t.Job != nil {
+		return Actor{Kind: ActorJob, ID: t.ID}
+	}
+	return Actor{Kind: ActorToken, ID: t.ID}
+}
+
+// mayUse refuses a kind of credential that the settings do not take at a place, and
+// a CI job that asks for another workflow than its own.
+func (t Token) mayUse(p Policy, workflowID string) error {
+	switch {
+	case t.Job == nil && !p.takes(CredentialToken):
+		return notThis(ReasonCredential, "app %q takes OIDC tokens of CircleCI jobs here, and no API token (ci_identity)", p.App)
+	case t.Job == nil:
+		return nil
+	case !p.takes(CredentialOIDC):
+		return notThis(ReasonCredential, "app %q takes API tokens here, and no OIDC token (ci_identity)", p.App)
+	case t.Job.ProjectID != p.ProjectID:
+		return notThis(ReasonProject, "the OIDC token is of another project than app %q here (circleci_project_id)", p.App)
+	case t.Job.WorkflowID != workflowID:
+		return notThis(ReasonWorkflow, "the OIDC token is of another workflow than the one that was asked for")
+	}
+	return nil
+}
+
+// Reasons of refusals that concern a credential. Those that begin with oidc name
+// the check that an OIDC token did not pass.
+const (
+	ReasonCredential = "credential_not_accepted"
+	ReasonMalformed  = "oidc_malformed"
+	ReasonAlgorithm  = "oidc_algorithm"
+	ReasonKey        = "oidc_key_unknown"
+	ReasonIssuer     = "oidc_issuer"
+	ReasonAudience   = "oidc_audience"
+	ReasonAudiences  = "oidc_audience_not_single"
+	ReasonExpired    = "oidc_expired"
+	ReasonNotYet     = "oidc_not_yet_valid"
+	ReasonLifetime   = "oidc_lifetime"
+	ReasonSSH        = "oidc_ssh_rerun"
+	ReasonProject    = "oidc_project"
+	ReasonOrigin     = "oidc_origin"
+	ReasonWorkflow   = "oidc_workflow"
+)
+
+// notThis refuses what a valid credential does not allow.
+func notThis(reason, format string, args ...any) error {
+	e := refuse(CodeForbidden, format, args...)
+	e.Reason = reason
+	return e
+}
 
 // Usable reports whether the token is in force.
 func (t Token) Usable(now time.Time) bool {
@@ -64,6 +126,12 @@ func checksum(body string) string {
 	sum := crc32.ChecksumIEEE([]byte(body))
 	return tokenEncoding.EncodeToString([]byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)})
 }
+
+var jwtPattern = regexp.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$`)
+
+// IsJWT reports whether a text has the form of a JSON Web Token in its compact
+// form (RFC 7519, 3).
+func IsJWT(text string) bool { return jwtPattern.MatchString(text) }
 
 // ParseToken splits a token's text into its id and its hash (SHA-256, hex). ok is false when
 // the text is no token at all.

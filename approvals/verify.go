@@ -39,14 +39,18 @@ func (s *Service) Verify(ctx context.Context, t Token, v Verification) (Verified
 	if !t.Covers(v.App) {
 		return out, refuse(CodeForbidden, "this token is not for app %q", v.App)
 	}
-	if _, err := s.settings.Lookup(n.App, n.Environment); err != nil {
+	p, err := s.settings.Lookup(n.App, n.Environment)
+	if err == nil {
+		err = t.mayUse(p, n.WorkflowID)
+	}
+	if err != nil {
 		return out, err
 	}
 	if err := s.maySign(); err != nil {
 		return out, err
 	}
 	// Most questions that are refused need no proof.
-	err := s.view(ctx, func(tx Tx) error {
+	err = s.view(ctx, func(tx Tx) error {
 		_, err := approvedFor(tx, n)
 		return err
 	})
@@ -157,6 +161,9 @@ func (s *Service) ReportDeploy(ctx context.Context, t Token, idOrNumber string, 
 	if jobID != "" && !uuidPattern.MatchString(jobID) {
 		faults = append(faults, FieldError{"job_id", "must be the id (UUID) of a CircleCI job"})
 	}
+	if t.Job != nil {
+		jobID = t.Job.JobID
+	}
 	if len(faults) > 0 {
 		e := refuse(CodeInvalid, "the report is not valid")
 		e.Fields = faults
@@ -170,7 +177,7 @@ func (s *Service) ReportDeploy(ctx context.Context, t Token, idOrNumber string, 
 		if !r.Status.Passed() {
 			return refuse(CodeNotApproved, "request #%d is %s: there is nothing to deploy", r.Number, r.Status)
 		}
-		e := about(r, EventDeployReport, Actor{Kind: ActorToken, ID: t.ID}, "api")
+		e := about(r, EventDeployReport, t.actor(), "api")
 		e.Outcome, e.Reason = string(phase), detail
 		e.Data = Data{"round": itoa(r.Round)}
 		if jobID != "" {

@@ -13,6 +13,8 @@ import (
 
 const defaultChannel = "CDEFAULT"
 
+const projectID = "c0ffee00-1111-4222-8333-444455556666"
+
 // shop is the least that makes an app.
 var shop = []string{"RGW_APP_SHOP_SETTING_VCS_REPO=acme/shop", "RGW_APP_SHOP_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold"}
 
@@ -45,6 +47,8 @@ var keyCases = []keyCase{
 		key: "freeze", levels: [3]string{"Sat 00:00-Mon 00:00 UTC", "fri  16:00 - mon 07:00 Europe/Berlin;;", "2026-12-24 12:00-2027-01-02 09:00 Europe/Berlin;Fri 16:00-Fri 15:59 Asia/Kathmandu"},
 		shown: [3]string{"", "Fri 16:00-Mon 07:00 Europe/Berlin", "2026-12-24 12:00-2027-01-02 09:00 Europe/Berlin; Fri 16:00-Fri 15:59 Asia/Kathmandu"},
 	},
+	{key: "ci_identity", fallback: "token", levels: [3]string{"oidc", "token", "either"}},
+	{key: "circleci_project_id", levels: [3]string{projectID, "11111111-2222-4333-8444-555555555555", strings.ToUpper(projectID)}, shown: [3]string{"", "", projectID}},
 	{key: "circleci_deploy_jobs", levels: [3]string{"deploy", "deploy to prod (eu), Deploy/2", " a b,,c & d ,a b,\n é\r\n"}, shown: [3]string{"", "deploy to prod (eu),Deploy/2", "a b,c & d,é"}},
 }
 
@@ -64,7 +68,7 @@ func TestSettingLevels(t *testing.T) {
 			upper := strings.ToUpper(c.key)
 			names := [3]string{"RGW_SETTING_" + upper, "RGW_APP_MY_SHOP_SETTING_" + upper, "RGW_APP_MY_SHOP_ENV_PROD_EU_SETTING_" + upper}
 			var environ []string
-			for key, v := range map[string]string{"vcs_repo": "acme/shop", "circleci_approval_job_name": "hold"} {
+			for key, v := range map[string]string{"vcs_repo": "acme/shop", "circleci_approval_job_name": "hold", "circleci_project_id": projectID} {
 				if key != c.key {
 					environ = append(environ, "RGW_APP_MY_SHOP_ENV_PROD_EU_SETTING_"+strings.ToUpper(key)+"="+v)
 				}
@@ -121,6 +125,8 @@ func TestSettingBadValues(t *testing.T) {
 		"pending_ttl":                       {mark, "24", "59s", "-1h", "2161h", "0"},
 		"deploy_approval_window_minutes":    {mark, "0", "1441", "15m", "-5"},
 		"mfa_on_reject":                     {mark},
+		"ci_identity":                       {mark, "OIDC", "token,oidc"},
+		"circleci_project_id":               {mark, "gh/acme/shop", projectID + "0", strings.ReplaceAll(projectID, "-", "")},
 		"on_close":                          {mark, "Nothing"},
 		"supersede":                         {mark, "all"},
 		"freeze": {
@@ -382,4 +388,28 @@ func code(err error) approvals.Code {
 		return e.Code
 	}
 	return ""
+}
+
+func TestOIDCNeedsTheProject(t *testing.T) {
+	for name, c := range map[string]struct {
+		environ []string
+		fault   string // "" = none
+		takes   bool
+	}{
+		"tokens alone":  {nil, "", false},
+		"oidc":          {[]string{"RGW_APP_SHOP_SETTING_CI_IDENTITY=oidc"}, "RGW_APP_SHOP_SETTING_CIRCLECI_PROJECT_ID: required, because RGW_APP_SHOP_SETTING_CI_IDENTITY takes OIDC tokens", true},
+		"either, wider": {[]string{"RGW_SETTING_CI_IDENTITY=either"}, "RGW_APP_SHOP_SETTING_CIRCLECI_PROJECT_ID: required, because RGW_SETTING_CI_IDENTITY takes OIDC tokens", true},
+		"with it":       {[]string{"RGW_SETTING_CI_IDENTITY=either", "RGW_APP_SHOP_SETTING_CIRCLECI_PROJECT_ID=" + projectID}, "", true},
+		"a bad one":     {[]string{"RGW_SETTING_CI_IDENTITY=oidc", "RGW_APP_SHOP_SETTING_CIRCLECI_PROJECT_ID=shop"}, "RGW_APP_SHOP_SETTING_CIRCLECI_PROJECT_ID: must be the project's id (a UUID): Project Settings > Overview in CircleCI shows it", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, faults := approvals.ParseSettings(append(slices.Clone(shop), c.environ...), defaultChannel)
+			if got := strings.Join(faults, "\n"); got != c.fault {
+				t.Errorf("got faults %q; want %q", got, c.fault)
+			}
+			if s.TakesOIDC() != c.takes {
+				t.Errorf("takes OIDC: got %t; want %t", s.TakesOIDC(), c.takes)
+			}
+		})
+	}
 }

@@ -134,6 +134,26 @@ func TestTokenHeader(t *testing.T) {
 	}
 }
 
+// What is wrong with an OIDC token is told, and such a token may be long.
+func TestOIDCTokenHeader(t *testing.T) {
+	t.Parallel()
+	_, s := serve(t, nil)
+	part := strings.Repeat("a", 2000)
+	got := ask(t, s, "GET", requests, part+"."+part+"."+part, "")
+	p := got.problem(t)
+	p.RequestID = ""
+	want := webhook.Problem{
+		Type: "urn:rack-gateway:error:unauthorized", Title: "A valid API token is required", Status: 401,
+		Detail: "another audience", Code: "unauthorized", Reason: "oidc_audience",
+	}
+	if diff := cmp.Diff(want, p); diff != "" || got.Header.Get("WWW-Authenticate") != "Bearer" {
+		t.Errorf("WWW-Authenticate %q, problem (-want +got):\n%s", got.Header.Get("WWW-Authenticate"), diff)
+	}
+	if got := ask(t, s, "GET", requests, strings.Repeat(part, 5)+".a.a", "").problem(t); got.Reason != "" {
+		t.Errorf("a header of 10,000 characters: got reason %q; want it not even looked at", got.Reason)
+	}
+}
+
 func TestRateLimits(t *testing.T) {
 	t.Parallel()
 	_, s := serve(t, func(c *webhook.Config) {

@@ -59,6 +59,9 @@ func (f *fakeService) Authenticate(_ context.Context, text string) (approvals.To
 	if t, ok := tokens[text]; ok {
 		return t, nil
 	}
+	if approvals.IsJWT(text) {
+		return approvals.Token{}, &approvals.Error{Code: approvals.CodeUnauthorized, Reason: approvals.ReasonAudience, Message: "another audience"}
+	}
 	if text == "rgw_storedown" {
 		return approvals.Token{}, errors.New("read token: disk I/O error")
 	}

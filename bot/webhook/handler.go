@@ -56,7 +56,8 @@ type Handler struct {
 	pages     *limiter // calls to the handlers behind [Handler.Guard]
 	fronts    *limiter // both, for a proxy that is not in TrustedProxies
 	proxies   proxySight
-	entering  chan struct{} // calls whose token is being looked up
+	entering  chan struct{} // calls whose API token is being looked up
+	proving   chan struct{} // calls whose OIDC token is being checked
 	working   *slots
 	waiting   *slots
 	exporting *slots
@@ -88,7 +89,7 @@ func New(c Config) *Handler {
 		service: c.Service, links: c.Links, ready: c.Ready, trusted: c.TrustedProxies, log: c.Log, observe: c.Observe,
 		mux: http.NewServeMux(), tokens: newLimiter(c.RateLimit),
 		strangers: newLimiter(strangerRate), pages: newLimiter(strangerRate), fronts: newLimiter(frontRate),
-		entering: make(chan struct{}, c.MaxInFlight), working: newSlots(c.MaxInFlight),
+		entering: make(chan struct{}, c.MaxInFlight), proving: make(chan struct{}, c.MaxInFlight), working: newSlots(c.MaxInFlight),
 		waiting: newSlots(c.MaxWaiting), exporting: newSlots(c.MaxExports),
 	}
 	h.stopping, h.stop = context.WithCancel(context.Background())
@@ -263,13 +264,18 @@ func (h *Handler) authenticate(r *http.Request, c *call) error {
 	return err
 }
 
-// lookUp asks whose token a text is, for so many callers at once.
+// lookUp asks whose token a text is, for so many callers at once. Those who have to
+// wait for the issuer of OIDC tokens do not hold up the others.
 func (h *Handler) lookUp(ctx context.Context, text string) (approvals.Token, error) {
+	entering := h.entering
+	if approvals.IsJWT(text) {
+		entering = h.proving
+	}
 	enough := time.NewTimer(enterTime)
 	defer enough.Stop()
 	select {
-	case h.entering <- struct{}{}:
-		defer func() { <-h.entering }()
+	case entering <- struct{}{}:
+		defer func() { <-entering }()
 		return h.service.Authenticate(ctx, text)
 	case <-enough.C:
 		return approvals.Token{}, tooMany(time.Second)
@@ -279,11 +285,15 @@ func (h *Handler) lookUp(ctx context.Context, text string) (approvals.Token, err
 }
 
 // A token is b64token of RFC 6750, 2.1; the scheme's case does not matter.
-var bearerPattern = regexp.MustCompile(`^(?i:bearer) +([A-Za-z0-9._~+/-]{1,512}=*)$`)
+var bearerPattern = regexp.MustCompile(`^(?i:bearer) +([A-Za-z0-9._~+/-]+=*)$`)
+
+// maxBearer is the length of the longest header that is looked at. An OIDC token of
+// CircleCI has somewhat more than 1,000 characters.
+const maxBearer = 8 << 10
 
 func bearer(h http.Header) (token string, ok bool) {
 	values := h.Values("Authorization")
-	if len(values) != 1 {
+	if len(values) != 1 || len(values[0]) > maxBearer {
 		return "", false
 	}
 	found := bearerPattern.FindStringSubmatch(values[0])

@@ -65,6 +65,7 @@ type Problem struct {
 	Status    int                    `json:"status"`
 	Detail    string                 `json:"detail,omitempty"`
 	Code      approvals.Code         `json:"code"`
+	Reason    string                 `json:"reason,omitempty"` // which check failed, where the code stands for several
 	RequestID string                 `json:"request_id"`
 	Errors    []approvals.FieldError `json:"errors,omitempty"`
 
@@ -86,7 +87,8 @@ func (p *Problem) Error() string {
 	return fmt.Sprintf("%s (%s)", text, p.Code)
 }
 
-// unauthorizedDetail is the same for every refused token, whatever is wrong with it.
+// unauthorizedDetail is the same for every refused API token, whatever is wrong with
+// it.
 const unauthorizedDetail = "send a valid, unexpired API token as: Authorization: Bearer rgw_…"
 
 // defaultRetry is what clients are told to wait when nothing better is known.
@@ -115,9 +117,9 @@ func newProblem(err error, requestID string) Problem {
 	}
 	p := Problem{
 		Type: "urn:rack-gateway:error:" + string(e.Code), Title: kind.title, Status: kind.status,
-		Detail: e.Message, Code: e.Code, RequestID: requestID, Errors: e.Fields, RetryAfter: e.RetryAfter,
+		Detail: e.Message, Code: e.Code, Reason: e.Reason, RequestID: requestID, Errors: e.Fields, RetryAfter: e.RetryAfter,
 	}
-	if p.Code == approvals.CodeUnauthorized {
+	if p.Code == approvals.CodeUnauthorized && p.Reason == "" {
 		p.Detail = unauthorizedDetail
 	}
 	if p.RetryAfter == 0 && (p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable) {

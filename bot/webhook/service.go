@@ -20,7 +20,8 @@ type Service interface {
 	Auditing
 }
 
-// Authenticator tells whose token a text is. The refusal is always the same.
+// Authenticator tells whose token a text is. The refusal of an API token is always
+// the same, that of an OIDC token has a Reason.
 type Authenticator interface {
 	Authenticate(ctx context.Context, text string) (approvals.Token, error)
 }

@@ -1,6 +1,7 @@
 package gatewayd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/sethvargo/go-envconfig"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci/identity"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
@@ -56,6 +58,8 @@ type variables struct {
 	TrustedProxies string `env:"RGW_TRUSTED_PROXIES"`
 	RateLimit      string `env:"RGW_RATE_LIMIT,default=120"`
 	PollInterval   string `env:"RGW_POLL_INTERVAL,default=15s"`
+	OIDCIssuer     string `env:"RGW_OIDC_ISSUER"`
+	OIDCAudience   string `env:"RGW_OIDC_AUDIENCE"`
 	LogLevel       string `env:"RGW_LOG_LEVEL,default=info"`
 	LogFormat      string `env:"RGW_LOG_FORMAT,default=auto"`
 
@@ -77,6 +81,7 @@ var secretNames = []string{"RGW_SECRET_KEYS", "CIRCLECI_TOKEN", "SLACK_BOT_TOKEN
 type config struct {
 	variables
 	publicURL string
+	audience  string // of OIDC tokens
 	database  string // path
 	keys      *store.KeyRing
 	proxies   []netip.Prefix
@@ -278,7 +283,35 @@ func serveConfig(env []string) (config, error) {
 	if len(f) == before && len(c.settings.Apps()) == 0 {
 		f.add("RGW_APP_<APP>_SETTING_<KEY>", "no app is configured")
 	}
+	c.checkOIDC(&f)
 	return c, f.err()
+}
+
+func (c *config) checkOIDC(f *faults) {
+	c.audience = cmp.Or(c.OIDCAudience, c.publicURL)
+	if c.OIDCIssuer == "" {
+		switch {
+		case c.OIDCAudience != "":
+			f.between("RGW_OIDC_AUDIENCE", "RGW_OIDC_ISSUER", "set the issuer as well, or none of them")
+		case c.settings.TakesOIDC():
+			f.add("RGW_OIDC_ISSUER", "required, because a setting ci_identity takes OIDC tokens: https://oidc.circleci.com/org/<organisation id>")
+		}
+		return
+	}
+	if err := identity.CheckIssuer(c.OIDCIssuer); err != nil {
+		f.add("RGW_OIDC_ISSUER", "%v", err)
+	}
+	if id := identity.OrgID(c.OIDCIssuer); id != "" && strings.EqualFold(c.audience, id) {
+		f.add("RGW_OIDC_AUDIENCE", "must not be the organisation's id: every job of CircleCI has a token for that audience")
+	}
+}
+
+// identity checks OIDC tokens; nil = none are taken.
+func (c *config) identity() approvals.Identity {
+	if c.OIDCIssuer == "" {
+		return nil
+	}
+	return identity.New(identity.Config{Issuer: c.OIDCIssuer, Audience: c.audience})
 }
 
 func (c *config) checkListen(f *faults) {

@@ -20,7 +20,7 @@ import (
 var read = []string{
 	"RGW_LISTEN", "RGW_METRICS_LISTEN", "RGW_PUBLIC_URL", "RGW_DATABASE_URL", "RGW_SECRET_KEYS", "RGW_ANCHOR_FILE", "CIRCLECI_TOKEN", "CIRCLECI_URL",
 	"CIRCLECI_APP_URL", "SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "SLACK_API_URL", "SLACK_CHANNEL", "RGW_TRUSTED_PROXIES", "RGW_RATE_LIMIT",
-	"RGW_POLL_INTERVAL", "RGW_LOG_FORMAT", "RGW_LOG_LEVEL", "SLACK_SIGNING_SECRET",
+	"RGW_POLL_INTERVAL", "RGW_OIDC_ISSUER", "RGW_OIDC_AUDIENCE", "RGW_LOG_FORMAT", "RGW_LOG_LEVEL", "SLACK_SIGNING_SECRET",
 }
 
 // reportOn runs a command that stops at its configuration and returns the lines
@@ -80,7 +80,7 @@ func TestUnknownVariables(t *testing.T) {
 		"RGW_SUPERSEDE":       "is not a known variable: did you mean RGW_SETTING_SUPERSEDE?",
 		"RGW_A_SETTING_X":     "is not a known variable: did you mean RGW_APP_A_SETTING_X?",
 		// A setting of security that does nothing yet must not look as if it did.
-		"RGW_OIDC_ISSUER":                       "is not a known variable: cmd/rack-gatewayd/README.md lists all of them",
+		"RGW_GATE_KEEPER":                       "is not a known variable: cmd/rack-gatewayd/README.md lists all of them",
 		"RGW_DATABASE_CA_FILE":                  "is not a known variable: cmd/rack-gatewayd/README.md lists all of them",
 		"RGW_":                                  "is not a known variable: cmd/rack-gatewayd/README.md lists all of them",
 		"RGW_SETTING_PENDING_TTLS":              "is not a known setting: did you mean RGW_SETTING_PENDING_TTL?",
@@ -241,5 +241,31 @@ func TestPlainHTTP(t *testing.T) {
 			want = []string{"CIRCLECI_URL: must be an https URL: the token would travel unencrypted", "SLACK_API_URL: must be an https URL: the bot token would travel unencrypted"}
 		}
 		checkReport(t, complete(t, "CIRCLECI_URL="+url, "SLACK_API_URL="+url), want...)
+	}
+}
+
+func TestOIDCVariables(t *testing.T) {
+	t.Parallel()
+	const org, project = "8d7a5c0e-1b2f-4a3c-9d4e-5f6a7b8c9d0e", "c0ffee00-1111-4222-8333-444455556666"
+	takes := []string{"RGW_SETTING_CI_IDENTITY=oidc", "RGW_APP_A_SETTING_CIRCLECI_PROJECT_ID=" + project}
+	for name, c := range map[string]struct {
+		env  []string
+		want []string
+	}{
+		"right":          {append(takes, "RGW_OIDC_ISSUER=https://oidc.circleci.com/org/"+org), nil},
+		"audience":       {append(takes, "RGW_OIDC_ISSUER=https://oidc.circleci.com/org/"+org, "RGW_OIDC_AUDIENCE=gateway"), nil},
+		"no issuer":      {takes, []string{"RGW_OIDC_ISSUER: required, because a setting ci_identity takes OIDC tokens: https://oidc.circleci.com/org/<organisation id>"}},
+		"audience alone": {[]string{"RGW_OIDC_AUDIENCE=gateway"}, []string{"RGW_OIDC_AUDIENCE and RGW_OIDC_ISSUER: set the issuer as well, or none of them"}},
+		"organisation as audience": {append(takes, "RGW_OIDC_ISSUER=https://oidc.circleci.com/org/"+org, "RGW_OIDC_AUDIENCE="+org),
+			[]string{"RGW_OIDC_AUDIENCE: must not be the organisation's id: every job of CircleCI has a token for that audience"}},
+		"root issuer": {append(takes, "RGW_OIDC_ISSUER=https://oidc.circleci.com"),
+			[]string{"RGW_OIDC_ISSUER: must name your organisation: https://oidc.circleci.com/org/<organisation id>"}},
+		"unprotected": {append(takes, "RGW_OIDC_ISSUER=http://oidc.circleci.com/org/"+org),
+			[]string{"RGW_OIDC_ISSUER: must be an https URL: the keys would travel unprotected"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			checkReport(t, complete(t, c.env...), c.want...)
+		})
 	}
 }

@@ -213,7 +213,7 @@ func (d *daemon) build() error {
 		HTTPClient: &http.Client{Timeout: slackTime, Transport: datedTransport{http.DefaultTransport, d.clock.observeSlack}},
 	})
 	d.service = approvals.New(approvals.Config{
-		Store: d.db, CI: d.ci, Directory: d.slack, Settings: d.cfg.settings, Log: d.log,
+		Store: d.db, CI: d.ci, Directory: d.slack, Identity: d.cfg.identity(), Settings: d.cfg.settings, Log: d.log,
 		Poll: d.cfg.poll, Hold: d.hold, Signer: d.signer, Rolled: d.broken, Operator: d.operator,
 	})
 	d.bot = bot.New(bot.Config{Workspace: d.slack, Service: d.service, Links: d.ci.Links(), Log: d.log, Metrics: d.metrics.bot()})

@@ -1,0 +1,78 @@
+package identity
+
+import (
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// claims are those that the library does not know.
+type claims struct {
+	NotBefore  *float64 `json:"nbf"`
+	ProjectID  string   `json:"oidc.circleci.com/project-id"`
+	PipelineID string   `json:"oidc.circleci.com/pipeline-id"`
+	WorkflowID string   `json:"oidc.circleci.com/workflow-id"`
+	JobID      string   `json:"oidc.circleci.com/job-id"`
+	Origin     string   `json:"oidc.circleci.com/vcs-origin"`
+	SSHRerun   bool     `json:"oidc.circleci.com/ssh-rerun"`
+}
+
+var uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+
+// check judges the claims of a token whose signature is right.
+func (v *Verifier) check(id *oidc.IDToken, c claims, now time.Time) error {
+	if id.Issuer != v.issuer {
+		return refuse(approvals.ReasonIssuer, "the OIDC token is of another issuer than RGW_OIDC_ISSUER, such as that of another organisation")
+	}
+	switch {
+	case len(id.Audience) > 1:
+		return refuse(approvals.ReasonAudiences, "the OIDC token has several audiences: it needs exactly one, this gateway")
+	case len(id.Audience) == 0 || id.Audience[0] != v.audience:
+		return refuse(approvals.ReasonAudience, "the OIDC token is for another audience: this gateway's is %s", v.audience)
+	}
+	if err := checkTimes(id, c, now); err != nil {
+		return err
+	}
+	switch {
+	case c.SSHRerun:
+		return refuse(approvals.ReasonSSH, "the job was run again with SSH, so a person may be at work in it")
+	case !uuid.MatchString(c.ProjectID):
+		return refuse(approvals.ReasonProject, "the OIDC token names no project")
+	case !uuid.MatchString(c.WorkflowID):
+		return refuse(approvals.ReasonWorkflow, "the OIDC token names no workflow")
+	case !optional(c.PipelineID), !optional(c.JobID), len(c.Origin) > 500:
+		return refuse(approvals.ReasonMalformed, "the OIDC token names a pipeline, a job or a repository that cannot be one")
+	}
+	return nil
+}
+
+func optional(id string) bool { return id == "" || uuid.MatchString(id) }
+
+// checkTimes refuses a token that is not valid now, or that lives longer than those
+// of CircleCI do.
+func checkTimes(id *oidc.IDToken, c claims, now time.Time) error {
+	switch {
+	case id.Expiry.IsZero() || id.IssuedAt.IsZero():
+		return refuse(approvals.ReasonLifetime, "the OIDC token does not say from when to when it is valid")
+	case !id.Expiry.After(id.IssuedAt) || id.Expiry.Sub(id.IssuedAt) > maxLife:
+		return refuse(approvals.ReasonLifetime, "the OIDC token is valid for longer than %s", maxLife)
+	case id.IssuedAt.After(now.Add(skew)), c.NotBefore != nil && *c.NotBefore > float64(now.Add(skew).Unix()):
+		return refuse(approvals.ReasonNotYet, "the OIDC token is not valid yet: compare the gateway's clock with CircleCI's")
+	case !now.Add(-skew).Before(id.Expiry):
+		return refuse(approvals.ReasonExpired, "the OIDC token expired at %s", id.Expiry.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// job is what the rest of the product needs of the claims.
+func (c claims) job() approvals.CIJob {
+	lower := strings.ToLower
+	return approvals.CIJob{
+		ProjectID: lower(c.ProjectID), WorkflowID: lower(c.WorkflowID), PipelineID: lower(c.PipelineID), JobID: lower(c.JobID),
+		Origin: strings.TrimPrefix(c.Origin, "https://"),
+	}
+}

@@ -1,0 +1,84 @@
+package identity
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	between   = time.Minute // at least, from one fetch of a document to the next
+	maxAnswer = 100 << 10   // bytes
+)
+
+// sparing fetches each document at most once a minute, whoever asks for it and
+// whatever came of it, and no large one. Callers with made-up keys cannot make us
+// call the issuer more often, and the keys that were read last are kept.
+type sparing struct {
+	next http.RoundTripper
+
+	mu    sync.Mutex
+	asked map[string]asked // by URL
+}
+
+// asked is the newest fetch of a document.
+type asked struct {
+	at  time.Time
+	err error
+}
+
+// unansweredError says that the issuer did not answer when it was asked last.
+type unansweredError struct {
+	cause error
+	again time.Duration // when it may be asked next
+}
+
+func (e *unansweredError) Error() string { return e.cause.Error() }
+
+// RoundTrip implements [http.RoundTripper].
+func (s *sparing) RoundTrip(r *http.Request) (*http.Response, error) {
+	url := r.URL.String()
+	s.mu.Lock()
+	last, now := s.asked[url], time.Now()
+	if wait := last.at.Add(between).Sub(now); !last.at.IsZero() && wait > 0 {
+		s.mu.Unlock()
+		if last.err != nil {
+			return nil, &unansweredError{last.err, wait}
+		}
+		return nil, fmt.Errorf("%s was read %s ago", url, now.Sub(last.at))
+	}
+	s.asked[url] = asked{at: now, err: fmt.Errorf("%s is being read", url)}
+	s.mu.Unlock()
+
+	res, err := s.fetch(r)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked[url] = asked{at: now, err: err}
+	if err != nil {
+		return nil, &unansweredError{err, between}
+	}
+	return res, nil
+}
+
+func (s *sparing) fetch(r *http.Request) (*http.Response, error) {
+	res, err := s.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the answer was %s", res.Status)
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > maxAnswer {
+		return nil, fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
+	}
+	res.Body = io.NopCloser(bytes.NewReader(body))
+	return res, nil
+}
