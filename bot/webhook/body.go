@@ -2,16 +2,22 @@ package webhook
 
 import (
 	"bytes"
-	"encoding/json"
+	jsonv1 "encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"mime"
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
@@ -20,6 +26,10 @@ const (
 	maxBody     = 64 << 10
 	maxMetadata = 8 << 10
 	maxDetail   = 2000 // characters
+	maxDepth    = 16
+
+	// bodyField names the body as a whole in errors[].
+	bodyField = "body"
 )
 
 // readBody reads the whole body before anything looks into it.
@@ -43,97 +53,143 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// fields takes members out of an object and gathers what is wrong with them.
-type fields struct {
-	members object
-	prefix  string
-	faults  []approvals.FieldError
+// A body must be one JSON object that every reader of JSON understands alike: no
+// name stands in it twice, whatever its case, nor one that this call does not know.
+
+// decodeBody reads a body of a call.
+func decodeBody(body []byte, into any) error {
+	if fault := checkJSON(body); fault != nil {
+		return invalid(*fault)
+	}
+	return decode("", body, into, json.RejectUnknownMembers(true))
 }
 
-func (f *fields) fault(name, detail string) {
-	f.faults = append(f.faults, approvals.FieldError{Field: f.prefix + name, Detail: detail})
+// decode reads one object and names what does not fit by its path.
+func decode(prefix string, text []byte, into any, opts ...json.Options) error {
+	err := json.Unmarshal(text, into, opts...)
+	var misfit *json.SemanticError
+	if !errors.As(err, &misfit) {
+		return err
+	}
+	field := prefix
+	for name := range misfit.JSONPointer.Tokens() {
+		field = strings.TrimPrefix(field+"."+shown(name), ".")
+	}
+	detail := "must be a string"
+	switch {
+	case errors.Is(err, json.ErrUnknownName):
+		detail = "is not a field of this call"
+	case misfit.JSONPointer == "":
+		detail = "must be an object"
+	}
+	return invalid(approvals.FieldError{Field: field, Detail: detail})
 }
 
-// err is nil when nothing was wrong.
-func (f *fields) err() error {
-	if len(f.faults) == 0 {
-		return nil
+// checkJSON refuses what is not one JSON object in valid UTF-8, nested at most
+// maxDepth deep, in each of whose objects all names differ in more than case.
+func checkJSON(body []byte) *approvals.FieldError {
+	fault := func(format string, args ...any) *approvals.FieldError {
+		return &approvals.FieldError{Field: bodyField, Detail: fmt.Sprintf(format, args...)}
 	}
-	return invalid(f.faults...)
+	var names [maxDepth + 1]map[string]bool // of the objects that are open, by depth
+	// The names are looked at here, because two that differ in case count as one.
+	dec := jsontext.NewDecoder(bytes.NewReader(body), jsontext.AllowDuplicateNames(true))
+	if kind := dec.PeekKind(); kind != jsontext.KindBeginObject && kind != jsontext.KindInvalid {
+		return fault("must be a JSON object")
+	}
+	for ended := false; ; ended = dec.StackDepth() == 0 {
+		token, err := dec.ReadToken()
+		if ended && err == io.EOF {
+			return nil
+		}
+		if ended || err != nil {
+			return fault("must be one JSON document in valid UTF-8")
+		}
+		depth := dec.StackDepth()
+		if depth > maxDepth {
+			return fault("must not be nested deeper than %d", maxDepth)
+		}
+		in, read := dec.StackIndex(depth)
+		switch {
+		case token.Kind() == jsontext.KindBeginObject:
+			names[depth] = map[string]bool{}
+		case in == jsontext.KindBeginObject && read%2 == 1: // a name, as its value is still to come
+			name := token.String()
+			if names[depth][fold(name)] {
+				return &approvals.FieldError{Field: shown(name), Detail: "duplicate key (upper and lower case count as the same)"}
+			}
+			names[depth][fold(name)] = true
+		}
+	}
 }
 
-// text takes a string; null counts as absent, which is "".
-func (f *fields) text(name string, most int) string {
-	raw, ok := f.members[name]
-	if !ok || isNull(raw) {
-		return ""
-	}
-	var s string
-	if err := json.Unmarshal(raw, &s); err != nil {
-		f.fault(name, "must be a string")
-		return ""
-	}
-	if utf8.RuneCountInString(s) > most {
-		f.fault(name, "is too long")
-		return ""
-	}
-	return s
+// fold maps all spellings of a name that a reader which ignores case takes for the
+// same one to one text: ASCII case, and look-alikes such as the Kelvin sign.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+			least = min(least, next)
+		}
+		return least
+	}, name)
 }
 
-func isNull(raw json.RawMessage) bool { return bytes.Equal(raw, []byte("null")) }
+// shown makes a name that came from outside fit to be repeated.
+func shown(name string) string {
+	const most = 64
+	if runes := []rune(name); len(runes) > most {
+		name = string(runes[:most]) + "…"
+	}
+	quoted := strconv.QuoteToGraphic(name)
+	return quoted[1 : len(quoted)-1]
+}
 
 // parseCreate checks the form of a create body. What the values mean, and
 // whether they are right, is judged by the service.
 func parseCreate(body []byte) (approvals.NewRequest, error) {
-	members, refusal := parseObject(body, "app", "environment", "git_commit", "branch", "tag", "message", "ci_metadata")
-	if refusal != nil {
-		return approvals.NewRequest{}, refusal
+	var b CreateBody
+	if err := decodeBody(body, &b); err != nil {
+		return approvals.NewRequest{}, err
 	}
-	f := &fields{members: members}
-	n := approvals.NewRequest{
-		App: f.text("app", maxBody), Environment: f.text("environment", maxBody), GitCommit: f.text("git_commit", maxBody),
-		Branch: f.text("branch", maxBody), Tag: f.text("tag", maxBody), Message: f.text("message", maxBody),
-	}
-	if raw, ok := members["ci_metadata"]; ok && !isNull(raw) {
-		f.metadata(raw, &n)
-	}
-	return n, f.err()
+	n := approvals.NewRequest{App: b.App, Environment: b.Environment, GitCommit: b.GitCommit, Branch: b.Branch, Tag: b.Tag, Message: b.Message}
+	err := addMetadata(&n, jsontext.Value(b.Metadata))
+	return n, err
 }
 
-var digits = regexp.MustCompile(`^[0-9]{1,18}$`)
+// pipelineNumber is a number or a string of digits: the seed documents both.
+// CircleCI's own is stored, so only the form matters.
+var pipelineNumber = regexp.MustCompile(`^(null|""|[0-9]{1,18}|"[0-9]{1,18}")$`)
 
-// metadata takes what is ours out of ci_metadata; the rest is kept as it is.
-func (f *fields) metadata(raw json.RawMessage, n *approvals.NewRequest) {
-	var compact bytes.Buffer
-	var members object
-	if json.Unmarshal(raw, &members) != nil || json.Compact(&compact, raw) != nil {
-		f.fault("ci_metadata", "must be an object")
-		return
+// addMetadata takes what is ours out of ci_metadata; the rest is kept as it is.
+func addMetadata(n *approvals.NewRequest, text jsontext.Value) error {
+	const field = "ci_metadata"
+	if text == nil || text.Kind() == jsontext.KindNull {
+		return nil
 	}
-	if compact.Len() > maxMetadata {
-		f.fault("ci_metadata", "must be at most 8 KiB")
-		return
+	var members map[string]jsontext.Value
+	var ours struct {
+		WorkflowID     string         `json:"workflow_id"`
+		JobID          string         `json:"job_id"`
+		PipelineNumber jsontext.Value `json:"pipeline_number"`
 	}
-	m := &fields{members: members, prefix: "ci_metadata."}
-	ours := []string{"workflow_id", "job_id", "pipeline_number"}
-	for _, key := range slices.Sorted(maps.Keys(members)) {
-		if !slices.Contains(ours, key) && slices.ContainsFunc(ours, func(o string) bool { return fold(o) == fold(key) }) {
-			m.fault(shown(key), "must be written in lower case")
+	if err := errors.Join(decode(field, text, &members), decode(field, text, &ours), text.Compact()); err != nil {
+		return err
+	}
+	if len(text) > maxMetadata {
+		return invalid(approvals.FieldError{Field: field, Detail: "must be at most 8 KiB"})
+	}
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		switch low := fold(name); {
+		case name != "workflow_id" && low == fold("workflow_id"), name != "job_id" && low == fold("job_id"), name != "pipeline_number" && low == fold("pipeline_number"):
+			return invalid(approvals.FieldError{Field: field + "." + shown(name), Detail: "must be written in lower case"})
 		}
 	}
-	n.Metadata, n.WorkflowID, n.JobID = compact.Bytes(), m.text("workflow_id", maxMetadata), m.text("job_id", maxMetadata)
-	// The seed documents the number both as a number and as a string. CircleCI's
-	// own is stored, so only the form matters.
-	if raw, ok := members["pipeline_number"]; ok && !isNull(raw) {
-		number := string(raw)
-		if strings.HasPrefix(number, `"`) {
-			number = m.text("pipeline_number", maxMetadata)
-		}
-		if number != "" && !digits.MatchString(number) {
-			m.fault("pipeline_number", "must be a whole number, or a string of digits")
-		}
+	if v := ours.PipelineNumber; v != nil && !pipelineNumber.Match(v) {
+		return invalid(approvals.FieldError{Field: field + ".pipeline_number", Detail: "must be a whole number, or a string of digits"})
 	}
-	f.faults = append(f.faults, m.faults...)
+	n.Metadata, n.WorkflowID, n.JobID = []byte(text), ours.WorkflowID, ours.JobID
+	return nil
 }
 
 // claimedApp finds out which app a faulty create body was about, "" when that
@@ -142,41 +198,29 @@ func claimedApp(body []byte) string {
 	var claim struct {
 		App string `json:"app"`
 	}
-	if json.Unmarshal(body, &claim) != nil {
+	if jsonv1.Unmarshal(body, &claim) != nil {
 		return ""
 	}
 	return claim.App
 }
 
 func parseVerify(body []byte) (approvals.Verification, error) {
-	members, refusal := parseObject(body, "app", "environment", "git_commit", "workflow_id")
-	if refusal != nil {
-		return approvals.Verification{}, refusal
-	}
-	f := &fields{members: members}
-	v := approvals.Verification{
-		App: f.text("app", maxBody), Environment: f.text("environment", maxBody),
-		GitCommit: f.text("git_commit", maxBody), WorkflowID: f.text("workflow_id", maxBody),
-	}
-	return v, f.err()
+	var b VerifyBody
+	err := decodeBody(body, &b)
+	return approvals.Verification{App: b.App, Environment: b.Environment, GitCommit: b.GitCommit, WorkflowID: b.WorkflowID}, err
 }
 
 func parseDeploy(body []byte) (DeployBody, error) {
-	members, refusal := parseObject(body, "phase", "detail", "job_id")
-	if refusal != nil {
-		return DeployBody{}, refusal
+	var b DeployBody
+	err := decodeBody(body, &b)
+	if err == nil && utf8.RuneCountInString(b.Detail) > maxDetail {
+		err = invalid(approvals.FieldError{Field: "detail", Detail: "is too long"})
 	}
-	f := &fields{members: members}
-	d := DeployBody{Phase: f.text("phase", maxBody), Detail: f.text("detail", maxDetail), JobID: f.text("job_id", maxBody)}
-	return d, f.err()
+	return b, err
 }
 
 func parseCancel(body []byte) (CancelBody, error) {
-	members, refusal := parseObject(body, "reason")
-	if refusal != nil {
-		return CancelBody{}, refusal
-	}
-	f := &fields{members: members}
-	c := CancelBody{Reason: f.text("reason", maxDetail)}
-	return c, f.err()
+	var b CancelBody
+	err := decodeBody(body, &b)
+	return b, err
 }

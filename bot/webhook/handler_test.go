@@ -174,10 +174,11 @@ func TestCreate(t *testing.T) {
 func TestCreateTakesLooseForms(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]string{
-		"number":              `{"app":"myapp","git_commit":"1a2b3c4","ci_metadata":{"workflow_id":"` + workflow + `","pipeline_number":1234}}`,
-		"empty strings":       `{"app":"myapp","environment":"","git_commit":"1a2b3c4","tag":"","ci_metadata":{"workflow_id":"` + workflow + `","pipeline_number":"","job_id":""}}`,
-		"nulls":               `{"app":"myapp","environment":null,"git_commit":"1a2b3c4","ci_metadata":{"workflow_id":"` + workflow + `","job_id":null}}`,
-		"unknown in metadata": `{"app":"myapp","git_commit":"1a2b3c4","ci_metadata":{"workflow_id":"` + workflow + `","Team":{"a":[1,{"b":2}]}}}`,
+		"number":                  `{"app":"myapp","git_commit":"1a2b3c4","ci_metadata":{"workflow_id":"` + workflow + `","pipeline_number":1234}}`,
+		"empty strings":           `{"app":"myapp","environment":"","git_commit":"1a2b3c4","tag":"","ci_metadata":{"workflow_id":"` + workflow + `","pipeline_number":"","job_id":""}}`,
+		"nulls":                   `{"app":"myapp","environment":null,"git_commit":"1a2b3c4","ci_metadata":{"workflow_id":"` + workflow + `","job_id":null}}`,
+		"same key in two objects": `{"app":"myapp","git_commit":"1a2b3c4","ci_metadata":{"workflow_id":"` + workflow + `","x":[{"a":1},{"A":2}],"a":{"a":{"a":1}}}}`,
+		"unknown in metadata":     `{"app":"myapp","git_commit":"1a2b3c4","ci_metadata":{"workflow_id":"` + workflow + `","Team":{"a":[1,{"b":2}]}}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -211,6 +212,8 @@ func TestFaultyCreates(t *testing.T) {
 		{name: "unknown field", body: good + `,"approve":true}`, status: 400, code: "invalid", field: "approve"},
 		{name: "duplicate in metadata", body: `{"app":"myapp","git_commit":"1a2b3c4","ci_metadata":{"workflow_id":"a","workflow_id":"b"}}`, status: 400, code: "invalid", field: "workflow_id"},
 		{name: "case variant in metadata", body: `{"app":"myapp","git_commit":"1a2b3c4","ci_metadata":{"Workflow_ID":"a"}}`, status: 400, code: "invalid", field: "ci_metadata.Workflow_ID"},
+		{name: "case variants deep in metadata", body: `{"app":"myapp","git_commit":"1a2b3c4","ci_metadata":{"workflow_id":"a","x":[{"Key":1},{"key":1,"Key":2}]}}`, status: 400, code: "invalid", field: "Key"},
+		{name: "half a surrogate pair", body: good + `,"message":"\ud800"}`, status: 400, code: "invalid", field: "body"},
 		{name: "too deep", body: good + `,"x":` + strings.Repeat("[", 16) + strings.Repeat("]", 16) + `}`, status: 400, code: "invalid", field: "body"},
 		{name: "not UTF-8", body: good + `,"message":"` + "\xff" + `"}`, status: 400, code: "invalid", field: "body"},
 		{name: "wrong type", body: `{"app":1,"git_commit":"1a2b3c4",` + meta + `}`, status: 400, code: "invalid", field: "app"},

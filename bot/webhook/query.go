@@ -19,6 +19,8 @@ const (
 	cursorPrefix = "before:"
 )
 
+var digits = regexp.MustCompile(`^[0-9]{1,18}$`)
+
 // query takes parameters out of a URL's query and gathers what is wrong.
 type query struct {
 	values url.Values
