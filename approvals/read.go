@@ -76,7 +76,7 @@ func (s *Service) authenticateJob(ctx context.Context, text string) (Token, erro
 			origin = true
 			continue
 		}
-		t.ID = "ci:" + p.Project + "/" + job.WorkflowID
+		t.ID = jobPrefix + p.Project + "/" + job.WorkflowID
 		if !t.Covers(p.App) {
 			t.Apps = append(t.Apps, p.App)
 		}

@@ -3,6 +3,7 @@ package approvals
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -64,6 +65,10 @@ type Requester struct {
 	TokenName string `json:"token_name"`
 	Actor     string `json:"actor,omitempty"`
 }
+
+// IsJob reports whether a CI job filed the request that proved who it is. Its name
+// is for the log; people know the job by its pipeline.
+func (q Requester) IsJob() bool { return strings.HasPrefix(q.TokenID, jobPrefix) }
 
 // Action is what a person decides.
 type Action string

@@ -46,6 +46,9 @@ func (t Token) sees(r Request) bool {
 	return t.Covers(r.App) && (t.Job == nil || t.Job.WorkflowID == r.Facts.WorkflowID)
 }
 
+// jobPrefix begins the name of a CI job in the log, which an API token's id cannot.
+const jobPrefix = "ci:"
+
 // actor is the caller as the log names it.
 func (t Token) actor() Actor {
 	if t.Job != nil {

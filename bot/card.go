@@ -168,11 +168,11 @@ func canceled(r approvals.Request) line {
 	detail := quoted(r.Failure.Detail, limitMessage)
 	switch {
 	case r.Failure.Code == approvals.FailWithdrawn:
-		by := "CI"
+		by := say("CI")
 		if r.DecidedBy == r.Requester.TokenID && r.Requester.TokenName != "" {
-			by = r.Requester.TokenName
+			by = asker(r)
 		}
-		return say("Withdrawn by ", name(by), inQuotes(r.Failure.Detail))
+		return say("Withdrawn by ", by, inQuotes(r.Failure.Detail))
 	case r.Failure.Code == approvals.FailCIEnded && r.DecidedBy != "":
 		return say(detail, " by ", name(r.DecidedBy))
 	case r.Failure.Detail != "":

@@ -156,7 +156,15 @@ func brief(r approvals.Request) line {
 	if starters := f.Starters(); len(starters) > 0 {
 		return say(l, ", started by ", name(starters[0]))
 	}
-	return say(l, ", asked by ", name(r.Requester.TokenName))
+	return say(l, ", asked by ", asker(r))
+}
+
+// asker is who filed a request.
+func asker(r approvals.Request) line {
+	if r.Requester.IsJob() {
+		return say("its CircleCI job")
+	}
+	return name(r.Requester.TokenName)
 }
 
 // number is the request's number, linked to its card where that is known.

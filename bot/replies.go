@@ -153,7 +153,7 @@ func withCode(e approvals.Event) line {
 }
 
 func (v view) requested(r approvals.Request) (line, []slack.Block) {
-	l := say("Asked by ", name(r.Requester.TokenName), " for ",
+	l := say("Asked by ", asker(r), " for ",
 		link(v.pipelineURL(r), "pipeline "+strconv.FormatInt(r.Facts.PipelineNumber, 10)))
 	if r.Facts.WorkflowName != "" {
 		l = say(l, ", workflow ", name(r.Facts.WorkflowName))

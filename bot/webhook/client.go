@@ -31,6 +31,9 @@ type ClientConfig struct {
 	URL string
 	// Token is the API token; it is sent in a header only and never shown.
 	Token string
+	// Mint gives the token of each call instead, such as one that has to be renewed.
+	// Its error is that of the call. nil = Token.
+	Mint func(context.Context) (string, error)
 	// UserAgent names the program.
 	UserAgent string
 	// RetryFor is how long a failing call is repeated; 0 = 2 minutes, negative =
@@ -49,7 +52,7 @@ type ClientConfig struct {
 type Client struct {
 	base      string
 	via       *url.URL // the proxy; nil = none
-	token     string
+	token     func(context.Context) (string, error)
 	userAgent string
 	retryFor  time.Duration
 	retrying  func(error, time.Duration)
@@ -82,8 +85,11 @@ func NewClient(c ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !tokenPattern.MatchString(c.Token) {
-		return nil, errors.New("the API token (RACK_GATEWAY_API_TOKEN) must be one word of printable characters")
+	if c.Mint == nil {
+		if !tokenPattern.MatchString(c.Token) {
+			return nil, errors.New("the API token (RACK_GATEWAY_API_TOKEN) must be one word of printable characters")
+		}
+		c.Mint = func(context.Context) (string, error) { return c.Token, nil }
 	}
 	if c.RetryFor == 0 {
 		c.RetryFor = defaultRetryFor
@@ -112,7 +118,7 @@ func NewClient(c ClientConfig) (*Client, error) {
 	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	transport.MaxResponseHeaderBytes = 64 << 10
 	return &Client{
-		base: base, via: via, token: c.Token, userAgent: c.UserAgent, retryFor: c.RetryFor, retrying: c.Retrying,
+		base: base, via: via, token: c.Mint, userAgent: c.UserAgent, retryFor: c.RetryFor, retrying: c.Retrying,
 		http: &http.Client{
 			Transport: transport,
 			// The token must not follow a redirect, and a POST would become a GET.
@@ -306,13 +312,17 @@ func (c *Client) call(ctx context.Context, method, path string, body, into any, 
 
 // once makes one call.
 func (c *Client) once(ctx context.Context, most time.Duration, method, path string, body []byte, into any, fault func() string) (status int, err error) {
+	token, err := c.token(ctx)
+	if err != nil {
+		return 0, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, fmt.Errorf("build %s %s: %w", method, path, err)
 	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("User-Agent", c.userAgent)
 	req.Header.Set("Accept", "application/json, application/problem+json")
 	if body != nil {

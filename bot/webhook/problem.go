@@ -81,8 +81,11 @@ func (p *Problem) Error() string {
 	for _, f := range p.Errors {
 		text += fmt.Sprintf("; %s: %s", f.Field, f.Detail)
 	}
-	if p.Code == "" {
+	switch {
+	case p.Code == "":
 		return fmt.Sprintf("%s (HTTP %d)", text, p.Status)
+	case p.Reason != "":
+		return fmt.Sprintf("%s (%s, %s)", text, p.Code, p.Reason)
 	}
 	return fmt.Sprintf("%s (%s)", text, p.Code)
 }

@@ -19,8 +19,8 @@ func (c *program) checkCommand() *cobra.Command {
 	var wait cli.Duration
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Check that the gateway can be reached and takes the API token",
-		Long: `Check that the gateway can be reached and that it takes the API token. It reads one
+		Short: "Check that the gateway can be reached and takes the token",
+		Long: `Check that the gateway can be reached and that it takes the token. It reads one
 entry of the list of requests and changes nothing.
 
 With --wait it tries again until the gateway answers, as is needed after a job has
@@ -40,7 +40,7 @@ Exit codes: 0 all is well, 8 the token was refused, 10 the gateway was not reach
 			if _, err := client.List(ctx, webhook.ListQuery{Limit: 1}); err != nil {
 				return checked(client, err)
 			}
-			return c.Println(fmt.Sprintf("The gateway at %s answers, and it takes the API token.", client.URL()))
+			return c.Println(fmt.Sprintf("The gateway at %s answers, and it takes the token.", client.URL()))
 		},
 	}
 	cmd.Flags().Var(&wait, "wait", "how long to try until the gateway answers; 0 = once")
@@ -54,7 +54,7 @@ func checked(client *webhook.Client, err error) error {
 		return err
 	}
 	if e.Code == exitDenied {
-		return &cli.Exit{Code: exitDenied, Err: fmt.Errorf("the API token was refused at %s: %w", client.URL(), e.Err)}
+		return &cli.Exit{Code: exitDenied, Err: fmt.Errorf("the token was refused at %s: %w", client.URL(), e.Err)}
 	}
 	return &cli.Exit{Code: exitUnreachable, Err: fmt.Errorf("the gateway was not reached: %w", e.Err)}
 }

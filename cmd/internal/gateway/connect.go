@@ -35,7 +35,7 @@ func (c *program) connectFor(retryFor time.Duration) (*webhook.Client, error) {
 	if base == "" {
 		return nil, cli.Usage("%s is not set", envURL)
 	}
-	token, err := c.token()
+	token, mint, err := c.credential(base)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (c *program) connectFor(retryFor time.Duration) (*webhook.Client, error) {
 		retryFor = -1 // to the client 0 means its default
 	}
 	client, err := webhook.NewClient(webhook.ClientConfig{
-		URL: base, Token: token, UserAgent: "rack-gateway/" + cli.Version(), RetryFor: retryFor,
+		URL: base, Token: token, Mint: mint, UserAgent: "rack-gateway/" + cli.Version(), RetryFor: retryFor,
 		Proxy: webhook.ProxyFromEnv(func(name string) string { return c.env[name] }),
 		Retrying: func(err error, pause time.Duration) {
 			c.Say("%s; trying again in %s", err, pause.Round(100*time.Millisecond))
@@ -53,7 +53,7 @@ func (c *program) connectFor(retryFor time.Duration) (*webhook.Client, error) {
 		return nil, cli.Usage("%w", err)
 	}
 	if c.exposed(client) {
-		c.Say("Warning: the API token travels unencrypted to %s", client.URL())
+		c.Say("Warning: the token travels unencrypted to %s", client.URL())
 	}
 	return client, nil
 }
@@ -78,14 +78,14 @@ func (c *program) setting(name string) (string, error) {
 	return v, nil
 }
 
-// token reads the API token from its variable or its file.
+// token reads the API token from its variable or its file; "" when neither is set.
 func (c *program) token() (string, error) {
 	if token, err := c.setting(envToken); token != "" || err != nil {
 		return token, err
 	}
 	name := strings.TrimSpace(c.env[envTokenFile])
 	if name == "" {
-		return "", cli.Usage("%s is not set", envToken)
+		return "", nil
 	}
 	f, err := os.Open(name)
 	if err != nil {

@@ -80,8 +80,8 @@ func TestCheck(t *testing.T) {
 	}{
 		{"well", page, 0, ""},
 		{"empty", reply{200, webhook.Page{Requests: []webhook.Request{}}}, 0, ""},
-		{"refused", problem(401, "unauthorized", "send a valid token"), 8, "the API token was refused at http://127.0.0.1"},
-		{"forbidden", problem(403, "forbidden", "x"), 8, "the API token was refused"},
+		{"refused", problem(401, "unauthorized", "send a valid token"), 8, "the token was refused at http://127.0.0.1"},
+		{"forbidden", problem(403, "forbidden", "x"), 8, "the token was refused"},
 		{"not the gateway", reply{200, "hello"}, 10, "the gateway was not reached: http://127.0.0.1"},
 		{"another server", reply{404, ""}, 10, "the gateway was not reached: http://127.0.0.1"},
 		{"broken", problem(500, "internal", "x"), 10, "the gateway was not reached"},

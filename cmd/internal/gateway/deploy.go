@@ -38,9 +38,9 @@ func (c *program) deployCommand() *cobra.Command {
 became of it, and exit with its code.
 
 Without a command it runs sh -c "$RACK_GATEWAY_DEPLOY_COMMAND", and if that is not
-set either: convox deploy --app APP --wait. The command cannot read
-RACK_GATEWAY_API_TOKEN, not even through /proc, unless --keep-token is given, and
-it does not see RACK_GATEWAY_PROXY.
+set either: convox deploy --app APP --wait. The command cannot read the token, not
+even through /proc, unless --keep-token is given, and it does not see
+RACK_GATEWAY_PROXY. An OIDC token that CircleCI gave us it never sees.
 
 The command runs in a process group of its own. A signal to rack-gateway reaches
 the whole group once, and rack-gateway ends when the whole group has ended.
@@ -77,7 +77,7 @@ command ended with exit code …" says that it was.
 		},
 	}
 	flags.add(cmd)
-	cmd.Flags().BoolVar(&keepToken, "keep-token", false, "let the command see RACK_GATEWAY_API_TOKEN")
+	cmd.Flags().BoolVar(&keepToken, "keep-token", false, "let the command see RACK_GATEWAY_API_TOKEN or RACK_GATEWAY_OIDC_TOKEN")
 	return cmd
 }
 
@@ -130,11 +130,11 @@ func signalCode(s os.Signal) int {
 	return cli.ExitFault
 }
 
-// childEnv is our environment without the token, and without our proxy, which
+// childEnv is our environment without our tokens, and without our proxy, which
 // is for the way to the gateway alone.
 func (c *program) childEnv(keepToken bool) []string {
 	_, env := split(c.environ, func(name string) bool {
-		return name == envProxy || !keepToken && (name == envToken || name == envTokenFile)
+		return name == envProxy || !keepToken && (name == envToken || name == envTokenFile || name == envOIDCToken)
 	})
 	return env
 }

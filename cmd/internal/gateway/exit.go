@@ -33,6 +33,10 @@ exit code …" that it did.`
 
 // failed puts the error of a call into an exit code.
 func failed(err error) error {
+	var known *cli.Exit
+	if errors.As(err, &known) {
+		return known // there was no call without a token
+	}
 	var p *webhook.Problem
 	var foreign *webhook.ForeignAnswer
 	var connection *webhook.ConnectionError

@@ -20,7 +20,7 @@ const envHidden = "RACK_GATEWAY_HIDDEN_FD"
 // reader.
 const mostHidden = 4096
 
-// hide takes the API token and the proxy, which may hold a password, out of
+// hide takes the tokens and the proxy, which may hold a password, out of
 // this process's environment, and returns the whole environment.
 //
 // Unsetting a variable would not do: the environment that a process started
@@ -34,7 +34,7 @@ func hide(env []string) []string {
 	if fd, rest, ok := hiddenPipe(env); ok {
 		return append(rest, readHidden(fd)...)
 	}
-	secret, rest := split(env, func(name string) bool { return name == envToken || name == envProxy })
+	secret, rest := split(env, func(name string) bool { return name == envToken || name == envOIDCToken || name == envProxy })
 	text, err := json.Marshal(secret)
 	if len(secret) == 0 || err != nil || len(text) > mostHidden {
 		return env

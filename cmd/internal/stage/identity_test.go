@@ -1,9 +1,14 @@
 package stage_test
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +16,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gateway"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 )
 
@@ -93,5 +99,75 @@ func TestOIDCTokensThatAreRefused(t *testing.T) {
 	issuer.SetDown(true)
 	if status, problem := file(with(map[string]any{oidc + "vcs-origin": "github.com/MyOrg/myapp"})); status != 201 {
 		t.Errorf("a good token while the issuer is down: got %d %+v; want 201", status, problem)
+	}
+}
+
+// environment is that of a CircleCI job without any stored secret: its program
+// circleci hands out the OIDC token of the job for the audience that it is asked for.
+func environment(p *play, issuer *circlecitest.Issuer, workflow string) []string {
+	p.t.Helper()
+	dir := p.t.TempDir()
+	token := issuer.Token(circlecitest.With(issuer.Claims(p.URL, projectID, workflow, jobID), map[string]any{
+		"oidc.circleci.com/vcs-origin": "github.com/MyOrg/myapp", "oidc.circleci.com/vcs-ref": "refs/heads/main",
+	}), nil)
+	script := fmt.Sprintf(`#!/bin/sh
+[ "$*" = 'run oidc get --claims {"aud":"%s"}' ] || { echo "unknown arguments: $*" >&2; exit 1; }
+echo %s
+`, p.URL, token)
+	p.ok(os.WriteFile(filepath.Join(dir, "circleci"), []byte(script), 0o700))
+	return []string{
+		"RACK_GATEWAY_URL=" + p.URL, "PATH=" + dir + string(os.PathListSeparator) + os.Getenv("PATH"), "CIRCLECI=true",
+		"CIRCLE_WORKFLOW_ID=" + workflow, "CIRCLE_WORKFLOW_JOB_ID=" + jobID, "CIRCLE_SHA1=" + stage.Revision, "CIRCLE_BRANCH=" + stage.Branch,
+	}
+}
+
+// A whole deploy without any API token: request, wait, verify, deploy.
+func TestDeployWithoutAStoredSecret(t *testing.T) {
+	p, issuer := issuing(t)
+	p.operator("token", "revoke", "ci-myapp")
+	workflow := p.Pipeline(stage.Number)
+	env := environment(p, issuer, workflow)
+	client := func(code int, args ...string) stage.Result {
+		t.Helper()
+		var out, errs bytes.Buffer
+		r := stage.Result{Code: gateway.Run(p.ctx, args, env, strings.NewReader(""), &out, &errs)}
+		r.Stdout, r.Stderr = out.String(), errs.String()
+		if r.Code != code {
+			t.Fatalf("%q: got %+v; want exit %d", args, r, code)
+		}
+		return r
+	}
+	client(0, "check")
+	id := strings.TrimSpace(client(0, stage.RequestArgs(workflow)...).Stdout)
+	a := asked{workflow, id, p.card(id)}
+	client(9, "deploy-approval", "verify", "--app", stage.App)
+	p.ok(p.Circle.Succeed(workflow, "request_approval"))
+	p.approve(stage.Ana, a, "approve")
+	client(0, "deploy-approval", "wait", "--app", stage.App, "--until", "released")
+	client(0, "deploy-approval", "verify", "--app", stage.App)
+	if r := client(0, "deploy", "--app", stage.App, "--", "sh", "-c", "echo deployed; env"); !strings.HasPrefix(r.Stdout, "deployed\n") {
+		t.Errorf("got %+v; want the output of the command", r)
+	}
+	p.replied(a, "Asked by its CircleCI job for", "The deploy job reports: started")
+
+	var shown webhook.Request
+	p.ok(json.Unmarshal([]byte(client(0, "deploy-approval", "show", id, "-o", "json").Stdout), &shown))
+	want := "ci:" + stage.Project + "/" + workflow
+	if shown.Requester.Token != want {
+		t.Errorf("got requester %q; want %q", shown.Requester.Token, want)
+	}
+	var by []approvals.EventType
+	for _, e := range p.log() {
+		if e.Actor == (approvals.Actor{Kind: approvals.ActorJob, ID: want}) {
+			by = append(by, e.Type)
+		}
+	}
+	if got := fmt.Sprint(by); !strings.HasPrefix(got, "[request.created ") || !strings.HasSuffix(got, "deploy.reported deploy.reported]") {
+		t.Errorf("the log names %s as the actor of %s", want, got)
+	}
+	other := environment(p, issuer, p.Pipeline(stage.Number+1))
+	env = other
+	if r := client(9, "deploy-approval", "show", id); !strings.Contains(r.Stderr, "not_found") {
+		t.Errorf("another workflow: got %+v", r)
 	}
 }
