@@ -20,7 +20,7 @@ func (r *Request) apply(e Event) error {
 
 // becomes lists the status that an event leads to.
 var becomes = map[EventType]Status{
-	EventReopened: Pending, EventApproved: Approved, EventReleased: Released, EventDeployed: Deployed, EventDeployFailed: DeployFailed,
+	EventReopened: Pending, EventApproved: Approved, EventBreakGlass: Approved, EventReleased: Released, EventDeployed: Deployed, EventDeployFailed: DeployFailed,
 	EventRejected: Rejected, EventExpired: Expired, EventSuperseded: Superseded, EventCanceled: Canceled, EventBypassed: Bypassed,
 	EventUndeliverable: Undeliverable,
 }
@@ -68,12 +68,15 @@ func (r *Request) turn(e Event, at time.Time) {
 		r.Decisions, r.ApprovedAt, r.Window, r.ClosedAt = nil, time.Time{}, 0, time.Time{}
 		r.Gate, r.Failure, r.Closing, r.Restored = Gate{}, Failure{}, Closing{}, false
 		r.Attempt = Attempt{IDs: r.Attempt.IDs}
-	case EventApproved:
+	case EventApproved, EventBreakGlass:
 		r.ApprovedAt = at
 		r.Window = time.Duration(e.Data.number("window_seconds")) * time.Second
+		if e.Type == EventBreakGlass {
+			r.decided(e, at, ActionBreakGlass)
+		}
 	case EventRejected:
 		r.DecidedBy = e.Actor.ID
-		r.Decisions = append(slices.Clone(r.Decisions), Decision{Action: ActionReject, SlackUser: e.Actor.ID, Seq: e.Seq, At: at, MFA: e.MFA, Reason: e.Reason})
+		r.decided(e, at, ActionReject)
 	case EventReleased:
 		r.ReleasedAt, r.ClosedAt = at, time.Time{}
 		r.Failure = Failure{}
@@ -89,9 +92,16 @@ func (r *Request) turn(e Event, at time.Time) {
 			r.DecidedBy = e.Actor.ID
 		}
 	}
-	if detail := e.Data["detail"]; e.Reason != "" && e.Type != EventRejected {
+	if detail := e.Data["detail"]; e.Reason != "" && e.Type != EventRejected && e.Type != EventBreakGlass {
 		r.Failure = Failure{Code: e.Reason, Detail: detail}
 	}
+}
+
+// decided adds what a person decided.
+func (r *Request) decided(e Event, at time.Time, action Action) {
+	r.Decisions = append(slices.Clone(r.Decisions), Decision{
+		Action: action, SlackUser: e.Actor.ID, Seq: e.Seq, At: at, MFA: e.MFA, Reason: e.Reason, NewAuth: e.Data.moment("new_authenticator"),
+	})
 }
 
 func (r *Request) deployed(e Event, at time.Time) {
@@ -109,9 +119,7 @@ func (r *Request) deployed(e Event, at time.Time) {
 func (r *Request) note(e Event, at time.Time) {
 	switch e.Type {
 	case EventVoted:
-		r.Decisions = append(slices.Clone(r.Decisions), Decision{
-			Action: ActionApprove, SlackUser: e.Actor.ID, Seq: e.Seq, At: at, MFA: e.MFA, NewAuth: e.Data.moment("new_authenticator"),
-		})
+		r.decided(e, at, ActionApprove)
 	case EventRestored:
 		r.Restored = true
 	case EventWaiting:

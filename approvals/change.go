@@ -259,7 +259,7 @@ func (c *Change) store(r *Request) error {
 // announce tells events of a request that must be heard outside its thread.
 func (c *Change) announce(r Request, e Event) error {
 	switch e.Type {
-	case EventGateBypassed:
+	case EventGateBypassed, EventBreakGlass:
 		return c.ask(noticeWork(e, r.Channel))
 	case EventCodeLocked:
 		return c.ask(noticeWork(e, r.Channel), noticeWork(e, e.Actor.ID))

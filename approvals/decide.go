@@ -3,6 +3,7 @@ package approvals
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ type Prompt struct {
 	Request   Request
 	Policy    Policy
 	NeedsCode bool
+	Frozen    string // until when nobody may approve, see [Freeze.Says]
 }
 
 // MayDecide judges a click. It only reads, and only the database, so that the
@@ -28,7 +30,7 @@ func (s *Service) MayDecide(ctx context.Context, who Clicker, requestID string, 
 			return err
 		}
 		p, _, err := s.judge(tx, nil, who, r, action)
-		out = Prompt{Request: r, Policy: p, NeedsCode: needsCode(p, action)}
+		out = Prompt{Request: r, Policy: p, NeedsCode: needsCode(p, action), Frozen: p.Freeze.Says(tx.Now())}
 		return err
 	})
 	var why *Refusal
@@ -156,6 +158,19 @@ func (s *Service) Reject(ctx context.Context, who Clicker, requestID, reason, co
 	return s.decide(ctx, who, requestID, Decision{Action: ActionReject, SlackUser: who.User, Reason: reason}, code)
 }
 
+// shortestEmergency is the least that has to be said of an emergency, in characters.
+const shortestEmergency = 10
+
+// BreakGlass takes a submitted emergency release: one person decides alone. The
+// order is that of [Service.Approve].
+func (s *Service) BreakGlass(ctx context.Context, who Clicker, requestID, reason, code string) (Request, error) {
+	reason = strings.TrimSpace(reason)
+	if n := utf8.RuneCountInString(reason); n < shortestEmergency || n > maxReason {
+		return Request{}, &Refusal{Code: RefusedReason}
+	}
+	return s.decide(ctx, who, requestID, Decision{Action: ActionBreakGlass, SlackUser: who.User, Reason: reason}, code)
+}
+
 func (s *Service) decide(ctx context.Context, who Clicker, requestID string, d Decision, text string) (Request, error) {
 	prompt, err := s.MayDecide(ctx, who, requestID, d.Action)
 	if err != nil {
@@ -251,7 +266,7 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 		}
 		var proven *proof
 		// What cannot be approved any more is refused without a proof.
-		if d.Action == ActionApprove && (r.Status == Pending || r.CanRetry(c.Now())) {
+		if d.Action != ActionReject && (r.Status == Pending || r.CanRetry(c.Now())) {
 			if proven, err = s.journal.prove(c.Tx); err != nil {
 				return err
 			}
@@ -260,7 +275,7 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 				return err
 			}
 		}
-		p, _, late := s.judge(c.Tx, proven, who, r, d.Action)
+		p, person, late := s.judge(c.Tx, proven, who, r, d.Action)
 		var why *Refusal
 		if late != nil && !errors.As(late, &why) {
 			return late
@@ -274,7 +289,7 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 				refused = wrong
 				return nil
 			}
-			if first && d.Action == ActionApprove {
+			if first && d.Action != ActionReject {
 				auth, err := c.authenticator(who.User)
 				if err != nil {
 					return err
@@ -293,6 +308,9 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 		}
 		if proven == nil {
 			return errors.New("a vote needs a proof")
+		}
+		if d.Action == ActionBreakGlass {
+			return s.breakGlass(c, who, p, person, &r, d)
 		}
 		return s.vote(c, proven, who, p, &r, d)
 	})
@@ -394,6 +412,32 @@ func (s *Service) vote(c *Change, proven *proof, who Clicker, p Policy, r *Reque
 	return c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankUrgent))
 }
 
+// breakGlass decides by one person's word. After a failure it opens a fresh round.
+func (s *Service) breakGlass(c *Change, who Clicker, p Policy, person Person, r *Request, d Decision) error {
+	if r.Status != Pending {
+		if err := c.happen(r, about(*r, EventReopened, who.actor(), "slack")); err != nil {
+			return err
+		}
+	}
+	self := strconv.FormatBool(r.Facts.StartedByLogin(person.VCSLogin))
+	if person.VCSLogin == "" || len(r.Facts.Starters()) == 0 {
+		self = "unknown"
+	}
+	e := approvedEvent(*r, p, nil, false, c.Now())
+	e.Type, e.Actor, e.Outcome, e.MFA, e.Reason, e.People = EventBreakGlass, who.actor(), string(ActionBreakGlass), d.MFA, d.Reason, []string{who.User}
+	e.Data["self_approval"] = self
+	if until := p.Freeze.Says(c.Now()); until != "" {
+		e.Data["frozen"] = until
+	}
+	if !d.NewAuth.IsZero() {
+		e.Data["new_authenticator"] = d.NewAuth.Format(timeFormat)
+	}
+	if err := c.happen(r, e); err != nil {
+		return err
+	}
+	return c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankUrgent))
+}
+
 // judge says whether the clicker may do action with the request now: its state
 // first, then the person's right. With a proof the right comes from the log
 // alone. A refusal is a *[Refusal].
@@ -423,9 +467,9 @@ func (s *Service) judge(tx Tx, proven *proof, who Clicker, r Request, action Act
 		if vote, ok := r.voteOf(who.User); ok && r.Status == Pending && vote.Seq > person.AddedSeq {
 			return p, person, &Refusal{Code: RefusedVoted, App: r.App}
 		}
-		if why := s.why(); why != "" {
-			return p, person, &Refusal{Code: RefusedOnHold, App: r.App, Detail: why}
-		}
+	}
+	if why := s.why(); why != "" && action != ActionReject {
+		return p, person, &Refusal{Code: RefusedOnHold, App: r.App, Detail: why}
 	}
 	if needsCode(p, action) && !person.Enrolled {
 		return p, person, &Refusal{Code: RefusedNoAuthenticator, App: r.App, By: who.User}

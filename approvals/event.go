@@ -23,8 +23,9 @@ const (
 	EventVoted         EventType = "vote.accepted"
 	EventApproved      EventType = "decision.approved"
 	EventRejected      EventType = "decision.rejected"
-	EventWaiting       EventType = "gate.waiting" // the gate is not on hold yet, although the request is approved
-	EventReached       EventType = "gate.reached" // now it is
+	EventBreakGlass    EventType = "decision.break_glass" // one person decided alone, in an emergency
+	EventWaiting       EventType = "gate.waiting"         // the gate is not on hold yet, although the request is approved
+	EventReached       EventType = "gate.reached"         // now it is
 	EventAttempt       EventType = "gate.attempt"
 	EventAccepted      EventType = "gate.accepted"
 	EventGateRefused   EventType = "gate.refused"
@@ -66,6 +67,9 @@ const (
 	EventRecovered       EventType = "process.recovered"
 	EventSettingsChanged EventType = "settings.changed"
 )
+
+// Approves reports whether the event is the decision to deploy.
+func (t EventType) Approves() bool { return t == EventApproved || t == EventBreakGlass }
 
 // Event is one record of the log. Its JSON is the leaf, byte for byte: the
 // bytes that are stored are those that were hashed and those that are exported.
@@ -232,7 +236,7 @@ func (d Data) moment(name string) time.Time {
 // told says whether the thread of a request tells the event, and with which rank.
 func (e Event) told() (rank int, told bool) {
 	switch e.Type {
-	case EventVoted, EventApproved, EventRejected, EventReleased, EventDeployed, EventDeployFailed,
+	case EventVoted, EventApproved, EventBreakGlass, EventRejected, EventReleased, EventDeployed, EventDeployFailed,
 		EventExpired, EventSuperseded, EventCanceled, EventBypassed, EventUndeliverable:
 		return RankOutcome, true
 	case EventGateBypassed:
@@ -252,7 +256,7 @@ func (e Event) told() (rank int, told bool) {
 // tree that ends with it: those of the decision and of every close do.
 func (e Event) anchored() bool {
 	switch e.Type {
-	case EventApproved, EventRejected, EventDeployed, EventDeployFailed, EventExpired, EventSuperseded, EventCanceled, EventBypassed, EventUndeliverable:
+	case EventApproved, EventBreakGlass, EventRejected, EventDeployed, EventDeployFailed, EventExpired, EventSuperseded, EventCanceled, EventBypassed, EventUndeliverable:
 		return true
 	}
 	return false

@@ -261,7 +261,7 @@ func (j *journal) take(line []byte, leaf tlog.Hash) error {
 	}
 	h.add(leaf)
 	switch kind {
-	case EventApproved:
+	case EventApproved, EventBreakGlass:
 		h.approved, h.until = true, time.Time{}
 	case EventReopened, EventReleased:
 		h.until = time.Time{}

@@ -29,7 +29,7 @@ func orRefusal(why *Refusal, err error) error {
 	return why
 }
 
-func needsCode(p Policy, action Action) bool { return action == ActionApprove || p.MFAOnReject }
+func needsCode(p Policy, action Action) bool { return action != ActionReject || p.MFAOnReject }
 
 // stateRefusal says why the request takes no such decision any more.
 func stateRefusal(tx Tx, r Request, action Action) (*Refusal, error) {
@@ -39,7 +39,7 @@ func stateRefusal(tx Tx, r Request, action Action) (*Refusal, error) {
 		}
 		return nil, nil
 	}
-	if action != ActionApprove || !r.CanRetry(tx.Now()) {
+	if action == ActionReject || !r.CanRetry(tx.Now()) {
 		return closedRefusal(tx, r)
 	}
 	by, err := retaken(tx, r)
@@ -73,7 +73,7 @@ func closedRefusal(tx Tx, r Request) (*Refusal, error) {
 	why := &Refusal{Code: RefusedClosed, App: r.App, Status: r.Status, By: r.DecidedBy, At: r.ClosedAt, Reason: r.Failure.Detail}
 	switch r.Status {
 	case Approved, Released, Deployed, DeployFailed, Undeliverable:
-		if votes := r.Approvals(); len(votes) > 0 {
+		if votes := r.Deciding(); len(votes) > 0 {
 			why.By = votes[len(votes)-1].SlackUser
 		}
 		why.At = r.ApprovedAt
@@ -94,7 +94,8 @@ func closedRefusal(tx Tx, r Request) (*Refusal, error) {
 }
 
 // right judges the person alone: an active admin, confirmed by Slack, allowed
-// for the app, and for approving not the starter.
+// for the app or, in an emergency, by break_glass, and for approving not the
+// starter.
 func right(tx Tx, proven *proof, p Policy, r Request, user string, action Action) (Person, *Refusal, error) {
 	read := func(user string) (Person, error) { return person(tx, user) }
 	if proven != nil {
@@ -102,18 +103,18 @@ func right(tx Tx, proven *proof, p Policy, r Request, user string, action Action
 	}
 	person, err := read(user)
 	if errors.Is(err, ErrNotFound) || err == nil && !person.RemovedAt.IsZero() {
-		return Person{}, &Refusal{Code: RefusedNotAdmin, App: p.App, Who: p.Approvers}, nil
+		return Person{}, &Refusal{Code: RefusedNotAdmin, App: p.App, Who: p.allows(action)}, nil
 	}
 	if err != nil {
 		return Person{}, nil, err
 	}
 	if person.Standing.Problem != "" {
-		return person, &Refusal{Code: RefusedStanding, App: p.App, Who: p.Approvers, Detail: person.Standing.Problem}, nil
+		return person, &Refusal{Code: RefusedStanding, App: p.App, Who: p.allows(action), Detail: person.Standing.Problem}, nil
 	}
 	if tx.Now().Sub(person.Standing.CheckedAt) > staleAfter {
 		return person, &Refusal{Code: RefusedStalePerson, App: p.App, At: person.Standing.CheckedAt}, nil
 	}
-	if why, err := approverRefusal(tx, p, user); err != nil || why != nil {
+	if why, err := listRefusal(tx, p, user, action); err != nil || why != nil {
 		return person, why, err
 	}
 	if action == ActionApprove && !p.AllowSelf {
@@ -127,14 +128,16 @@ func right(tx Tx, proven *proof, p Policy, r Request, user string, action Action
 	return person, nil, nil
 }
 
-// approverRefusal checks the app's approvers: people by id, groups by their
-// members. A group that is not known fresh enough cannot give the right.
-func approverRefusal(tx Tx, p Policy, user string) (*Refusal, error) {
-	if len(p.Approvers) == 0 || slices.Contains(p.Approvers, user) {
+// listRefusal checks the app's approvers or, in an emergency, its break_glass:
+// people by id, groups by their members. A group that is not known fresh enough
+// cannot give the right.
+func listRefusal(tx Tx, p Policy, user string, action Action) (*Refusal, error) {
+	allowed := p.allows(action)
+	if len(allowed) == 0 && action != ActionBreakGlass || slices.Contains(allowed, user) {
 		return nil, nil
 	}
 	var stale *Refusal
-	for _, id := range p.Approvers {
+	for _, id := range allowed {
 		if !IsGroup(id) {
 			continue
 		}
@@ -152,17 +155,20 @@ func approverRefusal(tx Tx, p Policy, user string) (*Refusal, error) {
 	if stale != nil {
 		return stale, nil
 	}
-	return &Refusal{Code: RefusedNotApprover, App: p.App, Who: p.Approvers}, nil
+	if action == ActionBreakGlass {
+		return &Refusal{Code: RefusedNotBreakGlass, App: p.App, Who: allowed}, nil
+	}
+	return &Refusal{Code: RefusedNotApprover, App: p.App, Who: allowed}, nil
 }
 
-// tally judges the votes of the current round anew: how many count, which do not
+// tally judges the votes of the current round, or its emergency release, anew: how many count, which do not
 // (that of somebody who was removed since, even if they came back, or who has no
 // authenticator any more), and whether that cannot be told for want of fresh
 // knowledge. self: a vote that counts is that of the starter.
 func tally(tx Tx, proven *proof, p Policy, r Request) (valid int, lost []string, stale, self bool, err error) {
 	var counted []string
-	for _, d := range r.Approvals() {
-		person, why, err := right(tx, proven, p, r, d.SlackUser, ActionApprove)
+	for _, d := range r.Deciding() {
+		person, why, err := right(tx, proven, p, r, d.SlackUser, d.Action)
 		switch {
 		case err != nil:
 			return 0, nil, false, false, err

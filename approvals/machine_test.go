@@ -71,9 +71,10 @@ func (m *machine) story() string {
 func (m *machine) play() {
 	rt := m.rt
 	m.required = rapid.IntRange(1, 2).Draw(rt, "required")
-	settings := fmt.Sprintf("REQUIRED_APPROVALS=%d PENDING_TTL=%s DEPLOY_APPROVAL_WINDOW_MINUTES=%d ON_CLOSE=%s SUPERSEDE=%s MFA_ON_REJECT=%v", m.required,
+	settings := fmt.Sprintf("REQUIRED_APPROVALS=%d PENDING_TTL=%s DEPLOY_APPROVAL_WINDOW_MINUTES=%d ON_CLOSE=%s SUPERSEDE=%s MFA_ON_REJECT=%v BREAK_GLASS=U02,U03 FREEZE=%s", m.required,
 		rapid.SampledFrom([]string{"3m", "20m"}).Draw(rt, "ttl"), rapid.IntRange(1, 2).Draw(rt, "window"),
-		rapid.SampledFrom([]string{"cancel_job", "cancel_workflow", "nothing"}).Draw(rt, "on_close"), rapid.SampledFrom([]string{"branch", "off"}).Draw(rt, "supersede"), rapid.Bool().Draw(rt, "mfa_on_reject"))
+		rapid.SampledFrom([]string{"cancel_job", "cancel_workflow", "nothing"}).Draw(rt, "on_close"), rapid.SampledFrom([]string{"branch", "off"}).Draw(rt, "supersede"), rapid.Bool().Draw(rt, "mfa_on_reject"),
+		rapid.SampledFrom([]string{"", "Sat~00:03-Sat~00:10~UTC"}).Draw(rt, "freeze"))
 	m.world = newWorld(rt, settings)
 	defer func() {
 		m.told2 = m.story()
@@ -94,6 +95,7 @@ func (m *machine) play() {
 		"approve3": m.click,
 		"approve4": m.click,
 		"reject":   m.clickReject,
+		"glass":    m.breakGlass,
 		"hold":     func(rt *rapid.T) { m.ci.hold(m.pick(rt).Facts.WorkflowID) },
 		"outside": func(rt *rapid.T) {
 			rapid.SampledFrom([]func(*rapid.T){m.humanApproves, m.cancelGate, m.withdraw}).Draw(rt, "what")(rt)
@@ -184,6 +186,23 @@ func (m *machine) click(rt *rapid.T) {
 	if rapid.Bool().Draw(rt, "deliver") {
 		m.drain()
 	}
+}
+
+// breakGlass is an emergency release; U01 may make none.
+func (m *machine) breakGlass(rt *rapid.T) {
+	r := m.pick(rt)
+	user := rapid.SampledFrom(m.users).Draw(rt, "user")
+	code := m.secrets[user].At(time.Now())
+	right := rapid.Bool().Draw(rt, "right")
+	if !right {
+		code = m.wrong(user)
+	}
+	last := m.factor(user).LastStep
+	_, err := m.svc.BreakGlass(m.ctx, approvals.Clicker{Team: team, User: user}, r.ID, "the site is down", code)
+	if err == nil && (user == "U01" || !right || m.factor(user).LastStep <= last) {
+		rt.Fatalf("%s released in an emergency with a right code: %v", user, right)
+	}
+	m.lastCode[user] = code
 }
 
 func (m *machine) clickReject(rt *rapid.T) {
@@ -292,17 +311,22 @@ func (m *machine) onPost(workflow, id string) {
 			if e.Request != r.ID || e.Data["round"] != fmt.Sprint(r.Round) {
 				continue
 			}
-			decided = decided || e.Type == approvals.EventApproved
+			decided = decided || e.Type.Approves()
 			attempted = attempted || e.Type == approvals.EventAttempt && e.Data["approval_request_id"] == id
 		}
-		voters := map[string]bool{}
-		for _, d := range r.Approvals() {
+		voters, needed := map[string]bool{}, m.required
+		for _, d := range r.Deciding() {
 			if _, err := m.admin.CheckActive(m.ctx, d.SlackUser); err == nil {
 				voters[d.SlackUser] = true
 			}
 		}
-		if !decided || !attempted || len(voters) < m.required || r.Attempt.Answer != 0 {
-			wrong("I2: #%d posted: decided %v, attempt recorded %v, %d of %d valid voters", r.Number, decided, attempted, len(voters), m.required)
+		if d, ok := r.Emergency(); ok {
+			if needed = 1; d.SlackUser == "U01" {
+				wrong("I2: #%d posted for an emergency release by %s", r.Number, d.SlackUser)
+			}
+		}
+		if !decided || !attempted || len(voters) < needed || r.Attempt.Answer != 0 {
+			wrong("I2: #%d posted: decided %v, attempt recorded %v, %d of %d valid voters", r.Number, decided, attempted, len(voters), needed)
 		}
 		if r.Gate.Status == "success" {
 			wrong("I4: #%d posted although the gate is known to be open", r.Number)
@@ -313,7 +337,7 @@ func (m *machine) onPost(workflow, id string) {
 }
 
 var statusOf = map[approvals.EventType]approvals.Status{
-	approvals.EventApproved: approvals.Approved, approvals.EventRejected: approvals.Rejected, approvals.EventReleased: approvals.Released, approvals.EventDeployed: approvals.Deployed,
+	approvals.EventApproved: approvals.Approved, approvals.EventBreakGlass: approvals.Approved, approvals.EventRejected: approvals.Rejected, approvals.EventReleased: approvals.Released, approvals.EventDeployed: approvals.Deployed,
 	approvals.EventDeployFailed: approvals.DeployFailed, approvals.EventExpired: approvals.Expired, approvals.EventSuperseded: approvals.Superseded, approvals.EventCanceled: approvals.Canceled,
 	approvals.EventBypassed: approvals.Bypassed, approvals.EventUndeliverable: approvals.Undeliverable, approvals.EventReopened: approvals.Pending,
 }
@@ -335,7 +359,7 @@ func (m *machine) check() {
 			if e.Type == approvals.EventRequested {
 				status = approvals.Pending
 			}
-			if e.Type == approvals.EventApproved {
+			if e.Type.Approves() {
 				if rounds[e.Data["round"]] {
 					m.rt.Fatalf("#%d was decided twice in round %s", r.Number, e.Data["round"])
 				}

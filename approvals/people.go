@@ -150,11 +150,11 @@ func (s *Service) askAbout(ctx context.Context, id string) bool {
 	}) == nil
 }
 
-// groupIDs lists the user groups that any app's approvers name.
+// groupIDs lists the user groups that give a right for any app.
 func (s *Service) groupIDs() []string {
 	var ids []string
 	for _, p := range s.settings.policies {
-		for _, id := range p.Approvers {
+		for _, id := range slices.Concat(p.Approvers, p.BreakGlass) {
 			if IsGroup(id) && !slices.Contains(ids, id) {
 				ids = append(ids, id)
 			}

@@ -2,6 +2,8 @@ package approvals_test
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,5 +77,153 @@ func TestFreezeHoldsBackTheQuorum(t *testing.T) {
 		w.is(r, approvals.Pending)
 		w.wait(time.Hour)
 		w.is(r, approvals.Released)
+	})
+}
+
+const outage = "the site is down, INC-7"
+
+func (w *world) breakGlass(user string, r approvals.Request) error {
+	_, err := w.svc.BreakGlass(w.ctx, approvals.Clicker{Team: team, User: user}, r.ID, outage, w.code(user))
+	w.wait(0)
+	return err
+}
+
+// One person of break_glass releases alone: with two approvals wanted, in a freeze,
+// and their own deploy.
+func TestBreakGlass(t *testing.T) {
+	bubble(t, "REQUIRED_APPROVALS=2 BREAK_GLASS=U01 FREEZE=Sat~00:00-Sun~00:00~UTC APPROVERS=U02,U03", func(w *world) {
+		id := w.ci.newFlow(1, 1, "on_hold")
+		w.ci.do(id, func(f *flow) { f.facts.Actor = "login-U01" })
+		r, _, err := w.ask(id)
+		w.must(err)
+		w.wait(0)
+		if !w.card(r).BreakGlass {
+			t.Error("the card does not offer the emergency release")
+		}
+		w.refused(w.approve("U01", r), approvals.RefusedNotApprover)
+		w.must(w.breakGlass("U01", r))
+		got := w.is(r, approvals.Released)
+		d, ok := got.Emergency()
+		if !ok || d.SlackUser != "U01" || d.Reason != outage || d.MFA != "totp" || d.NewAuth.IsZero() || len(got.Approvals()) != 0 || len(w.ci.posted()) != 1 {
+			t.Errorf("got %+v, %d calls", got.Decisions, len(w.ci.posted()))
+		}
+		events := slices.DeleteFunc(w.events(), func(e approvals.Event) bool { return e.Type != approvals.EventBreakGlass })
+		if len(events) != 1 || events[0].Actor.ID != "U01" || events[0].Data["self_approval"] != "true" || events[0].Data["frozen"] == "" || !slices.Equal(events[0].People, []string{"U01"}) {
+			t.Errorf("got %+v", events)
+		}
+		if w.count(r, approvals.EventApproved, approvals.EventVoted) != 0 {
+			t.Error("an emergency release is told as a vote")
+		}
+		if !slices.Contains(w.notices, approvals.EventBreakGlass) {
+			t.Error("the channel was not told")
+		}
+		v, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: "shop", GitCommit: got.Facts.Revision, WorkflowID: id})
+		w.must(err)
+		if e, err := approvals.ParseEvent([]byte(v.Receipt.Leaf)); err != nil || e.Type != approvals.EventBreakGlass {
+			t.Errorf("the receipt proves %s, %v", e.Type, err)
+		}
+	})
+}
+
+// All but the quorum, the freeze and the rule about one's own deploy holds.
+func TestBreakGlassRefused(t *testing.T) {
+	bubble(t, "SUPERSEDE=off BREAK_GLASS=U01,U04 ALLOW_SELF_APPROVAL=true", func(w *world) {
+		r, other := w.request(1, "on_hold"), w.request(2, "blocked")
+		do := func(user, reason, code string) error {
+			_, err := w.svc.BreakGlass(w.ctx, approvals.Clicker{Team: team, User: user}, r.ID, reason, code)
+			return err
+		}
+		may := func(user string) error {
+			_, err := w.svc.MayDecide(w.ctx, approvals.Clicker{Team: team, User: user}, r.ID, approvals.ActionBreakGlass)
+			return err
+		}
+		w.refused(may("U02"), approvals.RefusedNotBreakGlass)
+		w.refused(do("U02", outage, w.code("U02")), approvals.RefusedNotBreakGlass)
+		w.refused(may("U04"), approvals.RefusedNotAdmin) // in the setting, but no admin
+		w.refused(do("U01", "short", w.code("U01")), approvals.RefusedReason)
+		w.refused(do("U01", strings.Repeat("x", 501), w.code("U01")), approvals.RefusedReason)
+		w.refused(do("U01", outage, ""), approvals.RefusedCodeMalformed)
+		w.refused(do("U01", outage, w.wrong("U01")), approvals.RefusedCodeWrong)
+		if got := w.factor("U01").Throttle.Failures; got != 1 {
+			t.Errorf("a wrong code counts as %d failures; want 1", got)
+		}
+		code := w.code("U01")
+		_, err := w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, other.ID, code)
+		w.must(err)
+		w.refused(do("U01", outage, code), approvals.RefusedCodeUsed)
+		w.wait(30 * time.Second)
+		w.must(w.admin.Reset(w.ctx, "U01"))
+		w.refused(may("U01"), approvals.RefusedNoAuthenticator)
+		w.must(w.admin.RemovePerson(w.ctx, "U01"))
+		w.refused(do("U01", outage, w.code("U01")), approvals.RefusedNotAdmin)
+		got := w.is(r, approvals.Pending)
+		if len(got.Decisions) != 0 || w.count(r, approvals.EventBreakGlass) != 0 {
+			t.Errorf("got %+v", got.Decisions)
+		}
+	})
+}
+
+// An app without the setting has no emergency release.
+func TestBreakGlassOff(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		r := w.request(1, "on_hold")
+		if w.card(r).BreakGlass {
+			t.Error("the card offers an emergency release that nobody may make")
+		}
+		w.refused(w.breakGlass("U01", r), approvals.RefusedNotBreakGlass)
+	})
+}
+
+// Whoever is removed, or taken out of break_glass, between the decision and the
+// call opens no gate; nor does an emergency release that CircleCI's facts belie.
+func TestBreakGlassIsJudgedAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*world, approvals.Request)
+		want   approvals.Status
+		why    string
+	}{
+		"removed": {func(w *world, _ approvals.Request) { w.must(w.admin.RemovePerson(w.ctx, "U01")) }, approvals.Undeliverable, approvals.FailQuorumLost},
+		"reset":   {func(w *world, _ approvals.Request) { w.must(w.admin.Reset(w.ctx, "U01")) }, approvals.Undeliverable, approvals.FailQuorumLost},
+		"setting": {func(w *world, _ approvals.Request) { w.cfg.Settings = parse(w.t, "BREAK_GLASS=U02"); w.restart() }, approvals.Undeliverable, approvals.FailQuorumLost},
+		"other facts": {func(w *world, r approvals.Request) {
+			w.ci.do(r.Facts.WorkflowID, func(f *flow) { f.facts.Revision = strings.Repeat("b", 40) })
+		}, approvals.Canceled, approvals.FailFactsChanged},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "BREAK_GLASS=U01", func(w *world) {
+				r := w.request(1, "blocked")
+				w.must(w.breakGlass("U01", r))
+				w.is(r, approvals.Approved)
+				c.change(w, r)
+				w.ci.hold(r.Facts.WorkflowID)
+				w.wait(time.Minute)
+				w.is(r, c.want, c.why)
+				if n := len(w.ci.posted()); n != 0 {
+					t.Errorf("got %d approve calls; want none", n)
+				}
+			})
+		})
+	}
+}
+
+// An emergency release that could not be delivered leaves no right behind: the
+// next round begins afresh, and may be another emergency release.
+func TestBreakGlassRetry(t *testing.T) {
+	bubble(t, "BREAK_GLASS=U01 REQUIRED_APPROVALS=2", func(w *world) {
+		w.ci.breaks("approve", &fault{status: 403, times: 1})
+		r := w.request(1, "on_hold")
+		w.must(w.breakGlass("U01", r))
+		w.wait(time.Minute)
+		w.is(r, approvals.Undeliverable)
+		w.must(w.approve("U02", r))
+		if got := w.is(r, approvals.Pending); len(got.Decisions) != 1 {
+			t.Errorf("round 2 begins with %+v", got.Decisions)
+		}
+		w.must(w.breakGlass("U01", r))
+		w.wait(time.Second)
+		got := w.is(r, approvals.Released)
+		if d, ok := got.Emergency(); !ok || d.SlackUser != "U01" || got.Round != 2 {
+			t.Errorf("got %+v", got.Decisions)
+		}
 	})
 }

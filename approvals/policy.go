@@ -31,6 +31,7 @@ type Policy struct {
 	Freeze          Freeze // when nobody may approve
 	ProjectID       string // id (UUID) of the project, lower case; empty = not set
 	Credential      Credential
+	BreakGlass      []string // Slack user and group ids of those who may release in an emergency; empty = nobody
 	DeployJobs      []string // exact names of the jobs that are the deploy; empty = all that need the gate
 
 	// Source names the variable behind each key; a key without one has its default.
@@ -116,5 +117,19 @@ func (p Policy) AllowsRef(branch, tag string) bool {
 }
 
 // needed is how many distinct admins must approve: what was agreed at the
-// creation or what the settings say now, whichever is more.
-func needed(r Request, p Policy) int { return max(r.Required, p.Required, 1) }
+// creation or what the settings say now, whichever is more. An emergency release
+// needs nobody else.
+func needed(r Request, p Policy) int {
+	if _, ok := r.Emergency(); ok {
+		return 1
+	}
+	return max(r.Required, p.Required, 1)
+}
+
+// allows lists who may do an action; an empty list of approvers allows every admin.
+func (p Policy) allows(action Action) []string {
+	if action == ActionBreakGlass {
+		return p.BreakGlass
+	}
+	return p.Approvers
+}

@@ -14,6 +14,7 @@ const (
 	RefusedWorkspace       RefusalCode = "wrong_workspace"  // another Slack workspace
 	RefusedNotAdmin        RefusalCode = "not_admin"        // not an active admin; Who can
 	RefusedNotApprover     RefusalCode = "not_approver"     // an admin, but not for this app; Who can
+	RefusedNotBreakGlass   RefusalCode = "not_break_glass"  // may not release in an emergency; Who can, empty = nobody
 	RefusedStanding        RefusalCode = "standing"         // Slack says: Detail
 	RefusedStalePerson     RefusalCode = "stale_person"     // not confirmed by Slack since At (zero = never)
 	RefusedStaleGroup      RefusalCode = "stale_group"      // group Group not confirmed since At (zero = never)
@@ -25,7 +26,7 @@ const (
 	RefusedDisabled        RefusalCode = "authenticator_disabled"
 	RefusedUnreadable      RefusalCode = "authenticator_unreadable" // the sealed secret does not open
 	RefusedOnHold          RefusalCode = "decisions_on_hold"        // log, keys or clock forbid: Detail
-	RefusedReason          RefusalCode = "reason_invalid"           // a reason must be 1 to 500 characters
+	RefusedReason          RefusalCode = "reason_invalid"           // a reason must be 1 to 500 characters, of an emergency release 10 to 500
 
 	RefusedCodeMalformed RefusalCode = "code_malformed"
 	RefusedCodeWrong     RefusalCode = "code_wrong"   // Left tries before a pause
@@ -71,7 +72,7 @@ func (r *Refusal) AboutCode() bool {
 // mentions, rather than having come too late.
 func (r *Refusal) AboutRight() bool {
 	switch r.Code {
-	case RefusedWorkspace, RefusedNotAdmin, RefusedNotApprover, RefusedStanding, RefusedSelf, RefusedNoLogin:
+	case RefusedWorkspace, RefusedNotAdmin, RefusedNotApprover, RefusedNotBreakGlass, RefusedStanding, RefusedSelf, RefusedNoLogin:
 		return true
 	}
 	return false

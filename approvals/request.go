@@ -73,13 +73,15 @@ func (q Requester) IsJob() bool { return strings.HasPrefix(q.TokenID, jobPrefix)
 // Action is what a person decides.
 type Action string
 
-// The two actions of a person.
+// The actions of a person. Break-glass is the emergency release: one person
+// decides alone, in a freeze and for their own deploy, too.
 const (
-	ActionApprove Action = "approve"
-	ActionReject  Action = "reject"
+	ActionApprove    Action = "approve"
+	ActionReject     Action = "reject"
+	ActionBreakGlass Action = "break_glass"
 )
 
-// Decision is one accepted vote or the reject.
+// Decision is one accepted vote, the reject or the emergency release.
 type Decision struct {
 	Action    Action
 	SlackUser string
@@ -236,6 +238,24 @@ func (r Request) Approvals() []Decision {
 		}
 	}
 	return votes
+}
+
+// Emergency is the emergency release that decided the current round.
+func (r Request) Emergency() (Decision, bool) {
+	i := slices.IndexFunc(r.Decisions, func(d Decision) bool { return d.Action == ActionBreakGlass })
+	if i < 0 {
+		return Decision{}, false
+	}
+	return r.Decisions[i], true
+}
+
+// Deciding lists what the approval rests on: the emergency release alone or the
+// votes of the current round.
+func (r Request) Deciding() []Decision {
+	if d, ok := r.Emergency(); ok {
+		return []Decision{d}
+	}
+	return r.Approvals()
 }
 
 // voteOf is the newest vote of a person in the current round.

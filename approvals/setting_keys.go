@@ -49,6 +49,7 @@ var settings = []setting{
 	{key: "freeze", field: in(func(p *Policy) *Freeze { return &p.Freeze }, ParseFreeze)},
 	{key: "ci_identity", fallback: string(CredentialToken), field: in(func(p *Policy) *Credential { return &p.Credential }, oneOf[Credential](CredentialToken, CredentialOIDC, CredentialEither))},
 	{key: "circleci_project_id", field: in(func(p *Policy) *string { return &p.ProjectID }, parseProjectID)},
+	{key: "break_glass", field: listIn(func(p *Policy) *[]string { return &p.BreakGlass }, checkPerson)},
 	{key: "circleci_deploy_jobs", field: listIn(func(p *Policy) *[]string { return &p.DeployJobs }, checkJob)},
 }
 

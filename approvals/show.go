@@ -14,6 +14,7 @@ type Card struct {
 	Needs        int
 	Valid        int    // votes that count now
 	RetryOffered bool   // show the Retry button
+	BreakGlass   bool   // show the button for an emergency release
 	Frozen       string // until when nobody may approve, see [Freeze.Says]; empty = they may
 
 	SupersededByNumber int64
@@ -47,6 +48,7 @@ func (s *Service) card(tx Tx, requestID string) (Card, error) {
 	}
 	if p, err := s.settings.Lookup(r.App, r.Environment); err == nil {
 		c.Approvers, c.Notify, c.Needs, c.Frozen = p.Approvers, p.Notify, needed(r, p), p.Freeze.Says(tx.Now())
+		c.BreakGlass = len(p.BreakGlass) > 0
 		if c.Valid, _, _, _, err = tally(tx, nil, p, r); err != nil {
 			return c, err
 		}
@@ -64,11 +66,12 @@ func (s *Service) card(tx Tx, requestID string) (Card, error) {
 // Told is an event with what is needed to tell it.
 type Told struct {
 	Event          Event
-	Rank           int     // of the line within its channel: outcomes go before remarks
-	Request        Request // zero for an event without one
-	CheckpointSize int64   // of the first tree that holds the event; 0 = shown without
-	CheckpointRoot string  // base64
-	Starter        string  // Slack id of who set the workflow off, if on record
+	Rank           int      // of the line within its channel: outcomes go before remarks
+	Request        Request  // zero for an event without one
+	CheckpointSize int64    // of the first tree that holds the event; 0 = shown without
+	CheckpointRoot string   // base64
+	Notify         []string // who is told of the app's cards; only with an emergency release
+	Starter        string   // Slack id of who set the workflow off, if on record
 }
 
 // Tell reads an event for people. Those of a decision and of a close come with
@@ -106,6 +109,9 @@ func (s *Service) tell(tx Tx, e Event) (Told, error) {
 		if t.Starter, err = starter(tx, t.Request); err != nil {
 			return t, err
 		}
+	}
+	if p, err := s.settings.Lookup(e.App, e.Environment); err == nil && e.Type == EventBreakGlass {
+		t.Notify = p.Notify
 	}
 	if !e.anchored() {
 		return t, nil

@@ -559,6 +559,9 @@ func (s *step) release() {
 		s.in(5 * time.Second)
 	default:
 		why := Failure{FailQuorumLost, fmt.Sprintf("only %d of %d approvals still count", s.k.Valid, needed(s.r, *s.k.Policy))}
+		if _, ok := s.r.Emergency(); ok {
+			why.Detail = "who released it in an emergency may not any more"
+		}
 		s.ends(EventUndeliverable, Actor{Kind: ActorSystem}, "circleci", why, nil).People = s.k.Lost
 	}
 }

@@ -38,10 +38,11 @@ type model struct {
 	deploy   approvals.JobStatus
 	workflow approvals.WorkflowStatus
 
-	hold   bool // decisions are on hold
-	auto   bool
-	broken string // the first promise that was broken
-	steps  int
+	hold    bool // decisions are on hold
+	removed bool // who releases in an emergency may not any more
+	auto    bool
+	broken  string // the first promise that was broken
+	steps   int
 }
 
 const (
@@ -97,9 +98,16 @@ func (m *model) judge(before, after approvals.Request, e approvals.Event) {
 		if len(e.People) < required {
 			m.fails("I2: decided by %v", e.People)
 		}
+	case approvals.EventBreakGlass:
+		if d, ok := after.Emergency(); !ok || d.MFA == "" || len(d.Reason) < 10 || before.Status != approvals.Pending {
+			m.fails("I2: an emergency release %+v of a request that is %s", d, before.Status)
+		}
 	case approvals.EventAttempt:
 		if before.Status != approvals.Approved || before.ApprovedAt.IsZero() || !m.auto {
 			m.fails("I2: an attempt for a request that is %s", before.Status)
+		}
+		if _, ok := before.Emergency(); (ok && m.removed) || !ok && len(before.Approvals()) < required {
+			m.fails("I2: an attempt by the decisions %+v, removed %v", before.Decisions, m.removed)
 		}
 	case approvals.EventReleased:
 		ours := m.openedBy == self && before.Attempt.IDs != nil
@@ -156,21 +164,46 @@ func event(r approvals.Request, t approvals.EventType, who string) approvals.Eve
 	return approvals.Event{Type: t, Request: r.ID, App: r.App, Environment: r.Environment, Actor: approvals.Actor{Kind: approvals.ActorPerson, ID: who}}
 }
 
-// vote is one person's accepted vote. With the quorum it decides at once, as the
-// use case does.
-func (m *model) vote(who string) {
+// reopened is the request that can be decided, in a fresh round if need be; nil
+// when there is none.
+func (m *model) reopened(who string) *approvals.Request {
 	r := m.open()
 	if r == nil || !r.Status.Open() && !r.CanRetry(m.now) || r.Status == approvals.Approved || m.hold {
-		return
+		return nil
 	}
 	for _, o := range m.requests {
 		if o.ID != r.ID && !o.Status.Yields() && r.Status != approvals.Pending {
-			return // taken
+			return nil // taken
 		}
 	}
 	if r.Status != approvals.Pending {
 		m.record(r, event(*r, approvals.EventReopened, who))
 	} else if !m.now.Before(r.ExpiresAt()) {
+		return nil
+	}
+	return r
+}
+
+// breakGlass is an accepted emergency release.
+func (m *model) breakGlass() {
+	if m.removed {
+		return
+	}
+	r := m.reopened("chief")
+	if r == nil {
+		return
+	}
+	e := event(*r, approvals.EventBreakGlass, "chief")
+	e.MFA, e.Reason, e.People = "totp", "the site is down", []string{"chief"}
+	e.Data = approvals.Data{"round": fmt.Sprint(r.Round), "window_seconds": "900"}
+	m.record(r, e)
+}
+
+// vote is one person's accepted vote. With the quorum it decides at once, as the
+// use case does.
+func (m *model) vote(who string) {
+	r := m.reopened(who)
+	if r == nil {
 		return
 	}
 	for _, d := range r.Approvals() {
@@ -257,7 +290,10 @@ func (m *model) followOne(i, kind, death, answer int) {
 	for range 3 {
 		m.steps++
 		p := approvals.Policy{Required: required, Window: 15 * time.Minute, AutoApprove: m.auto}
-		k := approvals.Knowledge{Policy: &p, Poll: 15 * time.Second, Valid: len(r.Approvals())}
+		k := approvals.Knowledge{Policy: &p, Poll: 15 * time.Second, Valid: len(r.Deciding())}
+		if _, ok := r.Emergency(); ok && m.removed {
+			k.Valid, k.Lost = 0, []string{"chief"}
+		}
 		if m.hold {
 			k.Hold = "the clock"
 		}
@@ -342,7 +378,7 @@ func (m *model) call(i, death, answer int) {
 }
 
 // choices are all that can happen next.
-const choices = others + 14
+const choices = others + 16
 
 // do lets one thing happen.
 func (m *model) do(choice int) {
@@ -402,6 +438,10 @@ func (m *model) do(choice int) {
 		m.now = m.now.Add(16 * time.Minute)
 	case 13:
 		m.now = m.now.Add(time.Hour)
+	case 14:
+		m.breakGlass()
+	case 15:
+		m.removed = !m.removed
 	}
 }
 
@@ -432,7 +472,7 @@ func (m *model) key() string {
 		R []approvals.Request
 		T map[string]approvals.Trail
 		M []any
-	}{m.requests, m.trails, []any{m.gate, m.openedBy, m.calls > 0, m.deploy, m.workflow, m.hold, m.asked}})
+	}{m.requests, m.trails, []any{m.gate, m.openedBy, m.calls > 0, m.deploy, m.workflow, m.hold, m.removed, m.asked}})
 	if err != nil {
 		panic(err)
 	}
@@ -457,7 +497,7 @@ func story(auto bool, did []int) string {
 		m.do(c)
 		states := make([]string, len(m.requests))
 		for i, r := range m.requests {
-			states[i] = fmt.Sprintf("%s (round %d, %d votes, %d attempts)", r.Status, r.Round, len(r.Approvals()), r.Attempt.Count)
+			states[i] = fmt.Sprintf("%s (round %d, %d decisions, %d attempts)", r.Status, r.Round, len(r.Decisions), r.Attempt.Count)
 		}
 		fmt.Fprintf(&b, "%2d %s gate %s by %q: %s\n", c, m.now.Format(time.TimeOnly), m.gate, m.openedBy, strings.Join(states, ", "))
 	}
@@ -493,7 +533,7 @@ func shrink(auto bool, did []int) []int {
 const others = looks + (deaths - 1) + (answers - 1)
 
 // likely are the choices that lead somewhere.
-var likely = []int{lookTrue, lookTrue, others, others + 1, others + 4, others + 7, others + 8, others + 11}
+var likely = []int{lookTrue, lookTrue, others, others + 1, others + 14, others + 4, others + 7, others + 8, others + 11}
 
 // TestStepStories plays random stories. With -step.count 10000000 it takes as
 // many steps by hand; a failure is shrunk and can be played again by its seed.

@@ -125,7 +125,7 @@ func (p *proof) receipt(r Request) (ledger.Receipt, error) {
 	var decision []byte
 	seq := int64(-1)
 	for _, line := range lines {
-		if kind, _ := peek(line); kind != EventApproved {
+		if kind, _ := peek(line); !kind.Approves() {
 			continue
 		}
 		e, err := ParseEvent(line)

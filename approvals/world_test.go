@@ -47,10 +47,11 @@ type world struct {
 	secrets map[string]totp.Secret
 	stop    func()
 
-	mu     sync.Mutex
-	told   []approvals.EventType // thread lines, in order
-	alarms []string
-	cards  map[string]approvals.Card
+	mu      sync.Mutex
+	told    []approvals.EventType // thread lines, in order
+	notices []approvals.EventType // what the channel is told
+	alarms  []string
+	cards   map[string]approvals.Card
 }
 
 // card is what a request's card shows.
@@ -283,7 +284,11 @@ func (w *world) Deliver(ctx context.Context, work approvals.Work) approvals.Outc
 	case approvals.WorkNotice:
 		seq, _, err := approvals.ParseNotice(work.Subject)
 		if err == nil {
-			_, err = w.svc.Tell(ctx, seq)
+			var t approvals.Told
+			t, err = w.svc.Tell(ctx, seq)
+			w.mu.Lock()
+			w.notices = append(w.notices, t.Event.Type)
+			w.mu.Unlock()
 		}
 		if err != nil {
 			return approvals.Again(time.Second, err)

@@ -17,6 +17,7 @@ type Decider interface {
 	Opened(ctx context.Context, c approvals.Clicker, requestID string, action approvals.Action) error
 	ClickRefused(ctx context.Context, c approvals.Clicker, requestID string, action approvals.Action, why *approvals.Refusal) error
 	Approve(ctx context.Context, c approvals.Clicker, requestID, code string) (approvals.Request, error)
+	BreakGlass(ctx context.Context, c approvals.Clicker, requestID, reason, code string) (approvals.Request, error)
 	Reject(ctx context.Context, c approvals.Clicker, requestID, reason, code string) (approvals.Request, error)
 }
 

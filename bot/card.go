@@ -68,14 +68,14 @@ func approved(c approvals.Card) line {
 func released(c approvals.Card) line {
 	r := c.Request
 	if r.Gate.ApprovedBy != "" && !r.AutoApprove {
-		return say(approvedBy(r), when(r.ApprovedAt), " · released in CircleCI by ", name(r.Gate.ApprovedBy))
+		return say(approvedAt(r), " · released in CircleCI by ", name(r.Gate.ApprovedBy))
 	}
-	return say(approvedBy(r), when(r.ApprovedAt), " · CircleCI is deploying")
+	return say(approvedAt(r), " · CircleCI is deploying")
 }
 
 func deployed(c approvals.Card) line {
 	r := c.Request
-	l := say(approvedBy(r), when(r.ApprovedAt), " · deployed", when(r.Deploy.FinishedAt))
+	l := say(approvedAt(r), " · deployed", when(r.Deploy.FinishedAt))
 	if d := r.Deploy.FinishedAt.Sub(r.ReleasedAt); !r.ReleasedAt.IsZero() && d > 0 {
 		l = say(l, " (", duration(d), ")")
 	}
@@ -84,7 +84,7 @@ func deployed(c approvals.Card) line {
 
 func deployFailed(c approvals.Card) line {
 	r := c.Request
-	l := say(approvedBy(r), when(r.ApprovedAt), " · ", quoted(firstOf(r.Deploy.Detail, "the deploy failed"), limitMessage))
+	l := say(approvedAt(r), " · ", quoted(firstOf(r.Deploy.Detail, "the deploy failed"), limitMessage))
 	if !r.Deploy.FinishedAt.IsZero() {
 		l = say(l, " (", at(r.Deploy.FinishedAt), ")")
 	}
@@ -117,12 +117,24 @@ func voters(votes []approvals.Decision) line {
 	return mentions(ids, "and")
 }
 
+// approvedBy says who decided. An emergency release comes with its time and reason.
 func approvedBy(r approvals.Request) line {
+	if d, ok := r.Emergency(); ok {
+		return say("Emergency release by ", mention(d.SlackUser), when(d.At), inQuotes(d.Reason))
+	}
 	votes := r.Approvals()
 	if len(votes) == 0 {
 		return say("Approved")
 	}
 	return say("Approved by ", voters(votes))
+}
+
+// approvedAt says who decided, and when.
+func approvedAt(r approvals.Request) line {
+	if _, ok := r.Emergency(); ok {
+		return approvedBy(r)
+	}
+	return say(approvedBy(r), when(r.ApprovedAt))
 }
 
 func rejected(c approvals.Card) line {
@@ -199,7 +211,7 @@ func notes(r approvals.Request) []line {
 			l = append(l, say("CircleCI does not say who started this."))
 		}
 	}
-	for _, d := range r.Approvals() {
+	for _, d := range r.Decisions {
 		if !d.NewAuth.IsZero() {
 			l = append(l, say(mention(d.SlackUser), " set up a new authenticator ", at(d.NewAuth), "; this is their first approval with it."))
 		}
@@ -231,6 +243,9 @@ func (v view) buttons(c approvals.Card) slack.Block {
 		b := button(ActionViewPipeline, "", "View pipeline", "")
 		b.URL = u
 		elements = append(elements, b)
+	}
+	if c.BreakGlass && decidable(c) {
+		elements = append(elements, button(ActionBreakGlass, r.ID, "Emergency release", ""))
 	}
 	if len(elements) == 0 {
 		return nil

@@ -128,7 +128,9 @@ func (b *Bot) list(ctx context.Context, title, none string, f approvals.Filter) 
 // summary is a request on one line.
 func summary(r approvals.Request) line {
 	l := say(number(r.Number, r.Slack.Permalink), " ", r.Place(), " · ", words(string(r.Status)), " · ", brief(r), " · ", at(r.CreatedAt))
-	if votes := r.Approvals(); len(votes) > 0 {
+	if d, ok := r.Emergency(); ok {
+		l = say(l, " · emergency release by ", mention(d.SlackUser))
+	} else if votes := r.Approvals(); len(votes) > 0 {
 		l = say(l, " · approved by ", voters(votes))
 	}
 	return l

@@ -77,7 +77,7 @@ func (s *service) MayDecide(_ context.Context, c approvals.Clicker, id string, a
 	if r.Status != approvals.Pending {
 		return approvals.Prompt{}, &approvals.Refusal{Code: approvals.RefusedClosed, Status: r.Status, App: r.App, By: bea, At: monday}
 	}
-	return approvals.Prompt{Request: r, NeedsCode: action == approvals.ActionApprove}, nil
+	return approvals.Prompt{Request: r, NeedsCode: action != approvals.ActionReject}, nil
 }
 
 func (s *service) Opened(_ context.Context, c approvals.Clicker, _ string, action approvals.Action) error {
@@ -108,7 +108,7 @@ func (s *service) decide(ctx context.Context, c approvals.Clicker, id string, ac
 	r := p.Request
 	d.Action, d.SlackUser, d.At = action, c.User, monday
 	r.Decisions, r.Version = append(r.Decisions, d), r.Version+1
-	r.Status = map[approvals.Action]approvals.Status{approvals.ActionApprove: approvals.Approved, approvals.ActionReject: approvals.Rejected}[action]
+	r.Status = map[approvals.Action]approvals.Status{approvals.ActionApprove: approvals.Approved, approvals.ActionBreakGlass: approvals.Approved, approvals.ActionReject: approvals.Rejected}[action]
 	s.edit(func() { s.requests[id] = r })
 	return r, nil
 }
@@ -118,6 +118,13 @@ func (s *service) Approve(ctx context.Context, c approvals.Clicker, id, code str
 		return approvals.Request{}, &approvals.Refusal{Code: approvals.RefusedCodeWrong, Left: 3}
 	}
 	return s.decide(ctx, c, id, approvals.ActionApprove, approvals.Decision{MFA: "totp"})
+}
+
+func (s *service) BreakGlass(ctx context.Context, c approvals.Clicker, id, reason, code string) (approvals.Request, error) {
+	if code != goodCode {
+		return approvals.Request{}, &approvals.Refusal{Code: approvals.RefusedCodeWrong, Left: 3}
+	}
+	return s.decide(ctx, c, id, approvals.ActionBreakGlass, approvals.Decision{MFA: "totp", Reason: reason})
 }
 
 func (s *service) Reject(ctx context.Context, c approvals.Clicker, id, reason, _ string) (approvals.Request, error) {

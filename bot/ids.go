@@ -6,10 +6,12 @@ const (
 	ActionApprove      = "approve"
 	ActionReject       = "reject"
 	ActionRetry        = "retry"
+	ActionBreakGlass   = "break_glass"
 	ActionViewPipeline = "view_pipeline"
 
-	CallbackApprove = "approve_request"
-	CallbackReject  = "reject_request"
+	CallbackApprove    = "approve_request"
+	CallbackReject     = "reject_request"
+	CallbackBreakGlass = "break_glass_request"
 
 	BlockCode    = "totp"
 	InputCode    = "code"

@@ -117,6 +117,8 @@ func (b *Bot) clicked(p interaction, answer ack) {
 		action = approvals.ActionApprove
 	case ActionReject:
 		action = approvals.ActionReject
+	case ActionBreakGlass:
+		action = approvals.ActionBreakGlass
 	default: // a link, or a button of a time long ago
 		return
 	}
@@ -233,6 +235,8 @@ func (b *Bot) submitted(p interaction, answer ack) {
 		action, title = approvals.ActionApprove, "Not approved"
 	case CallbackReject:
 		action, title = approvals.ActionReject, "Not rejected"
+	case CallbackBreakGlass:
+		action, title = approvals.ActionBreakGlass, "Not released"
 	default:
 		answer(nil)
 		return
@@ -243,7 +247,7 @@ func (b *Bot) submitted(p interaction, answer ack) {
 		switch {
 		case why.AboutCode() && asked:
 			answer(inline(BlockCode, text))
-		case why.Code == approvals.RefusedReason && action == approvals.ActionReject:
+		case why.Code == approvals.RefusedReason && action != approvals.ActionApprove:
 			answer(inline(BlockReason, text))
 		case why.AboutCode():
 			answer(slack.NewUpdateViewSubmissionResponse(ended(title, say("A code is needed by now. Press the button on the card again."))))
@@ -290,6 +294,10 @@ func (b *Bot) decide(ctx context.Context, p interaction, id string, action appro
 		return err
 	}
 	reason, _ := p.typed(BlockReason, InputReason)
+	if action == approvals.ActionBreakGlass {
+		_, err := b.service.BreakGlass(ctx, who, id, reason, code)
+		return err
+	}
 	_, err := b.service.Reject(ctx, who, id, reason, code)
 	return err
 }

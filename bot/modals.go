@@ -10,8 +10,11 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
-// Length of a reason in characters.
-const maxReason = 500
+// Lengths of a reason in characters: at most, and at least that of an emergency.
+const (
+	maxReason    = 500
+	minEmergency = 10
+)
 
 // origin is all that a modal carries: an opaque id and where it was opened.
 // Nothing in it is believed: it is compared with what is stored.
@@ -29,7 +32,7 @@ func (o origin) encode() string {
 	return string(raw)
 }
 
-// modal renders the question before a decision. action is approve or reject.
+// modal renders the question before a decision.
 func (v view) modal(p approvals.Prompt, action approvals.Action, o origin) slack.ModalViewRequest {
 	r := p.Request
 	blocks := append([]slack.Block{say("Deploy ", r.Place()).block()}, v.subject(r)...)
@@ -40,11 +43,13 @@ func (v view) modal(p approvals.Prompt, action approvals.Action, o origin) slack
 		Type: slack.VTModal, Title: plainText("Approve deploy", limitTitle), Submit: plainText("Approve deploy", limitTitle),
 		Close: plainText("Cancel", limitTitle), CallbackID: CallbackApprove, PrivateMetadata: o.encode(),
 	}
-	if action == approvals.ActionReject {
+	switch action {
+	case approvals.ActionReject:
 		m.Title, m.Submit, m.CallbackID = plainText("Reject deploy", limitTitle), plainText("Reject", limitTitle), CallbackReject
-		reason := slack.NewPlainTextInputBlockElement(nil, InputReason)
-		reason.Multiline, reason.MinLength, reason.MaxLength, reason.FocusOnLoad = true, 1, maxReason, true
-		blocks = append(blocks, slack.NewInputBlock(BlockReason, plainText("Why?", limitButton), plainText("Shown in the thread.", limitButton), reason))
+		blocks = append(blocks, askWhy("Shown in the thread.", 1))
+	case approvals.ActionBreakGlass:
+		m.Title, m.Submit, m.CallbackID = plainText("Emergency release", limitTitle), plainText("Release now", limitTitle), CallbackBreakGlass
+		blocks = append(blocks, overrides(p).block(), askWhy("At least 10 characters, shown in the channel.", minEmergency))
 	}
 	if p.NeedsCode {
 		code := slack.NewPlainTextInputBlockElement(nil, InputCode)
@@ -57,6 +62,22 @@ func (v view) modal(p approvals.Prompt, action approvals.Action, o origin) slack
 	}
 	m.Blocks = slack.Blocks{BlockSet: blocks}
 	return m
+}
+
+// askWhy asks for a reason.
+func askWhy(hint string, least int) slack.Block {
+	reason := slack.NewPlainTextInputBlockElement(nil, InputReason)
+	reason.Multiline, reason.MinLength, reason.MaxLength, reason.FocusOnLoad = true, least, maxReason, true
+	return slack.NewInputBlock(BlockReason, plainText("Why?", limitButton), plainText(hint, limitButton), reason)
+}
+
+// overrides says what an emergency release sets aside.
+func overrides(p approvals.Prompt) line {
+	l := say("⚠️ This releases the deploy at once and on your word alone, even if it is your own.")
+	if p.Frozen != "" {
+		l = say(l, " It overrides the freeze until ", p.Frozen, ".")
+	}
+	return say(l, " The channel is told, and it stays marked for good.")
 }
 
 // ended is the view that says why a submission did nothing: no input, one button.

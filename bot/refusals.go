@@ -14,8 +14,11 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 		who = mentions(why.Who, "and")
 	}
 	verb := "approve"
-	if action == approvals.ActionReject {
+	switch action {
+	case approvals.ActionReject:
 		verb = "reject"
+	case approvals.ActionBreakGlass:
+		verb = "release"
 	}
 	switch why.Code {
 	case approvals.RefusedUnknownRequest:
@@ -35,6 +38,11 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 		return say("Only ", who, " can ", verb, " deploys of ", name(why.App), ", and you are not an admin of this gateway. Ask one of them.")
 	case approvals.RefusedNotApprover:
 		return say("Only ", who, " can ", verb, " deploys of ", name(why.App), ".")
+	case approvals.RefusedNotBreakGlass:
+		if len(why.Who) == 0 {
+			return say("Nobody can release ", name(why.App), " in an emergency any more: the operator took that setting away.")
+		}
+		return say("Only ", who, " can release ", name(why.App), " in an emergency.")
 	case approvals.RefusedStanding:
 		return say("Slack says of your account: ", quoted(why.Detail, limitMessage), ". Only full, active members of this workspace can ", verb, ".")
 	case approvals.RefusedStalePerson:
@@ -59,6 +67,9 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 	case approvals.RefusedOnHold:
 		return say("Nothing can be approved now: ", quoted(why.Detail, limitMessage), ". Ask the operator. You can still try to reject.")
 	case approvals.RefusedReason:
+		if action == approvals.ActionBreakGlass {
+			return say("Say why, in 10 to 500 characters.")
+		}
 		return say("Say why, in 1 to 500 characters.")
 	case approvals.RefusedCodeMalformed:
 		return say("A code has six digits.")

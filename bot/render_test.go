@@ -146,8 +146,21 @@ func cards() map[string]approvals.Card {
 	all["expired-approved"] = retry
 	all["pending-second-round"] = with(func(r *approvals.Request) { r.Round = 2 })
 	freeze := card(request())
-	freeze.Frozen = "Mon 07:00 (Europe/Berlin)"
+	freeze.Frozen, freeze.BreakGlass = "Mon 07:00 (Europe/Berlin)", true
 	all["pending-frozen"] = freeze
+	emergency := func(r *approvals.Request) {
+		r.Decisions = []approvals.Decision{{Action: approvals.ActionBreakGlass, SlackUser: ana, Name: "ana", At: r.ApprovedAt, MFA: "totp", Reason: "site is down, INC-7"}}
+	}
+	all["released-emergency"] = with(func(r *approvals.Request) { *r = released(*r); emergency(r) })
+	all["deployed-emergency"] = with(func(r *approvals.Request) {
+		*r = released(*r)
+		r.Status, r.Deploy = approvals.Deployed, approvals.Deploy{Phase: approvals.PhaseSucceeded, FinishedAt: monday.Add(28 * time.Minute)}
+		emergency(r)
+	})
+	broken := all["undeliverable"]
+	emergency(&broken.Request)
+	broken.BreakGlass = true
+	all["undeliverable-emergency"] = broken
 	super := with(func(r *approvals.Request) { r.Status = approvals.Superseded })
 	super.SupersededByNumber, super.SupersededByLink = 128, "https://rack.slack.com/archives/C0DEPLOYS/p2"
 	all["superseded"] = super
@@ -175,6 +188,9 @@ func TestButtonsGoWithTheDecision(t *testing.T) {
 			want = "approve reject view_pipeline"
 		case c.RetryOffered:
 			want = "retry view_pipeline"
+		}
+		if c.BreakGlass {
+			want += " break_glass"
 		}
 		if got := strings.Join(slacktest.Buttons(decodeMessage(t, bot.RenderCard(links{}, c))), " "); got != want {
 			t.Errorf("%s has the buttons %q; want %q", name, got, want)
@@ -218,10 +234,14 @@ func TestReplies(t *testing.T) {
 	r := released(request())
 	r.Deploy.FinishedAt = r.ReleasedAt.Add(7 * time.Minute)
 	events := map[string]approvals.Event{
-		"requested":      event(approvals.EventRequested, nil),
-		"voted":          event(approvals.EventVoted, func(e *approvals.Event) { data("votes", "1", "needed", "1")(e); e.MFA = "totp" }),
-		"approved":       event(approvals.EventApproved, data("until", "2026-11-23T10:05:00.000Z", "auto", "true")),
-		"by-hand":        event(approvals.EventApproved, data("until", "2026-11-23T10:05:00.000Z", "auto", "false")),
+		"requested": event(approvals.EventRequested, nil),
+		"voted":     event(approvals.EventVoted, func(e *approvals.Event) { data("votes", "1", "needed", "1")(e); e.MFA = "totp" }),
+		"approved":  event(approvals.EventApproved, data("until", "2026-11-23T10:05:00.000Z", "auto", "true")),
+		"by-hand":   event(approvals.EventApproved, data("until", "2026-11-23T10:05:00.000Z", "auto", "false")),
+		"break-glass": event(approvals.EventBreakGlass, func(e *approvals.Event) {
+			data("until", "2026-11-23T10:05:00.000Z", "auto", "true", "frozen", "Mon 07:00 (Europe/Berlin)")(e)
+			e.MFA, e.Reason = "totp", "site is down, INC-7"
+		}),
 		"rejected":       event(approvals.EventRejected, func(e *approvals.Event) { e.Reason = "wait for <!channel>" }),
 		"accepted":       event(approvals.EventAccepted, data("attempt", "1")),
 		"ci-refused":     event(approvals.EventGateRefused, func(e *approvals.Event) { data("attempt", "2")(e); e.Reason = "403 Forbidden" }),
@@ -250,7 +270,7 @@ func TestReplies(t *testing.T) {
 			if strings.HasSuffix(name, "-known-starter") {
 				told.Starter = bea
 			}
-			if e.Type == approvals.EventApproved {
+			if e.Type.Approves() {
 				told.CheckpointSize, told.CheckpointRoot = 413, "Zk3vHj0gkP2qk6zY9H2JY5rQ8k1n2b3c4d5e6f7g8h0="
 			}
 			got := bot.RenderReply(links{}, told, now)
@@ -307,8 +327,11 @@ func TestModals(t *testing.T) {
 		name   string
 		action approvals.Action
 		code   bool
-	}{{"approve", approvals.ActionApprove, true}, {"reject", approvals.ActionReject, false}, {"reject-with-code", approvals.ActionReject, true}} {
-		got := bot.RenderModal(links{}, approvals.Prompt{Request: request(), NeedsCode: tt.code}, tt.action)
+	}{
+		{"approve", approvals.ActionApprove, true}, {"reject", approvals.ActionReject, false}, {"reject-with-code", approvals.ActionReject, true},
+		{"break-glass", approvals.ActionBreakGlass, true},
+	} {
+		got := bot.RenderModal(links{}, approvals.Prompt{Request: request(), NeedsCode: tt.code, Frozen: "Mon 07:00 (Europe/Berlin)"}, tt.action)
 		raw, err := json.MarshalIndent(got, "", "  ")
 		if err != nil {
 			t.Fatal(err)
@@ -322,7 +345,7 @@ func TestRefusals(t *testing.T) {
 	t.Parallel()
 	codes := []approvals.RefusalCode{
 		approvals.RefusedUnknownRequest, approvals.RefusedTaken, approvals.RefusedAppGone, approvals.RefusedWorkspace,
-		approvals.RefusedNotAdmin, approvals.RefusedNotApprover, approvals.RefusedStanding, approvals.RefusedStalePerson, approvals.RefusedStaleGroup,
+		approvals.RefusedNotAdmin, approvals.RefusedNotApprover, approvals.RefusedNotBreakGlass, approvals.RefusedStanding, approvals.RefusedStalePerson, approvals.RefusedStaleGroup,
 		approvals.RefusedSelf, approvals.RefusedNoLogin, approvals.RefusedFrozen, approvals.RefusedVoted, approvals.RefusedNoAuthenticator, approvals.RefusedDisabled,
 		approvals.RefusedUnreadable, approvals.RefusedOnHold, approvals.RefusedReason, approvals.RefusedCodeMalformed, approvals.RefusedCodeWrong,
 		approvals.RefusedCodeUsed, approvals.RefusedCodeWaiting, "something_new",

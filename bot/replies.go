@@ -21,7 +21,11 @@ func (v view) stray(t approvals.Told, now time.Time) message {
 	if t.Request.ID == "" {
 		return v.reply(t, now)
 	}
-	return v.lineOf(t, now, say(number(t.Request.Number, t.Request.Slack.Permalink), " Deploy ", t.Request.Place(), ": "))
+	before := say(number(t.Request.Number, t.Request.Slack.Permalink), " Deploy ", t.Request.Place(), ": ")
+	if t.Event.Type == approvals.EventBreakGlass && len(t.Notify) > 0 {
+		before = say(mentions(t.Notify, "and"), " ", before)
+	}
+	return v.lineOf(t, now, before)
 }
 
 func (v view) lineOf(t approvals.Told, now time.Time, before line) message {
@@ -84,6 +88,13 @@ var steps = map[approvals.EventType]func(approvals.Event, approvals.Request) lin
 			l = say(l, " (", quoted(e.Data["votes"], limitName), " of ", quoted(e.Data["needed"], limitName), ")")
 		}
 		return say(l, ".")
+	},
+	approvals.EventBreakGlass: func(e approvals.Event, r approvals.Request) line {
+		l := say("⚠️ Emergency release by ", mention(e.Actor.ID), withCode(e), inQuotes(e.Reason), ". Nobody else approved it.")
+		if until := e.Data["frozen"]; until != "" {
+			l = say(l, " Deploys are frozen until ", quoted(until, limitName), ".")
+		}
+		return say(l, " ", mayOpen(e, r))
 	},
 	approvals.EventAttempt: func(e approvals.Event, r approvals.Request) line {
 		return say("Asking CircleCI to approve ", literal(r.GateName), attemptNumber(e, r), ".")
@@ -179,11 +190,16 @@ func codeFailed(e approvals.Event, _ approvals.Request) line {
 
 // mayRun says what may happen now that a request is approved.
 func mayRun(t approvals.Told, _ time.Time) line {
-	l := say("Decided: approved. CircleCI may run ", literal(t.Request.GateName))
-	if t.Event.Data["auto"] == "false" {
-		l = say("Decided: approved. Now approve ", literal(t.Request.GateName), " in CircleCI")
+	return say("Decided: approved. ", mayOpen(t.Event, t.Request))
+}
+
+// mayOpen says what may happen to the gate of a request that was decided, and until when.
+func mayOpen(e approvals.Event, r approvals.Request) line {
+	l := say("CircleCI may run ", literal(r.GateName))
+	if e.Data["auto"] == "false" {
+		l = say("Now approve ", literal(r.GateName), " in CircleCI")
 	}
-	if until := parseTime(t.Event.Data["until"]); !until.IsZero() {
+	if until := parseTime(e.Data["until"]); !until.IsZero() {
 		l = say(l, " until ", atClock(until))
 	}
 	return say(l, ".")
@@ -201,8 +217,11 @@ func delayed(e approvals.Event, _ approvals.Request) line {
 
 func clickRefused(e approvals.Event, r approvals.Request) line {
 	verb := "Approve"
-	if e.Outcome == string(approvals.ActionReject) {
+	switch approvals.Action(e.Outcome) {
+	case approvals.ActionReject:
 		verb = "Reject"
+	case approvals.ActionBreakGlass:
+		verb = "Emergency release"
 	}
 	return say(mention(e.Actor.ID), " pressed ", verb, " and was refused: ", lackOfRight(e, r), ".")
 }
@@ -215,6 +234,8 @@ func lackOfRight(e approvals.Event, r approvals.Request) line {
 		return say("they are not an admin of this gateway")
 	case approvals.RefusedNotApprover:
 		return say("they are not an approver of ", name(r.App))
+	case approvals.RefusedNotBreakGlass:
+		return say("they may not release ", name(r.App), " in an emergency")
 	case approvals.RefusedStanding:
 		return say("they are not a full, active member of this workspace")
 	case approvals.RefusedSelf:

@@ -2,6 +2,7 @@ package bot
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
@@ -120,7 +121,11 @@ func status(c approvals.Card) line {
 
 // headline answers in words what the request's status is.
 func headline(r approvals.Request) string {
-	return fmt.Sprintf(wordingOf(r.Status).headline, r.Place())
+	title := fmt.Sprintf(wordingOf(r.Status).headline, r.Place())
+	if _, ok := r.Emergency(); ok && r.Status.Passed() {
+		title = strings.TrimRight(title, " ✅❌") + " ⚠️"
+	}
+	return title
 }
 
 // beginning tells the event that a status begins with; nil for all other events.

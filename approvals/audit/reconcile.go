@@ -252,7 +252,7 @@ func (g *ReconciledGate) compare(tx approvals.Tx, j approvals.Job) error {
 func (g *ReconciledGate) account(r approvals.Request, j approvals.Job, history []approvals.Event) Finding {
 	approved, released := false, false
 	for _, e := range history {
-		approved = approved || e.Type == approvals.EventApproved
+		approved = approved || e.Type.Approves()
 		released = approved && (released || e.Type == approvals.EventReleased)
 	}
 	switch {

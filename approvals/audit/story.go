@@ -6,11 +6,8 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
-// Events that are read by their names, whichever version of the program wrote them.
-const (
-	eventBreakGlass    approvals.EventType = "decision.break_glass"
-	eventVerifyRefused approvals.EventType = "verify.refused"
-)
+// eventVerifyRefused is read by its name, whichever version of the program wrote it.
+const eventVerifyRefused approvals.EventType = "verify.refused"
 
 // ownDeploy says whether a deploy was approved by the person who started it.
 type ownDeploy string
@@ -55,7 +52,7 @@ func (s *story) take(e approvals.Event) {
 		s.mfa, s.reason = "", ""
 	case eventVerifyRefused:
 		s.refused = append(s.refused, e)
-	case eventBreakGlass:
+	case approvals.EventBreakGlass:
 		s.breakGlass = true
 		s.approved(e)
 	case approvals.EventApproved:
@@ -69,7 +66,7 @@ func (s *story) take(e approvals.Event) {
 }
 
 // approved takes in an approval. An emergency release is the decision of one
-// person, whether or not a decision of its own follows it.
+// person.
 func (s *story) approved(e approvals.Event) {
 	s.decision, s.at, s.people = "approved", e.At(), e.People
 	if len(e.People) == 0 && e.Actor.Kind == approvals.ActorPerson {

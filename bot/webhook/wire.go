@@ -84,7 +84,7 @@ type Slack struct {
 
 // Decision is one accepted vote, or the reject.
 type Decision struct {
-	Action    string     `json:"action"` // approve or reject
+	Action    string     `json:"action"` // approve, reject or break_glass
 	SlackUser string     `json:"slack_user"`
 	Name      Text       `json:"name"`
 	At        *time.Time `json:"at"`

@@ -45,7 +45,7 @@ func noApproval(w *world, _ *testscript.TestScript, args []string) error {
 		return err
 	}
 	r, err := w.request(f)
-	if n := len(r.Approvals()); err == nil && (n != 0 || !r.ApprovedAt.IsZero()) {
+	if n := len(r.Deciding()); err == nil && (n != 0 || !r.ApprovedAt.IsZero()) {
 		err = fmt.Errorf("got %s with %d votes; want no approval", r.Status, n)
 	}
 	return err
@@ -82,7 +82,7 @@ func approvedOnce(w *world, _ *testscript.TestScript, args []string) error {
 	}
 	events, err := w.events()
 	for _, e := range events {
-		if e.Request == f.id && e.Type == approvals.EventApproved {
+		if e.Request == f.id && e.Type.Approves() {
 			decided++
 		}
 	}

@@ -114,6 +114,8 @@ func ending(r webhook.Request) string {
 			}
 		case r.Status.Passed() && d.Action == string(approvals.ActionApprove):
 			text += ", approved by " + name
+		case r.Status.Passed() && d.Action == string(approvals.ActionBreakGlass):
+			text += ", released in an emergency by " + name
 		}
 	}
 	if r.Failure.Detail != "" && !r.Status.Passed() {

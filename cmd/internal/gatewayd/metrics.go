@@ -183,7 +183,7 @@ func (c *storeCollector) readLog(ctx context.Context) error {
 			}
 			c.next++
 			c.events.WithLabelValues(string(e.Type)).Inc()
-			if e.Type != approvals.EventApproved && e.Type != approvals.EventRejected {
+			if !e.Type.Approves() && e.Type != approvals.EventRejected {
 				continue
 			}
 			r, err := tx.Request(e.Request)

@@ -24,6 +24,8 @@ type Case struct {
 	Required int               // approvals that it needs
 	Auto     bool              // the gateway approves the gate
 	OnClose  approvals.OnClose // what happens to a gate that will not be approved
+	// Emergency lists who may release in an emergency.
+	Emergency []string
 
 	Cards    []slacktest.Message            // channel messages marked as the card, as they are now
 	Thread   []slacktest.Message            // replies below the recorded card, oldest first
@@ -95,7 +97,7 @@ func IsCard(m slacktest.Message, request string) bool {
 // told are the events that people must read in the thread, apart from the second
 // and later of those that say the same (see [tells]).
 var told = []approvals.EventType{
-	approvals.EventRequested, approvals.EventCodeFailed, approvals.EventVoted, approvals.EventApproved, approvals.EventRejected,
+	approvals.EventRequested, approvals.EventCodeFailed, approvals.EventVoted, approvals.EventApproved, approvals.EventBreakGlass, approvals.EventRejected,
 	approvals.EventAccepted, approvals.EventGateRefused, approvals.EventDelayed, approvals.EventReleased, approvals.EventDeployed,
 	approvals.EventDeployFailed, approvals.EventExpired, approvals.EventSuperseded, approvals.EventCanceled, approvals.EventBypassed,
 	approvals.EventUndeliverable, approvals.EventGateClosed, approvals.EventGateBypassed, approvals.EventDeployReport,
@@ -116,7 +118,7 @@ func tells(e approvals.Event) bool {
 
 // alarms are the events that the channel hears of, outside of the thread; of those
 // that are true the person hears, too.
-var alarms = map[approvals.EventType]bool{approvals.EventGateBypassed: false, approvals.EventCodeLocked: true}
+var alarms = map[approvals.EventType]bool{approvals.EventGateBypassed: false, approvals.EventBreakGlass: false, approvals.EventCodeLocked: true}
 
 // endings are the events that close a request, or end its decision, by status.
 var endings = map[approvals.Status]approvals.EventType{
@@ -138,8 +140,9 @@ func (c Case) Unsettled() []string {
 		wait("I5: there is no card")
 	}
 	for _, card := range c.Cards[:min(1, len(c.Cards))] {
-		for _, b := range slacktest.Buttons(card) {
-			if b == bot.ActionApprove || b == bot.ActionReject {
+		buttons := slacktest.Buttons(card)
+		for _, b := range buttons {
+			if b == bot.ActionApprove || b == bot.ActionReject || b == bot.ActionBreakGlass && !slices.Contains(buttons, bot.ActionRetry) {
 				wait("I5: the card of a request that is %s has the button %s", c.Status, b)
 			}
 		}
@@ -228,13 +231,17 @@ func (c Case) judgeDecisions(add func(string, ...any)) {
 		add("I1: %d events say that the request was made", c.count(approvals.EventRequested, ""))
 	}
 	for _, e := range c.Events {
-		if e.Type != approvals.EventApproved {
+		if !e.Type.Approves() {
 			continue
 		}
-		if n := c.count(approvals.EventApproved, e.Data["round"]); n > 1 {
+		if n := c.count(approvals.EventApproved, e.Data["round"]) + c.count(approvals.EventBreakGlass, e.Data["round"]); n > 1 {
 			add("I3: round %s was approved %d times", e.Data["round"], n)
 		}
-		if n := len(c.voters(e)); n < c.Required {
+		if e.Type == approvals.EventBreakGlass {
+			if !slices.Contains(c.Emergency, e.Actor.ID) || e.MFA != "totp" || len(e.Reason) < 10 {
+				add("I2: round %s was released in an emergency by %s with %q: %q", e.Data["round"], e.Actor.ID, e.MFA, e.Reason)
+			}
+		} else if n := len(c.voters(e)); n < c.Required {
 			add("I2: round %s was decided by %d people; want %d", e.Data["round"], n, c.Required)
 		}
 	}
@@ -265,7 +272,7 @@ func (c Case) judgeRejects(add func(string, ...any)) {
 			if rejected {
 				add("I3: event %d reopens a request that was rejected", e.Seq)
 			}
-		case approvals.EventApproved:
+		case approvals.EventApproved, approvals.EventBreakGlass:
 			if approved = true; rejected {
 				add("I3: event %d approves a request that was rejected", e.Seq)
 			}
@@ -315,7 +322,7 @@ func (c Case) judgeCalls(add func(string, ...any)) {
 			continue
 		}
 		decided := slices.ContainsFunc(c.Events, func(e approvals.Event) bool {
-			return e.Type == approvals.EventApproved && e.Seq < last.Seq && e.Data["round"] == last.Data["round"]
+			return e.Type.Approves() && e.Seq < last.Seq && e.Data["round"] == last.Data["round"]
 		})
 		if !decided {
 			add("I2: an approve call without a decision of its round %s", last.Data["round"])

@@ -1,6 +1,7 @@
 package proof_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ func event(seq int64, t approvals.EventType, actor string) approvals.Event {
 		Seq: seq, Type: t, Time: noon.Add(time.Duration(seq) * time.Second).Format("2006-01-02T15:04:05.000Z"),
 		Actor: approvals.Actor{ID: actor}, Data: map[string]string{"round": "1"}, Request: "R",
 	}
-	if t == approvals.EventVoted {
+	if t == approvals.EventVoted || t == approvals.EventBreakGlass {
 		e.MFA = "totp"
 	}
 	return e
@@ -45,6 +46,16 @@ func deployed() proof.Case {
 	}
 }
 
+// emergency makes the decision of a case one that ana made alone.
+func emergency(c *proof.Case) {
+	c.Required, c.Emergency = 2, []string{"ana"}
+	c.Events[1] = event(1, approvals.EventBreakGlass, "ana")
+	c.Events[1].Reason = "the site is down"
+	c.Events = slices.Delete(c.Events, 2, 3)
+	c.Thread = slices.Delete(c.Thread, 2, 3)
+	c.Channel = append(c.Channel, reply("1"))
+}
+
 func TestBrokenPromisesAreFound(t *testing.T) {
 	t.Parallel()
 	button := func(name string) slacktest.Message {
@@ -62,6 +73,11 @@ func TestBrokenPromisesAreFound(t *testing.T) {
 		{"call without attempt", func(c *proof.Case) { c.Events = append(c.Events[:3:3], c.Events[4:]...) }, "I2"},
 		{"call before the decision", func(c *proof.Case) { c.Events[3].Seq, c.Events[2].Seq = 2, 3 }, "I2"},
 		{"call that is not ours to make", func(c *proof.Case) { c.Auto = false }, "I2"},
+		{"an emergency release", func(c *proof.Case) { emergency(c) }, ""},
+		{"an emergency release by somebody else", func(c *proof.Case) { emergency(c); c.Emergency = []string{"bea"} }, "I2"},
+		{"an emergency release without a code", func(c *proof.Case) { emergency(c); c.Events[1].MFA = "" }, "I2"},
+		{"an emergency release without a reason", func(c *proof.Case) { emergency(c); c.Events[1].Reason = "" }, "I2"},
+		{"an emergency release after the decision", func(c *proof.Case) { c.Events = append(c.Events, event(9, approvals.EventBreakGlass, "ana")) }, "I3"},
 		{"decided twice", func(c *proof.Case) { c.Events = append(c.Events, event(9, approvals.EventApproved, "")) }, "I3"},
 		{"approved and rejected", func(c *proof.Case) { c.Events = append(c.Events, event(9, approvals.EventRejected, "")) }, "I3"},
 		{"rejected in a second round", func(c *proof.Case) {

@@ -61,7 +61,7 @@ func (c *Codes) Broken(log []approvals.Event) []string {
 	}
 	used := map[step]bool{}
 	for _, e := range log {
-		if e.MFA != "totp" || e.Type != approvals.EventVoted && e.Type != approvals.EventRejected {
+		if e.MFA != "totp" || e.Type != approvals.EventVoted && e.Type != approvals.EventBreakGlass && e.Type != approvals.EventRejected {
 			continue
 		}
 		i := bestMatch(left, e)

@@ -64,6 +64,7 @@ func (l *lane) settings() []string {
 		prefix + "DEPLOY_APPROVAL_WINDOW_MINUTES=1",
 		prefix + fmt.Sprintf("REQUIRED_APPROVALS=%d", l.script.Required),
 		prefix + fmt.Sprintf("CIRCLECI_AUTO_APPROVE_ON_APPROVAL=%t", l.script.Auto), prefix + fmt.Sprintf("MFA_ON_REJECT=%t", l.script.CodeOnReject),
+		prefix + "BREAK_GLASS=" + adminID(l.number, 0),
 	}
 }
 
@@ -276,11 +277,14 @@ func (l *lane) decide(ctx context.Context, s *story, n int, how string) {
 		user = l.spentBy
 	}
 	button := bot.ActionApprove
-	if how == actReject {
+	switch how {
+	case actReject:
 		button = bot.ActionReject
+	case actEmergency:
+		button = bot.ActionBreakGlass
 	}
 	for range 12 {
-		if card, ok := l.card(s); ok && how != actReject && slices.Contains(slacktest.Buttons(card), bot.ActionRetry) {
+		if card, ok := l.card(s); ok && button == bot.ActionApprove && slices.Contains(slacktest.Buttons(card), bot.ActionRetry) {
 			button = bot.ActionRetry
 		}
 		view := l.press(ctx, s, user, button)
@@ -293,8 +297,8 @@ func (l *lane) decide(ctx context.Context, s *story, n int, how string) {
 		values := slacktest.Values{}
 		answered := func(proof.Answer) {}
 		code := ""
-		if how == actReject {
-			values[bot.BlockReason] = map[string]string{bot.InputReason: "not today"}
+		if how == actReject || how == actEmergency {
+			values[bot.BlockReason] = map[string]string{bot.InputReason: "not today, but tomorrow"}
 		}
 		if how != actReject || l.script.CodeOnReject {
 			var step int64

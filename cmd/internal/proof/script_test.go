@@ -68,6 +68,7 @@ const (
 	actWrongCode = "wrong code"
 	actReplay    = "replayed code"
 	actReject    = "reject"
+	actEmergency = "emergency release"
 	actWithdraw  = "withdraw"
 	actHold      = "the gate is reached"
 	actBypass    = "bypass"
@@ -120,7 +121,7 @@ func drawLane(t *rapid.T) laneScript {
 	}
 	what := rapid.SampledFrom([]string{
 		actApprove, actApprove, actApprove, actApprove, actHold, actHold, actHold, actDeploy, actDeploy, actFail,
-		actWrongCode, actReplay, actReject, actWithdraw, actBypass, actCancel, actPush, actAgain, actGuess, actHand,
+		actWrongCode, actReplay, actReject, actWithdraw, actBypass, actCancel, actPush, actAgain, actGuess, actHand, actEmergency,
 	})
 	l.Acts = append(l.Acts, act{What: actRequest, Pause: seconds(t, "pause", 1)})
 	for range rapid.IntRange(0, 7).Draw(t, "acts") {
@@ -146,7 +147,7 @@ func (l *lane) perform(ctx context.Context, a act) {
 	}
 	l.note("%s by %d", a.What, a.Who)
 	switch a.What {
-	case actApprove, actWrongCode, actReplay, actReject:
+	case actApprove, actWrongCode, actReplay, actReject, actEmergency:
 		l.decide(ctx, s, a.Who, a.What)
 	case actGuess:
 		for range guesses {
@@ -203,7 +204,7 @@ func (l *lane) nudge(ctx context.Context) {
 func (l *lane) evidence(ctx context.Context, s *story) (proof.Case, error) {
 	messages := l.slack.AllMessages(l.channel)
 	c := proof.Case{
-		ID: s.id, Required: l.script.Required, Auto: l.script.Auto, OnClose: l.script.OnClose, Self: l.self, Blind: l.blind,
+		ID: s.id, Emergency: []string{adminID(l.number, 0)}, Required: l.script.Required, Auto: l.script.Auto, OnClose: l.script.OnClose, Self: l.self, Blind: l.blind,
 	}
 	tries := l.circle.Approvals(s.workflow)
 	gate, _ := l.circle.Job(s.workflow, gateName)
