@@ -32,9 +32,6 @@ type Config struct {
 	// Empty means Socket Mode: Slack uses one transport per app.
 	RequestURL string
 
-	// Address is where Start listens, default a free port: "127.0.0.1:0".
-	Address string
-
 	// Command is the slash command, default "/approvals".
 	Command string
 
@@ -69,11 +66,10 @@ type Server struct {
 	changed chan struct{} // closed and replaced at every change
 	closed  bool
 
-	baseURL      string
-	requestURL   string
-	scopes       []string
-	organisation bool              // the app was installed for a whole organisation
-	refused      map[string]string // token to API error
+	baseURL    string
+	requestURL string
+	scopes     []string
+	refused    map[string]string // token to API error
 
 	users    map[string]User
 	groups   map[string]UserGroup
@@ -121,7 +117,6 @@ func New(cfg Config) *Server {
 	setDefault(&cfg.AppID, "A0GATEWAY")
 	setDefault(&cfg.BotID, "B0GATEWAY")
 	setDefault(&cfg.BotUserID, "U0GATEWAY")
-	setDefault(&cfg.Address, "127.0.0.1:0")
 	setDefault(&cfg.Command, "/approvals")
 	setDefault(&cfg.AckBudget, 3*time.Second)
 	setDefault(&cfg.TriggerLife, 3*time.Second)
@@ -173,7 +168,7 @@ func (s *Server) Config() Config { return s.cfg }
 
 // Start listens on a free loopback port.
 func (s *Server) Start() error {
-	listener, err := net.Listen("tcp", s.cfg.Address)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}

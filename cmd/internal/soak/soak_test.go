@@ -1,6 +1,7 @@
 package soak_test
 
 import (
+	"context"
 	"flag"
 	"math/rand/v2"
 	"os"
@@ -35,7 +36,7 @@ var (
 
 // The test program is the daemon when it is started as one.
 func TestMain(m *testing.M) {
-	if code, yes := stage.BeProgram(); yes {
+	if code, yes := stage.BeDaemon(context.Background(), os.Args[1:]); yes {
 		os.Exit(code)
 	}
 	os.Exit(m.Run())
