@@ -52,16 +52,24 @@ var (
 // that machine can make it say anything.
 func Operator(name string) Actor { return Actor{Kind: ActorOperator, ID: bounded(name, 100)} }
 
+// CheckPerson refuses what no admin can have.
+func CheckPerson(slackID, name, login string) error {
+	switch {
+	case !userPattern.MatchString(slackID):
+		return refuse(CodeInvalid, "the Slack id must look like U012ABCDEF (profile → … → Copy member ID)")
+	case login != "" && !loginPattern.MatchString(login):
+		return refuse(CodeInvalid, "the VCS login must be a GitHub or Bitbucket user name")
+	case utf8.RuneCountInString(name) > 80:
+		return refuse(CodeInvalid, "the name must be at most 80 characters")
+	}
+	return nil
+}
+
 // AddPerson makes somebody an admin, or changes name and login of one; empty
 // values leave what is there.
 func (a Admin) AddPerson(ctx context.Context, slackID, name, login string) (p Person, err error) {
-	switch {
-	case !userPattern.MatchString(slackID):
-		return p, refuse(CodeInvalid, "the Slack id must look like U012ABCDEF (profile → … → Copy member ID)")
-	case login != "" && !loginPattern.MatchString(login):
-		return p, refuse(CodeInvalid, "the VCS login must be a GitHub or Bitbucket user name")
-	case utf8.RuneCountInString(name) > 80:
-		return p, refuse(CodeInvalid, "the name must be at most 80 characters")
+	if err := CheckPerson(slackID, name, login); err != nil {
+		return p, err
 	}
 	err = a.update(ctx, func(c *Change) error {
 		var err error
@@ -217,22 +225,30 @@ func (a Admin) Reset(ctx context.Context, slackID string) error {
 	})
 }
 
+// CheckToken refuses what no token can be given.
+func CheckToken(name string, role Role, apps []string, life time.Duration) error {
+	switch {
+	case name == "" || utf8.RuneCountInString(name) > 80 || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return refuse(CodeInvalid, "the name must be 1 to 80 printable characters")
+	case role != RoleCICD && role != RoleAuditor:
+		return refuse(CodeInvalid, "the role must be %s or %s", RoleCICD, RoleAuditor)
+	case life < time.Second:
+		return refuse(CodeInvalid, "the token must live at least a second")
+	}
+	for _, app := range apps {
+		if !ValidName(app) {
+			return refuse(CodeInvalid, "%q cannot be the name of an app", app)
+		}
+	}
+	return nil
+}
+
 // CreateToken makes a token; its text is returned once and kept nowhere. nil
 // apps means all apps.
 func (a Admin) CreateToken(ctx context.Context, name string, role Role, apps []string, life time.Duration) (text string, t Token, err error) {
 	name = strings.TrimSpace(name)
-	switch {
-	case name == "" || utf8.RuneCountInString(name) > 80 || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return "", t, refuse(CodeInvalid, "the name must be 1 to 80 printable characters")
-	case role != RoleCICD && role != RoleAuditor:
-		return "", t, refuse(CodeInvalid, "the role must be %s or %s", RoleCICD, RoleAuditor)
-	case life < time.Second:
-		return "", t, refuse(CodeInvalid, "the token must live at least a second")
-	}
-	for _, app := range apps {
-		if !ValidName(app) {
-			return "", t, refuse(CodeInvalid, "%q cannot be the name of an app", app)
-		}
+	if err := CheckToken(name, role, apps, life); err != nil {
+		return "", t, err
 	}
 	text, id, hash := newTokenText()
 	err = a.update(ctx, func(c *Change) error {
@@ -240,44 +256,84 @@ func (a Admin) CreateToken(ctx context.Context, name string, role Role, apps []s
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(had, func(o Token) bool { return o.Name == name && o.Usable(c.Now()) }) {
-			return refuse(CodeConflict, "a token in force is called %q already: revoke it first or choose another name", name)
+		if slices.ContainsFunc(had, func(o Token) bool { return o.Name == name && o.RevokedAt.IsZero() && o.Usable(c.Now()) }) {
+			return refuse(CodeConflict, "a token in force is called %q already: rotate it, revoke it first, or choose another name", name)
 		}
-		return c.grant(&t, Event{
-			Type: EventTokenCreated, Actor: Operator(a.Operator), Source: "operator", Data: Data{"token": id},
-			Granted: &Granted{Name: name, Role: role, Apps: apps, Hash: hash, Expires: c.Now().Add(life)},
-		})
+		return a.grantNew(c, &t, id, Granted{Name: name, Role: role, Apps: apps, Hash: hash, Expires: c.Now().Add(life)})
 	})
 	return text, t, err
 }
 
-// RevokeToken ends a token by id or name.
-func (a Admin) RevokeToken(ctx context.Context, idOrName string) (Token, error) {
-	var t Token
+func (a Admin) grantNew(c *Change, t *Token, id string, g Granted) error {
+	return c.grant(t, Event{Type: EventTokenCreated, Actor: Operator(a.Operator), Source: "operator", Data: Data{"token": id}, Granted: &g})
+}
+
+// RotateToken makes a token that has the name, role and apps of an old one, which
+// stays in force for grace, so that jobs under way can end and the new text can be
+// put where CI reads it. life is that of the new one; 0 = as long as the old one's.
+func (a Admin) RotateToken(ctx context.Context, idOrName string, life, grace time.Duration) (text string, t, old Token, err error) {
+	if grace < 0 || grace > 30*24*time.Hour {
+		return "", t, old, refuse(CodeInvalid, "the old token can stay in force for 30 days at most")
+	}
+	text, id, hash := newTokenText()
+	err = a.update(ctx, func(c *Change) error {
+		if old, err = tokenNamed(c.Tx, idOrName); err != nil {
+			return err
+		}
+		if !old.RevokedAt.IsZero() {
+			return refuse(CodeConflict, "the token %s (%s) was revoked or rotated before", old.ID, old.Name)
+		}
+		if life == 0 {
+			life = old.ExpiresAt.Sub(old.CreatedAt)
+		}
+		if err := CheckToken(old.Name, old.Role, old.Apps, life); err != nil {
+			return err
+		}
+		revoked := Event{Type: EventTokenRevoked, Actor: Operator(a.Operator), Source: "operator", Data: Data{"token": old.ID, "replaced_by": id}}
+		if grace > 0 {
+			revoked.Data["until"] = c.Now().Add(grace).Format(timeFormat)
+		}
+		if err := c.grant(&old, revoked); err != nil {
+			return err
+		}
+		return a.grantNew(c, &t, id, Granted{Name: old.Name, Role: old.Role, Apps: old.Apps, Hash: hash, Expires: c.Now().Add(life)})
+	})
+	return text, t, old, err
+}
+
+// tokenNamed finds a token by its id, or by the name of one that was not revoked: the
+// one in force, else the newest.
+func tokenNamed(tx Tx, idOrName string) (found Token, err error) {
 	if id, _, ok := ParseToken(idOrName); ok {
 		idOrName = id // a token that was pasted: never said again
 	} else if strings.HasPrefix(idOrName, tokenPrefix) {
-		return t, refuse(CodeInvalid, "name the token by its id or name: see token list")
+		return found, refuse(CodeInvalid, "name the token by its id or name: see token list")
 	}
-	err := a.update(ctx, func(c *Change) error {
-		all, err := allKept[Token](c.Tx, keptToken)
-		if err != nil {
+	all, err := allKept[Token](tx, keptToken)
+	if err != nil {
+		return found, err
+	}
+	for _, t := range all {
+		if t.ID == idOrName {
+			return t, nil
+		}
+		if t.Name == idOrName && t.RevokedAt.IsZero() && (found.ID == "" || !found.Usable(tx.Now())) {
+			found = t
+		}
+	}
+	if found.ID == "" {
+		return found, refuse(CodeNotFound, "there is no token %q in force: see token list", idOrName)
+	}
+	return found, nil
+}
+
+// RevokeToken ends a token by id or name, at once.
+func (a Admin) RevokeToken(ctx context.Context, idOrName string) (t Token, err error) {
+	err = a.update(ctx, func(c *Change) error {
+		if t, err = tokenNamed(c.Tx, idOrName); err != nil {
 			return err
 		}
-		var found []Token
-		for _, o := range all {
-			if o.ID == idOrName || o.Name == idOrName && o.RevokedAt.IsZero() {
-				found = append(found, o)
-			}
-		}
-		switch {
-		case len(found) == 0:
-			return refuse(CodeNotFound, "there is no token %q in force: see token list", idOrName)
-		case len(found) > 1:
-			return refuse(CodeConflict, "%d tokens are called %q: name one by its id", len(found), idOrName)
-		}
-		t = found[0]
-		if !t.RevokedAt.IsZero() {
+		if !t.RevokedAt.IsZero() && !t.RevokedAt.After(c.Now()) {
 			return nil
 		}
 		return c.grant(&t, Event{Type: EventTokenRevoked, Actor: Operator(a.Operator), Source: "operator", Data: Data{"token": t.ID}})

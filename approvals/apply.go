@@ -258,6 +258,12 @@ func (t *Token) apply(e Event) error {
 	t.Seq = e.Seq
 	if e.Type == EventTokenRevoked {
 		t.RevokedAt = e.At()
+		if until := e.Data["until"]; until != "" {
+			var err error
+			if t.RevokedAt, err = time.Parse(timeFormat, until); err != nil {
+				return fmt.Errorf("event %d %s: until when the token %q is in force cannot be read", e.Seq, e.Type, id)
+			}
+		}
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ type Token struct {
 	Hash       string   // SHA-256 of its text, hex
 	CreatedAt  time.Time
 	ExpiresAt  time.Time
-	RevokedAt  time.Time // zero = in force
+	RevokedAt  time.Time // from when it is no longer in force, at a rotation later than now; zero = not revoked
 	LastUsedAt time.Time // to the minute; observed
 	Seq        int64     // number of the newest event
 
@@ -103,7 +103,7 @@ func notThis(reason, format string, args ...any) error {
 
 // Usable reports whether the token is in force.
 func (t Token) Usable(now time.Time) bool {
-	return t.RevokedAt.IsZero() && now.Before(t.ExpiresAt)
+	return (t.RevokedAt.IsZero() || now.Before(t.RevokedAt)) && now.Before(t.ExpiresAt)
 }
 
 const (

@@ -22,7 +22,7 @@ func (s *Service) warnTokens(context.Context) Outcome {
 			return err
 		}
 		for _, t := range tokens {
-			if !t.Usable(c.Now()) {
+			if !t.Usable(c.Now()) || !t.RevokedAt.IsZero() { // of a rotated one the successor counts
 				continue
 			}
 			if err := warnToken(c, t); err != nil {

@@ -2,7 +2,9 @@ package approvals_test
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +43,72 @@ func TestTokenText(t *testing.T) {
 	}
 }
 
+// A rotated token works until its grace is over; name and rights are the
+// successor's, which is told by the log alone.
+func TestTokenRotation(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		works := func(text string, want bool) {
+			t.Helper()
+			if _, err := w.svc.Authenticate(w.ctx, text); (err == nil) != want {
+				t.Errorf("got %v; want accepted: %t", err, want)
+			}
+		}
+		first, old, err := w.admin.CreateToken(w.ctx, "ci-x", approvals.RoleCICD, []string{"shop"}, 90*24*time.Hour)
+		w.must(err)
+		second, token, was, err := w.admin.RotateToken(w.ctx, "ci-x", 0, time.Hour)
+		w.must(err)
+		if token.Name != "ci-x" || token.Role != approvals.RoleCICD || !slices.Equal(token.Apps, []string{"shop"}) || was.ID != old.ID || !token.ExpiresAt.Equal(time.Now().Add(90*24*time.Hour)) {
+			t.Errorf("got %+v in place of %+v; want its name, role, apps and lifetime", token, was)
+		}
+		works(first, true)
+		works(second, true)
+		differ, err := approvals.Rebuild(w.ctx, w.store, true)
+		if w.must(err); len(differ) > 0 {
+			t.Errorf("the log says something else: %v", differ)
+		}
+		for id, code := range map[string]approvals.Code{old.ID: approvals.CodeConflict, "ci-y": approvals.CodeNotFound, first[:12]: approvals.CodeInvalid} {
+			_, _, _, err := w.admin.RotateToken(w.ctx, id, 0, 0)
+			var why *approvals.Error
+			if !errors.As(err, &why) || why.Code != code {
+				t.Errorf("%s: got %v; want %s", id, err, code)
+			}
+		}
+		if _, _, err := w.admin.CreateToken(w.ctx, "ci-x", approvals.RoleCICD, nil, time.Hour); err == nil {
+			t.Error("a second token in force may have the same name")
+		}
+		w.wait(time.Hour)
+		works(first, false)
+		works(second, true)
+		// By its name the newest is meant, and it may end at once.
+		third, token, _, err := w.admin.RotateToken(w.ctx, "ci-x", 24*time.Hour, 0)
+		w.must(err)
+		works(second, false)
+		works(third, true)
+		w.wait(25 * time.Hour)
+		works(third, false)
+		// One that has expired has a successor, too.
+		fourth, _, was, err := w.admin.RotateToken(w.ctx, "ci-x", 0, 30*24*time.Hour)
+		w.must(err)
+		works(third, false)
+		works(fourth, true)
+		if was.ID != token.ID {
+			t.Errorf("got %s replaced; want %s", was.ID, token.ID)
+		}
+		if _, _, _, err := w.admin.RotateToken(w.ctx, "ci-x", 0, 31*24*time.Hour); err == nil {
+			t.Error("a grace of 31 days is taken")
+		}
+		// Revoking ends a grace.
+		w.must(func() error { _, _, _, err := w.admin.RotateToken(w.ctx, "ci-x", 48*time.Hour, time.Hour); return err }())
+		works(fourth, true)
+		id, _, _ := approvals.ParseToken(fourth)
+		revoked, err := w.admin.RevokeToken(w.ctx, id)
+		if w.must(err); revoked.RevokedAt.After(time.Now()) {
+			t.Errorf("got %+v; want it revoked now", revoked)
+		}
+		works(fourth, false)
+	})
+}
+
 func TestTokenRights(t *testing.T) {
 	now := time.Now()
 	for name, c := range map[string]struct {
@@ -52,6 +120,8 @@ func TestTokenRights(t *testing.T) {
 		"no app":     {approvals.Token{Apps: []string{}, ExpiresAt: now.Add(1)}, false, true},
 		"this app":   {approvals.Token{Apps: []string{"b", "a"}, ExpiresAt: now}, true, false},
 		"other apps": {approvals.Token{Apps: []string{"b", "ab"}, ExpiresAt: now.Add(1), RevokedAt: now}, false, false},
+		"rotated":    {approvals.Token{ExpiresAt: now.Add(2), RevokedAt: now.Add(1)}, true, true},
+		"replaced":   {approvals.Token{ExpiresAt: now.Add(2), RevokedAt: now}, true, false},
 		"zero":       {approvals.Token{}, true, false},
 	} {
 		if got := c.token.Covers("a"); got != c.covers {

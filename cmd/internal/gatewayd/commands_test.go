@@ -1,6 +1,7 @@
 package gatewayd_test
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +20,7 @@ func TestCommandsThatMakeNoDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, line := range []string{
-		"token list", "token revoke x", "user list", "user remove --slack-id U0ANA", "user enroll --slack-id U0ANA", "audit key", "audit checkpoint",
+		"token list", "token revoke x", "token rotate x", "user list", "user remove --slack-id U0ANA", "user enroll --slack-id U0ANA", "audit key", "audit checkpoint",
 		"audit export", "audit reconcile --from 2026-01-01", "access-review", "keys rotate", "backup " + filepath.Join(dir, "copy"),
 		"rebuild", "rebuild --check", "recover --accept-rollback", "check",
 	} {
@@ -46,6 +47,48 @@ func TestCommandsThatMakeNoDatabase(t *testing.T) {
 	o := newOperator(t)
 	o.must("user", "add", "--slack-id", "U0ANA")
 	o.must("user", "list")
+}
+
+// Wrong values make no database either.
+func TestWrongValuesMakeNoDatabase(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	for _, args := range [][]string{
+		{"user", "add", "--slack-id", "@ana"}, {"user", "add", "--slack-id", "U0ANA", "--vcs-login", "a/b"},
+		{"user", "add", "--slack-id", "U0ANA", "--name", strings.Repeat("x", 81)},
+		{"token", "create", "--name", "x", "--role", "cicd", "--app", "Not_An_App"}, {"token", "create", "--name", "x", "--role", "admin", "--all-apps"},
+		{"token", "create", "--name", " ", "--role", "cicd", "--all-apps"}, {"token", "create", "--name", "x", "--role", "cicd", "--all-apps", "--expires", "0d"},
+		{"token", "create", "--name", "x", "--role", "cicd", "--all-apps", "-o", "xml"},
+	} {
+		if code, out, errs := o.run(args...); code != 2 || out != "" {
+			t.Errorf("%q: got exit %d, %q, %s; want 2", args, code, out, errs)
+		}
+		if entries, err := os.ReadDir(o.dir); err != nil || len(entries) != 0 {
+			t.Fatalf("%q: got the files %v, %v; want none", args, entries, err)
+		}
+	}
+}
+
+func TestTokenRotate(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	old := strings.TrimSpace(o.must("token", "create", "--name", "ci", "--role", "cicd", "--app", "a"))
+	code, out, errs := o.run("token", "rotate", "ci")
+	if code != 0 || strings.Count(out, "\n") != 1 || !strings.HasPrefix(out, "rgw_") || strings.TrimSpace(out) == old || !strings.Contains(errs, "is in force until") {
+		t.Errorf("got exit %d, %q, %s; want a new token alone on stdout, and until when the old one works", code, out, errs)
+	}
+	var views []struct{ Name, State string }
+	if err := json.Unmarshal([]byte(o.must("token", "list", "-o", "json")), &views); err != nil {
+		t.Fatal(err)
+	}
+	if len(views) != 2 || views[0].State != "rotated" || views[1].State != "active" || views[1].Name != "ci" {
+		t.Errorf("got %+v; want the old one rotated and the new one active", views)
+	}
+	for line, want := range map[string]int{"token rotate ci --grace 31d": 2, "token rotate ci --grace 800h": 2, "token rotate ci --expires soon": 2, "token rotate x": 1, "token rotate": 2} {
+		if code, out, errs := o.run(strings.Fields(line)...); code != want || out != "" {
+			t.Errorf("%s: got exit %d, %q, %s; want %d", line, code, out, errs, want)
+		}
+	}
 }
 
 // What was typed wrongly is exit 2 in every command, and nothing goes to stdout.

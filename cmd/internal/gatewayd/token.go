@@ -77,7 +77,7 @@ func (c *program) tokenCommand() *cobra.Command {
 		Example: `  rack-gatewayd token create --name ci-myapp --role cicd --app myapp
   rack-gatewayd token list`,
 	}
-	cmd.AddCommand(c.tokenCreate(), c.tokenList(), c.tokenRevoke())
+	cmd.AddCommand(c.tokenCreate(), c.tokenList(), c.tokenRotate(), c.tokenRevoke())
 	return cmd
 }
 
@@ -100,19 +100,15 @@ func (c *program) tokenCreate() *cobra.Command {
 			if err != nil {
 				return cli.Usage("--expires %w", err)
 			}
+			if err := approvals.CheckToken(strings.TrimSpace(name), role, apps, life); err != nil {
+				return err // before a database is made
+			}
 			return c.withNew(cmd.Context(), func(a approvals.Admin) error {
 				text, t, err := a.CreateToken(cmd.Context(), name, role, apps, life)
 				if err != nil {
 					return err
 				}
-				if output == cli.JSON {
-					return c.JSON(struct {
-						tokenView
-						Token string `json:"token"`
-					}{viewToken(t, time.Now()), text})
-				}
-				c.Say("Token %s (%s) expires on %s. It is shown this once.", t.ID, t.Name, t.ExpiresAt.Format(time.DateOnly))
-				return c.Println(text)
+				return c.printToken(output, t, text)
 			})
 		},
 	}
@@ -126,6 +122,15 @@ func (c *program) tokenCreate() *cobra.Command {
 	cli.FormatFlag(cmd, &output)
 	cli.Required(cmd, "name", "role")
 	return cmd
+}
+
+// printToken prints the text of a new token, this once.
+func (c *program) printToken(output cli.Format, t approvals.Token, text string) error {
+	c.Say("Token %s (%s) expires on %s. It is shown this once.", t.ID, t.Name, day(t.ExpiresAt))
+	return c.Show(output, cli.Result{Text: text + "\n", JSON: struct {
+		tokenView
+		Token string `json:"token"`
+	}{viewToken(t, time.Now()), text}})
 }
 
 func (c *program) tokenList() *cobra.Command {
@@ -152,6 +157,41 @@ func (c *program) tokenList() *cobra.Command {
 			})
 		},
 	}
+	cli.FormatFlag(cmd, &output)
+	return cmd
+}
+
+func (c *program) tokenRotate() *cobra.Command {
+	var expires string
+	var output cli.Format
+	grace := cli.Duration(time.Hour)
+	cmd := &cobra.Command{
+		Use: "rotate ID|NAME", Short: "Make a token in place of another and print it once", Args: cobra.ExactArgs(1),
+		Long: `Make a token with the name, role and apps of another one, and print it once, alone
+on stdout. The old one stays in force for --grace, so that jobs under way can end
+and the new one can be put where CI reads it.`,
+		Example: `  rack-gatewayd token rotate ci-myapp
+  rack-gatewayd token rotate ci-myapp --grace 24h --expires 30d`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var life time.Duration
+			if expires != "" {
+				var err error
+				if life, err = approvals.ParseLife(expires); err != nil {
+					return cli.Usage("--expires %w", err)
+				}
+			}
+			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
+				text, t, old, err := a.RotateToken(cmd.Context(), args[0], life, time.Duration(grace))
+				if err != nil {
+					return err
+				}
+				c.Say("The old token %s is in force until %s.", old.ID, old.RevokedAt.Local().Format("2006-01-02 15:04 MST"))
+				return c.printToken(output, t, text)
+			})
+		},
+	}
+	cmd.Flags().Var(&grace, "grace", "how long the old token stays in force; 0 = not at all")
+	cmd.Flags().StringVar(&expires, "expires", "", "lifetime of the new one, such as 90d (default: as long as the old one's)")
 	cli.FormatFlag(cmd, &output)
 	return cmd
 }
@@ -194,6 +234,8 @@ func viewToken(t approvals.Token, now time.Time) tokenView {
 		v.Apps = []string{"*"}
 	}
 	switch {
+	case !t.RevokedAt.IsZero() && t.Usable(now):
+		v.State = "rotated" // and in force for a while
 	case !t.RevokedAt.IsZero():
 		v.State = "revoked"
 	case !t.Usable(now):

@@ -45,6 +45,9 @@ func (c *program) userAdd() *cobra.Command {
 		Use: "add --slack-id U… [--name NAME] [--vcs-login LOGIN]", Short: "Make somebody an admin, or change name and login of one", Args: cobra.NoArgs,
 		Example: "  rack-gatewayd user add --slack-id U012ABCDEF --name Ana --vcs-login ana",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := approvals.CheckPerson(id, name, login); err != nil {
+				return err // before a database is made
+			}
 			return c.withNew(cmd.Context(), func(a approvals.Admin) error {
 				p, err := a.AddPerson(cmd.Context(), id, name, login)
 				if err != nil {
