@@ -269,7 +269,7 @@ func (m *machine) crashes(rt *rapid.T) {
 	}
 	m.drainUntil(func() bool { return dead })
 	m.store.crash = nil
-	m.must(m.db.Release(m.ctx))
+	m.must(m.db.Leave(m.ctx))
 	m.start()
 }
 

@@ -172,7 +172,7 @@ func (w *world) halt() {
 	}
 }
 
-func (w *world) restart() { w.halt(); w.must(w.db.Release(w.ctx)); w.start(); w.run() }
+func (w *world) restart() { w.halt(); w.must(w.db.Leave(w.ctx)); w.start(); w.run() }
 
 // close ends the world.
 func (w *world) close() {

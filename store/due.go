@@ -148,25 +148,6 @@ func (t *tx) Finish(w approvals.Work) error {
 const free = `UPDATE due SET claim = '', node = '', claimed_until = 0,
 	rank = CASE WHEN again > 0 AND again_rank < rank THEN again_rank ELSE rank END, again = 0, again_rank = 0 WHERE node <> '' AND `
 
-// Release ends the claims that this opening of the database made, at a clean
-// stop, so that the next process need not wait for their leases.
-func (db *DB) Release(ctx context.Context) error {
-	return db.update(ctx, func(t *tx) error {
-		_, err := t.exec(free+"node = ?", db.engine.Node())
-		return err
-	})
-}
-
-// TakeOver ends the claims of everybody else: what a dead process had claimed
-// need not wait for its leases. Call it only while holding the [Lock] of the
-// database, which shows that nobody else works on it.
-func (db *DB) TakeOver(ctx context.Context) error {
-	return db.update(ctx, func(t *tx) error {
-		_, err := t.exec(free+"node <> ?", db.engine.Node())
-		return err
-	})
-}
-
 // Doubt marks all work as perhaps delivered, so that what can look does so
 // before it acts: a restored database does not know what was delivered since.
 func (db *DB) Doubt(ctx context.Context) error {

@@ -47,13 +47,13 @@ func standing(t *testing.T, db *store.DB, w approvals.Work) bool {
 }
 
 // Claims end with their process, and only with theirs.
-func TestReleaseAndTakeOver(t *testing.T) {
+func TestLeaveAndJoin(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.db")
 	one, two := storetest.Open(t, path, storetest.Keys), storetest.Open(t, path, storetest.Keys)
 	ask(t, one, "f:a", "1", "2", "3")
 	first, second := claim(t, one, "f:a", 1)[0], claim(t, two, "f:a", 1)[0]
 
-	if err := one.Release(t.Context()); err != nil {
+	if err := one.Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if standing(t, one, first) || !standing(t, two, second) {
@@ -66,7 +66,7 @@ func TestReleaseAndTakeOver(t *testing.T) {
 	update(t, one, func(tx approvals.Tx) error {
 		return tx.Ask(approvals.Work{Kind: "card", Subject: second.Subject, Lane: "f:a", Rank: 1, Due: time.Now().Add(time.Hour)})
 	})
-	if err := one.TakeOver(t.Context()); err != nil {
+	if err := one.Join(t.Context(), store.Node{}); err != nil {
 		t.Fatal(err)
 	}
 	if !standing(t, one, first) || standing(t, two, second) {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -25,6 +26,9 @@ func (s storage) Size() (size int64, err error) {
 }
 
 func (s storage) Append(leaf []byte, hashes []tlog.Hash) error {
+	if !isClean(string(leaf)) {
+		return s.t.failed(errors.New("append to the log: the leaf is no clean UTF-8"))
+	}
 	var seq int64
 	err := s.t.get("INSERT INTO audit (seq, line) SELECT coalesce(max(seq) + 1, 0), ? FROM audit RETURNING seq", []any{string(leaf)}, &seq)
 	if err != nil || len(hashes) == 0 {

@@ -7,12 +7,18 @@ import (
 	"sync/atomic"
 
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
+	"github.com/rack-gateway/rack-gateway-approvals/store/sqlite"
 )
 
 // Config says which database to open.
 type Config struct {
-	URL  string // see [ParseURL]
+	URL  string // sqlite:PATH or postgres://…; see [Config.Path]
 	Keys *KeyRing
+	// CAFile holds the certificates that the one of a server must come from; "" =
+	// those that the system trusts.
+	CAFile string
+	// Existing refuses a database on a server that has no tables yet.
+	Existing bool
 }
 
 // DB is an open database. It is an [approvals.Store].
@@ -22,6 +28,7 @@ type DB struct {
 	turns  turns
 	claims atomic.Int64 // how many were made
 	damage atomic.Pointer[error]
+	self   Node // set by Join
 }
 
 // Open opens the database, creating it and migrating it forward as needed. It
@@ -31,12 +38,12 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if c.URL == "" || c.Keys == nil {
 		return nil, errors.New("open database: URL and key ring are required")
 	}
-	e, err := openEngine(ctx, c.URL)
+	e, err := openEngine(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	db := &DB{engine: e, keys: c.Keys}
-	if err := db.checkKeys(ctx); err != nil {
+	if err := errors.Join(db.checkKeys(ctx), db.checkNodes(ctx)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), db.Close())
 	}
 	return db, nil
@@ -51,8 +58,8 @@ func (db *DB) Close() error { return db.engine.Close() }
 
 // Path is the absolute path of the file, "" for a database on a server.
 func (db *DB) Path() string {
-	if file, ok := db.engine.(interface{ Path() string }); ok {
-		return file.Path()
+	if e, ok := db.engine.(*sqlite.DB); ok {
+		return e.Path()
 	}
 	return ""
 }
@@ -62,7 +69,8 @@ func (db *DB) Path() string {
 // complete, checked and on disk before it gets its name: a backup that was cut
 // short leaves a temporary file "<file>.*.tmp" at worst.
 func (db *DB) Backup(ctx context.Context, file string) error {
-	return db.engine.(interface {
-		Backup(ctx context.Context, file string) error
-	}).Backup(ctx, file)
+	if e, ok := db.engine.(*sqlite.DB); ok {
+		return e.Backup(ctx, file)
+	}
+	return errors.New("backup: copy a database on a server with the tools of PostgreSQL, such as pg_dump")
 }

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
@@ -81,7 +83,7 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 	if err := t.usable(); err != nil {
 		return 0, err
 	}
-	res, err := t.sql.ExecContext(context.Background(), t.db.engine.Dialect(query), args...)
+	res, err := t.sql.ExecContext(context.Background(), t.db.engine.Dialect(query), clean(args)...)
 	if err != nil {
 		return 0, t.failed(err)
 	}
@@ -93,7 +95,7 @@ func (t *tx) get(query string, args []any, dest ...any) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
-	err := t.sql.QueryRowContext(context.Background(), t.db.engine.Dialect(query), args...).Scan(dest...)
+	err := t.sql.QueryRowContext(context.Background(), t.db.engine.Dialect(query), clean(args)...).Scan(dest...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return approvals.ErrNotFound
 	}
@@ -105,7 +107,7 @@ func (t *tx) each(query string, args []any, fn func(scan func(...any) error) err
 	if err := t.usable(); err != nil {
 		return err
 	}
-	rows, err := t.sql.QueryContext(context.Background(), t.db.engine.Dialect(query), args...)
+	rows, err := t.sql.QueryContext(context.Background(), t.db.engine.Dialect(query), clean(args)...)
 	if err != nil {
 		return t.failed(err)
 	}
@@ -120,6 +122,19 @@ func (t *tx) each(query string, args []any, fn func(scan func(...any) error) err
 	}
 	return t.failed(rows.Err())
 }
+
+// clean replaces in texts what not every database takes: NUL, and bytes that are no
+// UTF-8. What comes from outside would else make work that can never be finished.
+func clean(args []any) []any {
+	for i, arg := range args {
+		if text, ok := arg.(string); ok && !isClean(text) {
+			args[i] = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+		}
+	}
+	return args
+}
+
+func isClean(text string) bool { return utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 }
 
 // millis is how times are stored.
 func millis(at time.Time) int64 {

@@ -2,20 +2,54 @@ package store
 
 import (
 	"context"
+	"errors"
 
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
+	"github.com/rack-gateway/rack-gateway-approvals/store/postgres"
 	"github.com/rack-gateway/rack-gateway-approvals/store/sqlite"
 )
 
-// ParseURL reads the URL of a database, "sqlite:PATH", and returns the path of
-// its file.
-func ParseURL(url string) (path string, err error) { return sqlite.ParseURL(url) }
+// Path is the path of the file of a database URL "sqlite:PATH"; "" for a database
+// on a server, "postgres://…". An error says what is wrong with the URL, without
+// repeating it: it may hold a password.
+func (c Config) Path() (path string, err error) {
+	if postgres.IsURL(c.URL) {
+		return "", c.server().Check()
+	}
+	return sqlite.ParseURL(c.URL)
+}
+
+func (c Config) server() postgres.Config {
+	return postgres.Config{URL: c.URL, CAFile: c.CAFile, Existing: c.Existing}
+}
 
 // openEngine opens the database of a URL.
-func openEngine(ctx context.Context, url string) (engine.Engine, error) {
-	path, err := sqlite.ParseURL(url)
-	if err != nil {
+func openEngine(ctx context.Context, c Config) (engine.Engine, error) {
+	path, err := c.Path()
+	switch {
+	case err != nil:
 		return nil, err
+	case path == "":
+		return postgres.Open(ctx, c.server())
 	}
 	return sqlite.Open(ctx, path)
+}
+
+// Migrate makes the tables of a database, or brings them up to date, as their owner.
+// With a role, on a server, it grants that role what serve needs, and no more.
+func Migrate(ctx context.Context, c Config, role string) error {
+	path, err := c.Path()
+	switch {
+	case err != nil:
+		return err
+	case path == "":
+		return postgres.Migrate(ctx, c.server(), role)
+	case role != "":
+		return errors.New("a file has no roles")
+	}
+	db, err := sqlite.Open(ctx, path)
+	if err != nil {
+		return err
+	}
+	return db.Close()
 }

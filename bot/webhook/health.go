@@ -12,6 +12,9 @@ const (
 	StatusOK          = "ok"
 	StatusDegraded    = "degraded"
 	StatusUnavailable = "unavailable"
+	// Of the part role, before the service works.
+	StatusStandby = "standby" // another process serves
+	StatusWaiting = "waiting" // the database cannot be used yet
 )
 
 // Readiness is the answer of /readyz.
@@ -43,6 +46,26 @@ func (h *Handler) Health() http.Handler {
 			}
 		})
 	}
+	return mux
+}
+
+// Waiting answers while the service behind a [Handler] cannot be built yet: the
+// process is alive but not ready, and everything else is to be tried again.
+// detailed is as for [Handler.Health].
+func Waiting(ready func() Readiness, detailed bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc(routeHealth, func(w http.ResponseWriter, _ *http.Request) { _ = writeHealth(w) })
+	mux.HandleFunc(routeReady, func(w http.ResponseWriter, _ *http.Request) {
+		state := ready()
+		if !detailed {
+			state = state.brief()
+		}
+		_ = writeReadiness(w, state)
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		e := &approvals.Error{Code: approvals.CodeUnavailable, Message: "the gateway is starting or stands by: try again"}
+		writeProblem(w, newProblem(e, ""))
+	})
 	return mux
 }
 

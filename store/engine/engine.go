@@ -33,7 +33,15 @@ type Engine interface {
 	Unclean() bool
 	// Size is how many bytes the database takes on disk.
 	Size(ctx context.Context) (int64, error)
-	// Node names this opening of the database; no other one has or had the name.
+	// Shared reports whether several nodes serve at once. Then there is a table of
+	// them, in which Begin renews the row of this one, or makes it.
+	Shared() bool
+	// Respected is nil while other nodes do not declare this one dead.
+	Respected() error
+	// Skew is by how much the clock of [Tx.Now] is ahead of this process's.
+	Skew() time.Duration
+	// Node names this opening of the database. No other one has or had the name, and
+	// it gets a new one after it was declared dead.
 	Node() string
 	Close() error
 }

@@ -105,6 +105,15 @@ func (db *DB) Path() string { return db.path }
 // Node implements [engine.Engine].
 func (db *DB) Node() string { return db.node }
 
+// Shared implements [engine.Engine]: one process at a time serves.
+func (db *DB) Shared() bool { return false }
+
+// Respected implements [engine.Engine].
+func (db *DB) Respected() error { return nil }
+
+// Skew implements [engine.Engine].
+func (db *DB) Skew() time.Duration { return 0 }
+
 // Dialect implements [engine.Engine]: statements are written as SQLite has them.
 func (db *DB) Dialect(query string) string { return query }
 

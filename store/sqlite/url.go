@@ -11,15 +11,15 @@ func ParseURL(url string) (path string, err error) {
 	path, found := strings.CutPrefix(url, "sqlite:")
 	switch {
 	case !found:
-		return "", errors.New("database url: want sqlite:PATH")
+		return "", errors.New("must be sqlite:PATH or postgres://…")
 	case strings.ContainsAny(path, "?#"):
-		return "", errors.New("database url: want sqlite:PATH without parameters")
+		return "", errors.New("must be sqlite:PATH without parameters")
 	case strings.HasPrefix(path, "//"):
-		return "", errors.New("database url: want sqlite:PATH without slashes before the path")
+		return "", errors.New("must be sqlite:PATH without slashes before the path")
 	case path == "", strings.HasSuffix(path, "/"):
-		return "", errors.New("database url: want sqlite:PATH with the name of a file")
+		return "", errors.New("must be sqlite:PATH with the name of a file")
 	case strings.ContainsRune(path, 0), path == ":memory:":
-		return "", errors.New("database url: want sqlite:PATH with the name of a file on disk")
+		return "", errors.New("must be sqlite:PATH with the name of a file on disk")
 	}
 	return path, nil
 }

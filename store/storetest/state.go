@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -59,4 +60,37 @@ func testSecrets(t *testing.T, s approvals.Store) {
 		})
 	}
 	update(t, s, func(tx approvals.Tx) error { return tx.SetSecret("never there", "") })
+}
+
+// testUnclean stores what a database may refuse: NUL, and bytes that are no UTF-8.
+func testUnclean(t *testing.T, s approvals.Store) {
+	const bad = "a\x00b\xff"
+	r := Request(1, bad, bad)
+	r.Environment, r.Facts.Branch, r.Facts.Revision = bad, bad, bad
+	update(t, s, func(tx approvals.Tx) error {
+		_, err := Record(tx, bad, approvals.Event{Type: approvals.EventVoted, Reason: bad})
+		return errors.Join(err, tx.SaveRequest(&r), tx.Keep(bad, bad, []byte(bad)), tx.SetSecret(bad, bad),
+			tx.Ask(approvals.Work{Kind: bad, Subject: bad, Lane: lane}))
+	})
+	w := claim(t, s, lane, 1, time.Hour)[0]
+	w.Note, w.Due = bad, past(1)
+	if err := finish(s, t, w); err != nil {
+		t.Errorf("finish: got %v; want nil", err)
+	}
+	view(t, s, func(tx approvals.Tx) error {
+		found, err := tx.Requests(approvals.Filter{Apps: []string{bad}, Environment: bad, Branch: bad, WorkflowID: bad, Revision: bad})
+		if len(found) != 1 || err != nil {
+			t.Errorf("requests: got %d, %v; want 1", len(found), err)
+		}
+		if _, err := tx.Request(bad); !errors.Is(err, approvals.ErrNotFound) {
+			t.Errorf("request: got %v; want %v", err, approvals.ErrNotFound)
+		}
+		kept, err := tx.Kept(bad, bad)
+		secret, err2 := tx.Secret(bad)
+		history, err3 := tx.History(bad, -1)
+		if string(kept) != bad || secret != bad || len(history) != 1 {
+			t.Errorf("got %q, %q and %d events, %v; want what was stored", kept, secret, len(history), errors.Join(err, err2, err3))
+		}
+		return nil
+	})
 }

@@ -23,11 +23,17 @@ func New(t testing.TB) *store.DB {
 // of the test.
 func Open(t testing.TB, path, keys string) *store.DB {
 	t.Helper()
+	return OpenURL(t, "sqlite:"+path, keys)
+}
+
+// OpenURL is Open for any engine.
+func OpenURL(t testing.TB, url, keys string) *store.DB {
+	t.Helper()
 	ring, err := store.ParseKeys(keys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Open(t.Context(), store.Config{URL: "sqlite:" + path, Keys: ring})
+	db, err := store.Open(t.Context(), store.Config{URL: url, Keys: ring})
 	if err != nil {
 		t.Fatal(err)
 	}

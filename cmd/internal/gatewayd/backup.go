@@ -36,6 +36,31 @@ elsewhere.`,
 	}
 }
 
+func (c *program) migrate() *cobra.Command {
+	var role string
+	cmd := &cobra.Command{
+		Use: "migrate [--grant ROLE]", Short: "Make the tables of the database, or bring them up to date", Args: cobra.NoArgs,
+		Example: "  rack-gatewayd migrate --grant gateway",
+		Long: `Make the tables of the database, or bring them up to date. serve does so by itself,
+unless its role on a PostgreSQL server may not: then run this as the owner of the
+tables, and with --grant give the role of serve what it needs. Of the log that is
+reading and appending alone.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := storeConfig(c.env)
+			if err != nil {
+				return err
+			}
+			if err := store.Migrate(cmd.Context(), cfg.store(), role); err != nil {
+				return err
+			}
+			fmt.Fprintln(c.Err, "The tables are up to date.")
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&role, "grant", "", "role of serve on a PostgreSQL server")
+	return cmd
+}
+
 func (c *program) recover() *cobra.Command {
 	var accept bool
 	cmd := &cobra.Command{
@@ -53,18 +78,23 @@ expire; approved ones are compared with CircleCI before anything is approved.`,
 			if err != nil {
 				return err
 			}
-			if err := existing(cfg.database); err != nil {
-				return err
+			if cfg.database != "" {
+				if err := existing(cfg.database); err != nil {
+					return err
+				}
+				lock, err := sqlite.TryLock(cfg.database)
+				if errors.Is(err, engine.ErrLocked) {
+					return errRunning
+				}
+				if err != nil {
+					return err
+				}
+				defer lock.Release()
 			}
-			lock, err := sqlite.TryLock(cfg.database)
-			if errors.Is(err, engine.ErrLocked) {
-				return errors.New("the daemon is running: stop it first")
-			}
-			if err != nil {
-				return err
-			}
-			defer lock.Release()
 			return c.withStore(cmd.Context(), func(db *store.DB) error {
+				if nodes, err := db.Nodes(cmd.Context()); err != nil || len(nodes) > 0 {
+					return errors.Join(err, errRunning)
+				}
 				signer, err := approvals.OpenLog(cmd.Context(), db)
 				if err != nil {
 					return err
@@ -95,6 +125,8 @@ expire; approved ones are compared with CircleCI before anything is approved.`,
 	cmd.Flags().BoolVar(&accept, "accept-rollback", false, "accept that what happened since the backup is lost")
 	return cmd
 }
+
+var errRunning = errors.New("the daemon is running: stop it first, on every node")
 
 // lostCheckpoint describes what the anchor file proves of the old log. It may be
 // of another key than the restored one's: of a log that went on from another

@@ -191,11 +191,7 @@ func (r *report) line(subject string, fault error, note string) {
 }
 
 func (r *report) database(ctx context.Context, cfg config) {
-	if err := existing(cfg.database); err != nil {
-		r.line("database", err, "")
-		return
-	}
-	db, err := store.Open(ctx, store.Config{URL: cfg.DatabaseURL, Keys: cfg.keys})
+	db, err := cfg.openExisting(ctx)
 	if err != nil {
 		r.line("database", err, "")
 		return

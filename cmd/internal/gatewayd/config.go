@@ -44,7 +44,8 @@ type variables struct {
 	Listen         string `env:"RGW_LISTEN,default=127.0.0.1:8080"`
 	MetricsListen  string `env:"RGW_METRICS_LISTEN"`
 	PublicURL      string `env:"RGW_PUBLIC_URL"`
-	DatabaseURL    string `env:"RGW_DATABASE_URL,default=sqlite:rack-gateway.db"`
+	DatabaseURL    secret `env:"RGW_DATABASE_URL,default=sqlite:rack-gateway.db"`
+	DatabaseCA     string `env:"RGW_DATABASE_CA_FILE"`
 	SecretKeys     secret `env:"RGW_SECRET_KEYS"`
 	AnchorFile     string `env:"RGW_ANCHOR_FILE"`
 	CircleToken    secret `env:"CIRCLECI_TOKEN"`
@@ -75,14 +76,14 @@ func (v variables) source(name string) string {
 }
 
 // secretNames are the variables that may also be given as NAME_FILE.
-var secretNames = []string{"RGW_SECRET_KEYS", "CIRCLECI_TOKEN", "SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET"}
+var secretNames = []string{"RGW_DATABASE_URL", "RGW_SECRET_KEYS", "CIRCLECI_TOKEN", "SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET"}
 
 // config is the checked configuration of a serve.
 type config struct {
 	variables
 	publicURL string
 	audience  string // of OIDC tokens
-	database  string // path
+	database  string // path of the file, "" = on a server
 	keys      *store.KeyRing
 	proxies   []netip.Prefix
 	rateLimit int
@@ -170,8 +171,9 @@ func readVariables(env []string, f *faults) variables {
 			values[name] = readSecret(name+"_FILE", file, f)
 			v.fromFile[name] = true
 		}
-		// A key ring is a list, all others are words that go into an HTTP header.
-		if name != "RGW_SECRET_KEYS" && strings.ContainsFunc(values[name], func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
+		// A key ring is a list and a path may have blanks; all others are words that go
+		// into an HTTP header.
+		if name != "RGW_SECRET_KEYS" && name != "RGW_DATABASE_URL" && strings.ContainsFunc(values[name], func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
 			f.add(v.source(name), "must be one word: there is a blank, a line end or a control character in it")
 		}
 	}
@@ -220,7 +222,7 @@ func storeConfig(env []string) (config, error) {
 	var f faults
 	c := config{variables: readVariables(env, &f)}
 	c.checkStore(&f)
-	return c, onlyAbout(f, "RGW_DATABASE_URL", "RGW_SECRET_KEYS", "RGW_ANCHOR_FILE").err()
+	return c, onlyAbout(f, "RGW_DATABASE_URL", "RGW_DATABASE_CA_FILE", "RGW_SECRET_KEYS", "RGW_ANCHOR_FILE").err()
 }
 
 // onlyAbout keeps the faults of the named variables and of their files, and those
@@ -236,10 +238,14 @@ func onlyAbout(f faults, names ...string) faults {
 
 func (c *config) checkStore(f *faults) {
 	var err error
-	if c.database, err = store.ParseURL(c.DatabaseURL); err != nil {
-		f.add("RGW_DATABASE_URL", "must be sqlite:PATH")
-	} else if strings.ContainsAny(c.database[:1], "\"' \t\r\n") || hasScheme(c.database) {
-		f.add("RGW_DATABASE_URL", "the path behind sqlite: begins with a quote, a blank or file:; write the path alone")
+	name := c.source("RGW_DATABASE_URL")
+	switch c.database, err = c.store().Path(); {
+	case err != nil:
+		f.add(name, "%v", err)
+	case c.database != "" && (strings.ContainsAny(c.database[:1], "\"' \t\r\n") || hasScheme(c.database)):
+		f.add(name, "the path behind sqlite: begins with a quote, a blank or file:; write the path alone")
+	case c.database != "" && c.DatabaseCA != "":
+		f.between("RGW_DATABASE_URL", "RGW_DATABASE_CA_FILE", "a file on this machine has no server whose certificate could be checked")
 	}
 	if hasScheme(c.AnchorFile) {
 		f.add("RGW_ANCHOR_FILE", "must be a path, without file:")
@@ -249,6 +255,11 @@ func (c *config) checkStore(f *faults) {
 	} else if c.keys, err = store.ParseKeys(c.SecretKeys.reveal()); err != nil {
 		f.add(c.source("RGW_SECRET_KEYS"), "must be kid:base64(32 bytes)[,kid:…], see rack-gatewayd keygen")
 	}
+}
+
+// store says which database to open.
+func (c *config) store() store.Config {
+	return store.Config{URL: c.DatabaseURL.reveal(), CAFile: c.DatabaseCA, Keys: c.keys}
 }
 
 // hasScheme reports whether a path is written as a URL. SQLite would take it for

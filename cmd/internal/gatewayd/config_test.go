@@ -18,7 +18,7 @@ import (
 
 // read has the variables that the daemon reads.
 var read = []string{
-	"RGW_LISTEN", "RGW_METRICS_LISTEN", "RGW_PUBLIC_URL", "RGW_DATABASE_URL", "RGW_SECRET_KEYS", "RGW_ANCHOR_FILE", "CIRCLECI_TOKEN", "CIRCLECI_URL",
+	"RGW_LISTEN", "RGW_METRICS_LISTEN", "RGW_PUBLIC_URL", "RGW_DATABASE_URL", "RGW_DATABASE_CA_FILE", "RGW_SECRET_KEYS", "RGW_ANCHOR_FILE", "CIRCLECI_TOKEN", "CIRCLECI_URL",
 	"CIRCLECI_APP_URL", "SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "SLACK_API_URL", "SLACK_CHANNEL", "RGW_TRUSTED_PROXIES", "RGW_RATE_LIMIT",
 	"RGW_POLL_INTERVAL", "RGW_OIDC_ISSUER", "RGW_OIDC_AUDIENCE", "RGW_LOG_FORMAT", "RGW_LOG_LEVEL", "SLACK_SIGNING_SECRET",
 }
@@ -81,7 +81,6 @@ func TestUnknownVariables(t *testing.T) {
 		"RGW_A_SETTING_X":     "is not a known variable: did you mean RGW_APP_A_SETTING_X?",
 		// A setting of security that does nothing yet must not look as if it did.
 		"RGW_GATE_KEEPER":                       "is not a known variable: cmd/rack-gatewayd/README.md lists all of them",
-		"RGW_DATABASE_CA_FILE":                  "is not a known variable: cmd/rack-gatewayd/README.md lists all of them",
 		"RGW_":                                  "is not a known variable: cmd/rack-gatewayd/README.md lists all of them",
 		"RGW_SETTING_PENDING_TTLS":              "is not a known setting: did you mean RGW_SETTING_PENDING_TTL?",
 		"RGW_APP_A_SETTING_ALLOWED_BRANCH":      "is not a known setting: did you mean RGW_APP_A_SETTING_ALLOWED_BRANCHES?",

@@ -190,7 +190,7 @@ func TestOperatorIsToldTheCause(t *testing.T) {
 			t.Errorf("%v: got %q; want one line with %q", tt.args, r.Stderr, tt.text)
 		}
 	}
-	w.SetEnv("RGW_DATABASE_URL=sqlite:" + filepath.Join(w.file(""), "x.db"))
+	w.SetEnv("RGW_DATABASE_URL=sqlite:"+filepath.Join(w.file(""), "x.db"), "RGW_LISTEN=127.0.0.1:0", "RGW_METRICS_LISTEN=")
 	for _, args := range [][]string{{"serve"}, {"token", "list"}, {"recover", "--accept-rollback"}} {
 		if r := w.operator(1, args...); !strings.Contains(r.Stderr, "not a directory") {
 			t.Errorf("%v: got %q; want why", args, r.Stderr)

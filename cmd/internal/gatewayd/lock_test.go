@@ -13,9 +13,10 @@ import (
 )
 
 // second starts another serve on the database, at an address of its own.
-func (w world) second(log io.Writer) (stop func() int, ended <-chan int) {
+func (w world) second(log io.Writer, more ...string) (stop func() int, ended <-chan int) {
 	w.t.Helper()
 	env := append(append([]string{}, w.Environ()...), "RGW_LISTEN=127.0.0.1:0", "RGW_METRICS_LISTEN=")
+	env = append(env, more...)
 	ctx, cancel := context.WithCancel(w.ctx)
 	over := make(chan int, 1)
 	go func() { over <- gatewayd.Run(ctx, []string{"serve"}, env, strings.NewReader(""), io.Discard, log) }()

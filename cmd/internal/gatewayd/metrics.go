@@ -2,21 +2,15 @@ package gatewayd
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net"
-	"net/http"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
-	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
@@ -81,22 +75,6 @@ func (m *metrics) bot() bot.Metrics {
 			m.connected.Set(map[bool]float64{true: 1}[yes])
 		},
 	}
-}
-
-// serve answers /metrics, /healthz and /readyz on a listener of its own until ctx
-// ends: whatever keeps the first one busy, health is answered here.
-func (m *metrics) serve(ctx context.Context, listener net.Listener, d *daemon) error {
-	m.registry.MustRegister(newStoreCollector(d.db))
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
-	mux.Handle("/", d.api.Health())
-	server := webhook.NewServer(mux, d.log)
-	stop := context.AfterFunc(ctx, func() { server.Close() })
-	defer stop()
-	if err := server.Serve(webhook.LimitConnections(server, listener, nil)); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve metrics: %w", err)
-	}
-	return nil
 }
 
 // storeCollector reads the store at each scrape: what is in it, and what its log

@@ -125,9 +125,15 @@ func (d *daemon) ready(ctx context.Context) webhook.Readiness {
 	}
 
 	role := ""
-	if err := d.lock.Held(); err != nil {
+	if err := d.held(); err != nil {
 		role = "this process lost its lock and decides nothing: " + err.Error()
 	}
 	part("role", webhook.StatusUnavailable, role)
+	if c := d.company.Load(); c != nil {
+		part("nodes", webhook.StatusDegraded, c.differs)
+		if c.differs == "" {
+			r.Parts["nodes"] = webhook.Part{Status: webhook.StatusOK, Detail: c.names}
+		}
+	}
 	return r
 }

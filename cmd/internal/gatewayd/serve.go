@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,7 +19,6 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
-	"github.com/rack-gateway/rack-gateway-approvals/bot/enroll"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
@@ -53,6 +52,9 @@ func (c *program) serve() *cobra.Command {
 			}
 			c.Service = true
 			d := &daemon{cfg: cfg, operator: c.operator(), log: newLog(c.Err, cfg.LogLevel, cfg.LogFormat)}
+			if cfg.database == "" {
+				d.log = d.log.With("node", nodeName())
+			}
 			return d.serve(cmd.Context())
 		},
 	}
@@ -64,26 +66,38 @@ type daemon struct {
 	log      *slog.Logger
 	operator string // who runs it
 
-	lock    *sqlite.Lock
-	db      *store.DB
-	signer  *ledger.Signer
-	clock   *clock
-	ci      *circleci.Client
-	slack   *bot.Workspace
-	service *approvals.Service
-	bot     *bot.Bot
-	api     *webhook.Handler
-	anchor  *anchor
-	metrics *metrics
-	broken  string // why the log must not be continued, "" = fine
-	health  health
-	doubt   chan struct{} // a call to CircleCI went otherwise than the last word on it
+	waitsFor atomic.Pointer[webhook.Part] // before the service works
+	lock     *sqlite.Lock                 // nil with a server
+	company  atomic.Pointer[company]
+	db       *store.DB
+	signer   *ledger.Signer
+	clock    *clock
+	ci       *circleci.Client
+	slack    *bot.Workspace
+	service  *approvals.Service
+	bot      *bot.Bot
+	api      *webhook.Handler
+	anchor   *anchor
+	metrics  *metrics
+	broken   string // why the log must not be continued, "" = fine
+	health   health
+	doubt    chan struct{} // a call to CircleCI went otherwise than the last word on it
 }
 
 func (d *daemon) serve(ctx context.Context) error {
+	if err := closedDirectories(d.cfg); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	doors, err := d.openDoors(cancel)
+	if err != nil {
+		return err
+	}
+	defer doors.server.Close()
 	if err := d.open(ctx); err != nil {
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			return nil // stopped while it waited
+			return ended(ctx) // stopped while it waited
 		}
 		return err
 	}
@@ -91,46 +105,73 @@ func (d *daemon) serve(ctx context.Context) error {
 	if err := d.build(); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", d.cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("listen on RGW_LISTEN: %w", err)
-	}
-	defer listener.Close()
-	var scraped net.Listener
-	if d.cfg.MetricsListen != "" {
-		if scraped, err = net.Listen("tcp", d.cfg.MetricsListen); err != nil {
-			return fmt.Errorf("listen on RGW_METRICS_LISTEN: %w", err)
-		}
-		defer scraped.Close()
-	}
 	if err := d.service.Start(ctx, d.cfg.SlackChannel, cli.Version()); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	return d.run(ctx, listener, scraped)
+	return d.run(ctx, cancel, doors)
 }
 
-// open takes the lock and opens what lasts.
-func (d *daemon) open(ctx context.Context) error {
-	if err := closedDirectories(d.cfg); err != nil {
-		return err
-	}
-	lock, err := sqlite.TryLock(d.cfg.database)
-	if errors.Is(err, engine.ErrLocked) {
-		d.log.Info("another serve holds the database; waiting for it to end")
-		lock, err = sqlite.WaitLock(ctx, d.cfg.database)
-	}
-	if err != nil {
-		return fmt.Errorf("lock the database: %w", err)
-	}
-	d.lock = lock
-	if d.db, err = store.Open(ctx, store.Config{URL: d.cfg.DatabaseURL, Keys: d.cfg.keys}); err != nil {
-		return errors.Join(err, lock.Release())
-	}
-	if err := d.openLog(ctx); err != nil {
-		d.close()
-		return err
+// ended is why ctx ended, nil when it was asked to.
+func ended(ctx context.Context) error {
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
 	}
 	return nil
+}
+
+// open waits for its turn, or for the server, and opens what lasts.
+func (d *daemon) open(ctx context.Context) error {
+	if d.cfg.database != "" {
+		lock, err := sqlite.TryLock(d.cfg.database)
+		if errors.Is(err, engine.ErrLocked) {
+			d.waitFor(webhook.StatusStandby, "another serve holds the database; waiting for it to end")
+			lock, err = sqlite.WaitLock(ctx, d.cfg.database)
+		}
+		if err != nil {
+			return fmt.Errorf("lock the database: %w", err)
+		}
+		d.lock = lock
+	}
+	err := d.openStore(ctx)
+	if err == nil {
+		err = d.openLog(ctx)
+	}
+	if err != nil {
+		d.close()
+	}
+	return err
+}
+
+// openStore opens the database. A server that does not answer is waited for; what
+// is wrong with a file does not pass by itself.
+func (d *daemon) openStore(ctx context.Context) (err error) {
+	for {
+		d.db, err = store.Open(ctx, d.cfg.store())
+		if err == nil || d.cfg.database != "" || !errors.Is(err, store.ErrUnavailable) {
+			return err
+		}
+		d.waitFor(webhook.StatusWaiting, err.Error())
+		if !sleep(ctx, time.Second) {
+			return ctx.Err()
+		}
+	}
+}
+
+// waitFor says once for what the daemon waits.
+func (d *daemon) waitFor(status, why string) {
+	part := webhook.Part{Status: status, Detail: why}
+	if before := d.waitsFor.Swap(&part); before == nil || *before != part {
+		d.log.Info(why)
+	}
+}
+
+// held is nil while this process may decide and release: nobody else works in its
+// place.
+func (d *daemon) held() error {
+	if d.lock != nil {
+		return d.lock.Held()
+	}
+	return d.db.Respected()
 }
 
 // closedDirectories refuses a directory in which everybody may replace the files
@@ -154,8 +195,7 @@ func closedDirectories(cfg config) error {
 }
 
 func (d *daemon) openLog(ctx context.Context) error {
-	// Under the lock no other daemon lives: what it had claimed is free.
-	if err := d.db.TakeOver(ctx); err != nil {
+	if err := d.db.Join(ctx, d.node()); err != nil {
 		return err
 	}
 	var err error
@@ -186,6 +226,9 @@ func (d *daemon) close() {
 			d.log.Error("close the database", "err", err)
 		}
 	}
+	if d.lock == nil {
+		return
+	}
 	if err := d.lock.Release(); err != nil {
 		d.log.Error("release the lock", "err", err)
 	}
@@ -202,7 +245,7 @@ func (d *daemon) build() error {
 	var err error
 	d.ci, err = circleci.New(circleci.Config{
 		URL: d.cfg.CircleURL, AppURL: d.cfg.CircleAppURL, Token: d.cfg.CircleToken.reveal(),
-		UserAgent: "rack-gatewayd/" + cli.Version(), OnDate: d.clock.observe, OnCall: d.called,
+		UserAgent: "rack-gatewayd/" + cli.Version(), OnDate: d.dated(d.clock.observe), OnCall: d.called,
 	})
 	if err != nil {
 		return err
@@ -210,7 +253,7 @@ func (d *daemon) build() error {
 	d.slack = bot.Open(bot.Settings{
 		BotToken: d.cfg.SlackBotToken.reveal(), AppToken: d.cfg.SlackAppToken.reveal(),
 		SigningSecret: d.cfg.SlackSigning.reveal(), APIURL: d.cfg.SlackAPIURL,
-		HTTPClient: &http.Client{Timeout: slackTime, Transport: datedTransport{http.DefaultTransport, d.clock.observeSlack}},
+		HTTPClient: &http.Client{Timeout: slackTime, Transport: datedTransport{http.DefaultTransport, d.dated(d.clock.observeSlack)}},
 	})
 	d.service = approvals.New(approvals.Config{
 		Store: d.db, CI: d.ci, Directory: d.slack, Identity: d.cfg.identity(), Settings: d.cfg.settings, Log: d.log,
@@ -222,9 +265,15 @@ func (d *daemon) build() error {
 		TrustedProxies: d.cfg.proxies, Log: d.log, Observe: d.metrics.served,
 	})
 	if d.cfg.AnchorFile != "" && d.broken == "" {
-		d.anchor = &anchor{path: d.cfg.AnchorFile, service: d.service, held: d.lock.Held, written: d.metrics.anchors.Inc}
+		d.anchor = &anchor{path: d.cfg.AnchorFile, service: d.service, held: d.held, written: d.metrics.anchors.Inc}
 	}
 	return nil
+}
+
+// dated judges the clock that times are taken from: with a server it is the
+// server's.
+func (d *daemon) dated(observe func(server, local time.Time)) func(server, local time.Time) {
+	return func(server, local time.Time) { observe(server, local.Add(d.db.Skew())) }
 }
 
 // hold says why no decision may be taken now.
@@ -238,16 +287,17 @@ func (d *daemon) hold() string {
 	if err := d.health.lastWrite(); err != nil {
 		return unwritable(err)
 	}
-	if err := d.lock.Held(); err != nil {
+	if err := d.held(); err != nil {
 		return "another process may work on the database: " + err.Error()
+	}
+	if why := d.differs(); why != "" {
+		return why
 	}
 	return d.clock.fault()
 }
 
 // run works until ctx ends, then stops within stopTime.
-func (d *daemon) run(ctx context.Context, listener, scraped net.Listener) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+func (d *daemon) run(ctx context.Context, cancel context.CancelCauseFunc, doors *doors) error {
 	// Workers outlive the servers: a click that is being answered may still
 	// enqueue what they deliver.
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
@@ -265,7 +315,7 @@ func (d *daemon) run(ctx context.Context, listener, scraped net.Listener) error 
 	front.Go(func() {
 		watch := storeWatch{
 			probe: func(ctx context.Context) error { return d.health.canWrite(ctx, d.db.CanWrite) },
-			gone:  func() bool { return missing(d.db.Path()) },
+			gone:  func() bool { return d.cfg.database != "" && missing(d.db.Path()) },
 			log:   d.log,
 		}
 		if err := watch.run(ctx); err != nil {
@@ -273,31 +323,18 @@ func (d *daemon) run(ctx context.Context, listener, scraped net.Listener) error 
 		}
 	})
 
-	if scraped != nil {
-		front.Go(func() {
-			if err := d.metrics.serve(ctx, scraped, d); err != nil {
-				cancel(err)
-			}
-		})
+	if d.cfg.database == "" {
+		back.Go(func() { d.live(working) })
 	}
-	calls := newCalls(d.routes())
-	server := webhook.NewServer(calls, d.log)
-	server.BaseContext = calls.base
-	server.RegisterOnShutdown(d.api.EndWaits)
-	limited := webhook.LimitConnections(server, listener, d.cfg.proxies)
-	front.Go(func() {
-		if err := server.Serve(limited); !errors.Is(err, http.ErrServerClosed) {
-			cancel(fmt.Errorf("serve: %w", err))
-		}
-	})
-	d.log.Info("serving", "address", listener.Addr().String(), "version", cli.Version(), "transport", d.transport(), "apps", len(d.cfg.settings.Apps()))
+	doors.admit(d)
+	d.log.Info("serving", "address", doors.listener.Addr().String(), "version", cli.Version(), "transport", d.transport(), "apps", len(d.cfg.settings.Apps()))
 
 	<-ctx.Done()
 	d.log.Info("stopping")
 	stopping, done := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer done()
 	var ending sync.WaitGroup
-	ending.Go(func() { d.endCalls(stopping, server, calls) })
+	ending.Go(func() { doors.close(stopping, d) })
 	front.Wait()
 	// The sockets are gone, so that no more clicks come in.
 	ending.Go(d.bot.Close)
@@ -308,27 +345,7 @@ func (d *daemon) run(ctx context.Context, listener, scraped net.Listener) error 
 	stopWorking()
 	back.Wait()
 	d.record(stopping)
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return nil
-}
-
-// endCalls lets the calls under way finish for stopGrace, then cancels them and
-// waits until their handlers have returned: the database is closed afterwards.
-func (d *daemon) endCalls(ctx context.Context, server *http.Server, calls *calls) {
-	grace, done := context.WithTimeout(ctx, stopGrace)
-	defer done()
-	if err := server.Shutdown(grace); err == nil {
-		return
-	}
-	d.log.Warn("calls are cut off by the stop")
-	calls.cancel()
-	if !calls.wait(stopCalls) {
-		d.log.Error("calls go on although they were canceled")
-	}
-	// Their answers have been written, if they could be.
-	server.Close()
+	return ended(ctx)
 }
 
 // record writes the last entries of the log. A stop that took all its time still
@@ -339,46 +356,8 @@ func (d *daemon) record(ctx context.Context) {
 	if err := d.service.Stop(ctx); err != nil {
 		d.log.Error("record the stop", "err", err)
 	}
-	if err := d.db.Release(ctx); err != nil {
+	if err := d.db.Leave(ctx); err != nil {
 		d.log.Error("hand over what was claimed", "err", err)
-	}
-}
-
-// calls counts the HTTP calls under way and can cancel them.
-type calls struct {
-	next    http.Handler
-	ctx     context.Context
-	cancel  context.CancelFunc
-	running sync.WaitGroup
-}
-
-func newCalls(next http.Handler) *calls {
-	c := &calls{next: next}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	return c
-}
-
-func (c *calls) base(net.Listener) context.Context { return c.ctx }
-
-// ServeHTTP implements http.Handler.
-func (c *calls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c.running.Add(1)
-	defer c.running.Done()
-	c.next.ServeHTTP(w, r)
-}
-
-// wait reports whether all calls ended within most.
-func (c *calls) wait(most time.Duration) bool {
-	ended := make(chan struct{})
-	go func() {
-		c.running.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return true
-	case <-time.After(most):
-		return false
 	}
 }
 
@@ -387,18 +366,6 @@ func (d *daemon) transport() string {
 		return "socket"
 	}
 	return "http"
-}
-
-func (d *daemon) routes() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/", d.api)
-	mux.Handle("/enroll/", d.api.Guard(enroll.New(enroll.Config{
-		Service: approvals.Admin{Store: d.db}, PublicURL: d.cfg.publicURL, Log: d.log,
-	})))
-	if d.transport() == "http" {
-		mux.Handle("/slack/", d.bot.Handler())
-	}
-	return mux
 }
 
 // connect binds the database to the workspace and then keeps the socket, if

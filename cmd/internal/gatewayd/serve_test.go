@@ -3,6 +3,7 @@ package gatewayd_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -32,8 +33,19 @@ func (f *firstLine) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A second serve on a database waits for the first one before it listens, and
-// takes over when it ends. Operator commands go on all the time.
+func fetch(url string) (status int, body string, err error) {
+	resp, err := http.Get(url)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(text), err
+}
+
+// A second serve on a database waits for the first one. Meanwhile it is alive, says
+// that it stands by, and takes no calls; it takes over when the first one ends.
+// Operator commands go on all the time.
 func TestSecondServeWaits(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -55,19 +67,24 @@ func TestSecondServeWaits(t *testing.T) {
 	case code := <-ended:
 		t.Fatalf("the second serve ended with %d: %s", code, &log.text)
 	}
-	if _, err := http.Get("http://" + address + "/healthz"); err == nil {
-		t.Error("the second serve listens beside the first")
+	for path, want := range map[string]string{
+		"/healthz":                         `200 {"status":"ok"}`,
+		"/readyz":                          `503 {"status":"unavailable","parts":{"role":{"status":"standby"}}}`,
+		"/api/v1/deploy-approval-requests": `503 `,
+	} {
+		status, body, err := fetch("http://" + address + path)
+		w.must(err)
+		if got := fmt.Sprint(status, " ", strings.TrimSpace(body)); !strings.HasPrefix(got, want) {
+			t.Errorf("%s while it waits: got %s; want %s", path, got, want)
+		}
 	}
 	w.operator(0, "token", "list")
 	if code := w.Stop(); code != 0 {
 		t.Fatalf("stop: got exit %d; want 0", code)
 	}
 	w.until(func() bool {
-		resp, err := http.Get("http://" + address + "/healthz")
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err == nil
+		status, _, err := fetch("http://" + address + "/readyz")
+		return err == nil && status == http.StatusOK
 	})
 	w.must(w.Slack.Wait(w.ctx, func() bool { return w.Slack.Sockets() == 1 }))
 	cancel()

@@ -25,19 +25,24 @@ func (c *program) withStore(ctx context.Context, run func(db *store.DB) error) e
 	if err != nil {
 		return err
 	}
-	if err := existing(cfg.database); err != nil {
-		return err
-	}
-	return onStore(ctx, cfg, run)
-}
-
-func onStore(ctx context.Context, cfg config, run func(db *store.DB) error) error {
-	db, err := store.Open(ctx, store.Config{URL: cfg.DatabaseURL, Keys: cfg.keys})
+	db, err := cfg.openExisting(ctx)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
 	return run(db)
+}
+
+// openExisting opens the database, and makes none.
+func (c *config) openExisting(ctx context.Context) (*store.DB, error) {
+	if c.database != "" {
+		if err := existing(c.database); err != nil {
+			return nil, err
+		}
+	}
+	s := c.store()
+	s.Existing = true
+	return store.Open(ctx, s)
 }
 
 // existing refuses a path at which there is no database yet.
@@ -68,7 +73,12 @@ func (c *program) withNew(ctx context.Context, run func(a approvals.Admin) error
 	if err != nil {
 		return err
 	}
-	return onStore(ctx, cfg, func(db *store.DB) error { return run(approvals.Admin{Store: db, Operator: c.operator()}) })
+	db, err := store.Open(ctx, cfg.store())
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return run(approvals.Admin{Store: db, Operator: c.operator()})
 }
 
 func (c *program) tokenCommand() *cobra.Command {

@@ -2,6 +2,7 @@ package gatewayd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -27,7 +28,8 @@ const (
 // or read-only, requests can still be read, callers get a clear answer, and the
 // first write that succeeds ends the trouble. When the database file is gone, a
 // start would make an empty one, and this process may be all that still has the
-// old one (/proc/PID/fd): it stays, and refuses everything.
+// old one (/proc/PID/fd): it stays, and refuses everything. When a newer version has
+// migrated the database, this one must not write any more, and ends at once.
 type storeWatch struct {
 	probe func(context.Context) error // a write
 	gone  func() bool                 // whether the database file is
@@ -47,6 +49,9 @@ func (w storeWatch) run(ctx context.Context) error {
 			w.log.Info("the database can be written again")
 		}
 		failing = err != nil
+		if errors.Is(err, store.ErrNewerSchema) {
+			return err
+		}
 		switch {
 		case !store.Broken(err) || w.gone():
 			broken = time.Time{}

@@ -112,7 +112,7 @@ func (w *world) live(ctx context.Context, crashAt int) (l *life, err error) {
 	}()
 	// A process that knows itself to be the only one ends the claims of those before.
 	if w.processes == 1 {
-		if err := l.db.TakeOver(ctx); err != nil {
+		if err := l.db.Join(ctx, store.Node{}); err != nil {
 			return nil, err
 		}
 	}

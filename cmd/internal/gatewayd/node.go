@@ -1,0 +1,86 @@
+package gatewayd
+
+import (
+	"context"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+)
+
+// beatEvery is how often a node tells the others that it lives.
+const beatEvery = time.Second
+
+// node describes this process to the others on the same database.
+func (d *daemon) node() store.Node {
+	return store.Node{Name: nodeName(), Version: cli.Version(), Settings: d.cfg.settings.Hash()}
+}
+
+// nodeName is the name of this machine or container.
+func nodeName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return host
+}
+
+// live tells the other nodes every second that this one lives, takes over what dead
+// ones had claimed, and looks who the others are. That the database does not answer
+// is said by the watch of the store.
+func (d *daemon) live(ctx context.Context) {
+	for {
+		_ = d.db.Beat(ctx)
+		if nodes, err := d.db.Nodes(ctx); err == nil {
+			d.meet(nodes)
+		}
+		if !sleep(ctx, beatEvery) {
+			return
+		}
+	}
+}
+
+// meet takes in which nodes work on the database.
+func (d *daemon) meet(nodes []store.Node) {
+	var names, others []string
+	for _, n := range nodes {
+		name := n.Name
+		if n.Self {
+			name += " (this one)"
+		} else if n.Settings != d.cfg.settings.Hash() {
+			others = append(others, n.Name+" ("+n.Version+")")
+		}
+		names = append(names, name)
+	}
+	now := company{size: len(nodes), names: strings.Join(names, ", ")}
+	if len(others) > 0 {
+		now.differs = "nothing is decided while nodes have different settings: " + strings.Join(others, ", ") + " has others than this one"
+	}
+	before := d.company.Swap(&now)
+	if before == nil {
+		before = &company{}
+	}
+	if now.names != before.names {
+		d.log.Info("nodes on this database", "nodes", now.names)
+	}
+	if now.differs != before.differs && now.differs != "" {
+		d.log.Error(now.differs)
+	}
+}
+
+// company is the nodes that work on the database.
+type company struct {
+	size    int
+	names   string
+	differs string // why nothing may be decided, "" = their settings agree
+}
+
+// differs says why nothing may be decided, because the settings of the nodes differ.
+func (d *daemon) differs() string {
+	if c := d.company.Load(); c != nil {
+		return c.differs
+	}
+	return ""
+}

@@ -1,0 +1,140 @@
+package gatewayd_test
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
+	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
+)
+
+// onServer has everything on a PostgreSQL server.
+func onServer(t *testing.T, env ...string) (w world, database string) {
+	t.Helper()
+	database = storetest.Server(t)
+	return setup(t, append(env, "RGW_DATABASE_URL="+database)...), database
+}
+
+// both waits until the node that the stage knows sees so many nodes.
+func (w world) nodes(n int) {
+	w.t.Helper()
+	w.until(func() bool {
+		_, body := w.readyz()
+		return strings.Count(body, "(this one)") == 1 && strings.Count(body[strings.Index(body, `"nodes"`):], ", ") == n-1
+	})
+}
+
+// Two nodes on one database take turns: one is killed while a request is open, the
+// other one releases it, once, and is told nothing twice.
+func TestTwoNodes(t *testing.T) {
+	t.Parallel()
+	w, database := onServer(t, "RGW_SETTING_SUPERSEDE=off")
+	stop, _ := w.second(io.Discard)
+	w.nodes(2)
+	for i, admin := range []string{stage.Ana, stage.Bea} {
+		workflow, id := w.request(int64(i) + 1)
+		w.approve(admin, id)
+		w.must(w.Circle.Succeed(workflow, "request_approval"))
+		w.until(func() bool { return w.status(id) == "released" })
+		if n := len(w.Circle.Approvals(workflow)); n != 1 {
+			t.Errorf("request %d: got %d approve calls; want 1", i+1, n)
+		}
+	}
+	_, body := w.readyz()
+	if strings.Contains(body, "secretvalue") || strings.Contains(body, database) {
+		t.Errorf("readyz shows the URL: %s", body)
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("the second node: got exit %d; want 0", code)
+	}
+	w.nodes(1)
+	if r := w.operator(1, "recover", "--accept-rollback"); !strings.Contains(r.Stderr, "the daemon is running") {
+		t.Errorf("recover beside a node: got %s", r.Stderr)
+	}
+
+	if code := w.Stop(); code != 0 {
+		t.Fatalf("stop: got exit %d; want 0", code)
+	}
+	killed, err := w.Spawn(os.Stderr)
+	w.must(err)
+	w.must(w.Ready(w.ctx, killed))
+	stop, _ = w.second(io.Discard)
+	w.nodes(2)
+	workflow, id := w.request(9)
+	card, err := w.Card(w.ctx, id)
+	w.must(err)
+	view, err := w.Press(w.ctx, stage.Ana, card, "approve")
+	w.must(err)
+	// Their code of this half minute was used; the next one is taken already.
+	got, err := w.Submit(w.ctx, stage.Ana, view, w.Code(stage.Ana, time.Now().Add(30*time.Second)))
+	if err != nil || !got.Closed {
+		t.Fatalf("approve: got %v, %v; want the modal closed", got.Errors, err)
+	}
+	killed.Kill()
+	w.must(w.Circle.Succeed(workflow, "request_approval"))
+	gone := time.Now()
+	w.must(w.Circle.Wait(w.ctx, func() bool { return w.Circle.JobStatus(workflow, stage.Gate) == "success" }))
+	if took := time.Since(gone); took > 15*time.Second {
+		t.Errorf("the other node took over after %v", took)
+	}
+	w.must(w.Start(w.ctx))
+	w.until(func() bool { return w.status(id) == "released" })
+	if n := len(w.Circle.Approvals(workflow)); n != 1 {
+		t.Errorf("after the kill: got %d approve calls; want 1", n)
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("the second node: got exit %d; want 0", code)
+	}
+}
+
+// While the settings of two nodes differ, nothing is decided.
+func TestNodesWithOtherSettings(t *testing.T) {
+	t.Parallel()
+	w, _ := onServer(t)
+	_, id := w.request(1)
+	card, err := w.Card(w.ctx, id)
+	w.must(err)
+	stop, _ := w.second(io.Discard, "RGW_SETTING_REQUIRED_APPROVALS=2")
+	w.until(func() bool { _, body := w.readyz(); return strings.Contains(body, "nodes have different settings") })
+	if view, err := w.Press(w.ctx, stage.Ana, card, "approve"); err == nil && view != nil {
+		t.Error("a modal was opened")
+	}
+	stop()
+	w.nodes(1)
+	w.approve(stage.Ana, id)
+}
+
+// A node starts before its database, says that it waits, and works once it is there.
+func TestNodeWaitsForTheServer(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	if code := w.Stop(); code != 0 {
+		t.Fatalf("stop: got exit %d; want 0", code)
+	}
+	w.SetEnv("RGW_DATABASE_URL=postgres://user:secretvalue@127.0.0.1:1/none?sslmode=disable")
+	log := &firstLine{word: "cannot be used", found: make(chan struct{})}
+	stop, ended := w.second(log, "RGW_LISTEN="+strings.TrimPrefix(w.URL, "http://"))
+	select {
+	case <-log.found:
+	case code := <-ended:
+		t.Fatalf("the node ended with %d: %s", code, &log.text)
+	}
+	status, body, err := fetch(w.URL + "/readyz")
+	w.must(err)
+	if status != http.StatusServiceUnavailable || !strings.Contains(body, `"role":{"status":"waiting"}`) {
+		t.Errorf("readyz: got %d %s; want 503 and that it waits", status, body)
+	}
+	if code := stop(); code != 0 || strings.Contains(log.text.String(), "secretvalue") || strings.Contains(log.text.String(), "user") {
+		t.Errorf("stop: got exit %d, %s; want 0 and nothing of the URL", code, &log.text)
+	}
+	for _, args := range [][]string{{"check"}, {"token", "list"}, {"migrate"}} {
+		r := w.Operator(w.ctx, "", args...)
+		if all := r.Stdout + r.Stderr; r.Code != 1 || strings.Contains(all, "secretvalue") || !strings.Contains(all, "connection refused") {
+			t.Errorf("%v: got exit %d, %s; want why, and nothing of the URL", args, r.Code, all)
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package store_test
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
+)
+
+// wire stands between a node and the server, and breaks at the next COMMIT.
+type wire struct {
+	network, address string
+	cut              atomic.Int32 // what becomes of the next COMMIT
+	closed           atomic.Bool  // no connection is let through
+	running          sync.WaitGroup
+}
+
+// What becomes of a COMMIT.
+const (
+	whole   = iota
+	made    // it reaches the server, whose answer does not come back
+	notMade // it does not reach the server
+	gone    // as made, and the server is away afterwards
+)
+
+// newWire returns a wire, and the URL that leads through it.
+func newWire(t *testing.T, server string) (*wire, string) {
+	t.Helper()
+	cfg, err := pgx.ParseConfig(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{}
+	w.network, w.address = pgconn.NetworkAddress(cfg.Host, cfg.Port)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.running.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			w.running.Go(func() { w.carry(conn) })
+		}
+	})
+	t.Cleanup(func() { l.Close(); w.running.Wait() })
+	return w, storetest.Through(t, server, l.Addr().String())
+}
+
+func (w *wire) carry(client net.Conn) {
+	defer client.Close()
+	if w.closed.Load() {
+		return
+	}
+	server, err := net.Dial(w.network, w.address)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	var muted atomic.Bool
+	w.running.Go(func() { // what the server says
+		defer client.Close()
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := server.Read(buf)
+			if err != nil || muted.Load() {
+				return
+			}
+			if _, err := client.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	})
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := client.Read(buf)
+		if err != nil {
+			return
+		}
+		if bytes.Contains(buf[:n], []byte("COMMIT\x00")) {
+			switch w.cut.Swap(whole) {
+			case notMade:
+				return
+			case gone:
+				w.closed.Store(true)
+				fallthrough
+			case made:
+				muted.Store(true)
+			}
+		}
+		if _, err := server.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// A commit whose answer is lost is told truthfully, and fn is never run again.
+func TestCommitWithoutAnswer(t *testing.T) {
+	t.Parallel()
+	url := storetest.Server(t)
+	w, through := newWire(t, url)
+	db := storetest.OpenURL(t, through, storetest.Keys)
+	other := storetest.OpenURL(t, url, storetest.Keys)
+	there := func(name string) (there bool) {
+		view(t, other, func(tx approvals.Tx) error { there = get(tx, name) != ""; return nil })
+		return there
+	}
+	ran := map[string]int{}
+	put := func(name string) error {
+		return db.Update(t.Context(), func(tx approvals.Tx) error { ran[name]++; return set(tx, name, "1") })
+	}
+	for _, first := range []string{"of a new node", "of a known node"} {
+		for cut, name := range map[int32]string{made: "made", notMade: "not made"} {
+			name += " " + first
+			w.cut.Store(cut)
+			err := put(name)
+			if want := cut == made; (err == nil) != want || !want && !errors.Is(err, store.ErrUnavailable) || there(name) != want || ran[name] != 1 {
+				t.Errorf("%s: got %v, it is there %v, ran %d times; want it told truthfully", name, err, there(name), ran[name])
+			}
+			if err := put("after " + name); err != nil || !there("after "+name) {
+				t.Errorf("after %s: got %v; want it committed", name, err)
+			}
+		}
+	}
+	w.cut.Store(gone)
+	if err := put("gone"); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("the server is away: got %v; want %v", err, store.ErrUnavailable)
+	}
+	w.closed.Store(false)
+	if err := put("back"); err != nil || !there("gone") || !there("back") || ran["gone"] != 1 {
+		t.Errorf("the server is back: got %v, there %v and %v, ran %d times", err, there("gone"), there("back"), ran["gone"])
+	}
+	if err := db.CanWrite(t.Context()); err != nil {
+		t.Errorf("at the end: got %v; want nil", err)
+	}
+}

@@ -1,0 +1,133 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// forgetDead is how long the row of a dead node is kept. It may still ask what
+// became of its last commit.
+const forgetDead = time.Hour
+
+// A Node is a process that serves: it delivers what is due and takes decisions.
+// With SQLite there is one at a time; on a server several work at once, each with a
+// row that every commit of it renews. One whose row was not renewed for some seconds
+// is declared dead by the others: it writes nothing any more, and what it had
+// claimed is free.
+type Node struct {
+	Name     string
+	Version  string
+	Settings string // tells its settings from those of others
+	Self     bool
+}
+
+// Join makes this opening of the database a node. What dead ones had claimed is
+// free then. Call it with SQLite only while holding the lock of the file, which
+// shows that nobody else serves.
+func (db *DB) Join(ctx context.Context, n Node) error {
+	if !db.engine.Shared() {
+		return db.update(ctx, func(t *tx) error {
+			_, err := t.exec(free+"node <> ?", db.engine.Node())
+			return err
+		})
+	}
+	db.self = n
+	return db.Beat(ctx)
+}
+
+// Beat tells the other nodes that this one lives, and takes over what dead ones had
+// claimed. Call it every second after [DB.Join].
+func (db *DB) Beat(ctx context.Context) error {
+	if !db.engine.Shared() {
+		return nil
+	}
+	return db.update(ctx, func(t *tx) error {
+		// The row may be new: see Begin of the engine.
+		n := db.self
+		if _, err := t.exec("UPDATE nodes SET serving = true, name = ?, version = ?, settings = ?, keys = ? WHERE id = ? AND NOT serving",
+			n.Name, n.Version, n.Settings, strings.Join(db.keys.IDs(), ","), db.engine.Node()); err != nil {
+			return err
+		}
+		now := t.now.UnixMilli()
+		if _, err := t.exec("UPDATE nodes SET dead = true WHERE NOT dead AND until < ?", now); err != nil {
+			return err
+		}
+		if _, err := t.exec("DELETE FROM nodes WHERE dead AND until < ?", now-forgetDead.Milliseconds()); err != nil {
+			return err
+		}
+		_, err := t.exec(free + "node NOT IN (SELECT id FROM nodes WHERE NOT dead)")
+		return err
+	})
+}
+
+// Respected is nil while the other nodes leave alone what this one has claimed.
+// Without it nothing may be decided or released.
+func (db *DB) Respected() error { return db.engine.Respected() }
+
+// Nodes lists the nodes that live, by name.
+func (db *DB) Nodes(ctx context.Context) (nodes []Node, err error) {
+	if !db.engine.Shared() {
+		return nil, nil
+	}
+	err = db.view(ctx, func(t *tx) error {
+		return t.each("SELECT id, name, version, settings FROM nodes WHERE "+living, []any{t.now.UnixMilli()}, func(scan func(...any) error) error {
+			var id string
+			var n Node
+			if err := scan(&id, &n.Name, &n.Version, &n.Settings); err != nil {
+				return err
+			}
+			n.Self = id == db.engine.Node()
+			nodes = append(nodes, n)
+			return nil
+		})
+	})
+	return nodes, err
+}
+
+// living selects the nodes that work.
+const living = "serving AND NOT dead AND until > ? ORDER BY name, id"
+
+// ErrKeysDiffer says that a node lacks the key that another one seals with. It
+// would take what it cannot open for something that was changed from outside.
+var ErrKeysDiffer = errors.New("the key rings differ: first add a new key behind the others on every node, then put it in front")
+
+// checkNodes refuses a ring that does not go with those of the nodes that work.
+func (db *DB) checkNodes(ctx context.Context) error {
+	if !db.engine.Shared() {
+		return nil
+	}
+	own := db.keys.IDs()
+	return db.view(ctx, func(t *tx) error {
+		return t.each("SELECT name, keys FROM nodes WHERE "+living, []any{t.now.UnixMilli()}, func(scan func(...any) error) error {
+			var name, text string
+			if err := scan(&name, &text); err != nil {
+				return err
+			}
+			keys := strings.Split(text, ",")
+			if !slices.Contains(keys, own[0]) || !slices.Contains(own, keys[0]) {
+				return fmt.Errorf("%w (node %s)", ErrKeysDiffer, name)
+			}
+			return nil
+		})
+	})
+}
+
+// Leave ends the claims that this opening of the database made, at a clean stop, so
+// that others need not wait for their leases.
+func (db *DB) Leave(ctx context.Context) error {
+	return db.update(ctx, func(t *tx) error {
+		if _, err := t.exec(free+"node = ?", db.engine.Node()); err != nil || !db.engine.Shared() {
+			return err
+		}
+		_, err := t.exec("UPDATE nodes SET serving = false WHERE id = ?", db.engine.Node())
+		return err
+	})
+}
+
+// Skew is by how much the clock that times are taken from is ahead of this
+// process's.
+func (db *DB) Skew() time.Duration { return db.engine.Skew() }

@@ -1,0 +1,172 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// steps lists the migrations in order; step i leads to schema i+1.
+var steps = func() (out []string) {
+	names, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		panic(err)
+	}
+	for _, name := range names {
+		text, err := migrations.ReadFile(name)
+		if err != nil {
+			panic(err)
+		}
+		out = append(out, string(text))
+	}
+	return out
+}()
+
+func newestSchema() int64 { return int64(len(steps)) }
+
+// newer refuses a schema that this program does not know.
+func newer(schema int64) error {
+	if schema <= newestSchema() {
+		return nil
+	}
+	return fmt.Errorf("%w: its schema is %d, the newest known is %d; run the newer program", engine.ErrNewerSchema, schema, newestSchema())
+}
+
+// migrationLock keeps programs apart that create one database at the same moment.
+const migrationLock = 0x52477741 // "RGwA"
+
+// ErrNoTables says that the database has no tables of this program.
+var ErrNoTables = errors.New("the database has no tables yet: start serve or run rack-gatewayd migrate")
+
+// migrate brings the schema up to date, and reads the server's clock.
+func (db *DB) migrate(ctx context.Context, existing bool) error {
+	schema, err := db.schema(ctx, db.reader)
+	if err != nil {
+		return err
+	}
+	switch {
+	case schema > newestSchema():
+		return newer(schema)
+	case schema == 0 && existing:
+		return ErrNoTables
+	case schema == newestSchema():
+		return nil
+	}
+	err = db.migrateAll(ctx)
+	if code(err) == "42501" {
+		return fmt.Errorf("the tables are missing or older than this program, and this role may not make them: run rack-gatewayd migrate as the owner of the database: %w", err)
+	}
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+type queries interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// schema reads the number of the schema, 0 = there are no tables.
+func (db *DB) schema(ctx context.Context, q queries) (schema int64, err error) {
+	var there bool
+	var at int64
+	if err := q.QueryRowContext(ctx, "SELECT to_regclass('meta') IS NOT NULL, "+serverTime).Scan(&there, &at); err != nil {
+		return 0, err
+	}
+	db.clock.Store(&reading{server: time.UnixMilli(at), here: time.Now()})
+	if !there {
+		return 0, nil
+	}
+	err = q.QueryRowContext(ctx, "SELECT schema FROM meta WHERE program = 'rack-gateway'").Scan(&schema)
+	if errors.Is(err, sql.ErrNoRows) || code(err) == "42703" { // undefined_column
+		return 0, engine.ErrForeign
+	}
+	return schema, err
+}
+
+// migrateAll applies the steps that are missing in one transaction.
+func (db *DB) migrateAll(ctx context.Context) error {
+	tx, err := db.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", migrationLock); err != nil {
+		return err
+	}
+	schema, err := db.schema(ctx, tx)
+	if err != nil || schema >= newestSchema() {
+		return errors.Join(err, newer(schema))
+	}
+	if schema > 0 { // nobody writes meanwhile
+		if _, err := tx.ExecContext(ctx, "SELECT 1 FROM meta FOR UPDATE"); err != nil {
+			return err
+		}
+	}
+	for _, step := range steps[schema:] {
+		if _, err := tx.ExecContext(ctx, step); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE meta SET schema = $1", newestSchema()); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// checkSetting refuses a setting that is not one of some values.
+func (db *DB) checkSetting(ctx context.Context, name string, want []string) error {
+	var got string
+	if err := db.reader.QueryRowContext(ctx, "SELECT current_setting($1)", name).Scan(&got); err != nil {
+		return err
+	}
+	if !slices.Contains(want, got) {
+		return fmt.Errorf("%w: %s is %s, not %s", engine.ErrWeakSettings, name, got, want[0])
+	}
+	return nil
+}
+
+// Migrate brings the schema up to date as the owner of the tables. With a role it
+// grants what serve needs, and no more: of the log only reading and appending.
+func Migrate(ctx context.Context, c Config, role string) error {
+	db, err := Open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if role == "" {
+		return nil
+	}
+	name := pgx.Identifier{role}.Sanitize()
+	var schema string
+	if err := db.reader.QueryRowContext(ctx, "SELECT quote_ident(current_schema())").Scan(&schema); err != nil {
+		return db.Fault(err)
+	}
+	for _, rights := range []string{
+		"SELECT ON ALL TABLES IN SCHEMA $",
+		"INSERT ON requests, kept, seal_keys, secrets, due, nodes, audit, audit_hashes, audit_index",
+		"UPDATE ON requests, kept, secrets, due, nodes, probe",
+		"DELETE ON secrets, due, nodes",
+		"UPDATE (id) ON meta", // the right to lock its row
+		"USAGE ON SEQUENCE due_id_seq",
+		"USAGE ON SCHEMA $",
+	} {
+		if _, err := db.writer.ExecContext(ctx, "GRANT "+strings.ReplaceAll(rights, "$", schema)+" TO "+name); err != nil {
+			return db.Fault(fmt.Errorf("grant rights to %s: %w", role, err))
+		}
+	}
+	return nil
+}

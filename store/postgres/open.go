@@ -1,0 +1,178 @@
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
+)
+
+const (
+	// readers is how many connections read side by side. One more writes.
+	readers = 4
+	// oldestServer is the version of PostgreSQL that is needed at least.
+	oldestServer = 15
+	// answerTime is how long an answer may take. It is longer than all time-outs of
+	// the server, so that it ends only what the server itself no longer ends.
+	answerTime = 20 * time.Second
+)
+
+// DB is an open database. It is an [engine.Engine].
+type DB struct {
+	writer  *sql.DB
+	reader  *sql.DB
+	dialect sync.Map // statements as PostgreSQL has them
+	node    atomic.Pointer[string]
+	clock   atomic.Pointer[reading]
+	lastNow atomic.Int64          // the time that was read last
+	back    atomic.Pointer[error] // set once the database went back
+	beat    atomic.Pointer[time.Time]
+
+	// Of the transaction that writes; there is one at a time.
+	turn int64 // the count of the last commit of this node, 0 = it has no row yet
+	sure bool  // whether turn is what the server has
+}
+
+var _ engine.Engine = (*DB)(nil)
+
+// reading is what the server's clock said at a moment.
+type reading struct{ server, here time.Time }
+
+// Open connects to the database, creating the tables and migrating them forward as
+// needed. It refuses, with an error that says why and does not repeat the URL, a
+// server that is too old, stands by, or does not keep what it acknowledges
+// ([engine.ErrWeakSettings]), and a schema of a newer version
+// ([engine.ErrNewerSchema]). [engine.ErrUnavailable] when it cannot be reached.
+func Open(ctx context.Context, c Config) (*DB, error) {
+	cfg, err := c.parse()
+	if err != nil {
+		return nil, fmt.Errorf("database URL: %w", err)
+	}
+	cfg.DialFunc = dial
+	cfg.OnNotice = func(conn *pgconn.PgConn, n *pgconn.Notice) {
+		if n.SeverityUnlocalized == "WARNING" {
+			conn.CustomData()[warned] = n.Message
+		}
+	}
+	db := &DB{writer: stdlib.OpenDB(*cfg), reader: stdlib.OpenDB(*cfg)}
+	db.writer.SetMaxOpenConns(1)
+	db.reader.SetMaxOpenConns(readers)
+	db.reader.SetMaxIdleConns(readers)
+	db.rename()
+	db.beaten(time.Now())
+	if err := db.open(ctx, c); err != nil {
+		return nil, errors.Join(db.Fault(err), db.Close())
+	}
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context, c Config) error {
+	if err := db.checkServer(ctx); err != nil {
+		return err
+	}
+	return db.migrate(ctx, c.Existing)
+}
+
+// dial opens a connection that gives up when it is waited for too long.
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return patient{conn}, nil
+}
+
+// patient is a connection on which nothing is waited for longer than answerTime.
+type patient struct{ net.Conn }
+
+func (c patient) Read(b []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(answerTime)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(b)
+}
+
+// checkServer refuses a server that does not keep what it acknowledges.
+func (db *DB) checkServer(ctx context.Context) error {
+	var version int
+	var standby bool
+	var encoding string
+	err := db.reader.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('server_encoding')").
+		Scan(&version, &standby, &encoding)
+	switch {
+	case err != nil:
+		return err
+	case version/10_000 < oldestServer:
+		return fmt.Errorf("the server is PostgreSQL %d; %d or newer is needed", version/10_000, oldestServer)
+	case standby:
+		return engine.Trouble(errors.New("the server stands by and takes no writes"))
+	case encoding != "UTF8":
+		return fmt.Errorf("%w: server_encoding is %s, not UTF8", engine.ErrWeakSettings, encoding)
+	}
+	want := map[string][]string{
+		"fsync": {"on"}, "full_page_writes": {"on"}, "synchronous_commit": {"on", "remote_apply", "remote_write"},
+	}
+	for _, name := range []string{"idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"} {
+		want[name] = []string{session[name]}
+	}
+	for name, values := range want {
+		if err := db.checkSetting(ctx, name, values); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Node implements [engine.Engine].
+func (db *DB) Node() string { return *db.node.Load() }
+
+// Shared implements [engine.Engine].
+func (db *DB) Shared() bool { return true }
+
+// rename makes this opening a new node.
+func (db *DB) rename() {
+	name := rand.Text()
+	db.node.Store(&name)
+	db.turn, db.sure = 0, true
+}
+
+// Close ends all connections. A node that wrote says that it ended.
+func (db *DB) Close() error {
+	if db.turn > 0 && db.Sound() == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		// Nobody waits for it: a row that stays is declared dead.
+		_, _ = db.writer.ExecContext(ctx, "DELETE FROM nodes WHERE id = $1", db.Node())
+	}
+	return errors.Join(db.reader.Close(), db.writer.Close())
+}
+
+// Sound implements [engine.Engine].
+func (db *DB) Sound() error {
+	if err := db.back.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Check implements [engine.Engine]: damage is the server's to find.
+func (db *DB) Check(context.Context) error { return nil }
+
+// Unclean implements [engine.Engine].
+func (db *DB) Unclean() bool { return false }
+
+// Size implements [engine.Engine].
+func (db *DB) Size(ctx context.Context) (size int64, err error) {
+	err = db.reader.QueryRowContext(ctx, "SELECT pg_database_size(current_database())").Scan(&size)
+	return size, db.Fault(err)
+}

@@ -1,0 +1,106 @@
+package postgres
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Config says which database to open.
+type Config struct {
+	// URL is a libpq URL "postgres://USER:PASSWORD@HOST:PORT/NAME?…". Without
+	// sslmode it is verify-full.
+	URL string
+	// CAFile holds the certificates that the server's must come from; "" = those
+	// that the system trusts.
+	CAFile string
+	// Existing refuses a database that has no tables yet, in place of creating them.
+	Existing bool
+}
+
+// IsURL reports whether a URL is one of PostgreSQL.
+func IsURL(text string) bool {
+	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
+}
+
+// Check says what is wrong with the configuration, without repeating the URL,
+// which holds a password.
+func (c Config) Check() error {
+	_, err := c.parse()
+	return err
+}
+
+func (c Config) parse() (*pgx.ConnConfig, error) {
+	u, err := url.Parse(c.URL)
+	if err != nil || !IsURL(c.URL) {
+		return nil, errors.New("must be postgres://USER:PASSWORD@HOST:PORT/NAME; write special characters of user and password as %XX")
+	}
+	if u.Fragment != "" {
+		return nil, errors.New("has a #: write it as %23")
+	}
+	// A plus is no blank here, as libpq has it.
+	query, err := url.ParseQuery(strings.ReplaceAll(u.RawQuery, "+", "%2B"))
+	if err != nil {
+		return nil, errors.New("has parameters that cannot be read: write special characters as %XX")
+	}
+	if !query.Has("sslmode") {
+		query.Set("sslmode", "verify-full")
+	}
+	modes := []string{"verify-full", "verify-ca", "require", "disable"}
+	if !slices.Contains(modes, query.Get("sslmode")) {
+		return nil, errors.New("has an sslmode that does not say whether the connection is encrypted: use verify-full, verify-ca, require or disable")
+	}
+	if c.CAFile != "" {
+		if err := checkCA(c.CAFile); err != nil {
+			return nil, err
+		}
+		query.Set("sslrootcert", c.CAFile)
+	}
+	if !query.Has("target_session_attrs") {
+		query.Set("target_session_attrs", "read-write")
+	}
+	if !query.Has("connect_timeout") {
+		query.Set("connect_timeout", "5")
+	}
+	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20")
+	parsed, err := pgx.ParseConfig(u.String())
+	if err != nil {
+		return nil, errors.New("cannot be understood: a parameter of it is wrong, or a file that it names cannot be read")
+	}
+	for name, value := range session {
+		parsed.RuntimeParams[name] = value
+	}
+	if parsed.RuntimeParams["application_name"] == "" {
+		parsed.RuntimeParams["application_name"] = "rack-gatewayd"
+	}
+	return parsed, nil
+}
+
+// session are settings of every connection: a node that stopped in the middle of a
+// transaction, or vanished, must not hold the others up for long.
+var session = map[string]string{
+	"idle_in_transaction_session_timeout": "5s",
+	"lock_timeout":                        "10s",
+	"statement_timeout":                   "15s",
+	"tcp_user_timeout":                    "8s",
+	"tcp_keepalives_idle":                 "5",
+	"tcp_keepalives_interval":             "2",
+	"tcp_keepalives_count":                "3",
+}
+
+func checkCA(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("the CA file cannot be read: %w", err)
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(text) {
+		return errors.New("the CA file holds no certificate in PEM")
+	}
+	return nil
+}

@@ -1,0 +1,294 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+	"github.com/rack-gateway/rack-gateway-approvals/store/postgres"
+	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
+)
+
+func TestConformanceOnServer(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) approvals.Store {
+		return storetest.OpenURL(t, storetest.Server(t), storetest.Keys)
+	})
+}
+
+// pair has every other transaction done by the other of two nodes.
+type pair struct {
+	nodes [2]*store.DB
+	calls atomic.Int64
+}
+
+func (p *pair) next() *store.DB { return p.nodes[p.calls.Add(1)%2] }
+
+func (p *pair) Update(ctx context.Context, fn func(approvals.Tx) error) error {
+	return p.next().Update(ctx, fn)
+}
+
+func (p *pair) View(ctx context.Context, fn func(approvals.Tx) error) error {
+	return p.next().View(ctx, fn)
+}
+
+// Two nodes are one store: each sees at once what the other one acknowledged. The
+// time of a view is what its node knows of the server's clock, and may be some
+// milliseconds behind.
+func TestConformanceOfTwoNodes(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) approvals.Store { p, _ := twoNodes(t); return p }, "time does not go back")
+}
+
+func twoNodes(t *testing.T) (p *pair, url string) {
+	url = storetest.Server(t)
+	p = &pair{}
+	for i := range p.nodes {
+		p.nodes[i] = storetest.OpenURL(t, url, storetest.Keys)
+		if err := p.nodes[i].Join(t.Context(), store.Node{Name: fmt.Sprint("n", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p, url
+}
+
+// Programs that create one database at the same moment do so once.
+func TestServerIsMigratedOnce(t *testing.T) {
+	url := storetest.Server(t)
+	var opening sync.WaitGroup
+	for range 5 {
+		opening.Go(func() {
+			db, err := store.Open(t.Context(), store.Config{URL: url, Keys: ring(t, storetest.Keys)})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := db.Update(t.Context(), func(tx approvals.Tx) error { r := request("api"); return step(tx, &r) }); err != nil {
+				t.Error(err)
+			}
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	opening.Wait()
+	view(t, storetest.OpenURL(t, url, storetest.Keys), func(tx approvals.Tx) error {
+		all, err := tx.Requests(approvals.Filter{})
+		if len(all) != 5 {
+			t.Errorf("got %d requests; want 5", len(all))
+		}
+		return err
+	})
+	if _, err := store.Open(t.Context(), store.Config{URL: storetest.Server(t), Keys: ring(t, storetest.Keys), Existing: true}); !errors.Is(err, postgres.ErrNoTables) {
+		t.Errorf("an empty database that should exist: got %v; want %v", err, postgres.ErrNoTables)
+	}
+}
+
+func claimOne(t *testing.T, db *store.DB) approvals.Work {
+	t.Helper()
+	var work []approvals.Work
+	update(t, db, func(tx approvals.Tx) (err error) {
+		if err = tx.Ask(approvals.Work{Kind: "card", Subject: "s", Lane: "slack:C"}); err == nil {
+			work, err = tx.Claim("slack:C", 1, time.Hour)
+		}
+		return err
+	})
+	if len(work) != 1 {
+		t.Fatalf("claimed %d; want 1", len(work))
+	}
+	return work[0]
+}
+
+// A node that the others have declared dead loses its claims, and writes only under
+// a new name.
+func TestDeadNode(t *testing.T) {
+	p, url := twoNodes(t)
+	a, b := p.nodes[0], p.nodes[1]
+	w := claimOne(t, a)
+	if err := b.Beat(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	view(t, b, func(tx approvals.Tx) error { return tx.Claimed(w) })
+	nodes, err := b.Nodes(t.Context())
+	if len(nodes) != 2 || nodes[0].Name != "n0" || nodes[0].Self || !nodes[1].Self || err != nil {
+		t.Errorf("nodes: got %+v, %v; want both", nodes, err)
+	}
+
+	storetest.SQL(t, url, "UPDATE nodes SET until = 1 WHERE name = 'n0'") // it did not write for long
+	if err := b.Beat(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if nodes, err := b.Nodes(t.Context()); len(nodes) != 1 || err != nil {
+		t.Errorf("after its death: got %+v, %v; want one", nodes, err)
+	}
+	if err := a.Update(t.Context(), func(tx approvals.Tx) error { return tx.Finish(w) }); !errors.Is(err, approvals.ErrLostClaim) {
+		t.Errorf("finish of the dead: got %v; want %v", err, approvals.ErrLostClaim)
+	}
+	if err := a.Beat(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if nodes, err := b.Nodes(t.Context()); len(nodes) != 2 || err != nil {
+		t.Errorf("after it joined again: got %+v, %v; want both", nodes, err)
+	}
+	again := claimOne(t, a)
+	if err := a.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := claimOne(t, b); got.Claim == again.Claim || got.Attempt != 3 {
+		t.Errorf("after it left: got %+v; want the third claim", got)
+	}
+}
+
+// Whoever stops in the middle of a change holds the others up for 6 s at most, and
+// its change is not made.
+func TestStoppedWriter(t *testing.T) {
+	t.Parallel()
+	p, _ := twoNodes(t)
+	locked, released := make(chan struct{}), make(chan error, 1)
+	wake := make(chan struct{})
+	go func() {
+		released <- p.nodes[0].Update(t.Context(), func(tx approvals.Tx) error {
+			err := set(tx, "stopped", "1")
+			close(locked)
+			<-wake
+			return err
+		})
+	}()
+	<-locked
+	started := time.Now()
+	update(t, p.nodes[1], func(tx approvals.Tx) error { return set(tx, "other", "1") })
+	if took := time.Since(started); took > 6*time.Second {
+		t.Errorf("the other one waited for %v; want 6 s at most", took)
+	}
+	close(wake)
+	if err := <-released; !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("the stopped one: got %v; want %v", err, store.ErrUnavailable)
+	}
+	view(t, p.nodes[1], func(tx approvals.Tx) error {
+		if get(tx, "stopped") != "" || get(tx, "other") == "" {
+			t.Errorf("got %q and %q; want only the other's change", get(tx, "stopped"), get(tx, "other"))
+		}
+		return nil
+	})
+	update(t, p.nodes[0], func(tx approvals.Tx) error { return set(tx, "stopped", "2") })
+}
+
+// A database that lacks commits which were acknowledged is not written as if nothing
+// had happened.
+func TestServerWentBack(t *testing.T) {
+	p, url := twoNodes(t)
+	a := p.nodes[0]
+	for range 3 {
+		update(t, a, func(tx approvals.Tx) error { return set(tx, "x", "1") })
+	}
+	if err := a.CanWrite(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	storetest.SQL(t, url, "UPDATE nodes SET turn = turn - 2 WHERE name = 'n0'")
+	update(t, a, func(tx approvals.Tx) error { return set(tx, "x", "2") })
+	if err := a.CanWrite(t.Context()); !errors.Is(err, postgres.ErrWentBack) || !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("got %v; want %v", err, postgres.ErrWentBack)
+	}
+	if err := p.nodes[1].CanWrite(t.Context()); err != nil {
+		t.Errorf("the other one lost nothing: got %v", err)
+	}
+}
+
+// A node that meets the schema of a newer version writes nothing any more.
+func TestNewerSchemaOnServer(t *testing.T) {
+	p, url := twoNodes(t)
+	storetest.SQL(t, url, "UPDATE meta SET schema = schema + 1")
+	err := p.nodes[0].Update(t.Context(), func(tx approvals.Tx) error { t.Error("it ran"); return nil })
+	if !errors.Is(err, store.ErrNewerSchema) {
+		t.Errorf("update: got %v; want %v", err, store.ErrNewerSchema)
+	}
+	if err := tryOpenURL(t, url, storetest.Keys); !errors.Is(err, store.ErrNewerSchema) {
+		t.Errorf("open: got %v; want %v", err, store.ErrNewerSchema)
+	}
+}
+
+func tryOpenURL(t *testing.T, url, keys string) error {
+	t.Helper()
+	db, err := store.Open(t.Context(), store.Config{URL: url, Keys: ring(t, keys)})
+	if err == nil {
+		db.Close()
+	}
+	return err
+}
+
+// A new key is put behind the others on every node before it is put in front.
+func TestKeyRingsOfNodes(t *testing.T) {
+	a, _, _ := strings.Cut(storetest.Keys, ",")
+	url := storetest.Server(t)
+	node := storetest.OpenURL(t, url, a)
+	if err := node.Join(t.Context(), store.Node{Name: "n0"}); err != nil {
+		t.Fatal(err)
+	}
+	key, err := store.NewKey("c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tryOpenURL(t, url, key+","+a); !errors.Is(err, store.ErrKeysDiffer) {
+		t.Errorf("a new key in front: got %v; want %v", err, store.ErrKeysDiffer)
+	}
+	if err := tryOpenURL(t, url, key); !errors.Is(err, store.ErrKeysDiffer) {
+		t.Errorf("without the key of the others: got %v; want %v", err, store.ErrKeysDiffer)
+	}
+	if err := tryOpenURL(t, url, a+","+key); err != nil {
+		t.Errorf("a new key behind: got %v; want nil", err)
+	}
+}
+
+// Settings on which durability rests are read back.
+func TestWeakServerIsRefused(t *testing.T) {
+	url := storetest.Server(t)
+	for _, setting := range []string{"synchronous_commit%3Doff", "synchronous_commit%3Dlocal"} {
+		if err := tryOpenURL(t, url+"&options=-c%20"+setting, storetest.Keys); !errors.Is(err, store.ErrWeakSettings) {
+			t.Errorf("%s: got %v; want %v", setting, err, store.ErrWeakSettings)
+		}
+	}
+}
+
+// A role that may only do what serve does has everything it needs, and no more.
+func TestRestrictedRole(t *testing.T) {
+	url := storetest.Server(t)
+	storetest.OpenURL(t, url, storetest.Keys) // the owner migrates
+	role, restricted := storetest.Role(t, url)
+	if err := tryOpenURL(t, restricted, storetest.Keys); err == nil {
+		t.Error("without rights: got no error")
+	}
+	if err := store.Migrate(t.Context(), store.Config{URL: url}, role); err != nil {
+		t.Fatal(err)
+	}
+	db := storetest.OpenURL(t, restricted, storetest.Keys)
+	if err := db.Join(t.Context(), store.Node{Name: "n"}); err != nil {
+		t.Fatal(err)
+	}
+	update(t, db, func(tx approvals.Tx) error {
+		r := request("api")
+		return errors.Join(step(tx, &r), set(tx, "a", "b"), tx.SetSecret("s", "v"), tx.SetSecret("s", ""))
+	})
+	claimOne(t, db)
+	if err := errors.Join(db.CanWrite(t.Context()), db.Beat(t.Context()), db.Doubt(t.Context()), db.Leave(t.Context())); err != nil {
+		t.Error(err)
+	}
+	for _, statement := range []string{
+		"UPDATE audit SET line = 'x'", "DELETE FROM audit", "TRUNCATE audit CASCADE", "UPDATE audit_hashes SET position = 7", "DELETE FROM audit_index",
+		"ALTER TABLE audit DISABLE TRIGGER ALL", "DROP TABLE audit CASCADE", "UPDATE meta SET schema = 9", "CREATE TABLE x (i int)", "DELETE FROM requests",
+	} {
+		if err := db.RawSQL(statement); err == nil || !strings.Contains(err.Error(), "42501") {
+			t.Errorf("%s: got %v; want it refused", statement, err)
+		}
+	}
+	owner := storetest.OpenURL(t, url, storetest.Keys)
+	for _, statement := range []string{"UPDATE audit SET line = 'x'", "DELETE FROM audit", "TRUNCATE audit CASCADE", "DELETE FROM audit_hashes", "UPDATE audit_index SET subject = 's'"} {
+		if err := owner.RawSQL(statement); err == nil || !strings.Contains(err.Error(), "append-only") {
+			t.Errorf("%s by the owner: got %v; want it refused", statement, err)
+		}
+	}
+}
