@@ -25,6 +25,10 @@ var becomes = map[EventType]Status{
 	EventUndeliverable: Undeliverable,
 }
 
+// Apply is for who reads the log: it brings a request to the state after one more of
+// its events.
+func (r *Request) Apply(e Event) error { return r.apply(e) }
+
 func (r *Request) enter(e Event) error {
 	at := e.At()
 	if e.Type == EventRequested {
@@ -141,8 +145,6 @@ func (r *Request) note(e Event, at time.Time) {
 		r.Closing.Answer, r.Closing.Said = e.Data.number("status"), e.said()
 	case EventGateBypassed:
 		r.Gate.Status, r.Gate.ApprovedBy, r.Gate.Bypassed = JobSuccess, e.Actor.ID, true
-	case EventVerifyRefused:
-		r.Deploy.Stopped = at
 	case EventDeployReport:
 		r.reported(e, at)
 	case EventNewerWorkflow:
@@ -223,10 +225,7 @@ func (p *Person) apply(e Event) error {
 	}
 	p.Seq = e.Seq
 	if login, ok := e.Data["vcs_login"]; ok {
-		p.VCSLogin, p.CircleID = login, "" // the id is learnt anew
-	}
-	if id := e.Data["circleci_id"]; id != "" {
-		p.CircleID = id
+		p.VCSLogin = login
 	}
 	if name := e.Data["name"]; name != "" {
 		p.Name = name

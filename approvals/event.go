@@ -43,7 +43,6 @@ const (
 	EventClosing       EventType = "gate.closing"     // on_close is about to act on the gate
 	EventGateClosed    EventType = "gate.closed"
 	EventGateBypassed  EventType = "gate.bypassed"
-	EventVerifyRefused EventType = "verify.refused" // a deploy job asked and was told not to deploy
 	EventDeployReport  EventType = "deploy.reported"
 	EventNewerWorkflow EventType = "workflow.newer"
 )
@@ -126,10 +125,8 @@ type Asked struct {
 // DeployedBefore is what was deployed last to the same place when a request was
 // made.
 type DeployedBefore struct {
-	Revision    string    `json:"revision"`
-	At          time.Time `json:"at"`
-	Config      Digest    `json:"config_sha256"`
-	SetupConfig Digest    `json:"setup_config_sha256,omitempty"`
+	Revision string    `json:"revision"`
+	At       time.Time `json:"at"`
 }
 
 // SettingChange is a setting of an app and environment that has another effective
@@ -248,8 +245,6 @@ func (e Event) told() (rank int, told bool) {
 		return RankRemark, true
 	case EventAccepted, EventGateRefused, EventGateClosed, EventDeployReport:
 		return RankRemark, e.Data["again"] == ""
-	case EventVerifyRefused:
-		return RankNotice, e.Data["count"] == ""
 	case EventClickRefused:
 		why := Refusal{Code: RefusalCode(e.Reason)}
 		return RankRemark, e.Data["count"] == "" && why.AboutRight()

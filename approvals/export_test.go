@@ -16,9 +16,6 @@ var (
 	SecretHead      = secretHead
 )
 
-// Apply brings a request to the state after one more event.
-func (r *Request) Apply(e Event) error { return r.apply(e) }
-
 // Ours reports whether an opened gate is our release.
 func (r Request) Ours(gate Job, self string) bool { return r.ours(gate, self) }
 

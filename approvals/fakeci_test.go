@@ -215,11 +215,13 @@ func (c *fakeCI) Login(_ context.Context, id string) (string, error) {
 
 func (c *fakeCI) SameProject(_ context.Context, a, b string) (bool, error) { return a == b, nil }
 
-func (c *fakeCI) Workflows(context.Context, string) (all []approvals.WorkflowRef, err error) {
+func (c *fakeCI) Workflows(_ context.Context, pipeline string) (all []approvals.WorkflowRef, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, id := range slices.Sorted(maps.Keys(c.flows)) {
-		all = append(all, approvals.WorkflowRef{ID: id, Name: c.flows[id].facts.WorkflowName})
+		if f := c.flows[id].facts; f.PipelineID == pipeline {
+			all = append(all, approvals.WorkflowRef{ID: id, Name: f.WorkflowName})
+		}
 	}
 	return all, nil
 }

@@ -55,7 +55,7 @@ func ShowName(text string) string { return name(text).plain() }
 func ShowMessage(text string) string { return visible(text) }
 
 func Compare(project, from, to string) (commit, compare string) {
-	return commitURL(project, to), compareURL(project, from, to)
+	return CommitURL(project, to), compareURL(project, from, to)
 }
 
 func ParseInteraction(raw []byte) error {

@@ -40,8 +40,9 @@ func repository(project string) (base string, bitbucket bool) {
 	return "", false
 }
 
-// commitURL is the page of a commit.
-func commitURL(project, revision string) string {
+// CommitURL is the page of a commit on the host of the code; "" where a part cannot be
+// right.
+func CommitURL(project, revision string) string {
 	base, bitbucket := repository(project)
 	switch {
 	case base == "" || !fullHash.MatchString(revision):
@@ -63,18 +64,6 @@ func compareURL(project, from, to string) string {
 		return base + "/branches/compare/" + to + "%0D" + from
 	}
 	return base + "/compare/" + from + "..." + to
-}
-
-// pullURL is the page of a pull request.
-func pullURL(project, number string) string {
-	base, bitbucket := repository(project)
-	switch {
-	case base == "":
-		return ""
-	case bitbucket:
-		return base + "/pull-requests/" + number
-	}
-	return base + "/pull/" + number
 }
 
 // webURL lets only absolute http and https links through, of characters that

@@ -19,6 +19,8 @@ const (
 	ExportJSONL = "jsonl"
 	// ExportCSV is one row per request.
 	ExportCSV = "csv"
+	// formatReport is how the log names a page that [Log.WriteReport] wrote.
+	formatReport = "report"
 )
 
 // Export says what is wanted of the log, and by whom. [ParseExport] makes it
@@ -196,9 +198,16 @@ func (l Log) recordExport(ctx context.Context, x Export) (size int64, err error)
 	return e.Seq + 1, err
 }
 
-// begun refuses an export that ends before the log begins: of an empty log there is
-// nothing to sign.
+// begun refuses a report of an app that never asked for anything, and an export that
+// ends before the log begins: of an empty log there is nothing to sign.
 func (x Export) begun(tx approvals.Tx) error {
+	if x.Format == formatReport && x.App != "" {
+		found, err := tx.Requests(approvals.Filter{Apps: x.apps(), Limit: 1})
+		if err == nil && len(found) == 0 {
+			err = refuse(approvals.CodeAppUnknown, "there is no request of an app %q", x.App)
+		}
+		return err
+	}
 	if x.Format != ExportJSONL || x.To.IsZero() {
 		return nil
 	}

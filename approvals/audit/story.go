@@ -1,11 +1,13 @@
 package audit
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
+
+// eventVerifyRefused is read by its name, whichever version of the program wrote it.
+const eventVerifyRefused approvals.EventType = "verify.refused"
 
 // ownDeploy says whether a deploy was approved by the person who started it.
 type ownDeploy string
@@ -30,6 +32,7 @@ type story struct {
 	retries    int
 	refused    []approvals.Event // deploy jobs that were told not to deploy
 
+	starters bool // somebody is known to have started the workflow
 }
 
 func storyOf(history []approvals.Event) story {
@@ -43,10 +46,11 @@ func storyOf(history []approvals.Event) story {
 func (s *story) take(e approvals.Event) {
 	switch e.Type {
 	case approvals.EventRequested:
+		s.starters = e.Asked != nil && len(e.Asked.Facts.Starters()) > 0
 	case approvals.EventReopened:
 		s.retries++
 		s.mfa, s.reason = "", ""
-	case approvals.EventVerifyRefused:
+	case eventVerifyRefused:
 		s.refused = append(s.refused, e)
 	case approvals.EventBreakGlass:
 		s.breakGlass = true
@@ -59,17 +63,6 @@ func (s *story) take(e approvals.Event) {
 			s.mfa = "none"
 		}
 	}
-}
-
-// refusals is how often a deploy job was told not to deploy. Repeated ones are only
-// counted for a while, and the next event says how many there were.
-func (s *story) refusals() int {
-	n := 0
-	for _, e := range s.refused {
-		again, _ := strconv.Atoi(e.Data["count"])
-		n += max(1, again)
-	}
-	return n
 }
 
 // approved takes in an approval. An emergency release is the decision of one
@@ -90,6 +83,9 @@ func (s *story) approved(e approvals.Event) {
 		s.self = ownYes
 	case "false", "no":
 		s.self = ownNo
+		if !s.starters {
+			s.self = ownUnknown
+		}
 	default:
 		s.self = ownUnknown
 	}

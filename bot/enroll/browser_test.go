@@ -1,7 +1,6 @@
 package enroll_test
 
 import (
-	"context"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -10,7 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/browsertest"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/enroll"
 )
 
@@ -34,18 +37,13 @@ func (p *posts) watch(next http.Handler) http.Handler {
 // A person goes from the link to an authenticator in a real browser, on
 // loopback and under a name for which browsers send less: plain http.
 func TestBrowser(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), browserTime)
-	defer cancel()
-	b := startBrowser(t, ctx, "gate.example")
-	if b == nil {
-		return
-	}
+	b := browsertest.Open(t, "gate.example")
 	for _, host := range []string{"127.0.0.1", "gate.example"} {
-		t.Run(host, func(t *testing.T) { enrolInBrowser(t, b.of(t), host) })
+		t.Run(host, func(t *testing.T) { enrolInBrowser(t, b.Of(t), host) })
 	}
 }
 
-func enrolInBrowser(t *testing.T, b *tab, host string) {
+func enrolInBrowser(t *testing.T, b *browsertest.Tab, host string) {
 	admin, path := enrolment(t)
 	log, sent := &safe{}, &posts{}
 	server := httptest.NewServer(sent.watch(enroll.New(enroll.Config{Service: admin, Log: slog.New(slog.NewJSONHandler(log, nil))})))
@@ -53,66 +51,66 @@ func enrolInBrowser(t *testing.T, b *tab, host string) {
 	base := strings.Replace(server.URL, "127.0.0.1", host, 1)
 	on := func(page, title string) {
 		t.Helper()
-		b.await(`document.readyState + ' | ' + document.querySelector('main')?.dataset.page + ' | ' + document.querySelector('h1')?.textContent`, "complete | "+page+" | "+title)
-		b.screen(320, 600, true, "light")
-		if wide := b.eval(`document.documentElement.scrollWidth`); wide != "320" {
+		b.Await(`document.readyState + ' | ' + document.querySelector('main')?.dataset.page + ' | ' + document.querySelector('h1')?.textContent`, "complete | "+page+" | "+title)
+		b.Screen(320, 600, true, "light")
+		if wide := b.Eval(`document.documentElement.scrollWidth`); wide != "320" {
 			t.Errorf("%s is %s wide; want the 320 of the screen", page, wide)
 		}
-		b.screen(1280, 900, false, "light")
+		b.Screen(1280, 900, false, "light")
 		if host == "127.0.0.1" {
-			b.photograph(page)
+			b.Photograph(page)
 		}
 	}
-	b.open(base + path)
+	b.Do(chromedp.Navigate(base + path))
 	on("start", "Set up your authenticator")
-	if got := b.eval(`getComputedStyle(document.querySelector('button')).borderTopLeftRadius`); got == "0px" || got == "" {
+	if got := b.Eval(`getComputedStyle(document.querySelector('button')).borderTopLeftRadius`); got == "0px" || got == "" {
 		t.Errorf("the style did not arrive: got radius %q", got)
 	}
 
 	// While the answer is on its way, a second press must do nothing.
-	b.eval(`sends = 0; hold = e => { e.preventDefault(); sends++ }; addEventListener('submit', hold)`)
-	b.press("button")
-	b.press("button")
-	if got := b.eval(`sends`); got != "1" {
+	b.Eval(`sends = 0; hold = e => { e.preventDefault(); sends++ }; addEventListener('submit', hold)`)
+	b.Press("button")
+	b.Press("button")
+	if got := b.Eval(`sends`); got != "1" {
 		t.Errorf("a double click sends the form %s times; want once", got)
 	}
-	b.eval(`removeEventListener('submit', hold)`)
-	b.press("h1")
-	b.press("button")
+	b.Eval(`removeEventListener('submit', hold)`)
+	b.Press("h1")
+	b.Press("button")
 	on("key", "Add the key to your app")
-	key := b.eval(`document.querySelector('#key').textContent`)
+	key := b.Eval(`document.querySelector('#key').textContent`)
 	secret, err := totp.ParseSecret(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if link := b.eval(`document.querySelector('#app-link').href`); link != secret.URL("Rack Gateway", "Ana López") {
+	if link := b.Eval(`document.querySelector('#app-link').href`); link != secret.URL("Rack Gateway", "Ana López") {
 		t.Error("the link is not that of the key")
 	}
-	if label := b.eval(`document.querySelector('#code').labels[0].textContent`); label != "Code that the app shows now" {
+	if label := b.Eval(`document.querySelector('#code').labels[0].textContent`); label != "Code that the app shows now" {
 		t.Errorf("label: got %q", label)
 	}
 
-	b.press("#code")
-	b.write("12345") // the browser itself refuses this
-	b.eval(`document.querySelector('#code').value = ''`)
-	b.write(wrongCode(secret))
+	b.Press("#code")
+	b.Do(chromedp.KeyEvent("12345" + kb.Enter)) // the browser itself refuses this
+	b.Eval(`document.querySelector('#code').value = ''`)
+	b.Do(chromedp.KeyEvent(wrongCode(secret) + kb.Enter))
 	on("wrong", "Type the next code")
-	if got := b.eval(`document.activeElement.id + ' ' + document.querySelector('[role=alert]').textContent`); got != "code That code is not right." {
+	if got := b.Eval(`document.activeElement.id + ' ' + document.querySelector('[role=alert]').textContent`); got != "code That code is not right." {
 		t.Errorf("after a wrong code: got %q", got)
 	}
-	b.open(base + path)
+	b.Do(chromedp.Navigate(base + path))
 	on("shown", "The key was shown already")
 
 	code := secret.At(time.Now())
-	b.press("#code")
-	b.write(code[:3] + " " + code[3:])
+	b.Press("#code")
+	b.Do(chromedp.KeyEvent(code[:3] + " " + code[3:] + kb.Enter))
 	on("done", "Your authenticator is ready")
 	if got, ok := authenticator(t, admin); !ok || got.Secret != secret.Base32() {
 		t.Errorf("authenticator: got %v; want the one shown", ok)
 	}
-	b.open(base + path)
+	b.Do(chromedp.Navigate(base + path))
 	on("gone", "This link does not work any more")
-	if got := b.eval(`performance.getEntriesByType('navigation')[0].responseStatus`); got != "410" {
+	if got := b.Eval(`performance.getEntriesByType('navigation')[0].responseStatus`); got != "410" {
 		t.Errorf("status of a used link: got %s; want 410", got)
 	}
 	sent.mu.Lock()

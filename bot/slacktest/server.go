@@ -32,6 +32,9 @@ type Config struct {
 	// Empty means Socket Mode: Slack uses one transport per app.
 	RequestURL string
 
+	// Address is where Start listens, default a free port: "127.0.0.1:0".
+	Address string
+
 	// Command is the slash command, default "/approvals".
 	Command string
 
@@ -117,6 +120,7 @@ func New(cfg Config) *Server {
 	setDefault(&cfg.AppID, "A0GATEWAY")
 	setDefault(&cfg.BotID, "B0GATEWAY")
 	setDefault(&cfg.BotUserID, "U0GATEWAY")
+	setDefault(&cfg.Address, "127.0.0.1:0")
 	setDefault(&cfg.Command, "/approvals")
 	setDefault(&cfg.AckBudget, 3*time.Second)
 	setDefault(&cfg.TriggerLife, 3*time.Second)
@@ -168,7 +172,7 @@ func (s *Server) Config() Config { return s.cfg }
 
 // Start listens on a free loopback port.
 func (s *Server) Start() error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", s.cfg.Address)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}

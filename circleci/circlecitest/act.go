@@ -9,7 +9,7 @@ import (
 // Run starts a job whatever it waits for, for instance one that SetJobStatus had put into a queue. A job of a workflow
 // is named by its name or its id, here and below.
 func (s *Server) Run(workflowID, name string) error {
-	return s.change(workflowID, name, s.run)
+	return s.change(workflowID, name, func(_ *workflow, j *job) { s.run(j) })
 }
 
 // Succeed ends a job well. A gate succeeds by ApproveAs only.

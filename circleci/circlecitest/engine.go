@@ -103,35 +103,13 @@ func (s *Server) start(wf *workflow, j *job) {
 		j.end("unauthorized")
 		return
 	}
-	s.run(wf, j)
+	s.run(j)
 }
 
-func (s *Server) run(wf *workflow, j *job) {
+func (s *Server) run(j *job) {
 	now := time.Now()
 	s.jobNumber++
 	j.status, j.number, j.startedAt, j.stoppedAt = "running", s.jobNumber, &now, nil
-	switch {
-	case !s.opts.AutoRun || s.closed:
-	case s.opts.RunFor <= 0:
-		j.end("success")
-	default:
-		s.finishLater(wf, j, j.number)
-	}
-}
-
-// finishLater ends this very run of the job, unless somebody else did before.
-func (s *Server) finishLater(wf *workflow, j *job, run int64) {
-	var t *time.Timer
-	t = time.AfterFunc(s.opts.RunFor, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.timers, t)
-		if !s.closed && j.status == "running" && j.number == run {
-			j.end("success")
-			s.settle(wf)
-		}
-	})
-	s.timers[t] = struct{}{}
 }
 
 func (j *job) end(status string) {

@@ -3,8 +3,6 @@ package circlecitest_test
 import (
 	"slices"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 )
@@ -150,30 +148,4 @@ func TestRerun(t *testing.T) {
 			t.Errorf("from failed %v: got the old gate's id; want a new one", tt.fromFailed)
 		}
 	}
-}
-
-func TestAutoRun(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := setup(t)
-		w.Configure(func(o *circlecitest.Options) { o.AutoRun, o.RunFor = true, time.Minute })
-		id := w.add(circlecitest.DeployJobs(gate)...)
-		time.Sleep(3 * time.Minute) // three jobs, by the bubble's clock
-		synctest.Wait()
-		if got := w.JobStatus(id, gate); got != "on_hold" {
-			t.Errorf("after 3 min: got gate %s; want on_hold", got)
-		}
-		must(t, w.ApproveAs("bot", id, gate))
-		must(t, w.Fail(id, "deploy"))
-		time.Sleep(2 * time.Minute)
-		synctest.Wait()
-		if got := w.JobStatus(id, "deploy"); got != "failed" {
-			t.Errorf("got deploy %s; want it to stay failed", got)
-		}
-
-		w.Configure(func(o *circlecitest.Options) { o.RunFor = 0 })
-		if got := w.JobStatus(w.add(circlecitest.DeployJobs(gate)...), gate); got != "on_hold" {
-			t.Errorf("no delay: got gate %s; want on_hold at once", got)
-		}
-	})
 }

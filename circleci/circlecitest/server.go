@@ -3,7 +3,7 @@
 //
 // It refuses what the real service refuses. Where the real behaviour is not documented it does one plausible thing and
 // an option does the other, so that a client must cope with both. It reads no configuration files, runs no jobs, sends no
-// webhooks and never decides by itself when a job ends, unless Options.AutoRun says so.
+// webhooks and never decides by itself when a job ends.
 //
 // Mount a Server as an http.Handler (the API is below /api/v2) or call Start. All methods are safe for concurrent use.
 // Add… methods panic on a mistake of the test; methods that act return an error.
@@ -11,6 +11,7 @@ package circlecitest
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"sync"
@@ -19,9 +20,6 @@ import (
 
 // Options change how the whole server behaves. The zero value is a service at its most ordinary.
 type Options struct {
-	// AutoRun lets build jobs succeed by themselves, RunFor after they started; with RunFor 0 at once.
-	AutoRun bool
-	RunFor  time.Duration
 	// PageSize cuts lists into pages; 0 = one page.
 	PageSize int
 	// ListLagReads and ListLag keep the job list as it was before an approve or cancel for that many readings, or that
@@ -66,8 +64,6 @@ type Server struct {
 	calls     []*Call
 	counts    map[string]int
 	approvals []approvalRecord
-	timers    map[*time.Timer]struct{}
-	closed    bool
 	jobNumber int64
 	changed   chan struct{}
 }
@@ -78,7 +74,6 @@ func New() *Server {
 		tokens:    map[string]*User{},
 		workflows: map[string]*workflow{},
 		counts:    map[string]int{},
-		timers:    map[*time.Timer]struct{}{},
 		changed:   make(chan struct{}),
 	}
 }
@@ -99,11 +94,20 @@ func (s *Server) SetHook(hook func(op string, phase Phase)) {
 }
 
 // Start serves on a free port of the loopback interface. The base URL includes /api/v2; stop ends all connections and
-// all AutoRun timers, and returns when the server has ended. It panics when there is no port.
+// returns when the server has ended. It panics when there is no port.
 func (s *Server) Start() (baseURL string, stop func()) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	baseURL, stop, err := s.StartAt("127.0.0.1:0")
 	if err != nil {
 		panic("circlecitest: " + err.Error())
+	}
+	return baseURL, stop
+}
+
+// StartAt is Start at an address.
+func (s *Server) StartAt(address string) (baseURL string, stop func(), err error) {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return "", nil, fmt.Errorf("listen: %w", err)
 	}
 	srv := &http.Server{Handler: s, ReadHeaderTimeout: 5 * time.Second}
 	done := make(chan struct{})
@@ -114,19 +118,7 @@ func (s *Server) Start() (baseURL string, stop func()) {
 	return "http://" + ln.Addr().String() + "/api/v2", func() {
 		_ = srv.Close()
 		<-done
-		s.Close()
-	}
-}
-
-// Close stops all AutoRun timers. Only a server that is not stopped by Start's stop function needs it.
-func (s *Server) Close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	for t := range s.timers {
-		t.Stop()
-	}
-	clear(s.timers)
+	}, nil
 }
 
 // Wait returns when cond holds; it is asked again after each call and each change of state. cond may use the server.

@@ -23,7 +23,6 @@ type world struct {
 func setup(t *testing.T) *world {
 	t.Helper()
 	w := &world{Server: circlecitest.New()}
-	t.Cleanup(w.Close)
 	w.bot = w.AddUser(circlecitest.User{Login: "bot", Groups: []string{"deployers"}})
 	w.AddUser(circlecitest.User{Login: "alice"})
 	w.AddUser(circlecitest.User{Login: "reader", Access: circlecitest.Read})

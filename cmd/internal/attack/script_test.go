@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if code, yes := stage.BeDaemon(context.Background(), os.Args[1:]); yes {
+	if code, yes := stage.BeProgram(); yes {
 		os.Exit(code)
 	}
 	flag.Parse()

@@ -50,25 +50,18 @@ unreadable in it, is: exit 1.`,
 					return cli.Usage("--lookback %w", err)
 				}
 			}
-			cfg, err := reconcileConfig(c.env)
+			run, links, err := c.reconciliation()
 			if err != nil {
 				return err
 			}
-			client, err := circleci.New(circleci.Config{
-				URL: cfg.CircleURL, AppURL: cfg.CircleAppURL, Token: cfg.CircleToken.reveal(), UserAgent: "rack-gatewayd/" + cli.Version(),
-			})
-			if err != nil {
-				return err
-			}
+			run.App, run.From, run.To, run.Lookback = app, start, end, back
 			return c.withStore(cmd.Context(), func(db *store.DB) error {
-				gates, holes, err := audit.Reconciliation{
-					Store: db, CI: client, Settings: cfg.settings, App: app, From: start, To: end, Lookback: back,
-					Told: func(project string, n int) { c.Say("%s: reading %d pipelines …", project, n) },
-				}.Run(cmd.Context())
+				run.Store = db
+				gates, holes, err := run.Run(cmd.Context())
 				if err != nil {
 					return err
 				}
-				return c.printGates(output, gates, holes, all, client.Links())
+				return c.printGates(output, gates, holes, all, links)
 			})
 		},
 	}
@@ -76,11 +69,32 @@ unreadable in it, is: exit 1.`,
 	f.StringVar(&from, "from", "", "start of the period")
 	f.StringVar(&to, "to", "", "end of the period (default: now)")
 	c.appFlag(cmd, &app, "only this app")
-	f.StringVar(&lookback, "lookback", "90d", "how long before the period a pipeline may have been made; 0 = not at all")
+	f.StringVar(&lookback, "lookback", defaultLookback, "how long before the period a pipeline may have been made; 0 = not at all")
 	f.BoolVar(&all, "all", false, "list the gates that are as they should be, too")
 	cli.FormatFlag(cmd, &output, cli.CSV)
 	cli.Required(cmd, "from")
 	return cmd
+}
+
+// defaultLookback is the most that a gate can wait in CircleCI.
+const defaultLookback = "90d"
+
+// reconciliation is a comparison with CircleCI that lacks a store and a period.
+func (c *program) reconciliation() (audit.Reconciliation, circleci.Links, error) {
+	cfg, err := reconcileConfig(c.env)
+	if err != nil {
+		return audit.Reconciliation{}, circleci.Links{}, err
+	}
+	client, err := circleci.New(circleci.Config{
+		URL: cfg.CircleURL, AppURL: cfg.CircleAppURL, Token: cfg.CircleToken.reveal(), UserAgent: "rack-gatewayd/" + cli.Version(),
+	})
+	if err != nil {
+		return audit.Reconciliation{}, circleci.Links{}, err
+	}
+	return audit.Reconciliation{
+		CI: client, Settings: cfg.settings,
+		Told: func(project string, n int) { c.Say("%s: reading %d pipelines …", project, n) },
+	}, client.Links(), nil
 }
 
 // reconcileConfig reads what it takes to ask CircleCI for the gates of the

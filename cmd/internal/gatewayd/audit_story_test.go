@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -153,6 +154,7 @@ func TestAuditOfAHistory(t *testing.T) {
 	h.ok(err)
 	t.Run("csv", func(t *testing.T) { h.csv(t, auditor, limited) })
 	t.Run("jsonl", func(t *testing.T) { h.jsonl(t, auditor, limited) })
+	t.Run("report", h.report)
 	t.Run("reconcile", h.reconcile)
 }
 
@@ -219,6 +221,41 @@ func (h *history) csv(t *testing.T, auditor, limited string) {
 		if status, body := h.get("/audit"+query, token); status != 403 {
 			t.Errorf("%q: got %d %s; want 403", query, status, body)
 		}
+	}
+}
+
+// report has what reconcile finds; its readers can tell what was not looked at.
+func (h *history) report(t *testing.T) {
+	h.t = t
+	file := filepath.Join(h.Dir, "report.html")
+	read := func(args ...string) string {
+		h.operator(append([]string{"audit", "report", "-o", file}, args...)...)
+		text, err := os.ReadFile(file)
+		h.ok(err)
+		return string(text)
+	}
+	whole := read()
+	for _, want := range []string{
+		"3</b> requests", "<th>no_request</th>", "<th>not_approved_here</th>", "workflow " + h.past, "workflow " + h.rerun, "Ana (U0ANA) approved with a code (totp)",
+		"https://app.circleci.com/pipelines/gh/MyOrg/myapp/", "https://github.com/MyOrg/myapp/commit/" + stage.Revision, ">card</a>",
+	} {
+		if !strings.Contains(whole, want) {
+			t.Errorf("the report does not say %s", want)
+		}
+	}
+	if part := read("--skip-circleci"); strings.Contains(part, "no_request") || !strings.Contains(part, "it was left out") {
+		t.Error("without CircleCI: the report does not say that it was left out, or has findings")
+	}
+	if r := h.Operator(h.ctx, "", "audit", "report", "-o", filepath.Join(h.Dir, "none", "report.html"), "--skip-circleci"); r.Code != 1 || !strings.Contains(r.Stderr, "no such file or directory") {
+		t.Errorf("got exit %d, %s; want 1 and that the directory is missing", r.Code, r.Stderr)
+	}
+	h.Circle.Inject(circlecitest.Fault{Op: "jobs", ID: h.bypassed, Status: 403, Count: -1})
+	defer h.Circle.ClearFaults()
+	r := h.Operator(h.ctx, "", "audit", "report", "-o", file)
+	text, err := os.ReadFile(file)
+	h.ok(err)
+	if r.Code != 1 || !strings.Contains(r.Stderr, "the comparison is not complete") || !strings.Contains(string(text), "The list is not complete:") || !strings.Contains(string(text), "<th>unreadable</th>") {
+		t.Errorf("with a hole: got exit %d, %s; want 1 and a page that says so", r.Code, r.Stderr)
 	}
 }
 

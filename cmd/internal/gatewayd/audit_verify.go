@@ -75,19 +75,15 @@ func readProof(checkpoint, key, since string) (opts ledger.VerifyOptions, err er
 			return opts, fmt.Errorf("--since: %w", err)
 		}
 	}
-	opts.Key, err = readKey(key)
-	return opts, err
-}
-
-// readKey reads a verifier key, which is given as it is or as a file.
-func readKey(key string) (string, error) {
+	opts.Key = key
 	switch text, err := readEvidence(key); {
 	case err == nil:
-		key = string(text)
+		opts.Key = string(text)
 	case !errors.Is(err, fs.ErrNotExist):
-		return "", fmt.Errorf("--key: %w", err)
+		return opts, fmt.Errorf("--key: %w", err)
 	}
-	return strings.TrimSpace(key), nil
+	opts.Key = strings.TrimSpace(opts.Key)
+	return opts, nil
 }
 
 func (c *program) judge(in io.Reader, opts ledger.VerifyOptions, output cli.Format) error {

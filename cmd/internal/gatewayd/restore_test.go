@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) {
 	// A file that may not grow is an error to a daemon in a test, not its end.
 	signal.Ignore(syscall.SIGXFSZ)
-	if code, yes := stage.BeDaemon(context.Background(), os.Args[1:]); yes {
+	if code, yes := stage.BeProgram(); yes {
 		os.Exit(code)
 	}
 	os.Exit(m.Run())

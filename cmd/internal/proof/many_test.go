@@ -82,7 +82,6 @@ func TestManyOpenRequests(t *testing.T) {
 			t.Error(b)
 		}
 		w.slack.Close()
-		w.circle.Close()
 		if err := w.db.Close(); err != nil {
 			t.Error(err)
 		}

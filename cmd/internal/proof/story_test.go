@@ -67,7 +67,6 @@ func play(t *testing.T, made template, s script) (p played) {
 			}
 		}
 		w.slack.Close()
-		w.circle.Close()
 		p.ends = w.ends(context.Background())
 		if err := w.db.Close(); err != nil {
 			w.violation(fmt.Sprintf("close the database: %v", err))

@@ -1,7 +1,6 @@
 package soak_test
 
 import (
-	"context"
 	"flag"
 	"math/rand/v2"
 	"os"
@@ -36,7 +35,7 @@ var (
 
 // The test program is the daemon when it is started as one.
 func TestMain(m *testing.M) {
-	if code, yes := stage.BeDaemon(context.Background(), os.Args[1:]); yes {
+	if code, yes := stage.BeProgram(); yes {
 		os.Exit(code)
 	}
 	os.Exit(m.Run())

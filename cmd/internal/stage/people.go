@@ -41,7 +41,7 @@ func (s *Stage) Admin(ctx context.Context, id, name, login string) error {
 	if r := s.Operator(ctx, secret.Base32()+"\n", "user", "enroll", "--slack-id", id, "--secret-stdin"); r.Code != 0 {
 		return fmt.Errorf("user enroll: %s", r.Stderr)
 	}
-	s.secrets[id] = secret
+	s.SetSecret(id, secret)
 	return nil
 }
 
@@ -79,8 +79,22 @@ func (s *Stage) Confirmed(ctx context.Context) error {
 	}
 }
 
-// Code is what a person's authenticator shows at a time.
-func (s *Stage) Code(user string, at time.Time) string { return s.secrets[user].At(at) }
+// SetSecret gives somebody's phone the key of an authenticator.
+func (s *Stage) SetSecret(user string, secret totp.Secret) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.secrets[user] = secret
+}
+
+// Code is what a person's authenticator shows at a time, "" if they have none.
+func (s *Stage) Code(user string, at time.Time) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if secret, ok := s.secrets[user]; ok {
+		return secret.At(at)
+	}
+	return ""
+}
 
 // WrongCode is six digits that the authenticator shows neither now nor one step
 // before or after.

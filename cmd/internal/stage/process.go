@@ -15,27 +15,62 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gateway"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gatewayd"
 )
 
-// daemonWord as the first argument makes a program be the daemon instead of
-// itself.
-const daemonWord = "internal-daemon"
+// Names under which a program of ours is started to be another one.
+const (
+	clientName = "rack-gateway"
+	daemonName = "rack-gatewayd"
+)
 
-// BeDaemon runs the daemon if the arguments (without the program's name) ask for
-// it: what [Stage.Spawn] starts. A program that spawns calls it first. The daemon
+// BeProgram runs the daemon or the client if this process was started as one by
+// [Stage.Spawn] or [RunClient]. A program that does so calls it first. The daemon
 // ends with its standard input, so that it never outlives who started it.
-func BeDaemon(ctx context.Context, args []string) (code int, yes bool) {
-	if len(args) == 0 || args[0] != daemonWord {
-		return 0, false
+func BeProgram() (code int, yes bool) {
+	switch os.Args[0] {
+	case clientName:
+		return gateway.Main(), true
+	case daemonName:
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			stop()
+		}()
+		return gatewayd.Run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr), true
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
+	return 0, false
+}
+
+// ourselves is this program again, under a name that [BeProgram] knows.
+func ourselves(name string, args ...string) (*exec.Cmd, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return &exec.Cmd{Path: program, Args: append([]string{name}, args...)}, nil
+}
+
+// RunClient runs rack-gateway as a process of its own, as a CI job does, in a
+// directory. It gets SIGTERM when ctx ends. All that it prints goes to out.
+func RunClient(ctx context.Context, dir string, env []string, out io.Writer, args ...string) (code int, err error) {
+	cmd, err := ourselves(clientName, args...)
+	if err != nil {
+		return 0, err
+	}
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, env, out, out
+	if err := cmd.Start(); err != nil {
+		return 0, fmt.Errorf("start the client: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) }) // it may have ended
 	defer stop()
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		stop()
-	}()
-	return gatewayd.Run(ctx, args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr), true
+	var failed *exec.ExitError
+	if err := cmd.Wait(); err != nil && !errors.As(err, &failed) {
+		return 0, fmt.Errorf("run the client: %w", err)
+	}
+	return cmd.ProcessState.ExitCode(), nil
 }
 
 // Process is a daemon in a process of its own.
@@ -46,14 +81,14 @@ type Process struct {
 	err   error
 }
 
-// Spawn starts the daemon as a process: this program again, see [BeDaemon]. It
+// Spawn starts the daemon as a process: this program again, see [BeProgram]. It
 // does not wait until the daemon is ready. The log goes to out.
 func (s *Stage) Spawn(out *os.File) (*Process, error) {
-	program, err := os.Executable()
+	cmd, err := ourselves(daemonName, "serve")
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{cmd: exec.Command(program, daemonWord, "serve"), done: make(chan struct{})}
+	p := &Process{cmd: cmd, done: make(chan struct{})}
 	p.cmd.Env = slices.Clone(s.env)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {

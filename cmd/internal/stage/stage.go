@@ -7,6 +7,7 @@ package stage
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -54,6 +55,8 @@ type Options struct {
 	Env []string
 	// Log receives the daemon's log; nil drops it.
 	Log io.Writer
+	// SlackAddress and CircleAddress are where the simulators listen; "" = free ports.
+	SlackAddress, CircleAddress string
 }
 
 // Stage is one product with its surroundings. Make it with [New].
@@ -92,14 +95,18 @@ func New(dir string, opts Options) (*Stage, error) {
 	}
 	s := &Stage{
 		Health: "http://" + health,
-		Slack:  slacktest.New(slacktest.Config{}), Circle: circlecitest.New(),
+		Slack:  slacktest.New(slacktest.Config{Address: opts.SlackAddress}), Circle: circlecitest.New(),
 		URL: "http://" + address, Dir: dir, opts: opts, secrets: map[string]totp.Secret{},
 	}
 	if err := s.Slack.Start(); err != nil {
 		return nil, err
 	}
 	s.furnishSlack()
-	circleURL := s.furnishCircle()
+	circleURL, err := s.furnishCircle(cmp.Or(opts.CircleAddress, "127.0.0.1:0"))
+	if err != nil {
+		s.Slack.Close()
+		return nil, err
+	}
 	cfg := s.Slack.Config()
 	keys, err := s.keygen()
 	if err != nil {
@@ -168,16 +175,15 @@ func (s *Stage) furnishSlack() {
 	s.Slack.SetChannel(slacktest.Channel{ID: Channel, Name: "deploys", Members: []string{bot, Ana, Bea, Alice, Carl}})
 }
 
-func (s *Stage) furnishCircle() string {
+func (s *Stage) furnishCircle(address string) (url string, err error) {
 	s.Circle.AddUser(circlecitest.User{Login: MachineUser, Name: "Rack Gateway"})
 	for _, login := range []string{Starter, "ana", "bea", "mallory"} {
 		s.Circle.AddUser(circlecitest.User{Login: login})
 	}
 	s.Circle.AddToken(machineToken, MachineUser)
 	s.Circle.AddProject(circlecitest.Project{Slug: Project})
-	url, stop := s.Circle.Start()
-	s.stopCircle = stop
-	return url
+	url, s.stopCircle, err = s.Circle.StartAt(address)
+	return url, err
 }
 
 // Pipeline pushes the documentation's commit: test, build, request_approval,

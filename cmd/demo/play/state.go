@@ -20,14 +20,13 @@ type person struct {
 	Name  string `json:"name"`
 	Login string `json:"login"`
 	About string `json:"about"`
-	Admin bool   `json:"admin"`
 }
 
 var cast = []person{
-	{stage.Ana, "Ana", "ana", "Admin", true},
-	{stage.Bea, "Bea", "bea", "Admin", true},
-	{stage.Alice, "Alice", stage.Starter, "Admin, pushed the first commit", true},
-	{stage.Carl, "Carl", "carl", "No admin", false},
+	{stage.Ana, "Ana", "ana", "Admin"},
+	{stage.Bea, "Bea", "bea", "Admin"},
+	{stage.Alice, "Alice", stage.Starter, "Admin, pushed the first commit"},
+	{stage.Carl, "Carl", "carl", "No admin"},
 }
 
 func someone(id string) (person, bool) {
@@ -46,25 +45,32 @@ type state struct {
 	Until     int64                       `json:"until"` // Unix milliseconds
 	Messages  []slacktest.Message         `json:"messages"`
 	Private   []slacktest.Message         `json:"private"` // only this person sees them
+	Direct    []slacktest.Message         `json:"direct"`  // from the app to this person
 	View      *slacktest.View             `json:"view"`
+	Home      *slacktest.View             `json:"home"`
 	Pipelines []circlecitest.PipelineView `json:"pipelines"`
-	Commands  []command                   `json:"commands"`
+	Jobs      []jobRun                    `json:"jobs"`
+	// Simulators: there is no daemon of ours. URL is what the context has, and Connected
+	// whether a daemon is.
+	Simulators bool   `json:"simulators"`
+	URL        string `json:"url"`
+	Connected  bool   `json:"connected"`
 }
 
 func (b *browser) state(me person, now time.Time) state {
 	s := state{
-		Me: me, People: cast, Until: totp.StepEnd(totp.Step(now)).UnixMilli(),
-		Messages:  list(b.Slack.AllMessages(stage.Channel)),
-		Private:   list(b.Slack.Ephemerals(me.ID)),
-		View:      b.Slack.View(me.ID),
-		Pipelines: list(b.Circle.Snapshot().Pipelines),
-	}
-	if me.Admin {
-		s.Code = b.Code(me.ID, now)
+		Me: me, People: cast, Until: totp.StepEnd(totp.Step(now)).UnixMilli(), Code: b.Code(me.ID, now),
+		Messages: list(b.Slack.AllMessages(stage.Channel)), Private: list(b.Slack.Ephemerals(me.ID)), Direct: list(b.Slack.DMs(me.ID)),
+		View: b.Slack.View(me.ID), Home: b.Slack.Home(me.ID),
+		Pipelines: list(b.Circle.Snapshot().Pipelines), Jobs: []jobRun{},
+		Simulators: b.opts.simulators, Connected: b.Slack.Sockets() > 0,
 	}
 	b.mu.Lock()
-	s.Commands = list(b.commands)
-	b.mu.Unlock()
+	defer b.mu.Unlock()
+	s.URL = b.url
+	for _, j := range b.jobs {
+		s.Jobs = append(s.Jobs, *j)
+	}
 	return s
 }
 

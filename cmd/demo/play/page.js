@@ -6,6 +6,11 @@ let state = null;
 let me = new URLSearchParams(location.search).get('as') || 'U0ANA';
 let stream = null;
 const dismissed = new Set();
+const toggled = new Map(); // job logs that somebody opened or closed
+let place = 'channel'; // or home
+let chosen = null; // the card whose thread is shown beside the channel
+const desk = matchMedia('(min-width: 56rem)'); // the channel scrolls by itself, the newest below
+const wide = matchMedia('(min-width: 80rem)'); // the thread has a place of its own
 
 // el builds an element: props are properties, strings among the children are text.
 function el(tag, props, ...children) {
@@ -172,32 +177,49 @@ function input(b) {
 // --- the channel ---
 
 function showChannel() {
-  const list = $('messages');
+  const list = $('messages'), home = place === 'home';
+  $('channel').hidden = home;
+  $('home').hidden = !home;
+  for (const name of ['channel', 'home']) $('to-' + name).setAttribute('aria-current', String(name === place));
   const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 60;
-  const items = [];
-  for (const m of state.messages.filter((m) => !m.thread_ts)) {
-    items.push(m);
-    const replies = state.messages.filter((r) => r.thread_ts === m.ts);
-    if (replies.length) items.push({ ts: m.ts + '-thread', replies: replies.length }, ...replies);
-  }
-  items.push(...state.private.filter((m) => !dismissed.has(m.ts)).map((m) => ({ ...m, private: true })));
-  keyed(list, items, (m) => m.ts + (m.private ? me : ''), message);
-  if (atEnd) list.scrollTop = list.scrollHeight;
+  const cards = state.messages.filter((m) => !m.thread_ts).map((m) => ({ ...m, replies: state.messages.filter((r) => r.thread_ts === m.ts) }));
+  const mine = state.private.filter((m) => !dismissed.has(m.ts)).map((m) => ({ ...m, private: true }));
+  const card = cards.find((m) => m.ts === chosen) ?? cards.at(-1);
+  $('thread').hidden = home || !wide.matches || !card;
+  const items = [...cards, ...mine].map((m) => ({ ...m, inline: !wide.matches, chosen: wide.matches && cards.length > 1 && m.ts === card?.ts }));
+  keyed(list, desk.matches ? items : items.toReversed(), (m) => m.ts + (m.private ? me : ''), message);
+  if (atEnd && desk.matches) list.scrollTop = list.scrollHeight;
+  keyed($('replies'), card ? [{ ...card, replies: [] }, ...card.replies] : [], (m) => m.ts, message);
+  keyed($('direct'), state.direct.toReversed(), (m) => m.ts, message);
+  const view = state.home ? state.home.blocks.map((b) => block(b, {})) : [el('p', { className: 'soft' }, 'The app has not answered yet.')];
+  if ($('home-view').seen !== JSON.stringify(state.home)) $('home-view').replaceChildren(...view);
+  $('home-view').seen = JSON.stringify(state.home);
 }
 
 function message(m) {
-  if (m.replies) return el('li', { className: 'thread' }, m.replies === 1 ? 'Thread · 1 reply' : `Thread · ${m.replies} replies`);
   const body = m.blocks?.length ? m.blocks.map((b) => block(b, m)) : el('div', { className: 'text' }, mrkdwn(m.text));
-  if (m.thread_ts && !m.private) return el('li', { className: 'reply' }, body);
-  const from = el('div', { className: 'from' }, state.people.find((p) => p.id === m.user)?.name ?? 'Rack Gateway', m.bot_id ? el('span', { className: 'app' }, 'APP') : '',
-    el('small', {}, date(Number(m.ts), '{time}', '')));
-  if (!m.private) return el('li', { className: 'card' }, from, body);
-  from.append(el('small', {}, 'Only visible to you'));
-  const hide = el('button', { type: 'button', className: 'small' }, 'Dismiss');
-  hide.onclick = () => { dismissed.add(m.ts); showChannel(); };
-  from.append(hide);
-  return el('li', { className: 'private' }, from, body);
+  const name = state.people.find((p) => p.id === m.user)?.name ?? 'Rack Gateway', app = m.bot_id || name === 'Rack Gateway';
+  const from = el('div', { className: 'from' }, name, app ? el('span', { className: 'app' }, 'APP') : '', date(Number(m.ts), '{time}', ''));
+  if (m.private) {
+    const hide = el('button', { type: 'button', className: 'plain' }, 'Dismiss');
+    hide.onclick = () => { dismissed.add(m.ts); showChannel(); };
+    from.append(el('small', {}, 'Only visible to you'), hide);
+  }
+  const content = el('div', { className: 'body' }, from, body);
+  if (m.replies?.length) content.append(m.inline ? el('ol', { className: 'inline', ariaLabel: 'Thread' }, m.replies.map(message)) : threadButton(m));
+  return el('li', { className: 'message' + (m.private ? ' private' : '') + (m.chosen ? ' chosen' : '') },
+    el('span', { className: 'avatar' + (app ? ' app-icon' : ''), ariaHidden: 'true' }, name[0]), content);
 }
+
+function threadButton(m) {
+  const b = el('button', { type: 'button', className: 'plain' }, m.replies.length === 1 ? '1 reply' : `${m.replies.length} replies`);
+  b.onclick = () => { chosen = m.ts; showChannel(); };
+  return el('div', {}, b);
+}
+
+$('to-channel').onclick = () => { place = 'channel'; showChannel(); };
+$('to-home').onclick = async () => { place = 'home'; showChannel(); await act('home'); };
+desk.onchange = wide.onchange = () => { if (state) showChannel(); };
 
 $('slash').onsubmit = async (event) => {
   event.preventDefault();
@@ -209,12 +231,13 @@ $('slash').onsubmit = async (event) => {
 
 function showView() {
   const v = state.view, dialog = $('modal'), now = v ? me + v.id + v.hash : '';
-  if (dialog.shown === now) return;
+  if ((dialog.shown ?? '') === now) return;
+  const was = dialog.shown;
   dialog.shown = now;
   if (!v) {
     dialog.close();
     $('desk').append($('authenticator'));
-    if (document.activeElement === document.body) $('messages').focus({ preventScroll: true }); // the button is gone
+    if (was && document.activeElement === document.body) $('messages').focus({ preventScroll: true }); // the button is gone
     return;
   }
   const cancel = el('button', { type: 'button' }, v.close || 'Close');
@@ -256,7 +279,8 @@ function showCode() {
   $('authenticator-title').textContent = `${state.me.name}’s authenticator`;
   $('has-code').hidden = !state.code;
   $('no-code').hidden = Boolean(state.code);
-  $('no-code').textContent = `${state.me.name} has none: only admins do.`;
+  $('no-code').textContent = `${state.me.name} has none${state.simulators ? ' yet' : ': only admins do'}.`;
+  $('scan').hidden = !state.simulators;
   $('code').textContent = state.code.replace(/(...)(...)/, '$1 $2');
   $('type').hidden = !codeField() || !state.view;
   tick();
@@ -274,6 +298,12 @@ $('copy').onclick = async () => {
   await navigator.clipboard?.writeText(state.code).catch(() => {});
   $('copy').textContent = 'Copied';
   setTimeout(() => { $('copy').textContent = 'Copy'; }, 1500);
+};
+
+$('scan').onsubmit = async (event) => {
+  event.preventDefault();
+  const { error } = await act('scan', { text: $('secret').value });
+  if (!error) $('secret').value = '';
 };
 
 // --- CircleCI ---
@@ -295,40 +325,57 @@ function workflow(w) {
 }
 
 function job(id, j) {
-  const what = { workflow: id, job: j.name };
+  const what = { workflow: id, job: j.name }, run = state.jobs.find((r) => r.workflow === id && r.job === j.name);
   const hands = [];
-  if (j.status === 'running') hands.push(button('Finish now', 'small', 'finish', what), button('Fail', 'small', 'fail', what));
+  if (j.status === 'running' && run?.by_hand) hands.push(button('Succeed', 'small', 'finish', what), button('Fail', 'small', 'fail', what));
+  else if (j.status === 'running') hands.push(button('Stop it', 'small', 'fail', what));
   if (j.status === 'on_hold') hands.push(button('Approve here, as mallory', 'small', 'bypass', what));
   const by = j.approved_by ? 'approved by ' + j.approved_by : j.canceled_by ? 'by ' + j.canceled_by : '';
-  return el('li', { className: j.type === 'approval' ? 'gate' : '' }, el('span', {}, j.name), status(j.status), by ? el('small', {}, by) : '', hands.length ? el('span', { className: 'row' }, hands) : '');
+  return el('li', { className: j.type === 'approval' ? 'gate' : j.status === 'failed' ? 'failed' : '' }, el('span', {}, j.name), status(j.status),
+    by ? el('small', {}, by) : '', hands.length ? el('span', { className: 'row' }, hands) : '', run ? log(run, j.status) : '');
+}
+
+// log is what a job printed. It is open while the job runs, and when it failed.
+function log(run, status) {
+  const key = run.workflow + run.job, ends = run.ended && run.code;
+  const d = el('details', { open: toggled.get(key) ?? (status === 'running' || status === 'failed') },
+    el('summary', {}, 'Log'),
+    el('pre', { tabIndex: 0 }, el('b', {}, '$ ' + run.line), '\n' + run.output.trimEnd(), ends ? el('em', {}, `\nExited with code ${run.code}`) : ''),
+    run.receipt ? el('details', {}, el('summary', {}, 'receipt.json'), el('pre', { tabIndex: 0 }, run.receipt.trimEnd())) : '');
+  d.firstElementChild.onclick = () => toggled.set(key, !d.open);
+  return d;
 }
 
 $('push').onclick = () => act('push');
-
-function run(c) {
-  return el('li', {}, el('small', {}, `Pipeline ${c.pipeline}`), el('pre', { tabIndex: 0 }, el('b', {}, '$ ' + c.line), '\n' + c.output.trimEnd() + (c.code ? `\nExited with code ${c.code}` : '')));
-}
+$('context').onsubmit = (event) => {
+  event.preventDefault();
+  act('context', { url: $('url').value || $('url').placeholder, token: $('token').value });
+};
 
 // --- all of it ---
 
 // guide says what to do next about the newest pipeline.
 function guide() {
   const p = state.pipelines.at(-1), w = p?.workflows.at(-1), name = state.me.name;
-  if (!w) return 'Nothing was pushed yet.';
+  if (state.simulators && !state.connected) return 'No rack-gatewayd is connected. Start yours with the variables that the terminal shows.';
+  if (!w) return state.simulators ? 'Your rack-gatewayd is connected. Put the gateway’s address and a token into the context, then push a commit.' : 'Nothing was pushed yet.';
+  if (state.jobs.some((j) => j.workflow === w.id && j.by_hand && !w.stopped_at && w.jobs.some((x) => x.name === j.job && x.status === 'running'))) return 'The context is empty: run the command of the job in your own terminal, then say here how the job ended.';
   const jobs = Object.fromEntries(w.jobs.map((j) => [j.name, j]));
   const gate = w.jobs.find((j) => j.type === 'approval');
   const card = state.messages.findLast((m) => m.metadata?.event_type === 'deploy_approval_request');
   const pusher = state.people.find((x) => x.login === p.actor)?.name ?? p.actor;
   const open = card?.blocks.some((b) => b.type === 'actions' && b.elements.some((e) => e.action_id === 'approve'));
-  if (gate.status === 'success' && gate.approved_by !== 'rack-gateway-bot') return `${gate.approved_by} opened the gate without anybody’s approval here. The card and the log say so.`;
+  if (gate.status === 'success' && gate.approved_by !== 'rack-gateway-bot') return jobs.deploy.status === 'running' ? `${gate.approved_by} opened the gate in CircleCI, past the bot. The deploy job starts, and asks the gateway whether it may.`
+    : jobs.deploy.status === 'failed' ? `${gate.approved_by} opened the gate in CircleCI, past the bot. The deploy job asked, got no, and ended red: nothing was deployed. See its log and the card.` : `${gate.approved_by} opened the gate in CircleCI, past the bot. The card says so.`;
   if (jobs.deploy.status === 'success') return 'Deployed. The thread keeps the whole story. Next: push a commit, then try a wrong code, Carl, a reject, or mallory in CircleCI.';
+  if (jobs.deploy.status === 'failed') return 'The deploy failed. The card says so. Push another commit, or rerun the workflow.';
   if (gate.status === 'success') return 'The gate is open: the gateway approved it in CircleCI, and the deploy runs.';
   if (w.stopped_at) return 'This one is over. Push another commit, or rerun the workflow.';
-  if (!state.commands.some((c) => c.workflow === w.id)) return 'CircleCI runs the jobs before the gate.';
+  if (!state.jobs.some((j) => j.workflow === w.id)) return 'CircleCI runs the jobs before the gate.';
   if (!open && !card?.text.startsWith('Approved')) return 'This request is closed. Push another commit.';
   if (!open) return 'Decided. The gateway opens the gate as soon as CircleCI reaches it.';
   if (p.actor === state.me.login) return `${name} pushed this commit, so somebody else has to approve it. Press Approve deploy and see, then be someone else.`;
-  if (!state.code) return `${name} is no admin. Press Approve deploy and see, then be Ana or Bea.`;
+  if (!state.code) return `${name} has no authenticator. Press Approve deploy and see, then be Ana or Bea.`;
   return `${pusher} wants to deploy, and the gate in CircleCI is shut. You are ${name}: press Approve deploy, then type in the code.`;
 }
 
@@ -339,8 +386,9 @@ function show() {
   showView();
   showCode();
   $('push').textContent = `Push a commit as ${state.me.name}`;
-  keyed($('pipelines'), state.pipelines.toReversed(), (p) => p.id, pipeline);
-  keyed($('terminal'), state.commands.toReversed(), (c) => c.workflow, run);
+  keyed($('pipelines'), state.pipelines.toReversed().map((p) => ({ ...p, logs: state.jobs.filter((j) => j.pipeline === p.number) })), (p) => p.id, pipeline);
+  $('context').hidden = !state.simulators;
+  if (state.url && document.activeElement !== $('url')) $('url').value = state.url;
 }
 
 function choice(p) {

@@ -5,34 +5,43 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gatewayd"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 )
 
 // visitor is a browser at the page.
 type visitor struct {
-	t   *testing.T
-	url string
+	t    *testing.T
+	url  string
+	said string // in the terminal
 }
 
+// brisk is a demo whose jobs take no longer than a test has to wait.
+var brisk = browseOptions{pace: 400 * time.Millisecond}
+
 // visit runs the demo until the test ends, and checks then that nothing is left.
-func visit(t *testing.T) *visitor {
+func visit(t *testing.T, opts browseOptions) *visitor {
 	t.Helper()
 	t.Setenv("TMPDIR", t.TempDir())
 	ctx, cancel := context.WithCancel(t.Context())
 	r, w := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := browse(ctx, w, browseOptions{jobTime: 300 * time.Millisecond})
+		err := browse(ctx, w, opts)
 		ended <- err
 		w.CloseWithError(io.ErrUnexpectedEOF)
 	}()
@@ -50,16 +59,19 @@ func visit(t *testing.T) *visitor {
 			t.Errorf("left behind: %v, %v; want nothing", left, err)
 		}
 	})
-	line, err := bufio.NewReader(r).ReadString('\n')
-	if err != nil {
-		t.Fatalf("read the address: %v", err)
+	v := &visitor{t: t}
+	for lines := bufio.NewReader(r); v.url == ""; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatalf("read the address: %v", err)
+		}
+		v.said += line
+		_, rest, _ := strings.Cut(line, "Open ")
+		if url, _, ok := strings.Cut(rest, "/ in a browser"); ok {
+			v.url = url
+		}
 	}
-	_, rest, _ := strings.Cut(line, "Open ")
-	url, _, ok := strings.Cut(rest, " in a browser")
-	if !ok {
-		t.Fatalf("got %q; want an address", line)
-	}
-	return &visitor{t, strings.TrimSuffix(url, "/")}
+	return v
 }
 
 // until follows the events of a person until the state is as wanted.
@@ -162,7 +174,7 @@ func open(s state) bool {
 }
 
 func TestBrowse(t *testing.T) {
-	v := visit(t)
+	v := visit(t, brisk)
 	for path, want := range map[string]string{"/": "<!doctype html>", "/page.css": ":root", "/page.js": "EventSource"} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, v.url+path, nil)
 		if err != nil {
@@ -173,8 +185,8 @@ func TestBrowse(t *testing.T) {
 		}
 	}
 
-	s := v.until(stage.Ana, "an open request, filed by the job", func(s state) bool { return open(s) && len(s.Commands) == 1 })
-	if c := s.Commands[0]; c.Code != 0 || !strings.HasPrefix(c.Line, "rack-gateway deploy-approval request --app myapp ") {
+	s := v.until(stage.Ana, "an open request, filed by the job", func(s state) bool { return open(s) && len(s.Jobs) == 1 && s.Jobs[0].Ended })
+	if c := s.Jobs[0]; c.Code != 0 || !strings.HasPrefix(c.Line, "rack-gateway deploy-approval request --app myapp ") {
 		t.Errorf("got %+v; want the request of the documentation", c)
 	}
 	m, _ := card(s)
@@ -202,6 +214,9 @@ func TestBrowse(t *testing.T) {
 		m, _ := card(s)
 		return strings.HasPrefix(m.Text, "Deployed") && newestJob(s, "deploy").Status == "success"
 	})
+	if run := s.Jobs[1]; run.Job != deployJob || run.Code != 0 || !strings.Contains(run.Output, "is up") || run.Receipt == "" {
+		t.Errorf("got the deploy job %+v; want the log and the receipt of rack-gateway deploy", run)
+	}
 	if by := newestJob(s, stage.Gate).ApprovedBy; by != stage.MachineUser || s.View != nil {
 		t.Errorf("the gate was approved by %q with the modal %v; want %s and no modal", by, s.View, stage.MachineUser)
 	}
@@ -220,10 +235,21 @@ func TestBrowse(t *testing.T) {
 		m, _ := card(s)
 		return strings.HasPrefix(m.Text, "Approved outside") && newestJob(s, stage.Gate).ApprovedBy == outsider
 	})
+	s = v.until(stage.Bea, "the deploy job that ends red", func(s state) bool { return newestJob(s, deployJob).Status == "failed" })
+	if run := s.Jobs[len(s.Jobs)-1]; run.Code == 0 || !strings.Contains(run.Output, "Not deploying") || strings.Contains(run.Output, "is up") {
+		t.Errorf("got the deploy job %+v; want that it did not deploy and says why", run)
+	}
+
+	v.do("slash", act{As: stage.Bea, Text: "whoami"})
+	v.until(stage.Bea, "the answer to the slash command", func(s state) bool { return len(s.Private) == 1 })
+	v.do("home", act{As: stage.Bea})
+	v.until(stage.Bea, "the Home tab", func(s state) bool {
+		return s.Home != nil && strings.Contains(slacktest.Text(s.Home.Blocks), "My authenticator")
+	})
 }
 
 func TestBrowseGuard(t *testing.T) {
-	v := visit(t)
+	v := visit(t, brisk)
 	ana := encode(t, act{As: stage.Ana})
 	tests := []struct {
 		name   string
@@ -253,5 +279,92 @@ func TestShellLine(t *testing.T) {
 	got := shellLine([]string{"--app", "myapp", `{"a":1}`, "it's", "a b"})
 	if want := `rack-gateway --app myapp '{"a":1}' 'it'\''s' 'a b'`; got != want {
 		t.Errorf("got %s; want %s", got, want)
+	}
+}
+
+// TestSimulators runs a daemon of its own, as somebody does in another terminal,
+// with the variables that the demo prints.
+func TestSimulators(t *testing.T) {
+	port := freePorts(t)
+	v := visit(t, browseOptions{pace: 400 * time.Millisecond, simulators: true, port: port})
+	dir, key := t.TempDir(), totp.NewSecret()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	env := []string{"RGW_LISTEN=" + address, "RGW_DATABASE_URL=sqlite:" + filepath.Join(dir, "own.db")}
+	for line := range strings.Lines(v.said) {
+		if name, value, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "='"); ok {
+			env = append(env, name+"="+strings.TrimSuffix(value, "'"))
+		}
+	}
+	operator := func(stdin string, args ...string) string {
+		t.Helper()
+		var out, errs bytes.Buffer
+		if code := gatewayd.Run(t.Context(), args, env, strings.NewReader(stdin), &out, &errs); code != 0 {
+			t.Fatalf("rack-gatewayd %s: got exit code %d\n%s%s", strings.Join(args, " "), code, &out, &errs)
+		}
+		return strings.TrimSpace(out.String())
+	}
+	env = append(env, "RGW_SECRET_KEYS="+operator("", "keygen"))
+	operator("", "user", "add", "--slack-id", stage.Ana, "--name", "Ana", "--vcs-login", "ana")
+	operator(key.Base32()+"\n", "user", "enroll", "--slack-id", stage.Ana, "--secret-stdin")
+	token := operator("", "token", "create", "--name", "ci-myapp", "--role", "cicd", "--app", stage.App)
+	operator("", "check")
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan int, 1)
+	go func() {
+		served <- gatewayd.Run(ctx, []string{"serve"}, env, strings.NewReader(""), io.Discard, io.Discard)
+	}()
+	defer func() { stop(); <-served }()
+
+	v.until(stage.Ana, "the daemon", func(s state) bool { return s.Connected && s.Simulators && s.Code == "" })
+	v.do("scan", act{As: stage.Ana, Text: key.Base32()})
+	v.until(stage.Ana, "her code", func(s state) bool { return len(s.Code) == 6 })
+	v.do("push", act{As: stage.Alice})
+	s := v.until(stage.Ana, "a job that nobody runs", func(s state) bool { return len(s.Jobs) == 1 && s.Jobs[0].ByHand })
+	if out := s.Jobs[0].Output; !strings.Contains(out, "CIRCLE_WORKFLOW_ID="+s.Jobs[0].Workflow) {
+		t.Errorf("got %q; want the variables of the job", out)
+	}
+	v.do("finish", act{As: stage.Ana, Workflow: s.Jobs[0].Workflow, Job: askingJob})
+	v.do("context", act{As: stage.Ana, URL: "http://" + address, Token: token})
+	v.do("push", act{As: stage.Alice})
+	v.until(stage.Ana, "a card", open)
+}
+
+// freePorts finds three ports in a row that nobody has.
+func freePorts(t *testing.T) int {
+	t.Helper()
+	for port := 20000 + os.Getpid()%10000; port < 32000; port += 3 {
+		free := true
+		for n := range 3 {
+			l, err := net.Listen("tcp", loopback(port+n))
+			if free = free && err == nil; err == nil {
+				l.Close()
+			}
+		}
+		if free {
+			return port
+		}
+	}
+	t.Fatal("there are no three free ports in a row")
+	return 0
+}
+
+func TestPlain(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for text, want := range map[string]string{
+		"⟦<@U0ANA>⟧ and ⟦<@U0EVE>⟧":                                                      "@Ana and @U0EVE",
+		"⟦<https://example.com/x|1a2b3c4>⟧":                                              "1a2b3c4",
+		"until ⟦<!date^" + fmt.Sprint(now.Unix()) + "^{date_short_pretty} at {time}|x>⟧": "until today at " + now.Format("15:04"),
+		"⟦<!date^soon^{time}|12:00 UTC>⟧":                                                "12:00 UTC",
+		"*stars* <b>":                                                                    "*stars* <b>",
+	} {
+		if got := plain(text); got != want {
+			t.Errorf("%q: got %q; want %q", text, got, want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,29 +18,25 @@ import (
 )
 
 const (
-	// jobTime is how long a job of the simulated CircleCI runs if nobody ends it by hand.
-	jobTime = 4 * time.Second
 	// preparing is far more than the daemon and its people need to be ready.
 	preparing = time.Minute
 	// farewell is what calls of the page may still take when the demo ends.
 	farewell = 2 * time.Second
 )
 
-// browseOptions change how the page is served.
+// browseOptions change what is served.
 type browseOptions struct {
-	http    bool // signed requests instead of Socket Mode
-	port    int  // 0 = any free one
-	jobTime time.Duration
+	http       bool // signed requests instead of Socket Mode
+	port       int  // 0 = any free one, or with simulators the usual ones
+	pace       time.Duration
+	simulators bool // no daemon, no people, and fixed ports
 }
 
 // browser is the demo with a page: a person's hands in Slack and CircleCI.
 type browser struct {
-	*stage.Stage
-	bell   bell
-	asking sync.WaitGroup // runs of rack-gateway
-
-	mu       sync.Mutex
-	commands []command
+	*runner
+	bell bell
+	opts browseOptions
 }
 
 // browse serves the page until the context ends.
@@ -49,39 +46,54 @@ func browse(ctx context.Context, out io.Writer, opts browseOptions) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	s, err := stage.New(dir, stage.Options{HTTP: opts.http})
+	options := stage.Options{HTTP: opts.http}
+	if opts.simulators {
+		opts.port = cmp.Or(opts.port, simulatorsPort)
+		options.SlackAddress, options.CircleAddress = loopback(opts.port+1), loopback(opts.port+2)
+	}
+	// Loopback only: the page shows authenticator codes and has everybody's hands.
+	l, err := net.Listen("tcp", loopback(opts.port))
+	if err != nil {
+		return fmt.Errorf("serve the page: %w", err)
+	}
+	defer l.Close()
+	s, err := stage.New(dir, options)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	b := &browser{Stage: s}
-	if err := b.prepare(ctx, opts.jobTime); err != nil {
-		if ctx.Err() != nil { // stopped while it started
-			return nil
+	b := &browser{opts: opts}
+	b.runner = &runner{Stage: s, pace: opts.pace, bell: &b.bell}
+	b.Circle.AddUser(circlecitest.User{Login: "carl"})
+	if !opts.simulators {
+		if err := b.prepare(ctx); err != nil {
+			if ctx.Err() != nil { // stopped while it started
+				return nil
+			}
+			return err
 		}
-		return err
-	}
-	// Loopback only: the page shows authenticator codes and has everybody's hands.
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(opts.port)))
-	if err != nil {
-		return fmt.Errorf("serve the page: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var following sync.WaitGroup
 	following.Go(func() { b.followSlack(ctx) })
-	following.Go(func() { b.followCircle(ctx) })
+	following.Go(func() { b.follow(ctx) })
 	defer func() {
 		cancel()
 		following.Wait()
-		b.asking.Wait()
 	}()
-	b.push(stage.Starter)
+	if opts.simulators {
+		fmt.Fprint(out, b.variables())
+	} else {
+		b.push(stage.Starter)
+	}
 	fmt.Fprintf(out, "Open http://%s/ in a browser. Ctrl-C ends the demo and removes all of it.\n", l.Addr())
 	return serve(ctx, l, b.handler(l.Addr().String()))
 }
 
-// prepare starts the daemon, makes its people and lets CircleCI run jobs by itself.
-func (b *browser) prepare(ctx context.Context, run time.Duration) error {
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// prepare starts the daemon and makes its people.
+func (b *browser) prepare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, preparing)
 	defer cancel()
 	if err := b.Enrol(ctx); err != nil { // before the start, for a quiet channel
@@ -90,12 +102,8 @@ func (b *browser) prepare(ctx context.Context, run time.Duration) error {
 	if err := b.Start(ctx); err != nil {
 		return err
 	}
-	if err := b.Confirmed(ctx); err != nil {
-		return err
-	}
-	b.Circle.AddUser(circlecitest.User{Login: "carl"})
-	b.Circle.Configure(func(o *circlecitest.Options) { o.AutoRun, o.RunFor = true, run })
-	return nil
+	b.runner.url, b.runner.key = b.URL, b.Token
+	return b.Confirmed(ctx)
 }
 
 func serve(ctx context.Context, l net.Listener, h http.Handler) error {

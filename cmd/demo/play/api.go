@@ -28,6 +28,8 @@ type act struct {
 	Text     string           `json:"text"`
 	Workflow string           `json:"workflow"`
 	Job      string           `json:"job"`
+	URL      string           `json:"url"` // of the context
+	Token    string           `json:"token"`
 }
 
 // outcome is the answer to an act. What else happened comes as an event.
@@ -127,14 +129,17 @@ func (b *browser) doers() map[string]doer {
 			_, err := b.Slack.Slash(ctx, who.ID, stage.Channel, a.Text)
 			return err
 		}),
+		"home": plain(func(ctx context.Context, who person, _ act) error { return b.Slack.OpenHome(ctx, who.ID) }),
+		"scan": b.scan,
 		// In CircleCI and at the code host.
 		"push": plain(func(_ context.Context, who person, _ act) error {
 			b.push(who.Login)
 			return nil
 		}),
-		"finish": plain(func(_ context.Context, _ person, a act) error { return b.end(a.Workflow, a.Job, true) }),
-		"fail":   plain(func(_ context.Context, _ person, a act) error { return b.end(a.Workflow, a.Job, false) }),
-		"bypass": plain(func(_ context.Context, _ person, a act) error { return b.Circle.ApproveAs(outsider, a.Workflow, a.Job) }),
+		"context": b.setContext,
+		"finish":  plain(func(_ context.Context, _ person, a act) error { return b.hand(a.Workflow, a.Job, true) }),
+		"fail":    plain(func(_ context.Context, _ person, a act) error { return b.hand(a.Workflow, a.Job, false) }),
+		"bypass":  plain(func(_ context.Context, _ person, a act) error { return b.Circle.ApproveAs(outsider, a.Workflow, a.Job) }),
 		"cancel": plain(func(_ context.Context, who person, a act) error {
 			return b.Circle.CancelWorkflowAs(who.Login, a.Workflow)
 		}),

@@ -1,0 +1,290 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+)
+
+// Report says what is wanted of a report. [ParseReport] reads its period and app.
+type Report struct {
+	From time.Time // beginning of the first day, UTC; zero = from the first event
+	To   time.Time // last moment of the last day, UTC; zero = until now
+	App  string    // empty = all
+	// PipelineURL and CommitURL are pages for people; "" = none.
+	PipelineURL func(slug string, number int64) string
+	CommitURL   func(project, revision string) string
+	// Compared is how the log compares with the CI provider; nil = NotCompared says why
+	// that is not known.
+	Compared    *Comparison
+	NotCompared string
+}
+
+// Comparison is what a [Reconciliation] found.
+type Comparison struct {
+	Gates []ReconciledGate
+	Holes []Hole
+}
+
+// ParseReport reads the period and the app of a report: days of UTC, both included.
+func ParseReport(from, to, app string) (Report, error) {
+	x := Report{App: app}
+	var faults []approvals.FieldError
+	for field, day := range map[string]string{"from": from, "to": to} {
+		if _, err := time.Parse(time.DateOnly, day); day != "" && err != nil {
+			faults = append(faults, approvals.FieldError{Field: field, Detail: "must be a day such as 2026-11-23"})
+		}
+	}
+	if app != "" && !approvals.ValidName(app) {
+		faults = append(faults, approvals.FieldError{Field: "app", Detail: "cannot be the name of an app"})
+	}
+	if len(faults) == 0 {
+		x.From, x.To, faults = parsePeriod(from, to)
+	}
+	return x, invalidFields(faults)
+}
+
+// WriteReport writes a page for people, which stands alone: HTML without scripts
+// that loads nothing. What it says of requests and events comes from the log alone,
+// which is read from its first leaf on and compared with the checkpoint that the page
+// shows; names and links come from what the gateway knows now.
+//
+// Reading is recorded first, as for an [Log.Export]: the last event that the page
+// rests on is its own.
+func (l Log) WriteReport(ctx context.Context, x Report, w io.Writer) (size int64, err error) {
+	size, err = l.recordExport(ctx, Export{Format: formatReport, From: x.From, To: x.To, App: x.App})
+	if err != nil {
+		return 0, err
+	}
+	read := newReading(x)
+	if err := l.lookUp(ctx, read); err != nil {
+		return 0, err
+	}
+	log, err := l.readLeaves(ctx, size, read.take)
+	if err != nil {
+		return 0, err
+	}
+	read.checkpoint, err = l.checkpointOf(ctx, size, log)
+	if err != nil {
+		return 0, err
+	}
+	return size, read.write(w)
+}
+
+// Begun is the time of the first event of the log; zero without any.
+func (l Log) Begun(ctx context.Context) (at time.Time, err error) {
+	err = l.Store.View(ctx, func(tx approvals.Tx) error {
+		for line, err := range tx.Leaves(0) {
+			if err != nil {
+				return err
+			}
+			e, err := approvals.ParseEvent(line)
+			at = e.At()
+			return err
+		}
+		return nil
+	})
+	return at, err
+}
+
+// readLeaves hands the events of the first size leaves to take, and returns the log
+// that they make. Every page is read in a transaction of its own.
+func (l Log) readLeaves(ctx context.Context, size int64, take func(approvals.Event) error) (*ledger.Reader, error) {
+	log := &ledger.Reader{}
+	for log.Size() < size {
+		from := log.Size()
+		err := l.Store.View(ctx, func(tx approvals.Tx) error {
+			for line, err := range tx.Leaves(from) {
+				if err != nil {
+					return err
+				}
+				if err := log.Next(line); err != nil {
+					return err
+				}
+				e, err := approvals.ParseEvent(line)
+				if err != nil {
+					return err
+				}
+				if err := take(e); err != nil {
+					return err
+				}
+				if log.Size() == size || log.Size() == from+leafPage {
+					return nil
+				}
+			}
+			return fmt.Errorf("read log: leaf %d is missing", log.Size())
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return log, nil
+}
+
+// checkpointOf signs the log that was read. It is an error if that is not the log that
+// was sealed.
+func (l Log) checkpointOf(ctx context.Context, size int64, log *ledger.Reader) (signed, error) {
+	note, err := l.Checkpoint(ctx, size)
+	if err != nil {
+		return signed{}, err
+	}
+	c, err := ledger.ParseCheckpoint(note, l.VerifierKey())
+	if err != nil {
+		return signed{}, err
+	}
+	if c.Root != log.Root() {
+		return signed{}, errors.New("the log that was read is not the one that was signed")
+	}
+	return signed{Note: string(note), Key: l.VerifierKey(), Origin: c.Origin, Size: size, Root: c.RootText()}, nil
+}
+
+// signed is the checkpoint that a report rests on.
+type signed struct {
+	Note, Key, Origin, Root string
+	Size                    int64
+}
+
+// lookUp finds what people and tokens are called, and where the cards stand.
+func (l Log) lookUp(ctx context.Context, read *reading) error {
+	return l.Store.View(ctx, func(tx approvals.Tx) error {
+		read.now = tx.Now()
+		people, err := approvals.Everybody(tx)
+		if err != nil {
+			return err
+		}
+		for _, p := range people {
+			read.names[p.SlackID] = p.Name
+		}
+		tokens, err := approvals.AllTokens(tx)
+		if err != nil {
+			return err
+		}
+		for _, t := range tokens {
+			read.names[t.ID] = t.Name
+		}
+		rows, err := tx.Requests(approvals.Filter{Apps: read.apps(), CreatedFrom: read.From, CreatedTo: read.To})
+		for _, r := range rows {
+			read.cards[r.ID] = r.Slack.Permalink
+		}
+		return err
+	})
+}
+
+func (x Report) apps() []string {
+	if x.App == "" {
+		return nil
+	}
+	return []string{x.App}
+}
+
+// covers reports whether a moment is in the period.
+func (x Report) covers(at time.Time) bool {
+	return !at.Before(x.From) && (x.To.IsZero() || !at.After(x.To))
+}
+
+// reading collects what a report shows while the log is read.
+type reading struct {
+	Report
+	now        time.Time
+	checkpoint signed
+	names      map[string]string // of people and tokens, by id
+	cards      map[string]string // links to cards, by request
+
+	first, last time.Time          // events of the log
+	asked       map[string]*deploy // all requests of the log that the report may name
+	deploys     []*deploy          // those of the period, oldest first
+	found       map[exception][]finding
+	enrolled    map[string]bool
+}
+
+// deploy is a request as the log tells it. Of a request from before the period only
+// its number and place are known.
+type deploy struct {
+	approvals.Request
+	story
+	inPeriod bool
+	acts     []approvals.Event // what people did, in all rounds
+	waits    []wait
+}
+
+// wait is how long a request waited for a vote of somebody.
+type wait struct {
+	user string
+	time time.Duration
+}
+
+func newReading(x Report) *reading {
+	return &reading{
+		Report: x, names: map[string]string{}, cards: map[string]string{}, asked: map[string]*deploy{}, enrolled: map[string]bool{},
+		found: map[exception][]finding{},
+	}
+}
+
+// take reads one event.
+func (r *reading) take(e approvals.Event) error {
+	if r.first.IsZero() {
+		r.first = e.At()
+	}
+	r.last = e.At()
+	if e.App != "" && r.App != "" && e.App != r.App {
+		return nil
+	}
+	var d *deploy
+	if e.Request != "" {
+		var err error
+		if d, err = r.follow(e); err != nil {
+			return err
+		}
+	}
+	if r.covers(e.At()) {
+		r.look(e, d)
+	}
+	// Somebody who has an authenticator and gets one is given another.
+	switch e.Type {
+	case approvals.EventEnrolled:
+		r.enrolled[e.Data["user"]] = true
+	case approvals.EventReset, approvals.EventPersonRemoved:
+		delete(r.enrolled, e.Data["user"])
+	}
+	return nil
+}
+
+// follow brings the request of an event to the state after it.
+func (r *reading) follow(e approvals.Event) (*deploy, error) {
+	d := r.asked[e.Request]
+	if d == nil {
+		d = &deploy{inPeriod: r.covers(e.At())}
+		r.asked[e.Request] = d
+		if d.inPeriod {
+			r.deploys = append(r.deploys, d)
+		}
+	}
+	if err := d.Apply(e); err != nil {
+		return nil, err
+	}
+	d.take(e)
+	d.acted(e)
+	return d, nil
+}
+
+// acted notes what somebody did, and how long the request waited for a vote, in its
+// first round: since it was asked for, or since the vote before.
+func (d *deploy) acted(e approvals.Event) {
+	switch e.Type {
+	case approvals.EventVoted, approvals.EventRejected, approvals.EventBreakGlass:
+		d.acts = append(d.acts, e)
+	}
+	if d.Round != 1 || e.Type != approvals.EventVoted {
+		return
+	}
+	since := d.CreatedAt
+	if votes := d.Approvals(); len(votes) > 1 {
+		since = votes[len(votes)-2].At
+	}
+	d.waits = append(d.waits, wait{e.Actor.ID, e.At().Sub(since)})
+}

@@ -1,0 +1,132 @@
+package audit
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// exception is a kind of event that a reader of a report looks for first.
+type exception int
+
+const (
+	excBypassed exception = iota
+	excBreakGlass
+	excOwn
+	excRefused
+	excRetried
+	excAuthenticator
+	excSettings
+	excRecovered
+)
+
+// exceptions lists the kinds in the order of the page, and says what they are.
+var exceptions = []struct {
+	kind         exception
+	Title, About string
+}{
+	{excBypassed, "Opened past the gateway", "Somebody approved the gate in CircleCI itself. A deploy job that asks the gateway first (verify) is refused then."},
+	{excBreakGlass, "Emergency releases", "One person released alone, whatever freeze and quorum said."},
+	{excOwn, "Own deploys, or nobody knows whose", "The person who started the workflow approved it, or the starter is not known, so that this cannot be told."},
+	{excRefused, "Deploy jobs that were refused", "A deploy job asked whether it may deploy, and the answer was no."},
+	{excRetried, "Retries", "A fresh round of votes after an approval that was not used in time or could not be delivered."},
+	{excAuthenticator, "Authenticators that were reset, replaced or locked", "Whoever gets a new authenticator can approve with it. Too many wrong codes lock one."},
+	{excSettings, "Changed settings", "From what to what, as found at a start of the gateway."},
+	{excRecovered, "Database put back or changed", "The operator went on with an older database, or with one that was changed from outside."},
+}
+
+// finding is one event of an exception.
+type finding struct {
+	At      time.Time
+	Deploy  *deploy // nil = of no request
+	Text    string
+	Changes []approvals.SettingChange
+}
+
+// look notes an event of the period that is an exception. d is its request.
+func (r *reading) look(e approvals.Event, d *deploy) {
+	note := func(kind exception, format string, args ...any) {
+		f := finding{At: e.At(), Deploy: d, Text: fmt.Sprintf(format, args...), Changes: r.changes(e)}
+		r.found[kind] = append(r.found[kind], f)
+	}
+	switch by := r.actor(e.Actor); e.Type {
+	case approvals.EventBypassed:
+		note(excBypassed, "%s approved the gate in CircleCI while the request was open", by)
+	case approvals.EventGateBypassed:
+		note(excBypassed, "%s approved the gate in CircleCI after the request had ended", by)
+	case approvals.EventApproved, approvals.EventBreakGlass:
+		if e.Type == approvals.EventBreakGlass {
+			note(excBreakGlass, "%s: “%s”", by, e.Reason)
+		}
+		switch d.self {
+		case ownYes:
+			note(excOwn, "own deploy")
+		case ownUnknown:
+			note(excOwn, "nobody knows whose deploy it was")
+		}
+	case eventVerifyRefused:
+		note(excRefused, "%s", cmp.Or(e.Data["detail"], e.Reason))
+	case approvals.EventReopened:
+		note(excRetried, "by %s", by)
+	case approvals.EventRecovered:
+		note(excRecovered, "by %s; the log goes on under another name and key", by)
+	case approvals.EventSettingsChanged:
+		if r.App == "" || len(r.changes(e)) > 0 {
+			note(excSettings, "by %s", by)
+		}
+	default:
+		r.lookAtAuthenticator(e, note)
+	}
+}
+
+func (r *reading) lookAtAuthenticator(e approvals.Event, note func(kind exception, format string, args ...any)) {
+	user := r.name(cmp.Or(e.Data["user"], e.Actor.ID))
+	switch by := r.actor(e.Actor); {
+	case e.Type == approvals.EventReset:
+		note(excAuthenticator, "of %s: reset by %s", user, by)
+	case e.Type == approvals.EventEnrolled && r.enrolled[e.Data["user"]]:
+		note(excAuthenticator, "of %s: replaced by a new one (%s), by %s", user, e.Outcome, by)
+	case e.Type == approvals.EventUnlocked:
+		note(excAuthenticator, "of %s: unlocked by %s", user, by)
+	case e.Type == approvals.EventCodeLocked:
+		note(excAuthenticator, "of %s: %s after wrong codes", user, e.Outcome)
+	case e.Type == approvals.EventSealBroken:
+		note(excAuthenticator, "of %s: it could not be opened", user)
+	}
+}
+
+// changes are the changed settings of an event that the report is about.
+func (r *reading) changes(e approvals.Event) (of []approvals.SettingChange) {
+	for _, c := range e.Settings {
+		if r.App == "" || c.App == r.App {
+			of = append(of, c)
+		}
+	}
+	return of
+}
+
+// name is what somebody is called, with the Slack id, because names are not part of
+// the log.
+func (r *reading) name(id string) string {
+	if name := r.names[id]; name != "" {
+		return name + " (" + id + ")"
+	}
+	return id
+}
+
+// actor names who caused an event.
+func (r *reading) actor(a approvals.Actor) string {
+	switch a.Kind {
+	case approvals.ActorPerson:
+		return r.name(a.ID)
+	case approvals.ActorToken:
+		return "token " + cmp.Or(r.names[a.ID], a.ID)
+	case approvals.ActorOperator:
+		return "operator " + cmp.Or(a.ID, "without a name")
+	case approvals.ActorSystem:
+		return "the gateway"
+	}
+	return cmp.Or(a.ID, "somebody unknown")
+}

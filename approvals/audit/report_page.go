@@ -1,0 +1,257 @@
+package audit
+
+import (
+	_ "embed" // for the page
+	"fmt"
+	"html/template"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+//go:embed report.html
+var reportText string
+
+// reportPage shows a page. What comes from CI or people is text in it: html/template
+// escapes it, and shown makes visible what would not show.
+var reportPage = template.Must(template.New("report").Funcs(template.FuncMap{
+	"at": at, "day": day, "shown": shown, "span": span, "subject": subject, "short": short,
+}).Parse(reportText))
+
+// page is what the template sees.
+type page struct {
+	*reading
+	Figures    figures
+	Plots      []plot
+	Exceptions []exceptionList
+	Findings   int // how many in all lists
+	Gates      []ReconciledGate
+}
+
+type exceptionList struct {
+	Title, About string
+	Found        []finding
+}
+
+func (r *reading) write(w io.Writer) error {
+	p := page{reading: r, Figures: r.figures()}
+	p.Plots = []plot{r.weeks(), p.Figures.times(), p.Figures.waited()}
+	for _, x := range exceptions {
+		p.Exceptions = append(p.Exceptions, exceptionList{x.Title, x.About, r.found[x.kind]})
+		p.Findings += len(r.found[x.kind])
+	}
+	if r.Compared != nil {
+		for _, g := range r.Compared.Gates {
+			if g.Finding != FindingNone {
+				p.Gates = append(p.Gates, g)
+			}
+		}
+	}
+	return reportPage.Execute(w, p)
+}
+
+// from and to are the ends of the period, or of the log where none is given.
+func (r *reading) from() time.Time {
+	if r.From.IsZero() {
+		return r.first
+	}
+	return r.From
+}
+
+func (r *reading) to() time.Time {
+	if r.To.IsZero() || r.To.After(r.last) {
+		return r.last
+	}
+	return r.To
+}
+
+// Period says which days the report is about.
+func (r *reading) Period() string {
+	last := r.To
+	if last.IsZero() {
+		last = r.last
+	}
+	return fmt.Sprintf("%s to %s", day(r.from()), day(last))
+}
+
+// EndingNames are the words for what became of requests.
+func (r *reading) EndingNames() [endings]string { return endingNames }
+
+// Now is when the report was made.
+func (r *reading) Now() time.Time { return r.now }
+
+// Checkpoint is what the report rests on.
+func (r *reading) Checkpoint() signed { return r.checkpoint }
+
+// Deploys are the requests of the period, the newest first.
+func (r *reading) Deploys() func(func(*deploy) bool) {
+	return func(yield func(*deploy) bool) {
+		for i := len(r.deploys) - 1; i >= 0 && yield(r.deploys[i]); i-- {
+		}
+	}
+}
+
+// Row is what the page shows of a request.
+func (r *reading) Row(d *deploy) row { return row{deploy: d, r: r} }
+
+// row is a request on the page.
+type row struct {
+	*deploy
+	r *reading
+}
+
+// InPeriod reports whether the page has the request among its rows.
+func (d row) InPeriod() bool { return d.inPeriod }
+
+// Ending is what became of the request.
+func (d row) Ending() ending { return d.ending() }
+
+// Card is the link to the card in Slack.
+func (d row) Card() string { return d.r.cards[d.ID] }
+
+// PipelineURL and CommitURL are pages for people; "" = none.
+func (d row) PipelineURL() string {
+	if d.r.Report.PipelineURL == nil {
+		return ""
+	}
+	return d.r.Report.PipelineURL(d.Facts.Project, d.Facts.PipelineNumber)
+}
+
+// CommitURL is the page of the commit.
+func (d row) CommitURL() string {
+	if d.r.Report.CommitURL == nil {
+		return ""
+	}
+	return d.r.Report.CommitURL(d.Facts.Project, d.Facts.Revision)
+}
+
+// Ref is the branch or tag.
+func (d row) Ref() string {
+	if d.Facts.Tag != "" {
+		return "tag " + d.Facts.Tag
+	}
+	return d.Facts.Branch
+}
+
+// StartedBy names who set the workflow off.
+func (d row) StartedBy() string {
+	if who := d.Facts.Starters(); len(who) > 0 {
+		return strings.Join(who, ", ")
+	}
+	if d.Facts.Scheduled() {
+		return "a schedule"
+	}
+	return "nobody on record"
+}
+
+// Acts says what people did, in order.
+func (d row) Acts() []string {
+	var lines []string
+	for _, e := range d.acts {
+		factor := "without a code"
+		if e.MFA != "" {
+			factor = "with a code (" + e.MFA + ")"
+		}
+		line := fmt.Sprintf("%s %s %s, %s", d.r.name(e.Actor.ID), map[approvals.EventType]string{
+			approvals.EventVoted: "approved", approvals.EventRejected: "rejected", approvals.EventBreakGlass: "released in an emergency",
+		}[e.Type], factor, at(e.At()))
+		if e.Reason != "" {
+			line += ": “" + e.Reason + "”"
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// Quorum says what was asked for, and whose deploy it was.
+func (d row) Quorum() string {
+	switch d.self {
+	case ownYes:
+		return "own deploy"
+	case ownNo:
+		return "not their own deploy"
+	case ownUnknown:
+		return "not known whose deploy it was"
+	}
+	return ""
+}
+
+// Release says whether the gate was opened by this approval.
+func (d row) Release() string {
+	switch {
+	case !d.ReleasedAt.IsZero():
+		return fmt.Sprintf("Released in CircleCI by %s, %s", shown(d.Gate.ApprovedBy), at(d.ReleasedAt))
+	case d.Status == approvals.Bypassed:
+		return fmt.Sprintf("Not released here: %s opened the gate in CircleCI", shown(d.Gate.ApprovedBy))
+	case d.Gate.Bypassed:
+		return fmt.Sprintf("Not released here: %s opened the gate in CircleCI after the request had ended", shown(d.Gate.ApprovedBy))
+	}
+	return "Not released"
+}
+
+// Outcome says what came of the deploy.
+func (d row) Outcome() string {
+	switch d.Status {
+	case approvals.Deployed:
+		return fmt.Sprintf("Deployed, %s to %s", at(d.Deploy.StartedAt), at(d.Deploy.FinishedAt))
+	case approvals.DeployFailed:
+		return fmt.Sprintf("Deploy failed, %s: %s", at(d.Deploy.FinishedAt), d.Deploy.Detail)
+	case approvals.Released:
+		return "The deploy had not ended when the report was made, or no job depends on the gate"
+	}
+	return d.Failure.Detail
+}
+
+// Stopped says whether the deploy job was told not to deploy.
+func (d row) Stopped() string {
+	switch n := len(d.refused); {
+	case n == 1:
+		return "The deploy job was refused once"
+	case n > 1:
+		return fmt.Sprintf("The deploy job was refused %d times", n)
+	case d.ending() == endBypassed:
+		return "No deploy job asked the gateway: find out what was deployed"
+	}
+	return ""
+}
+
+// at shows a time of the page, which is in UTC throughout.
+func at(t time.Time) string {
+	if t.IsZero() {
+		return "–"
+	}
+	return t.UTC().Format("2006-01-02 15:04:05")
+}
+
+func day(t time.Time) string { return t.UTC().Format("2 January 2006") }
+
+func short(revision string) string { return revision[:min(len(revision), 12)] }
+
+// mostSubject is how many characters of a message a row shows.
+const mostSubject = 200
+
+// subject is the first line of a message.
+func subject(message string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(message), "\n")
+	return shorten(shown(line), mostSubject)
+}
+
+// shown makes characters visible that would show nothing, or turn the text around
+// them: a name must not look like another one.
+func shown(s string) string {
+	var b strings.Builder
+	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
+		switch {
+		case r == '\n' || r == '\t':
+			b.WriteByte(' ')
+		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp):
+			fmt.Fprintf(&b, "‹U+%04X›", r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}

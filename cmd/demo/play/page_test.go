@@ -1,0 +1,98 @@
+package main
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/rack-gateway/rack-gateway-approvals/bot/browsertest"
+)
+
+var cardFile = flag.String("card", "", "write the picture of the card for the README to this file")
+
+// mostPicture is how large the picture of the card may be, in bytes: it is part of
+// every clone.
+const mostPicture = 60 << 10
+
+// title is the first line of the newest card.
+const title = `[...document.querySelectorAll('#messages .card-title')].at(-1)?.textContent`
+
+// TestPage plays a newcomer at the page, with the mouse, in a real browser.
+func TestPage(t *testing.T) {
+	b := browsertest.Open(t)
+	v := visit(t, brisk)
+	b.Screen(1440, 900, false, "light")
+	b.Do(chromedp.Navigate(v.url))
+	b.Await(title, "Deploy myapp?")
+	b.Await(`document.activeElement.tagName`, "BODY") // no ring around anything
+	b.Await(`document.querySelector('[data-act^=bypass]') !== null`, "true")
+	fits(t, b)
+	b.Photograph("pending")
+	picture(t, b)
+
+	b.Press("#messages .primary")
+	b.Await(`document.querySelector('#view-title')?.textContent`, "Approve deploy")
+	fits(t, b)
+	b.Photograph("modal")
+	b.Do(chromedp.SendKeys("#view input", "123"))
+	b.Press("#view .primary")
+	b.Await(`document.querySelector('#view .wrong').textContent !== ''`, "true")
+	b.Press("#type")
+	b.Press("#view .primary")
+	b.Await(title, "Deployed: myapp ✅")
+	b.Await(`document.querySelector('#modal').open`, "false")
+	b.Await(`document.querySelector('#pipelines .status').textContent`, "✓ success")
+	b.Photograph("deployed")
+
+	b.Press("#to-home")
+	b.Await(`document.querySelector('#home-view .card-title')?.textContent`, "My authenticator")
+	fits(t, b)
+	b.Photograph("home")
+	b.Press("#to-channel")
+	b.Do(chromedp.SendKeys("#command", "whoami\r"))
+	b.Await(`document.querySelectorAll('#messages .private').length`, "1")
+	fits(t, b)
+	b.Photograph("slash")
+	b.Press("#messages .private button")
+	b.Await(`document.querySelectorAll('#messages .private').length`, "0")
+
+	b.Press("#push")
+	b.Await(`document.querySelectorAll('[data-act^=bypass]').length`, "1")
+	b.Press("[data-act^=bypass]")
+	b.Await(title, "Approved outside: myapp ⚠️")
+	b.Await(`document.querySelector('.jobs .failed pre')?.textContent.includes('Not deploying')`, "true")
+	b.Await(`document.querySelector('.jobs .failed details').open`, "true")
+	fits(t, b)
+	b.Photograph("bypassed")
+}
+
+// fits fails if the page is wider than the smallest phone.
+func fits(t *testing.T, b *browsertest.Tab) {
+	t.Helper()
+	b.Screen(320, 640, true, "light")
+	if wide := b.Eval(`document.documentElement.scrollWidth`); wide != "320" {
+		t.Errorf("the page is %s wide; want the 320 of the screen", wide)
+	}
+	b.Screen(1440, 900, false, "light")
+}
+
+// picture makes the picture of the card.
+func picture(t *testing.T, b *browsertest.Tab) {
+	t.Helper()
+	b.Screen(1900, 900, false, "light")
+	b.Await(`document.querySelector('#messages .inline') === null`, "true")
+	shot := b.Picture("#messages .message", 6, 1.5)
+	b.Screen(1440, 900, false, "light")
+	if !strings.HasPrefix(string(shot), "\x89PNG") || len(shot) > mostPicture {
+		t.Errorf("got %d bytes; want a PNG of at most %d", len(shot), mostPicture)
+	}
+	if *cardFile == "" {
+		return
+	}
+	if err := os.WriteFile(*cardFile, shot, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

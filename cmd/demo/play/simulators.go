@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
+)
+
+// simulatorsPort is where the page of --simulators is; Slack and CircleCI are above it.
+const simulatorsPort = 7070
+
+// variables tells how to run one's own daemon and client against the simulators.
+func (b *browser) variables() string {
+	var text strings.Builder
+	text.WriteString("A simulated Slack and CircleCI wait for your own rack-gatewayd. In its terminal:\n\n")
+	for _, kv := range b.Environ() {
+		for _, prefix := range []string{"SLACK_", "CIRCLECI_", "RGW_APP_", "RGW_POLL_INTERVAL"} {
+			if name, value, _ := strings.Cut(kv, "="); strings.HasPrefix(name, prefix) {
+				fmt.Fprintf(&text, "export %s='%s'\n", name, value)
+			}
+		}
+	}
+	fmt.Fprintf(&text, `export RGW_SECRET_KEYS="$(rack-gatewayd keygen)"   # keep it as long as the database
+rack-gatewayd user add --slack-id %[1]s --name Ana --vcs-login ana
+rack-gatewayd token create --name ci-%[2]s --role cicd --app %[2]s
+rack-gatewayd check
+rack-gatewayd serve
+
+With these variables "rack-gatewayd user enroll --slack-id %[1]s" gives Ana an authenticator, in another terminal or before
+serve. Type its key into her phone on the page, or use your own. Put the token into CircleCI's context on the page, and the
+jobs there run rack-gateway; without it each job tells what to run in your own terminal, which needs:
+
+export RACK_GATEWAY_URL=http://127.0.0.1:8080 RACK_GATEWAY_API_TOKEN=rgw_…
+
+In this Slack are:`, stage.Ana, stage.App)
+	for _, p := range cast {
+		fmt.Fprintf(&text, " %s (%s)", p.Name, p.ID)
+	}
+	fmt.Fprintf(&text, ". Mallory has a login at CircleCI only.\n\n")
+	return text.String()
+}
+
+// setContext is what the jobs get to know of the gateway from now on.
+func (b *browser) setContext(_ context.Context, _ person, a act) (outcome, error) {
+	if !b.opts.simulators {
+		return outcome{}, fmt.Errorf("the context is the demo's own")
+	}
+	u, err := url.Parse(strings.TrimSpace(a.URL))
+	if err != nil || a.URL != "" && (u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		return outcome{}, fmt.Errorf("RACK_GATEWAY_URL is no web address")
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.url, b.key = u.String(), strings.TrimSpace(a.Token)
+	b.bell.ring()
+	return outcome{}, nil
+}
+
+// scan gives a person's phone a key, as the camera or the keyboard does.
+func (b *browser) scan(_ context.Context, who person, a act) (outcome, error) {
+	secret, err := totp.ParseSecret(a.Text)
+	if err != nil {
+		return outcome{}, err
+	}
+	b.SetSecret(who.ID, secret)
+	b.bell.ring()
+	return outcome{}, nil
+}
