@@ -291,6 +291,13 @@ func (s *Service) Bind(ctx context.Context, team string) error {
 	})
 }
 
+// Workspace is the id of the Slack workspace that a database serves; empty before
+// the first serve has reached Slack.
+func Workspace(ctx context.Context, store Store) (team string, err error) {
+	err = store.View(ctx, func(tx Tx) error { team, err = tx.Secret(secretTeam); return err })
+	return team, err
+}
+
 // resume has every open workflow looked at after a start, and the cards rendered
 // anew on which people can decide if the settings changed: who may, and how many
 // have to, is read live.

@@ -90,6 +90,15 @@ func (s Settings) Environments(app string) []string {
 	return envs
 }
 
+// Policies lists the policies of all apps and environments, by both names.
+func (s Settings) Policies() []Policy {
+	all := slices.Collect(maps.Values(s.policies))
+	slices.SortFunc(all, func(a, b Policy) int {
+		return cmp.Or(strings.Compare(a.App, b.App), strings.Compare(a.Environment, b.Environment))
+	})
+	return all
+}
+
 // Lookup finds the policy of an app in an environment ("" = default). The error
 // is an *[Error] with code app_unknown or environment_unknown.
 func (s Settings) Lookup(app, environment string) (Policy, error) {

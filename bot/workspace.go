@@ -1,9 +1,12 @@
 package bot
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -72,19 +75,57 @@ func Open(s Settings) *Workspace {
 	return w
 }
 
-func (w *Workspace) client(c *http.Client) *slack.Client {
+func (w *Workspace) client(c interface {
+	Do(*http.Request) (*http.Response, error)
+}) *slack.Client {
 	return slack.New(w.settings.BotToken,
 		slack.OptionAppLevelToken(w.settings.AppToken),
 		slack.OptionAPIURL(w.settings.APIURL),
 		slack.OptionHTTPClient(c))
 }
 
+// ErrOrganisation is returned for an app that was installed for a whole Enterprise
+// organisation: the buttons of one workspace would be open to the people of all.
+var ErrOrganisation = errors.New("the app is installed for a whole Slack organisation, which is not supported: " +
+	"take it back there, install it in the one workspace with the channel, and set its SLACK_BOT_TOKEN")
+
+// reread keeps the body of the last answer, for fields that the library does not
+// know.
+type reread struct {
+	client *http.Client
+	body   []byte
+}
+
+// Do implements the client that the library asks for.
+func (r *reread) Do(req *http.Request) (*http.Response, error) {
+	answer, err := r.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	if r.body, err = io.ReadAll(io.LimitReader(answer.Body, 1<<20)); err != nil {
+		return nil, err
+	}
+	answer.Body = io.NopCloser(bytes.NewReader(r.body))
+	return answer, nil
+}
+
 // Connect asks Slack who we are. Everything from other workspaces is refused
 // from then on; before, everything is.
 func (w *Workspace) Connect(ctx context.Context) (Identity, error) {
-	answer, err := w.api.AuthTestContext(ctx)
+	read := &reread{client: w.settings.HTTPClient}
+	answer, err := w.client(read).AuthTestContext(ctx)
 	if err != nil {
 		return Identity{}, fmt.Errorf("auth.test: %s", diagnose(err).words(""))
+	}
+	var more struct { // what the library leaves out
+		EnterpriseInstall bool `json:"is_enterprise_install"`
+	}
+	if err := json.Unmarshal(read.body, &more); err != nil {
+		return Identity{}, errors.New("auth.test: Slack's answer cannot be read")
+	}
+	if more.EnterpriseInstall || strings.HasPrefix(answer.TeamID, "E") {
+		return Identity{}, ErrOrganisation
 	}
 	if answer.TeamID == "" {
 		return Identity{}, errors.New("auth.test: Slack names no workspace: the token must be a bot token (xoxb-…) of one workspace")

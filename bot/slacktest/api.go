@@ -204,7 +204,7 @@ func (s *Server) authorize(m method, a args, token string) *apiError {
 func (s *Server) authTest(args) (answer, *apiError) {
 	return answer{
 		"url": s.workspaceURL(), "team": s.cfg.TeamName, "user": s.users[s.cfg.BotUserID].Name,
-		"team_id": s.cfg.TeamID, "user_id": s.cfg.BotUserID, "bot_id": s.cfg.BotID, "is_enterprise_install": false,
+		"team_id": s.cfg.TeamID, "user_id": s.cfg.BotUserID, "bot_id": s.cfg.BotID, "is_enterprise_install": s.organisation,
 	}, nil
 }
 

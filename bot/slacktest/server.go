@@ -69,10 +69,11 @@ type Server struct {
 	changed chan struct{} // closed and replaced at every change
 	closed  bool
 
-	baseURL    string
-	requestURL string
-	scopes     []string
-	refused    map[string]string // token to API error
+	baseURL      string
+	requestURL   string
+	scopes       []string
+	organisation bool              // the app was installed for a whole organisation
+	refused      map[string]string // token to API error
 
 	users    map[string]User
 	groups   map[string]UserGroup

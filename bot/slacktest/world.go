@@ -150,6 +150,11 @@ func (s *Server) SetScopes(scopes ...string) {
 	s.change(func() { s.scopes = slices.Clone(scopes) })
 }
 
+// SetOrganisation says whether the app was installed for a whole Enterprise organisation instead of this workspace.
+func (s *Server) SetOrganisation(whole bool) {
+	s.change(func() { s.organisation = whole })
+}
+
 // SetRequestURL switches to HTTP mode with this base, or with "" to Socket Mode.
 func (s *Server) SetRequestURL(base string) {
 	s.change(func() { s.requestURL = strings.TrimSuffix(base, "/") })

@@ -1,19 +1,13 @@
 package gatewayd
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
-	"github.com/rack-gateway/rack-gateway-approvals/bot"
-	"github.com/rack-gateway/rack-gateway-approvals/circleci"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/slackmanifest"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
@@ -127,20 +121,7 @@ func (c *program) healthcheck() *cobra.Command {
 		Long:    "Ask /healthz of RGW_LISTEN on this machine; for containers without a shell.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var f faults
-			host, port, err := net.SplitHostPort(readVariables(c.env, &f).Listen)
-			if err != nil {
-				return fmt.Errorf("RGW_LISTEN: must be host:port")
-			}
-			if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-				host = "localhost"
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
-			defer cancel()
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/healthz", nil)
-			if err != nil {
-				return err
-			}
-			resp, err := http.DefaultClient.Do(req)
+			resp, err := askDaemon(cmd.Context(), readVariables(c.env, &f).Listen, "/healthz")
 			if err != nil {
 				return fmt.Errorf("the daemon does not answer: %w", err)
 			}
@@ -151,110 +132,4 @@ func (c *program) healthcheck() *cobra.Command {
 			return nil
 		},
 	}
-}
-
-func (c *program) check() *cobra.Command {
-	return &cobra.Command{
-		Use: "check", Short: "Check configuration, Slack, CircleCI, clock and database", Args: cobra.NoArgs,
-		Example: "  rack-gatewayd check",
-		Long:    "Check what a deploy will need, one line each; exit 1 on a fault.",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := serveConfig(c.env)
-			if err != nil {
-				return err
-			}
-			r := report{c: c}
-			r.line("configuration", nil, fmt.Sprintf("%d app(s)", len(cfg.settings.Apps())))
-			r.database(cmd.Context(), cfg)
-			r.slack(cmd.Context(), cfg)
-			r.circleCI(cmd.Context(), cfg)
-			if r.bad {
-				return &cli.Exit{Code: cli.ExitFault}
-			}
-			return nil
-		},
-	}
-}
-
-// report prints one line per finding.
-type report struct {
-	c   *program
-	bad bool
-}
-
-func (r *report) line(subject string, fault error, note string) {
-	word := "ok"
-	if fault != nil {
-		word, note, r.bad = "FAULT", fault.Error(), true
-	}
-	fmt.Fprintln(r.c.Out, strings.TrimSpace(fmt.Sprintf("%-5s %s: %s", word, cli.Clean(subject), cli.Clean(note))))
-}
-
-func (r *report) database(ctx context.Context, cfg config) {
-	db, err := cfg.openExisting(ctx)
-	if err != nil {
-		r.line("database", err, "")
-		return
-	}
-	defer db.Close()
-	err = db.CanWrite(ctx)
-	r.line("database", err, db.Path())
-	signer, err := approvals.OpenLog(ctx, db)
-	if err != nil {
-		r.line("log", err, "")
-		return
-	}
-	fault, err := approvals.LogFault(ctx, db)
-	if err == nil && fault == "" {
-		fault, err = checkAnchor(ctx, cfg.AnchorFile, db, signer)
-	}
-	if err == nil && fault != "" {
-		err = errors.New(fault)
-	}
-	note := "anchored in RGW_ANCHOR_FILE"
-	if cfg.AnchorFile == "" {
-		note = "RGW_ANCHOR_FILE is not set: a restored old database would not be noticed"
-	}
-	r.line("log", err, note)
-}
-
-func (r *report) slack(ctx context.Context, cfg config) {
-	ws := bot.Open(bot.Settings{
-		BotToken: cfg.SlackBotToken.reveal(), AppToken: cfg.SlackAppToken.reveal(),
-		SigningSecret: cfg.SlackSigning.reveal(), APIURL: cfg.SlackAPIURL,
-	})
-	for _, f := range ws.Check(ctx, cfg.settings.Channels()...) {
-		var fault error
-		if !f.OK() {
-			fault = fmt.Errorf("%s", f.Fault)
-		}
-		r.line(f.Subject, fault, f.Note)
-	}
-}
-
-func (r *report) circleCI(ctx context.Context, cfg config) {
-	var server, local time.Time
-	client, err := circleci.New(circleci.Config{
-		URL: cfg.CircleURL, AppURL: cfg.CircleAppURL, Token: cfg.CircleToken.reveal(), UserAgent: "rack-gatewayd/" + cli.Version(),
-		OnDate: func(s, l time.Time) { server, local = s, l },
-	})
-	if err != nil {
-		r.line("circleci", err, "")
-		return
-	}
-	me, err := client.Me(ctx)
-	r.line("circleci token", err, "user "+me.Login)
-	if err != nil {
-		return
-	}
-	for _, slug := range cfg.settings.Projects() {
-		_, err := client.ProjectID(ctx, slug)
-		r.line("circleci project "+slug, err, "visible to the token")
-	}
-	skew := local.Sub(server)
-	var fault error
-	if skew > skewWarn || skew < -skewWarn {
-		fault = fmt.Errorf("differs from CircleCI's by %s: check NTP", skew.Round(time.Second))
-	}
-	r.line("clock", fault, "agrees with CircleCI's")
 }

@@ -391,7 +391,7 @@ func (c *config) checkSlack(f *faults) {
 	case token == "":
 		f.add("SLACK_BOT_TOKEN", "required: the bot token xoxb-… of the installed app")
 	case !strings.HasPrefix(token, "xoxb-"):
-		f.add(c.source("SLACK_BOT_TOKEN"), "must start with xoxb-")
+		f.add(c.source("SLACK_BOT_TOKEN"), "must start with xoxb-; the app-level token xapp-… belongs in SLACK_APP_TOKEN")
 	}
 	app, signing := c.SlackAppToken.reveal(), c.SlackSigning.reveal()
 	if app != "" && !strings.HasPrefix(app, "xapp-") {

@@ -69,71 +69,81 @@ func (h *health) lastWrite() error {
 
 func unwritable(err error) string { return "the database cannot be written: " + err.Error() }
 
-// ready answers /readyz: unavailable only when nothing can be recorded or
-// decided; what is wrong elsewhere degrades.
-func (d *daemon) ready(ctx context.Context) webhook.Readiness {
-	r := webhook.Readiness{Status: webhook.StatusOK, Parts: map[string]webhook.Part{}}
-	part := func(name, status, detail string) {
-		if detail == "" {
-			status = webhook.StatusOK
-		}
-		r.Parts[name] = webhook.Part{Status: status, Detail: detail}
-		if status == webhook.StatusUnavailable || status == webhook.StatusDegraded && r.Status == webhook.StatusOK {
-			r.Status = status
-		}
-	}
-	storeFault := d.broken
-	if fault := d.service.Fault(); fault != "" {
-		storeFault = fault
-	}
-	if err := d.health.fault(partIntegrity); err != nil {
-		storeFault = err.Error()
-	}
-	if err := d.health.canWrite(ctx, d.db.CanWrite); err != nil {
-		storeFault = unwritable(err)
-	}
-	storeStatus := webhook.StatusUnavailable
-	if storeFault == "" && d.service.Verifying() {
-		storeStatus, storeFault = webhook.StatusDegraded, "the log is being verified after the start; approvals wait until that is done"
-	}
-	if err := d.health.fault(partAnchor); err != nil && storeFault == "" {
-		storeStatus, storeFault = webhook.StatusDegraded, err.Error()
-	}
-	part("store", storeStatus, storeFault)
+// partProxy is shown only where a proxy is in front that nobody named.
+const (
+	partProxy    = "proxy"
+	unnamedProxy = "a proxy is in front, but RGW_TRUSTED_PROXIES does not name it, so that all callers behind it share one limit"
+	nameProxy    = "set RGW_TRUSTED_PROXIES to its address or network and restart"
+)
 
+// ready answers /readyz.
+func (d *daemon) ready(ctx context.Context) webhook.Readiness { return d.board(ctx).readiness() }
+
+// board is the status of the daemon as it is known now.
+func (d *daemon) board(ctx context.Context) (b board) {
+	d.storePart(ctx, &b)
 	_, slack := d.bot.Health()
 	if err := d.health.fault("slack"); err != nil {
 		slack = err.Error()
 	}
-	part("slack", webhook.StatusDegraded, slack)
-
+	b.known("slack", stateFault, slack)
 	circle := ""
 	if err := d.health.fault("circleci"); err != nil {
 		circle = err.Error()
 	}
-	part("circleci", webhook.StatusDegraded, circle)
-
-	clockStatus := webhook.StatusDegraded
+	b.known("circleci", stateFault, circle)
+	clock := stateWarn
 	if d.clock.fault() != "" {
-		clockStatus = webhook.StatusUnavailable
+		clock = stateFault
 	}
 	_, skew := d.clock.state()
-	part("clock", clockStatus, skew)
-
+	b.known("clock", clock, skew)
 	if d.api.UnnamedProxy() {
-		part("proxy", webhook.StatusDegraded, "a proxy is in front, but RGW_TRUSTED_PROXIES does not name it: all callers behind it share one limit")
+		b.warn(partProxy, unnamedProxy, nameProxy)
 	}
-
 	role := ""
 	if err := d.held(); err != nil {
 		role = "this process lost its lock and decides nothing: " + err.Error()
 	}
-	part("role", webhook.StatusUnavailable, role)
+	b.known("role", stateFault, role)
 	if c := d.company.Load(); c != nil {
-		part("nodes", webhook.StatusDegraded, c.differs)
+		b.known("nodes", stateWarn, c.differs)
 		if c.differs == "" {
-			r.Parts["nodes"] = webhook.Part{Status: webhook.StatusOK, Detail: c.names}
+			b[len(b)-1].Text = c.names
 		}
 	}
-	return r
+	return b
+}
+
+// known adds a part of which only what is wrong is kept; "" = nothing.
+func (b *board) known(name string, s state, wrong string) {
+	if wrong == "" {
+		s = stateOK
+	}
+	*b = append(*b, part{Name: name, State: s, Text: wrong})
+}
+
+// storePart says whether anything can be recorded and signed.
+func (d *daemon) storePart(ctx context.Context, b *board) {
+	wrong := d.broken
+	if fault := d.service.Fault(); fault != "" {
+		wrong = fault
+	}
+	if err := d.health.fault(partIntegrity); err != nil {
+		wrong = err.Error()
+	}
+	if err := d.health.canWrite(ctx, d.db.CanWrite); err != nil {
+		wrong = unwritable(err)
+	}
+	anchor := d.health.fault(partAnchor)
+	switch {
+	case wrong != "":
+		b.fault("store", wrong, "")
+	case d.service.Verifying():
+		b.warn("store", "the log is being verified after the start; approvals wait until that is done", "")
+	case anchor != nil:
+		b.warn("store", anchor.Error(), "")
+	default:
+		b.ok("store", "")
+	}
 }

@@ -379,6 +379,10 @@ func (d *daemon) connect(ctx context.Context, fail context.CancelCauseFunc) {
 				return
 			}
 		}
+		if errors.Is(err, bot.ErrOrganisation) {
+			fail(err)
+			return
+		}
 		d.health.set("slack", err)
 		if err == nil {
 			d.log.Info("connected to Slack", "team", id.Team)

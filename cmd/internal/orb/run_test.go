@@ -89,9 +89,10 @@ func newMachine(t *testing.T, shell []string) *machine {
 // install puts this program on the PATH under a name.
 func (m *machine) install(name string) {
 	m.t.Helper()
-	program, err := os.Executable()
+	// A link would lead through a directory that other users cannot read.
+	program, err := os.ReadFile(must(os.Executable()))
 	if err == nil {
-		err = os.Symlink(program, filepath.Join(m.bin, name))
+		err = os.WriteFile(filepath.Join(m.bin, name), program, 0o755)
 	}
 	if err != nil {
 		m.t.Fatal(err)
@@ -116,6 +117,9 @@ func (m *machine) run(ctx context.Context, steps []step) (o outcome) {
 	defer end()
 	bashEnv := filepath.Join(m.dir, ".bash_env")
 	if err := os.WriteFile(bashEnv, nil, 0o666); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := os.Chmod(bashEnv, 0o666); err != nil { // whatever the umask is
 		m.t.Fatal(err)
 	}
 	for _, s := range steps {

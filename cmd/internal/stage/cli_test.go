@@ -93,7 +93,7 @@ func TestExitCodesOfCommands(t *testing.T) {
 		{"metadata is no JSON", nil, args("request --app myapp --git-commit 1a2b3c4 --ci-metadata {workflow"), 2, "ci-metadata"},
 		{"no id", nil, args("wait"), 2, "id"},
 		{"cancel without a reason", nil, args("cancel " + a.id), 2, "--reason"},
-		{"status that does not exist", nil, args("list --status nonsense"), 9, "status"},
+		{"status that does not exist", nil, args("list --status nonsense"), 2, "status"},
 		{"version", nil, []string{"version"}, 0, ""},
 		{"help", nil, args("wait --help"), 0, ""},
 	} {

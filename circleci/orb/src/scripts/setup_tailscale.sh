@@ -22,7 +22,7 @@ ts() { tailscale --socket="$dir/socket" "$@"; }
 said() { sed -e 's/[th]skey-[^ "]*/[key]/g' -e 's/eyJ[^ "]*/[token]/g' "$1"; }
 
 # last_line is the last line of that.
-last_line() { said "$1" | grep -v '^ *$' | tail -n 1; }
+last_line() { said "$1" | sed '/^ *$/d' | tail -n 1; }
 
 # literal fails where a value is the name of a variable: CircleCI passes
 # "NAME: $NAME" below environment: on as it is written.
@@ -53,7 +53,7 @@ wait_for_daemon() {
       tail -n 5 "$dir/log" >&2 || true
       fail "tailscaled ended at once; its last words are above. Does something else use port $PARAM_PROXY_PORT (parameter proxy_port)?"
     fi
-    [ "$waited" -lt 30 ] || fail "tailscaled does not answer after 30 seconds. setup_tailscale starts it in a background step of its own: was that step left out?"
+    [ "$waited" -lt 20 ] || fail "tailscaled does not answer after 20 seconds. setup_tailscale starts it in a background step of its own: was that step left out?"
     sleep 1
     waited=$((waited + 1))
   done
@@ -82,7 +82,8 @@ by_identity() {
     fi
     sleep "$pause"
   done
-  fail "CircleCI gives no OIDC token for the audience $audience (asked 3 times; last answer: $(last_line "$dir/oidc")). Does this job come from a fork, or does the CircleCI server have no OIDC?"
+  answer=$(last_line "$dir/oidc")
+  fail "CircleCI gives no OIDC token for the audience $audience (asked 3 times; last answer: ${answer:-an empty one}). Does this job come from a fork, or does the CircleCI server have no OIDC?"
 }
 
 # join logs the node in. What will not get better by itself fails at once.
@@ -108,7 +109,7 @@ join() {
     case $(cat "$dir/up") in
       *"not permitted"* | *"may not assign"* | *403*)
         fail "Tailscale does not let this credential make a node with $PARAM_TAGS ($(last_line "$dir/up")). It needs the scope auth_keys (write) and exactly these tags." ;;
-      *invalid_client* | *"API token invalid"* | *401* | *token-exchange*400*)
+      *invalid_client* | *"API token invalid"* | *"invalid key"* | *"invalid authkey"* | *"token exchange failed with status 4"*)
         fail "Tailscale refuses the credential ($(last_line "$dir/up")). It names no reason; the page of this credential in the admin console does." ;;
     esac
     sleep "$pause"
@@ -125,7 +126,7 @@ reach() {
   case $code in
     0) return ;;
     10) ;;
-    *) fail "the gateway was reached, but see above." "$code" ;;
+    *) fail "the tailnet works, and the gateway answered: see above." "$code" ;;
   esac
   node=${url#*://}
   node=${node%%/*}

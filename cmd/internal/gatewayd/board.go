@@ -1,0 +1,120 @@
+package gatewayd
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
+)
+
+// state is how a part is.
+type state string
+
+const (
+	stateOK    state = "ok"
+	stateWarn  state = "warn"
+	stateFault state = "fault"
+)
+
+// part is one line of the status board.
+type part struct {
+	Name  string `json:"name"`
+	State state  `json:"state"`
+	Text  string `json:"text"`         // how it is
+	Do    string `json:"do,omitempty"` // what to do about it, where Text does not say so
+}
+
+// words are the text and what to do, in one sentence.
+func (p part) words() string {
+	if p.Do == "" {
+		return p.Text
+	}
+	return p.Text + ": " + p.Do
+}
+
+// board is the status of everything that a deploy needs. The daemon shows it at
+// /readyz, and the command check makes one of its own.
+type board []part
+
+func (b *board) ok(name, text string)        { *b = append(*b, part{name, stateOK, text, ""}) }
+func (b *board) warn(name, text, do string)  { *b = append(*b, part{name, stateWarn, text, do}) }
+func (b *board) fault(name, text, do string) { *b = append(*b, part{name, stateFault, text, do}) }
+
+// judge adds a fault for an error, else what is well.
+func (b *board) judge(name string, err error, do, well string) {
+	if err != nil {
+		b.fault(name, err.Error(), do)
+	} else {
+		b.ok(name, well)
+	}
+}
+
+// deciding are the parts without which nothing can be recorded or decided.
+func deciding() []string { return []string{"store", "clock", "role"} }
+
+// readiness is the board as /readyz shows it: unavailable only when nothing can be
+// recorded or decided; what is wrong elsewhere degrades.
+func (b board) readiness() webhook.Readiness {
+	r := webhook.Readiness{Status: webhook.StatusOK, Parts: map[string]webhook.Part{}}
+	for _, p := range b {
+		shown := webhook.Part{Status: webhook.StatusOK, Detail: p.Text}
+		switch {
+		case p.State == stateFault && slices.Contains(deciding(), p.Name):
+			shown = webhook.Part{Status: webhook.StatusUnavailable, Detail: p.words()}
+			r.Status = webhook.StatusUnavailable
+		case p.State != stateOK:
+			shown = webhook.Part{Status: webhook.StatusDegraded, Detail: p.words()}
+			if r.Status == webhook.StatusOK {
+				r.Status = webhook.StatusDegraded
+			}
+		}
+		r.Parts[p.Name] = shown
+	}
+	return r
+}
+
+// readinessParts reads the board of a running daemon. It tells strangers no
+// details.
+func readinessParts(r webhook.Readiness) (b board) {
+	for name, p := range r.Parts {
+		text := p.Detail
+		if text == "" {
+			text = "the running daemon says no more here: it tells why on RGW_METRICS_LISTEN, and to an auditor's token"
+			if name == partProxy {
+				text = unnamedProxy
+			}
+		}
+		switch name = "daemon " + name; p.Status {
+		case webhook.StatusOK:
+			b.ok(name, cmp.Or(p.Detail, "as it should be"))
+		case webhook.StatusUnavailable:
+			b.fault(name, text, "")
+		default:
+			b.warn(name, text, "")
+		}
+	}
+	slices.SortFunc(b, func(x, y part) int { return strings.Compare(x.Name, y.Name) })
+	return b
+}
+
+// text is the board for people, one line a part.
+func (b board) text() string {
+	var text strings.Builder
+	for _, p := range b {
+		word := string(p.State)
+		if p.State == stateFault {
+			word = "FAULT"
+		}
+		line := cli.Clean(strings.TrimSpace(fmt.Sprintf("%-5s %s: %s", word, p.Name, p.words())))
+		text.WriteString(line + "\n")
+	}
+	return text.String()
+}
+
+// broken reports whether a part has a fault.
+func (b board) broken() bool {
+	return slices.ContainsFunc(b, func(p part) bool { return p.State == stateFault })
+}

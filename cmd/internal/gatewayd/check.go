@@ -1,0 +1,315 @@
+package gatewayd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/bot"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
+)
+
+func (c *program) check() *cobra.Command {
+	var output cli.Format
+	cmd := &cobra.Command{
+		Use: "check", Short: "Check configuration, Slack, CircleCI, clock, database and people", Args: cobra.NoArgs,
+		Example: `  rack-gatewayd check
+  rack-gatewayd check -o json`,
+		Long: `Check what a deploy will need, one line each: ok, warn or FAULT, and what to do.
+Nothing is changed, and nothing is posted. Of a daemon that runs on this machine it
+asks what only that can know, such as a proxy in front of it.
+
+Exit 0: no fault, warnings or not. Exit 1: a fault.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			k := checker{}
+			cfg, err := serveConfig(c.env)
+			var bad *configError
+			switch {
+			case err == nil:
+				k.cfg = cfg
+				k.run(cmd.Context())
+			case output == cli.JSON && errors.As(err, &bad):
+				for _, fault := range bad.faults {
+					k.fault("configuration", fault, "")
+				}
+			default:
+				return err
+			}
+			if err := c.Show(output, cli.Result{JSON: k.board, Text: k.board.text()}); err != nil {
+				return err
+			}
+			if k.broken() {
+				return &cli.Exit{Code: cli.ExitFault}
+			}
+			return nil
+		},
+	}
+	cli.FormatFlag(cmd, &output)
+	return cmd
+}
+
+// checker makes a status board of what a deploy will need.
+type checker struct {
+	cfg config
+	board
+
+	stored bool // the database could be read, so that these are known
+	team   string
+	people []approvals.Person // the admins
+	tokens []approvals.Token
+}
+
+func (k *checker) run(ctx context.Context) {
+	k.ok("configuration", fmt.Sprintf("%d app(s)", len(k.cfg.settings.Apps())))
+	k.database(ctx)
+	k.appTokens()
+	if ws := k.slack(ctx); ws != nil {
+		k.directory(ctx, ws)
+	}
+	k.circleCI(ctx)
+	k.daemon(ctx)
+}
+
+func (k *checker) database(ctx context.Context) {
+	db, err := k.cfg.openExisting(ctx)
+	if errors.Is(err, store.ErrMissingKey) || errors.Is(err, store.ErrWrongKey) {
+		k.fault("database", err.Error(), "put the old key back into RGW_SECRET_KEYS, behind the new one")
+		return
+	}
+	if err != nil {
+		k.fault("database", err.Error(), "")
+		return
+	}
+	defer db.Close()
+	k.judge("database", db.CanWrite(ctx), "", db.Path())
+	k.log(ctx, db)
+	k.team, err = approvals.Workspace(ctx, db)
+	if err == nil {
+		k.people, err = approvals.Admin{Store: db}.People(ctx)
+	}
+	if err == nil {
+		k.tokens, err = approvals.Admin{Store: db}.Tokens(ctx)
+	}
+	if err != nil {
+		k.fault("people and tokens", err.Error(), "")
+		return
+	}
+	k.people = slices.DeleteFunc(k.people, func(p approvals.Person) bool { return !p.RemovedAt.IsZero() })
+	k.stored = true
+}
+
+func (k *checker) log(ctx context.Context, db *store.DB) {
+	signer, err := approvals.OpenLog(ctx, db)
+	if err != nil {
+		k.fault("log", err.Error(), "")
+		return
+	}
+	fault, err := approvals.LogFault(ctx, db)
+	if err == nil && fault == "" {
+		fault, err = checkAnchor(ctx, k.cfg.AnchorFile, db, signer)
+	}
+	switch {
+	case err != nil:
+		k.fault("log", err.Error(), "")
+	case fault != "":
+		k.fault("log", fault, "see Restore in cmd/rack-gatewayd/README.md")
+	case k.cfg.AnchorFile == "":
+		k.warn("log", "RGW_ANCHOR_FILE is not set, so that nobody would notice an old copy of the database", "set it to a file on another volume")
+	default:
+		k.ok("log", "anchored in RGW_ANCHOR_FILE")
+	}
+}
+
+// appTokens looks for apps whose CI jobs have nothing to call the gateway with.
+func (k *checker) appTokens() {
+	if !k.stored {
+		return
+	}
+	for _, app := range k.cfg.settings.Apps() {
+		needs := slices.ContainsFunc(k.cfg.settings.Policies(), func(p approvals.Policy) bool { return p.App == app && p.Credential != approvals.CredentialOIDC })
+		has := slices.ContainsFunc(k.tokens, func(t approvals.Token) bool {
+			return t.Role == approvals.RoleCICD && t.Covers(app) && t.Usable(time.Now())
+		})
+		if needs && !has {
+			k.warn("token for "+app, "no API token in force is for this app, so that its CI jobs cannot ask",
+				fmt.Sprintf("run rack-gatewayd token create --name ci-%s --role cicd --app %s", app, app))
+		}
+	}
+}
+
+// slack looks at the workspace; nil = it cannot be asked anything more.
+func (k *checker) slack(ctx context.Context) *bot.Workspace {
+	ws := bot.Open(bot.Settings{
+		BotToken: k.cfg.SlackBotToken.reveal(), AppToken: k.cfg.SlackAppToken.reveal(),
+		SigningSecret: k.cfg.SlackSigning.reveal(), APIURL: k.cfg.SlackAPIURL,
+	})
+	for _, f := range ws.Check(ctx, k.cfg.settings.Channels()...) {
+		if f.OK() {
+			k.ok(f.Subject, f.Note)
+		} else {
+			k.fault(f.Subject, f.Fault, "")
+		}
+	}
+	switch id := ws.Identity(); {
+	case id.Team == "":
+		return nil
+	case k.team != "" && k.team != id.Team:
+		k.fault("slack workspace", fmt.Sprintf("the database belongs to the workspace %s, and SLACK_BOT_TOKEN is of %s (%s)", k.team, id.Team, id.Name),
+			"set the bot token of the first one, or begin another database with RGW_DATABASE_URL")
+		return nil // its people are not ours
+	}
+	return ws
+}
+
+func (k *checker) circleCI(ctx context.Context) {
+	var server, local time.Time
+	client, err := circleci.New(circleci.Config{
+		URL: k.cfg.CircleURL, AppURL: k.cfg.CircleAppURL, Token: k.cfg.CircleToken.reveal(), UserAgent: "rack-gatewayd/" + cli.Version(),
+		OnDate: func(s, l time.Time) { server, local = s, l },
+	})
+	if err != nil {
+		k.fault("circleci token", err.Error(), "")
+		return
+	}
+	me, err := client.Me(ctx)
+	var refused *approvals.CIError
+	do := ""
+	if errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
+		do = "CIRCLECI_TOKEN must be a personal API token of the machine user (User Settings → Personal API Tokens) that was not revoked; a project's token cannot approve"
+	}
+	k.judge("circleci token", err, do, "user "+me.Login)
+	if err != nil {
+		return
+	}
+	for _, slug := range k.cfg.settings.Projects() {
+		if _, err := client.ProjectID(ctx, slug); err != nil {
+			k.fault("circleci project "+slug, err.Error(), "correct vcs_repo or circleci_project_slug of the app, or give the machine user access to the project")
+			continue
+		}
+		k.ok("circleci project "+slug, "visible to the token")
+		k.gates(ctx, client, slug)
+	}
+	if skew := local.Sub(server); skew.Abs() > skewWarn {
+		k.fault("clock", fmt.Sprintf("differs from CircleCI's by %s", skew.Round(time.Second)), "check NTP")
+	} else {
+		k.ok("clock", "agrees with CircleCI's")
+	}
+}
+
+// gates looks whether the newest pipelines of a project have the approval jobs that
+// the settings name.
+func (k *checker) gates(ctx context.Context, client *circleci.Client, slug string) {
+	wanted := slices.DeleteFunc(k.cfg.settings.Policies(), func(p approvals.Policy) bool { return p.Project != slug })
+	pipelines, err := client.Recent(ctx, slug)
+	if err != nil {
+		k.warn("gates of "+slug, "could not be looked at: "+err.Error(), "")
+		return
+	}
+	var seen []string // names of approval jobs
+	missing := wanted
+	for _, pipeline := range pipelines {
+		if len(missing) == 0 {
+			break
+		}
+		jobs, err := jobsOf(ctx, client, pipeline.ID)
+		if err != nil {
+			k.warn("gates of "+slug, "could not be looked at: "+err.Error(), "")
+			return
+		}
+		for _, j := range jobs {
+			if j.IsGate() {
+				seen = append(seen, j.Name)
+			}
+		}
+		missing = slices.DeleteFunc(slices.Clone(wanted), func(p approvals.Policy) bool { return slices.Contains(seen, p.Gate) })
+	}
+	slices.Sort(seen)
+	seen = slices.Compact(seen)
+	for _, p := range missing {
+		text := fmt.Sprintf("no recent pipeline of %s (%d were looked at) has an approval job %q", slug, len(pipelines), p.Gate)
+		do := "correct " + p.Source["circleci_approval_job_name"]
+		switch {
+		case len(pipelines) == 0:
+			text, do = slug+" has no pipeline yet, so that the name of the approval job could not be looked at", "run one, then check again"
+		case len(seen) > 0:
+			text += "; they have " + strings.Join(seen, ", ")
+			do += cli.DidYouMean(p.Gate, seen)
+		default:
+			do += ", or add a job with type: approval to .circleci/config.yml"
+		}
+		k.warn("gate of "+placeOf(p), text, do)
+	}
+}
+
+func jobsOf(ctx context.Context, client *circleci.Client, pipelineID string) (all []approvals.Job, err error) {
+	workflows, err := client.Workflows(ctx, pipelineID)
+	for _, w := range workflows {
+		jobs, err := client.Jobs(ctx, w.ID)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, jobs...)
+	}
+	return all, err
+}
+
+// placeOf names an app, and its environment where that is not the default one.
+func placeOf(p approvals.Policy) string {
+	if p.Environment == approvals.DefaultEnvironment {
+		return p.App
+	}
+	return p.App + " in " + p.Environment
+}
+
+// daemon asks the daemon on this machine for its own board. The listener for health
+// tells more than the first one.
+func (k *checker) daemon(ctx context.Context) {
+	address := k.cfg.Listen
+	if k.cfg.MetricsListen != "" {
+		address = k.cfg.MetricsListen
+	}
+	var ready webhook.Readiness
+	answer, err := askDaemon(ctx, address, "/readyz")
+	if err == nil {
+		defer answer.Body.Close()
+		err = json.NewDecoder(io.LimitReader(answer.Body, 1<<20)).Decode(&ready)
+	}
+	switch {
+	case answer == nil:
+		k.ok("daemon", "none answers at "+address+", so that what only a running one knows was not looked at")
+	case err != nil || len(ready.Parts) == 0:
+		k.warn("daemon", "something else than the gateway answers at "+address, "stop that, or choose another RGW_LISTEN")
+	default:
+		k.board = append(k.board, readinessParts(ready)...)
+	}
+}
+
+// askDaemon calls a listener of a daemon on this machine.
+func askDaemon(ctx context.Context, listen, path string) (*http.Response, error) {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return nil, err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true}}
+	return client.Do(req)
+}

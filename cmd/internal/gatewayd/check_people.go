@@ -1,0 +1,144 @@
+package gatewayd
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// standings is what Slack says of the people and groups that the settings and the
+// database name.
+type standings struct {
+	problem map[string]string // of people, by id; "" = a full, active member
+	members map[string][]string
+}
+
+// directory asks Slack for everybody who has a part in approvals, and then who can
+// approve what.
+func (k *checker) directory(ctx context.Context, slack approvals.Directory) {
+	s := standings{problem: map[string]string{}, members: map[string][]string{}}
+	named := map[string]string{} // who the settings name, and by which variable
+	for _, p := range k.cfg.settings.Policies() {
+		for key, ids := range map[string][]string{"notify": p.Notify, "approvers": p.Approvers} {
+			for _, id := range ids {
+				if key == "approvers" || named[id] == "" {
+					named[id] = p.Source[key]
+				}
+			}
+		}
+	}
+	for _, p := range k.people {
+		if named[p.SlackID] == "" {
+			named[p.SlackID] = ""
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(named)) {
+		var err error
+		if approvals.IsGroup(id) {
+			err = k.group(ctx, slack, id, named[id], &s)
+		} else {
+			err = k.person(ctx, slack, id, named[id], &s)
+		}
+		if err != nil {
+			k.fault("people", err.Error(), "")
+			return // nobody's right can be told
+		}
+	}
+	if !k.stored {
+		return
+	}
+	for _, p := range k.cfg.settings.Policies() {
+		k.approvers(p, s)
+	}
+}
+
+func (k *checker) group(ctx context.Context, slack approvals.Directory, id, variable string, s *standings) error {
+	g, err := slack.Group(ctx, id)
+	if err != nil {
+		return err
+	}
+	s.members[id] = g.Members
+	if g.Problem != "" {
+		k.fault("slack group "+id, g.Problem, "correct "+variable+", or the group in Slack")
+	}
+	return nil
+}
+
+func (k *checker) person(ctx context.Context, slack approvals.Directory, id, variable string, s *standings) error {
+	_, problem, err := slack.User(ctx, id)
+	if err != nil {
+		return err
+	}
+	s.problem[id] = problem
+	switch {
+	case problem == "":
+	case variable != "":
+		k.fault("slack user "+id, problem, "correct "+variable)
+	default:
+		k.warn("slack user "+id, "an admin, but "+problem, "run rack-gatewayd user remove --slack-id "+id)
+	}
+	return nil
+}
+
+// approvers counts who can approve at a place, by the rules of a vote as far as they
+// can be told without a request.
+func (k *checker) approvers(p approvals.Policy, s standings) {
+	name := "approvers of " + placeOf(p)
+	var able, others []string
+	do := "run rack-gatewayd user add --slack-id U… --vcs-login LOGIN, then user enroll"
+	if len(p.Approvers) > 0 {
+		do += "; or correct " + p.Source["approvers"]
+	}
+	nearest := 0 // to being able: what is said to do is for the person who lacks least
+	for _, person := range k.people {
+		who := person.SlackID
+		if person.Name != "" {
+			who = person.Name + " (" + person.SlackID + ")"
+		}
+		lacks, next, step := "", "", 0
+		switch {
+		case !s.allows(p, person.SlackID):
+			continue
+		case s.problem[person.SlackID] != "":
+			lacks = "cannot: " + s.problem[person.SlackID]
+		case person.VCSLogin == "" && !p.AllowSelf:
+			lacks, next, step = "has no VCS login on record", "run rack-gatewayd user add --slack-id "+person.SlackID+" --vcs-login LOGIN", 1
+		case !person.Enrolled:
+			lacks, next, step = "has no authenticator", "run rack-gatewayd user enroll --slack-id "+person.SlackID, 2
+		default:
+			able = append(able, who)
+			continue
+		}
+		others = append(others, who+" "+lacks)
+		if step > nearest {
+			nearest, do = step, next
+		}
+	}
+	if len(able) >= p.Required {
+		k.ok(name, fmt.Sprintf("%d of %d needed: %s", len(able), p.Required, strings.Join(able, ", ")))
+		return
+	}
+	text := "nobody can approve"
+	if len(able) > 0 {
+		text = fmt.Sprintf("%d approvals are needed, but only %s can approve", p.Required, strings.Join(able, ", "))
+	}
+	switch {
+	case len(others) > 0:
+		text += "; " + strings.Join(others, "; ")
+	case len(k.people) == 0:
+		text += ", because there is no admin"
+	case len(able) == 0:
+		text += ", because no admin is one of the approvers"
+	}
+	k.fault(name, text, do)
+}
+
+// allows reports whether somebody is one of the approvers.
+func (s standings) allows(p approvals.Policy, id string) bool {
+	return len(p.Approvers) == 0 || slices.Contains(p.Approvers, id) ||
+		slices.ContainsFunc(p.Approvers, func(group string) bool { return slices.Contains(s.members[group], id) })
+}
