@@ -7,7 +7,7 @@ set -eu
 if [ -z "${BASH_VERSION:-}" ] && [ -r "${BASH_ENV:-}" ]; then . "$BASH_ENV"; fi
 [ -z "$PARAM_GATEWAY_URL" ] || export RACK_GATEWAY_URL="$PARAM_GATEWAY_URL"
 
-set -- deploy --app "$PARAM_APP"
+set -- --app "$PARAM_APP"
 [ -z "$PARAM_ENVIRONMENT" ] || set -- "$@" --environment "$PARAM_ENVIRONMENT"
 [ -z "$PARAM_RECEIPT" ] || set -- "$@" --receipt "$PARAM_RECEIPT"
 if [ -n "$PARAM_COMMAND" ]; then
@@ -18,4 +18,4 @@ if [ -n "$PARAM_COMMAND" ]; then
     set -- "$@" -- sh -ec "$PARAM_COMMAND"
   fi
 fi
-exec rack-gateway "$@"
+exec rack-gateway deploy "$@"

@@ -7,7 +7,7 @@ set -eu
 if [ -z "${BASH_VERSION:-}" ] && [ -r "${BASH_ENV:-}" ]; then . "$BASH_ENV"; fi
 [ -z "$PARAM_GATEWAY_URL" ] || export RACK_GATEWAY_URL="$PARAM_GATEWAY_URL"
 
-set -- deploy-approval request --app "$PARAM_APP"
+set -- --app "$PARAM_APP"
 [ -z "$PARAM_ENVIRONMENT" ] || set -- "$@" --environment "$PARAM_ENVIRONMENT"
 case $PARAM_MESSAGE in
   '') ;;
@@ -21,4 +21,4 @@ esac
 case $PARAM_WAIT in
   true | 1) set -- "$@" --wait --timeout "$PARAM_WAIT_TIMEOUT" ;;
 esac
-exec rack-gateway "$@"
+exec rack-gateway deploy-approval request "$@"

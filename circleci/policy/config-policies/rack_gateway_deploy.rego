@@ -1,0 +1,109 @@
+# A config policy for CircleCI: a configuration whose deploy jobs do not ask
+# Rack Gateway first is refused before any of its jobs run. See ../README.md.
+package org
+
+import future.keywords
+
+# CircleCI wants this rule to be the first one.
+policy_name contains "rack_gateway_deploy"
+
+# Settings: approval jobs with such a name are gates of the gateway, and jobs
+# with such a context are deploys.
+gate_pattern := `^approve_deploy`
+
+deploy_contexts := {"deploy-production"}
+
+enable_rule contains "rack_gateway_deploy_asks"
+
+enable_rule contains "rack_gateway_deploy_is_gated"
+
+hard_fail contains "rack_gateway_deploy_asks"
+
+hard_fail contains "rack_gateway_deploy_is_gated"
+
+rack_gateway_deploy_asks contains reason if {
+	some deploy in deploys
+	not asks(deploy.job)
+	reason := sprintf("%s.%s deploys without asking: it needs a step that runs rack-gateway deploy, or first of all rack-gateway deploy-approval verify", [deploy.workflow, deploy.job])
+}
+
+# What is not compiled cannot be judged.
+rack_gateway_deploy_asks contains "the configuration was not compiled, so its deploy jobs are unknown" if {
+	not input._compiled_
+}
+
+rack_gateway_deploy_is_gated contains reason if {
+	some deploy in deploys
+	not gated(deploy)
+	reason := sprintf("%s.%s deploys, but does not require the success of an approval job that matches %s", [deploy.workflow, deploy.job, gate_pattern])
+}
+
+# Every job of every workflow, as {workflow, job, use}.
+uses contains {"workflow": workflow, "job": job, "use": use} if {
+	some workflow, body in input._compiled_.workflows
+	some entry in body.jobs
+	is_object(entry)
+	some job, use in entry
+}
+
+uses contains {"workflow": workflow, "job": job, "use": {}} if {
+	some workflow, body in input._compiled_.workflows
+	some job in body.jobs
+	is_string(job)
+}
+
+deploys contains deploy if {
+	some deploy in uses
+	not is_approval(deploy)
+	some name, _ in requires(deploy.use)
+	is_gate(deploy.workflow, name)
+}
+
+deploys contains deploy if {
+	some deploy in uses
+	not is_approval(deploy)
+	count(contexts(deploy.use) & deploy_contexts) > 0
+}
+
+is_approval(deploy) if deploy.use.type == "approval"
+
+is_gate(workflow, name) if {
+	some gate in uses
+	gate.workflow == workflow
+	gate.job == name
+	is_approval(gate)
+	regex.match(gate_pattern, name)
+}
+
+# gated says whether a job itself requires the success of a gate. One that also
+# runs after another end of the gate would deploy what was rejected.
+gated(deploy) if {
+	some name, status in requires(deploy.use)
+	status in {"success", ["success"]}
+	is_gate(deploy.workflow, name)
+}
+
+# requires are the jobs that a job requires, with the status that it waits for.
+requires(use) := object.union_n([entry | some listed in use.requires; entry := required(listed)])
+
+required(listed) := {listed: "success"} if is_string(listed)
+
+required(listed) := listed if is_object(listed)
+
+contexts(use) := {use.context} if {
+	is_string(use.context)
+} else := {context | some context in use.context}
+
+# asks says whether a step of a job asks the gateway. A line counts when the shell
+# cannot go on without its success, so neither "|| true" nor "&" may follow.
+asks(job) if {
+	some step in input._compiled_.jobs[job].steps
+	not step.run.background
+	object.get(step, ["run", "when"], "on_success") == "on_success"
+	some line in split(replace(command(step), "\\\n", " "), "\n")
+	regex.match(`^\s*(exec\s+)?rack-gateway\s+(deploy-approvals?\s+verify(\s[^|&;]*)?|deploy(\s[^|&;]*?)?(\s--\s.*)?)$`, line)
+}
+
+command(step) := step.run if {
+	is_string(step.run)
+} else := step.run.command

@@ -1,0 +1,93 @@
+# Run with the orb, whose scripts must count, as data:
+#   go tool -modfile=.ci/policy.mod opa test circleci/policy circleci/orb.yml
+package org_test
+
+import data.org
+
+# config is a compiled configuration with one deploy job.
+config(use, step) := {"_compiled_": {
+	"workflows": {"version": 2, "deploy": {"jobs": [
+		"test",
+		{"approve_deploy_production": {"type": "approval", "requires": ["test"]}},
+		{"deploy": use},
+	]}},
+	"jobs": {
+		"test": {"steps": [{"run": {"command": "make test"}}]},
+		"deploy": {"steps": ["checkout", step]},
+	},
+}}
+
+behind_the_gate := {"requires": ["approve_deploy_production"], "context": ["deploy-production"]}
+
+run(command) := {"run": {"command": command}}
+
+accepted(use, step) if count(org.rack_gateway_deploy_asks | org.rack_gateway_deploy_is_gated) == 0 with input as config(use, step)
+
+refused(rule, use, step) if {
+	reasons := org[rule] with input as config(use, step)
+	count(reasons) == 1
+	startswith([r | some r in reasons][0], "deploy.deploy ")
+}
+
+test_the_decision_is_a_hard_failure if {
+	org.policy_name == {"rack_gateway_deploy"}
+	org.hard_fail == org.enable_rule
+	every rule in org.enable_rule { org[rule] }
+}
+
+test_deploys_that_ask if {
+	every command in [
+		"rack-gateway deploy --app myapp -- ./deploy.sh",
+		"rack-gateway deploy --app myapp",
+		"rack-gateway deploy-approval verify --app myapp",
+		"set -e\nrack-gateway deploy-approval verify --app myapp\n./deploy.sh\n",
+		"rack-gateway deploy --app myapp \\\n  --environment production -- sh -c 'make deploy | tee log'",
+	] {
+		accepted(behind_the_gate, run(command))
+	}
+	accepted(behind_the_gate, {"run": "rack-gateway deploy --app myapp"})
+}
+
+# The steps of the orb ask, too.
+test_the_orb_asks if {
+	every command in ["deploy", "verify"] { accepted(behind_the_gate, run(data.commands[command].steps[0].run.command)) }
+	not accepted(behind_the_gate, run(data.commands.request.steps[0].run.command))
+}
+
+test_deploys_that_do_not_ask if {
+	every command in [
+		"./deploy.sh",
+		"rack-gateway deploy-approval request --app myapp",
+		"# rack-gateway deploy --app myapp\n./deploy.sh",
+		"echo rack-gateway deploy --app myapp",
+		"rack-gateway deploy-approval verify --app myapp || true",
+		"rack-gateway deploy-approval verify --app myapp &",
+		"rack-gateway deploy-approval verify --app myapp; ./deploy.sh",
+		"rack-gateway deployed",
+	] {
+		refused("rack_gateway_deploy_asks", behind_the_gate, run(command))
+	}
+	every more in [{"when": "always"}, {"when": "on_fail"}, {"background": true}] {
+		step := {"run": object.union({"command": "rack-gateway deploy --app myapp"}, more)}
+		refused("rack_gateway_deploy_asks", behind_the_gate, step)
+	}
+}
+
+test_deploys_without_a_gate if {
+	asking := run("rack-gateway deploy --app myapp")
+	every use in [
+		{"context": "deploy-production"},
+		{"context": ["other", "deploy-production"], "requires": ["test"]},
+		# A gate that was rejected lets this one run, too.
+		{"requires": [{"approve_deploy_production": ["success", "canceled"]}]},
+	] {
+		refused("rack_gateway_deploy_is_gated", use, asking)
+	}
+	every status in ["success", ["success"]] { accepted({"requires": [{"approve_deploy_production": status}]}, asking) }
+}
+
+test_other_jobs_need_nothing if accepted({"requires": ["test"], "context": "other"}, run("make"))
+
+test_without_a_compiled_configuration_nothing_passes if {
+	count(org.rack_gateway_deploy_asks) == 1 with input as {"jobs": {}}
+}
