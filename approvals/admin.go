@@ -86,7 +86,7 @@ func (a Admin) AddPerson(ctx context.Context, slackID, name, login string) (p Pe
 			e.Data["vcs_login"] = login
 		}
 		if name != "" {
-			p.Name = name
+			e.Data["name"] = name
 		}
 		if _, err := c.change(&p, e); err != nil {
 			return err

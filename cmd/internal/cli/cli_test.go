@@ -182,9 +182,9 @@ func (broken) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
 func TestNearest(t *testing.T) {
 	t.Parallel()
-	words := []string{"list", "revoke", "create", "token-rotate", "--environment"}
+	words := []string{"list", "revoke", "create", "token-rotate", "--environment", "wait"}
 	for word, want := range map[string]string{
-		"lst": "list", "LIST": "list", "tsil": "", "crate": "create", "rev": "revoke", "r": "", "rotate": "token-rotate", "listing": "list",
+		"lst": "list", "LIST": "list", "tsil": "", "crate": "create", "rev": "revoke", "r": "", "rotate": "token-rotate", "listing": "list", "wiat": "wait",
 		"--env": "--environment", "--enviroment": "--environment", "--": "", "": "", "xyzzy": "",
 	} {
 		if got := cli.Nearest(word, words); got != want {

@@ -13,14 +13,17 @@ func DidYouMean(word string, among []string) string {
 
 // Nearest finds the candidate that a word was probably meant to be: the one that
 // takes the fewest changes, at most two or one in three letters, or else one that
-// begins or ends with the word, or begins it. It is empty where nothing is near.
-// Case does not count.
+// begins or ends with the word, or begins it. Of two that are as near, the one with
+// the same first letter is meant, because people rarely mistype that one. It is
+// empty where nothing is near. Case does not count.
 func Nearest(word string, candidates []string) string {
 	word = strings.ToLower(word)
 	bare := len(strings.TrimLeft(word, "-"))
 	best, least := "", min(bare, max(2, bare/3)+1)
 	for _, c := range candidates {
-		if d := distance(word, strings.ToLower(c)); d < least {
+		low := strings.ToLower(c)
+		d := distance(word, low)
+		if d < least || d == least && best != "" && word[0] == low[0] && word[0] != best[0] {
 			best, least = c, d
 		}
 	}

@@ -96,6 +96,10 @@ func TestRebuild(t *testing.T) {
 		t.Errorf("the second request: got %s; want pending", got)
 	}
 
+	if got := w.operator(0, "user", "list").Stdout; !strings.Contains(got, "Bea") {
+		t.Errorf("people after it: got %s; want Bea by the name that the operator gave", got)
+	}
+
 	// What cannot be made anew.
 	w.raw(
 		`UPDATE requests SET body = 'x' WHERE number = 4`,
