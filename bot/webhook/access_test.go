@@ -33,12 +33,13 @@ func TestEveryRouteHasItsRoles(t *testing.T) {
 		"GET /api/v1/audit":                                 {audit},
 		"GET /api/v1/audit/checkpoint":                      {audit},
 		"GET /api/v1/audit/key":                             {audit},
+		"GET /api/v1/openapi.json":                          {all},
 		"GET /healthz":                                      {all},
 		"GET /readyz":                                       {all},
 	}
 	f := newFake(t)
 	h := webhook.New(webhook.Config{Service: f, Links: fakeLinks{}})
-	s := httptest.NewServer(h)
+	s := httptest.NewServer(checked(t, h))
 	t.Cleanup(s.Close)
 	ask(t, s, "POST", requests, ciToken, createBody(""))
 	f.set("R1", func(r *approvals.Request) { r.Status = approvals.Approved })
@@ -209,7 +210,7 @@ func TestManyStrangers(t *testing.T) {
 			r := httptest.NewRequest("GET", requests, nil) // from 192.0.2.1
 			r.Header.Set("X-Forwarded-For", from.String())
 			w := httptest.NewRecorder()
-			h.ServeHTTP(w, r)
+			checked(t, h).ServeHTTP(w, r)
 			return w.Code
 		}
 		addr := netip.MustParseAddr("10.0.0.0")
@@ -306,9 +307,9 @@ func TestGuardedPagesHaveTheirOwnLimit(t *testing.T) {
 		return w.Code
 	}
 	for range 31 {
-		call(h, requests)
+		call(checked(t, h), requests)
 	}
-	if got := call(h, requests); got != 429 {
+	if got := call(checked(t, h), requests); got != 429 {
 		t.Fatalf("the API after 31 calls without a token: got %d; want 429", got)
 	}
 	for n := range 30 {
@@ -355,7 +356,7 @@ func TestUnnamedProxy(t *testing.T) {
 						r.Header.Set(tt.header, tt.value)
 					}
 					w := httptest.NewRecorder()
-					if h.ServeHTTP(w, r); w.Code == 401 {
+					if checked(t, h).ServeHTTP(w, r); w.Code == 401 {
 						through++
 					}
 				}

@@ -124,7 +124,7 @@ func FuzzExportQuery(f *testing.F) {
 		r := httptest.NewRequest("GET", "/api/v1/audit?"+query.Encode(), nil)
 		r.Header.Set("Authorization", "Bearer "+auditToken)
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
+		checked(t, h).ServeHTTP(w, r)
 		switch w.Code {
 		case 200:
 			x := fake.exports[0]

@@ -295,7 +295,7 @@ func serve(t *testing.T, change func(*webhook.Config)) (*fakeService, *httptest.
 	if change != nil {
 		change(&c)
 	}
-	s := httptest.NewServer(webhook.New(c))
+	s := httptest.NewServer(checked(t, webhook.New(c)))
 	t.Cleanup(s.Close)
 	return f, s
 }

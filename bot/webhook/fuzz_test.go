@@ -27,7 +27,7 @@ func FuzzCreateBody(f *testing.F) {
 		r.Header.Set("Authorization", "Bearer "+ciToken)
 		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
+		checked(t, h).ServeHTTP(w, r)
 		switch w.Code {
 		case 201:
 			if !utf8.Valid(body) || !json.Valid(body) {
@@ -66,7 +66,7 @@ func FuzzQuery(f *testing.F) {
 			r.Header.Set("Authorization", authorization)
 			r.Header.Set("X-Forwarded-For", forwarded)
 			w := httptest.NewRecorder()
-			h.ServeHTTP(w, r.WithContext(context.Background()))
+			checked(t, h).ServeHTTP(w, r.WithContext(context.Background()))
 			if w.Code >= 500 {
 				t.Fatalf("%s?%s: got %d %s", path, query, w.Code, w.Body)
 			}

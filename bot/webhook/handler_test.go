@@ -426,9 +426,12 @@ func TestHealth(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	ready := webhook.Readiness{Status: webhook.StatusDegraded, Parts: map[string]webhook.Part{"slack": {Status: webhook.StatusDegraded, Detail: "no answer since 09:51"}}}
-	_, s := serve(t, func(c *webhook.Config) {
-		c.Ready = func(context.Context) webhook.Readiness { mu.Lock(); defer mu.Unlock(); return ready }
+	h := webhook.New(webhook.Config{
+		Service: newFake(t), Links: fakeLinks{},
+		Ready: func(context.Context) webhook.Readiness { mu.Lock(); defer mu.Unlock(); return ready },
 	})
+	s := httptest.NewServer(checked(t, h))
+	t.Cleanup(s.Close)
 	if got := ask(t, s, "GET", "/healthz", "", ""); got.StatusCode != 200 || got.body != `{"status":"ok"}`+"\n" {
 		t.Errorf("healthz: got %d %s", got.StatusCode, got.body)
 	}
@@ -438,7 +441,7 @@ func TestHealth(t *testing.T) {
 			t.Errorf("readyz with the token %q: got %d %s; want 200 %s", token, got.StatusCode, got.body, want)
 		}
 	}
-	own := httptest.NewServer(s.Config.Handler.(*webhook.Handler).Health())
+	own := httptest.NewServer(h.Health())
 	defer own.Close()
 	if got := ask(t, own, "GET", "/readyz", "", ""); got.StatusCode != 200 || got.body != whole+"\n" {
 		t.Errorf("readyz of the operator's listener: got %d %s; want 200 %s", got.StatusCode, got.body, whole)

@@ -21,12 +21,13 @@ const (
 	routeAudit      = "GET " + Base + "/audit"
 	routeCheckpoint = "GET " + Base + "/audit/checkpoint"
 	routeKey        = "GET " + Base + "/audit/key"
+	routeOpenAPI    = "GET " + Base + "/openapi.json"
 	routeHealth     = "GET /healthz"
 	routeReady      = "GET /readyz"
 )
 
 // access is who may call what. A route without an entry is closed to all; the
-// health routes alone need no token.
+// health routes and the description of the API alone need no token.
 var access = map[string][]approvals.Role{
 	routeCreate:     {approvals.RoleCICD},
 	routeList:       {approvals.RoleCICD, approvals.RoleAuditor},
@@ -50,7 +51,7 @@ func (h *Handler) endpoints() map[string]endpoint {
 		routeCreate: h.create, routeList: h.list, routeGet: h.get, routeEvents: h.events, routeCancel: h.cancel,
 		routeVerify: h.verify, routeDeploy: h.deploy,
 		routeAudit: h.audit, routeCheckpoint: h.checkpoint, routeKey: h.key,
-		routeHealth: h.health, routeReady: h.readiness,
+		routeOpenAPI: h.description, routeHealth: h.health, routeReady: h.readiness,
 	}
 }
 

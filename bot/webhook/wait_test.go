@@ -67,7 +67,7 @@ func TestWaitIsCut(t *testing.T) {
 func TestWaitOutlivesTimeouts(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
-	s := httptest.NewUnstartedServer(webhook.New(webhook.Config{Service: f, Links: fakeLinks{}}))
+	s := httptest.NewUnstartedServer(checked(t, webhook.New(webhook.Config{Service: f, Links: fakeLinks{}})))
 	s.Config = webhook.NewServer(s.Config.Handler, nil)
 	s.Config.ReadTimeout, s.Config.WriteTimeout = 50*time.Millisecond, 50*time.Millisecond
 	s.Listener = webhook.LimitConnections(s.Config, s.Listener, nil)
@@ -83,7 +83,7 @@ func TestWaitsEndWithTheServer(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
 	h := webhook.New(webhook.Config{Service: f, Links: fakeLinks{}})
-	s := httptest.NewServer(h)
+	s := httptest.NewServer(checked(t, h))
 	t.Cleanup(s.Close)
 	ask(t, s, "POST", requests, ciToken, createBody(""))
 	got := make(chan answered)
