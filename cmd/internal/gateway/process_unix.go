@@ -65,24 +65,42 @@ func (c *program) runGroup(ctx context.Context, cmd *exec.Cmd, signals *relay) (
 		return signalCode(early), fmt.Errorf("%w: %s", errNotStarted, early)
 	}
 	returnTerminal := c.lendTerminal(group)
-	over := make(chan struct{})
-	stopped := make(chan struct{})
+	over := endWith(ctx, group, signals)
+	err = cmd.Wait()
+	c.outlive(group)
+	signals.ended()
+	over()
+	returnTerminal()
+	return exitCode(cmd, err)
+}
+
+// endWith asks a group to end when ctx ends, and ends it by force if it does not.
+// over ends that and returns when no signal is sent any more.
+func endWith(ctx context.Context, group int, signals *relay) (over func()) {
+	ended, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
 		select {
 		case <-ctx.Done():
-		case <-over:
+		case <-ended:
 			return
 		}
 		signals.pass(unix.SIGTERM)
 		select {
 		case <-time.After(killAfter):
 			_ = unix.Kill(-group, unix.SIGKILL)
-		case <-over:
+		case <-ended:
 		}
 	}()
+	return func() {
+		close(ended)
+		<-stopped
+	}
+}
 
-	err = cmd.Wait()
+// outlive waits for those whom the command left behind, and says so if that takes
+// a while.
+func (c *program) outlive(group int) {
 	told := make(chan struct{})
 	remark := time.AfterFunc(lingering, func() {
 		defer close(told)
@@ -93,11 +111,10 @@ func (c *program) runGroup(ctx context.Context, cmd *exec.Cmd, signals *relay) (
 	if !remark.Stop() {
 		<-told
 	}
-	signals.ended()
-	close(over)
-	<-stopped
-	returnTerminal()
+}
 
+// exitCode is how a command that has ended ended; err is of its Wait.
+func exitCode(cmd *exec.Cmd, err error) (int, error) {
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		return 128 + int(status.Signal()), nil
 	}

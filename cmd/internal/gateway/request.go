@@ -52,12 +52,17 @@ func (c *program) awaitCard(ctx context.Context, client *webhook.Client, r webho
 	return r
 }
 
+// requestFlags are the flags of a new request.
+type requestFlags struct {
+	body     webhook.CreateBody
+	metadata string
+	wait     bool
+	waiting  waitFlags
+	out      cli.Format
+}
+
 func (c *program) requestCommand() *cobra.Command {
-	var body webhook.CreateBody
-	var metadata string
-	var wait bool
-	var waiting waitFlags
-	var out cli.Format
+	var flags requestFlags
 	cmd := &cobra.Command{
 		Use:   "request --app APP",
 		Short: "File a deploy approval request and print its id",
@@ -75,67 +80,82 @@ The link to the card in Slack follows on stderr.
   rack-gateway deploy-approval request --app myapp --environment production --wait
   rack-gateway deploy-approval request --app myapp --git-commit 1a2b3c4 --ci-metadata '{"workflow_id":"…"}'`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			body.Environment = c.given(body.Environment, envEnvironment)
-			if body.GitCommit = c.given(body.GitCommit, ciCommit); body.GitCommit == "" {
-				return cli.Usage("the commit is not known: give --git-commit, or run in a CircleCI job")
-			}
-			body.Branch, body.Tag = c.ref(body.Branch, body.Tag)
-			body.Message = present(body.Message)
-			if n := utf8.RuneCountInString(body.Message); n > maxMessage {
-				body.Message = cli.Cut(body.Message, maxMessage)
-				c.Say("The message has %d characters; it is cut to %d.", n, maxMessage)
-			}
-			var err error
-			if body.Metadata, err = c.metadata(metadata); err != nil {
-				return err
-			}
-			client, err := c.connect()
-			if err != nil {
-				return err
-			}
-			r, created, err := client.Create(cmd.Context(), body)
-			if err != nil {
-				return failed(err)
-			}
-			if created {
-				c.Say("Deploy approval request %s created (status: %s)", r.ID, r.Status)
-			} else {
-				c.Say("Deploy approval request %s already exists for this workflow (status: %s)", r.ID, r.Status)
-			}
-			if r.Pipeline.URL != "" {
-				c.Say("Pipeline: %s", r.Pipeline.URL)
-			}
-			if out == cli.Text {
-				if err := c.Println(r.ID); err != nil {
-					return err
-				}
-			}
-			var ended error
-			if wait {
-				r, ended = c.await(cmd.Context(), client, r, waiting)
-			} else {
-				r = c.awaitCard(cmd.Context(), client, r)
-			}
-			if out == cli.JSON {
-				if err := c.JSON(r); err != nil {
-					return err
-				}
-			}
-			return ended
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.request(cmd.Context(), flags) },
 	}
-	f := cmd.Flags()
-	f.StringVarP(&body.App, "app", "a", "", "name of the app")
-	cli.Required(cmd, "app")
-	f.StringVarP(&body.Environment, "environment", "e", "", "environment to deploy to (RACK_GATEWAY_ENV)")
-	f.StringVar(&body.GitCommit, "git-commit", "", "commit to deploy, 7 to 40 hex digits (CIRCLE_SHA1)")
-	f.StringVar(&body.Branch, "branch", "", "branch of the pipeline (CIRCLE_BRANCH)")
-	f.StringVar(&body.Tag, "tag", "", "tag of the pipeline (CIRCLE_TAG)")
-	f.StringVarP(&body.Message, "message", "m", "", "what is deployed, for the approvers, up to 2,000 characters (more is cut)")
-	f.StringVar(&metadata, "ci-metadata", "", `JSON object with "workflow_id" (CIRCLE_WORKFLOW_ID), "pipeline_number" and anything else`)
-	f.BoolVar(&wait, "wait", false, "wait for the decision")
-	waiting.add(cmd)
-	cli.FormatFlag(cmd, &out)
+	flags.add(cmd)
 	return cmd
+}
+
+func (r *requestFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVarP(&r.body.App, "app", "a", "", "name of the app")
+	f.StringVarP(&r.body.Environment, "environment", "e", "", "environment to deploy to (RACK_GATEWAY_ENV)")
+	f.StringVar(&r.body.GitCommit, "git-commit", "", "commit to deploy, 7 to 40 hex digits (CIRCLE_SHA1)")
+	f.StringVar(&r.body.Branch, "branch", "", "branch of the pipeline (CIRCLE_BRANCH)")
+	f.StringVar(&r.body.Tag, "tag", "", "tag of the pipeline (CIRCLE_TAG)")
+	f.StringVarP(&r.body.Message, "message", "m", "", "what is deployed, for the approvers, up to 2,000 characters (more is cut)")
+	f.StringVar(&r.metadata, "ci-metadata", "", `JSON object with "workflow_id" (CIRCLE_WORKFLOW_ID), "pipeline_number" and anything else`)
+	f.BoolVar(&r.wait, "wait", false, "wait for the decision")
+	r.waiting.add(cmd)
+	cli.FormatFlag(cmd, &r.out)
+	cli.Required(cmd, "app")
+}
+
+// request files a request, prints its id at once, and then waits for what was asked
+// for.
+func (c *program) request(ctx context.Context, flags requestFlags) error {
+	body, err := c.createBody(flags)
+	if err != nil {
+		return err
+	}
+	client, err := c.connect()
+	if err != nil {
+		return err
+	}
+	r, created, err := client.Create(ctx, body)
+	if err != nil {
+		return failed(err)
+	}
+	if created {
+		c.Say("Deploy approval request %s created (status: %s)", r.ID, r.Status)
+	} else {
+		c.Say("Deploy approval request %s already exists for this workflow (status: %s)", r.ID, r.Status)
+	}
+	if r.Pipeline.URL != "" {
+		c.Say("Pipeline: %s", r.Pipeline.URL)
+	}
+	if flags.out == cli.Text {
+		if err := c.Println(r.ID); err != nil {
+			return err
+		}
+	}
+	var ended error
+	if flags.wait {
+		r, ended = c.await(ctx, client, r, flags.waiting)
+	} else {
+		r = c.awaitCard(ctx, client, r)
+	}
+	if flags.out == cli.JSON {
+		if err := c.JSON(r); err != nil {
+			return err
+		}
+	}
+	return ended
+}
+
+// createBody completes the flags from the variables of the job.
+func (c *program) createBody(flags requestFlags) (body webhook.CreateBody, err error) {
+	body = flags.body
+	body.Environment = c.given(body.Environment, envEnvironment)
+	if body.GitCommit = c.given(body.GitCommit, ciCommit); body.GitCommit == "" {
+		return body, cli.Usage("the commit is not known: give --git-commit, or run in a CircleCI job")
+	}
+	body.Branch, body.Tag = c.ref(body.Branch, body.Tag)
+	body.Message = present(body.Message)
+	if n := utf8.RuneCountInString(body.Message); n > maxMessage {
+		body.Message = cli.Cut(body.Message, maxMessage)
+		c.Say("The message has %d characters; it is cut to %d.", n, maxMessage)
+	}
+	body.Metadata, err = c.metadata(flags.metadata)
+	return body, err
 }

@@ -1,6 +1,7 @@
 package gatewayd
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"time"
@@ -15,9 +16,7 @@ import (
 )
 
 func (c *program) auditReconcile() *cobra.Command {
-	var from, to, app, lookback string
-	var output cli.Format
-	var all bool
+	var x reconcileFlags
 	cmd := &cobra.Command{
 		Use: "reconcile --from T [--to T] [--app A]", Short: "List the gates in CircleCI that were not approved here or have no request", Args: cobra.NoArgs,
 		Example: `  rack-gatewayd audit reconcile --from 2026-07-01 --to 2026-09-30
@@ -36,44 +35,53 @@ Needs the settings and CIRCLECI_TOKEN besides database and keys. Times are dates
 wait, long after its pipeline was made: --lookback says how far back to look.
 Findings are no fault: the exit code is 0. A list that is not complete, with a line
 unreadable in it, is: exit 1.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			start, end, err := audit.ParsePeriod(from, to)
-			if err != nil {
-				return ofFlag(err)
-			}
-			if end.IsZero() {
-				end = time.Now()
-			}
-			var back time.Duration
-			if lookback != "0" {
-				if back, err = approvals.ParseLife(lookback); err != nil {
-					return cli.Usage("--lookback %w", err)
-				}
-			}
-			run, links, err := c.reconciliation()
-			if err != nil {
-				return err
-			}
-			run.App, run.From, run.To, run.Lookback = app, start, end, back
-			return c.withStore(cmd.Context(), func(db *store.DB) error {
-				run.Store = db
-				gates, holes, err := run.Run(cmd.Context())
-				if err != nil {
-					return err
-				}
-				return c.printGates(output, gates, holes, all, links)
-			})
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.reconcile(cmd.Context(), x) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&from, "from", "", "start of the period")
-	f.StringVar(&to, "to", "", "end of the period (default: now)")
-	c.appFlag(cmd, &app, "only this app")
-	f.StringVar(&lookback, "lookback", defaultLookback, "how long before the period a pipeline may have been made; 0 = not at all")
-	f.BoolVar(&all, "all", false, "list the gates that are as they should be, too")
-	cli.FormatFlag(cmd, &output, cli.CSV)
+	f.StringVar(&x.from, "from", "", "start of the period")
+	f.StringVar(&x.to, "to", "", "end of the period (default: now)")
+	c.appFlag(cmd, &x.app, "only this app")
+	f.StringVar(&x.lookback, "lookback", defaultLookback, "how long before the period a pipeline may have been made; 0 = not at all")
+	f.BoolVar(&x.all, "all", false, "list the gates that are as they should be, too")
+	cli.FormatFlag(cmd, &x.output, cli.CSV)
 	cli.Required(cmd, "from")
 	return cmd
+}
+
+// reconcileFlags are the flags of audit reconcile.
+type reconcileFlags struct {
+	from, to, app, lookback string
+	output                  cli.Format
+	all                     bool
+}
+
+func (c *program) reconcile(ctx context.Context, x reconcileFlags) error {
+	start, end, err := audit.ParsePeriod(x.from, x.to)
+	if err != nil {
+		return ofFlag(err)
+	}
+	if end.IsZero() {
+		end = time.Now()
+	}
+	var back time.Duration
+	if x.lookback != "0" {
+		if back, err = approvals.ParseLife(x.lookback); err != nil {
+			return cli.Usage("--lookback %w", err)
+		}
+	}
+	run, links, err := c.reconciliation()
+	if err != nil {
+		return err
+	}
+	run.App, run.From, run.To, run.Lookback = x.app, start, end, back
+	return c.withStore(ctx, func(db *store.DB) error {
+		run.Store = db
+		gates, holes, err := run.Run(ctx)
+		if err != nil {
+			return err
+		}
+		return c.printGates(x.output, gates, holes, x.all, links)
+	})
 }
 
 // defaultLookback is the most that a gate can wait in CircleCI.

@@ -53,7 +53,7 @@ reading and appending alone.`,
 			if err := store.Migrate(cmd.Context(), cfg.store(), role); err != nil {
 				return err
 			}
-			fmt.Fprintln(c.Err, "The tables are up to date.")
+			c.Say("The tables are up to date.")
 			return nil
 		},
 	}
@@ -91,39 +91,42 @@ expire; approved ones are compared with CircleCI before anything is approved.`,
 				}
 				defer lock.Release()
 			}
-			return c.withStore(cmd.Context(), func(db *store.DB) error {
-				if nodes, err := db.Nodes(cmd.Context()); err != nil || len(nodes) > 0 {
-					return errors.Join(err, errRunning)
-				}
-				signer, err := approvals.OpenLog(cmd.Context(), db)
-				if err != nil {
-					return err
-				}
-				lost := lostCheckpoint(cfg.AnchorFile, signer)
-				if err := tryAnchor(cfg.AnchorFile); err != nil {
-					return fmt.Errorf("nothing was changed: write RGW_ANCHOR_FILE: %w", err)
-				}
-				// First what may be done in vain: the recovery counts as done once
-				// the log has its new name.
-				if err := db.Doubt(cmd.Context()); err != nil {
-					return err
-				}
-				if err := approvals.Recover(cmd.Context(), db, lost, c.operator()); err != nil {
-					return err
-				}
-				if signer, err = approvals.OpenLog(cmd.Context(), db); err != nil {
-					return err
-				}
-				if err := startAnchor(cmd.Context(), cfg.AnchorFile, db, signer); err != nil {
-					return err
-				}
-				c.Say("The log goes on as %s. Give auditors the new key (GET /api/v1/audit/key) and start the daemon.", signer.Origin())
-				return nil
-			})
+			return c.withStore(cmd.Context(), func(db *store.DB) error { return c.recoverLog(cmd.Context(), db, cfg.AnchorFile) })
 		},
 	}
 	cmd.Flags().BoolVar(&accept, "accept-rollback", false, "accept that what happened since the backup is lost")
 	return cmd
+}
+
+// recoverLog has the log of a database that no daemon uses go on under a new name.
+func (c *program) recoverLog(ctx context.Context, db *store.DB, anchorFile string) error {
+	if nodes, err := db.Nodes(ctx); err != nil || len(nodes) > 0 {
+		return errors.Join(err, errRunning)
+	}
+	signer, err := approvals.OpenLog(ctx, db)
+	if err != nil {
+		return err
+	}
+	lost := lostCheckpoint(anchorFile, signer)
+	if err := tryAnchor(anchorFile); err != nil {
+		return fmt.Errorf("nothing was changed: write RGW_ANCHOR_FILE: %w", err)
+	}
+	// First what may be done in vain: the recovery counts as done once
+	// the log has its new name.
+	if err := db.Doubt(ctx); err != nil {
+		return err
+	}
+	if err := approvals.Recover(ctx, db, lost, c.operator()); err != nil {
+		return err
+	}
+	if signer, err = approvals.OpenLog(ctx, db); err != nil {
+		return err
+	}
+	if err := startAnchor(ctx, anchorFile, db, signer); err != nil {
+		return err
+	}
+	c.Say("The log goes on as %s. Give auditors the new key (GET /api/v1/audit/key) and start the daemon.", signer.Origin())
+	return nil
 }
 
 var errRunning = errors.New("the daemon is running: stop it first, on every node")
