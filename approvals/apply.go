@@ -145,6 +145,8 @@ func (r *Request) note(e Event, at time.Time) {
 		r.Closing.Answer, r.Closing.Said = e.Data.number("status"), e.said()
 	case EventGateBypassed:
 		r.Gate.Status, r.Gate.ApprovedBy, r.Gate.Bypassed = JobSuccess, e.Actor.ID, true
+	case EventVerifyRefused:
+		r.Deploy.Stopped = at
 	case EventDeployReport:
 		r.reported(e, at)
 	case EventNewerWorkflow:

@@ -43,6 +43,7 @@ const (
 	EventClosing       EventType = "gate.closing"     // on_close is about to act on the gate
 	EventGateClosed    EventType = "gate.closed"
 	EventGateBypassed  EventType = "gate.bypassed"
+	EventVerifyRefused EventType = "verify.refused" // a deploy job asked and was told not to deploy
 	EventDeployReport  EventType = "deploy.reported"
 	EventNewerWorkflow EventType = "workflow.newer"
 )
@@ -245,6 +246,8 @@ func (e Event) told() (rank int, told bool) {
 		return RankRemark, true
 	case EventAccepted, EventGateRefused, EventGateClosed, EventDeployReport:
 		return RankRemark, e.Data["again"] == ""
+	case EventVerifyRefused:
+		return RankNotice, e.Data["count"] == ""
 	case EventClickRefused:
 		why := Refusal{Code: RefusalCode(e.Reason)}
 		return RankRemark, e.Data["count"] == "" && why.AboutRight()

@@ -155,6 +155,8 @@ type Deploy struct {
 	FinishedAt time.Time
 	Detail     string
 	Reported   string // what the deploy job reported last
+	// Stopped is when the deploy job was told last not to deploy; zero = never.
+	Stopped time.Time
 }
 
 // Failure says in a code and a sentence why a request did not get through.

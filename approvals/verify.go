@@ -3,6 +3,7 @@ package approvals
 import (
 	"cmp"
 	"context"
+	"errors"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -26,18 +27,27 @@ type Verified struct {
 }
 
 // Verify is the deploy job's question. It fails with not_approved,
-// approval_expired or commit_not_approved.
+// approval_expired or commit_not_approved, which the log and the thread tell.
 func (s *Service) Verify(ctx context.Context, t Token, v Verification) (Verified, error) {
+	n := NewRequest{App: v.App, Environment: v.Environment, GitCommit: v.GitCommit, WorkflowID: v.WorkflowID}
+	out, err := s.verify(ctx, t, &n)
+	var why *Error
+	if errors.As(err, &why) && (why.Code == CodeNotApproved || why.Code == CodeApprovalExpired || why.Code == CodeCommitNotApproved) {
+		s.verifyRefused(ctx, t, n, why)
+	}
+	return out, err
+}
+
+func (s *Service) verify(ctx context.Context, t Token, n *NewRequest) (Verified, error) {
 	var out Verified
 	if t.Role != RoleCICD {
 		return out, refuse(CodeForbidden, "a token with the role %s cannot verify: use one with the role %s", t.Role, RoleCICD)
 	}
-	n := NewRequest{App: v.App, Environment: v.Environment, GitCommit: v.GitCommit, WorkflowID: v.WorkflowID}
 	if err := n.check(); err != nil {
 		return out, err
 	}
-	if !t.Covers(v.App) {
-		return out, refuse(CodeForbidden, "this token is not for app %q", v.App)
+	if !t.Covers(n.App) {
+		return out, refuse(CodeForbidden, "this token is not for app %q", n.App)
 	}
 	p, err := s.settings.Lookup(n.App, n.Environment)
 	if err == nil {
@@ -51,21 +61,21 @@ func (s *Service) Verify(ctx context.Context, t Token, v Verification) (Verified
 	}
 	// Most questions that are refused need no proof.
 	err = s.view(ctx, func(tx Tx) error {
-		_, err := approvedFor(tx, n)
+		_, err := approvedFor(tx, *n)
 		return err
 	})
 	if err != nil {
 		return out, err
 	}
 	err = s.journal.proven(ctx, func(p *proof) error {
-		r, err := approvedFor(p.tx, n)
+		r, err := approvedFor(p.tx, *n)
 		if err != nil {
 			return err
 		}
 		if r, err = p.request(r); err != nil {
 			return err
 		}
-		if err = approvedNow(p.tx, n, r); err != nil {
+		if err = approvedNow(p.tx, *n, r); err != nil {
 			return err
 		}
 		out.Request = r
@@ -78,20 +88,75 @@ func (s *Service) Verify(ctx context.Context, t Token, v Verification) (Verified
 	return out, err
 }
 
-// approvedFor finds the request behind a verification, or says why it fails.
-func approvedFor(tx Tx, n NewRequest) (Request, error) {
+// verifyRefused records that a deploy job was told not to deploy: once per caller,
+// request and reason, and then now and then how often it happened again. Somebody
+// may just have opened the gate, so the workflow is looked at.
+func (s *Service) verifyRefused(ctx context.Context, t Token, n NewRequest, why *Error) {
+	var r Request
+	err := s.view(ctx, func(tx Tx) (err error) {
+		if r, err = judged(tx, n); errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	again, record := s.clicks.refused(click{t.ID, r.ID, RefusalCode(why.Code)}, time.Now())
+	if err != nil || !record {
+		return
+	}
+	e := Event{Type: EventVerifyRefused, Request: r.ID, App: n.App, Environment: n.Environment, Actor: t.actor(), Source: "api"}
+	e.Reason, e.Data = string(why.Code), Data{"commit": n.GitCommit, "workflow_id": n.WorkflowID, "detail": why.Message}
+	if again > 0 {
+		e.Data["count"] = itoa(again)
+	}
+	err = s.update(Background(ctx), func(c *Change) error {
+		if e.Request == "" {
+			_, err := c.record(e)
+			return err
+		}
+		r, err := c.Request(e.Request)
+		if err != nil {
+			return err
+		}
+		e.Outcome = string(r.Status)
+		if r.Status.Open() {
+			if err := c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankRoutine)); err != nil {
+				return err
+			}
+		}
+		return c.happen(&r, e)
+	})
+	if err != nil {
+		s.log.Error("record a refused verify", "err", err)
+	}
+}
+
+// judged is the request that a verification is judged by: of those for the same
+// workflow the newest, unless another one still counts.
+func judged(tx Tx, n NewRequest) (Request, error) {
 	found, err := tx.Requests(Filter{Apps: []string{n.App}, Environment: n.Environment, WorkflowID: n.WorkflowID})
 	if err != nil {
 		return Request{}, err
 	}
 	if len(found) == 0 {
-		return Request{}, refuse(CodeNotApproved, "no request was made for this workflow: a rerun needs an approval of its own")
+		return Request{}, ErrNotFound
 	}
 	r := found[0]
 	for _, o := range found {
 		if !o.Status.yields() {
 			r = o
 		}
+	}
+	return r, nil
+}
+
+// approvedFor finds the request behind a verification, or says why it fails.
+func approvedFor(tx Tx, n NewRequest) (Request, error) {
+	r, err := judged(tx, n)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return r, refuse(CodeNotApproved, "no request was made for this workflow: a rerun needs an approval of its own")
+	case err != nil:
+		return r, err
 	}
 	return r, approvedNow(tx, n, r)
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
@@ -96,6 +98,60 @@ func TestVerify(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who is told not to deploy appears in the log and in the thread, once for each
+// reason, however often the job asks.
+func TestRefusedVerifyIsTold(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		r := w.request(1, "on_hold")
+		ask := func(commit, workflow string) {
+			t.Helper()
+			_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: "shop", GitCommit: commit, WorkflowID: workflow})
+			if err == nil {
+				t.Fatal("verify passed; want it refused")
+			}
+			w.wait(0)
+		}
+		w.ci.humanApproves(r.Facts.WorkflowID)
+		for range 3 {
+			ask(r.Facts.Revision, r.Facts.WorkflowID)
+		}
+		ask("fffffff", r.Facts.WorkflowID)
+		r = w.is(r, approvals.Bypassed) // it was looked at, long before the next poll
+		if r.Deploy.Stopped.IsZero() {
+			t.Error("the request does not say that its deploy was stopped")
+		}
+		w.wait(10 * time.Minute)
+		ask(r.Facts.Revision, r.Facts.WorkflowID)
+		ask("fffffff", workflowID(9)) // has no request
+
+		events, err := w.svc.History(w.ctx, w.token, r.ID)
+		w.must(err)
+		var got []string
+		for _, e := range events {
+			if e.Type == approvals.EventVerifyRefused {
+				got = append(got, e.Reason+" "+e.Outcome+" "+e.Data["count"])
+			}
+		}
+		want := []string{"not_approved pending ", "commit_not_approved bypassed ", "not_approved bypassed 3"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+		told := 0
+		for _, e := range w.told {
+			if e == approvals.EventVerifyRefused {
+				told++
+			}
+		}
+		if told != 2 {
+			t.Errorf("the thread tells %d refusals; want one of each reason", told)
+		}
+		last := w.events()[len(w.events())-1]
+		if last.Type != approvals.EventVerifyRefused || last.Request != "" || last.Data["workflow_id"] != workflowID(9) {
+			t.Errorf("the newest event is %+v; want the refusal without a request", last)
+		}
+	})
 }
 
 // A log that does not continue what was signed before is not signed, not in a

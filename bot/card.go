@@ -219,6 +219,9 @@ func notes(r approvals.Request) []line {
 	if r.Gate.Bypassed {
 		l = append(l, say("⚠️ ", literal(r.GateName), " was approved in CircleCI after this request was closed."))
 	}
+	if (r.Gate.Bypassed || r.Status == approvals.Bypassed) && !r.Deploy.Stopped.IsZero() {
+		l = append(l, say("The deploy job asked and was stopped."))
+	}
 	return l
 }
 

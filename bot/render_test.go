@@ -122,6 +122,10 @@ func cards() map[string]approvals.Card {
 		"bypassed": with(func(r *approvals.Request) {
 			r.Status, r.Gate = approvals.Bypassed, approvals.Gate{Status: "success", ApprovedBy: "mallory"}
 		}),
+		"bypassed-stopped": with(func(r *approvals.Request) {
+			r.Status, r.Gate = approvals.Bypassed, approvals.Gate{Status: "success", ApprovedBy: "mallory"}
+			r.Deploy.Stopped = monday.Add(time.Minute)
+		}),
 	}
 	two := with(func(r *approvals.Request) {
 		*r = approved(*r, ana)
@@ -259,8 +263,16 @@ func TestReplies(t *testing.T) {
 		"superseded":     event(approvals.EventSuperseded, data("number", "128")),
 		"gate-bypassed":  event(approvals.EventGateBypassed, func(e *approvals.Event) { e.Actor = approvals.Actor{ID: "mallory"}; e.Outcome = "rejected" }),
 		"gate-closed":    event(approvals.EventGateClosed, func(e *approvals.Event) { e.Outcome = "cancel_job" }),
-		"newer":          event(approvals.EventNewerWorkflow, data("workflow_id", "11111111-2222-4333-8444-555555555556")),
-		"unknown":        event("thing.happened", func(e *approvals.Event) { e.Reason = "why" }),
+		"stopped":        event(approvals.EventVerifyRefused, func(e *approvals.Event) { e.Outcome, e.Reason = "bypassed", "not_approved" }),
+		"stopped-commit": event(approvals.EventVerifyRefused, func(e *approvals.Event) {
+			e.Outcome, e.Reason = "released", "commit_not_approved"
+			data("commit", "deadbeef<!channel>")(e)
+		}),
+		"stopped-expired":  event(approvals.EventVerifyRefused, func(e *approvals.Event) { e.Outcome, e.Reason = "expired", "approval_expired" }),
+		"stopped-early":    event(approvals.EventVerifyRefused, func(e *approvals.Event) { e.Outcome, e.Reason = "approved", "not_approved" }),
+		"stopped-rejected": event(approvals.EventVerifyRefused, func(e *approvals.Event) { e.Outcome, e.Reason = "rejected", "not_approved" }),
+		"newer":            event(approvals.EventNewerWorkflow, data("workflow_id", "11111111-2222-4333-8444-555555555556")),
+		"unknown":          event("thing.happened", func(e *approvals.Event) { e.Reason = "why" }),
 	}
 	events["rejected-known-starter"] = events["rejected"]
 	now := monday.Add(20*time.Minute + 2*time.Second)

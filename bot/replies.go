@@ -130,6 +130,9 @@ var steps = map[approvals.EventType]func(approvals.Event, approvals.Request) lin
 		}
 		return say(l, ".")
 	},
+	approvals.EventVerifyRefused: func(e approvals.Event, r approvals.Request) line {
+		return say("The deploy job asked and was stopped: ", notToDeploy(e, r), ".")
+	},
 	approvals.EventNewerWorkflow: newerWorkflow,
 
 	approvals.EventEnrolled: func(e approvals.Event, _ approvals.Request) line {
@@ -224,6 +227,22 @@ func clickRefused(e approvals.Event, r approvals.Request) line {
 		verb = "Emergency release"
 	}
 	return say(mention(e.Actor.ID), " pressed ", verb, " and was refused: ", lackOfRight(e, r), ".")
+}
+
+// notToDeploy is why a deploy job was told not to deploy.
+func notToDeploy(e approvals.Event, r approvals.Request) line {
+	switch status := approvals.Status(e.Outcome); {
+	case approvals.Code(e.Reason) == approvals.CodeCommitNotApproved:
+		return say("it would deploy ", name(short(e.Data["commit"])), ", and this request is for ", name(short(r.Facts.Revision)))
+	case approvals.Code(e.Reason) == approvals.CodeApprovalExpired:
+		return say("the approval had expired")
+	case status == approvals.Pending, status == approvals.Bypassed:
+		return say("nobody approved this here")
+	case status == approvals.Approved:
+		return say("I have not opened ", literal(r.GateName), " yet")
+	default:
+		return say("this request is ", quoted(words(e.Outcome), limitName))
+	}
 }
 
 func lackOfRight(e approvals.Event, r approvals.Request) line {

@@ -101,7 +101,7 @@ func exportRow(tx approvals.Tx, x Export, r approvals.Request) ([]string, error)
 		r.Requester.TokenName, strings.Join(r.Facts.Starters(), ", "), r.Facts.Trigger, sheet.Time(r.CreatedAt), string(r.Status), itoa(r.Required),
 		s.decision, sheet.Time(s.at), names["approved"], names["rejected"],
 		s.mfa, cmp.Or(s.reason, r.Failure.Detail), string(s.self), yesNo(s.breakGlass), itoa(s.retries), r.Gate.ApprovedBy, sheet.Time(r.ReleasedAt),
-		sheet.Time(r.Deploy.StartedAt), sheet.Time(r.Deploy.FinishedAt), string(r.Deploy.Phase), itoa(len(s.refused)),
+		sheet.Time(r.Deploy.StartedAt), sheet.Time(r.Deploy.FinishedAt), string(r.Deploy.Phase), itoa(s.refusals()),
 		r.Slack.Permalink, strings.Join(seqs, " "), itoa(size),
 	}, nil
 }

@@ -43,7 +43,7 @@ func TestExportReadsTheDecisionFromTheLog(t *testing.T) {
 			[]event{asked("dev"), emergency, {Type: approvals.EventReopened}, approved("false")}, row{"approved", "U0ANA", "", "totp", "", "no", "yes", "1", "0"},
 		},
 		"the deploy job was refused": {
-			[]event{asked("dev"), {Type: "verify.refused"}, {Type: "verify.refused"}}, row{BreakGlass: "no", Retries: "0", Refused: "2"},
+			[]event{asked("dev"), {Type: "verify.refused"}, {Type: "verify.refused", Data: approvals.Data{"count": "3"}}}, row{BreakGlass: "no", Retries: "0", Refused: "4"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -66,7 +66,7 @@ func (r *reading) look(e approvals.Event, d *deploy) {
 		case ownUnknown:
 			note(excOwn, "nobody knows whose deploy it was")
 		}
-	case eventVerifyRefused:
+	case approvals.EventVerifyRefused:
 		note(excRefused, "%s", cmp.Or(e.Data["detail"], e.Reason))
 	case approvals.EventReopened:
 		note(excRetried, "by %s", by)

@@ -1,13 +1,11 @@
 package audit
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
-
-// eventVerifyRefused is read by its name, whichever version of the program wrote it.
-const eventVerifyRefused approvals.EventType = "verify.refused"
 
 // ownDeploy says whether a deploy was approved by the person who started it.
 type ownDeploy string
@@ -50,7 +48,7 @@ func (s *story) take(e approvals.Event) {
 	case approvals.EventReopened:
 		s.retries++
 		s.mfa, s.reason = "", ""
-	case eventVerifyRefused:
+	case approvals.EventVerifyRefused:
 		s.refused = append(s.refused, e)
 	case approvals.EventBreakGlass:
 		s.breakGlass = true
@@ -63,6 +61,17 @@ func (s *story) take(e approvals.Event) {
 			s.mfa = "none"
 		}
 	}
+}
+
+// refusals is how often a deploy job was told not to deploy. Repeated ones are only
+// counted for a while, and the next event says how many there were.
+func (s *story) refusals() int {
+	n := 0
+	for _, e := range s.refused {
+		again, _ := strconv.Atoi(e.Data["count"])
+		n += max(1, again)
+	}
+	return n
 }
 
 // approved takes in an approval. An emergency release is the decision of one

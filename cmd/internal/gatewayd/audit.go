@@ -20,7 +20,7 @@ func (c *program) auditCommand() *cobra.Command {
 		Use: "audit", Short: "Export, sign, verify and reconcile the log",
 		Example: "  rack-gatewayd audit export --with-checkpoint log.checkpoint > log.jsonl",
 	}
-	cmd.AddCommand(c.auditExport(), c.auditVerify(), c.auditCheckpoint(), c.auditKey(), c.auditReconcile(), c.auditReport())
+	cmd.AddCommand(c.auditExport(), c.auditVerify(), c.auditVerifyReceipt(), c.auditCheckpoint(), c.auditKey(), c.auditReconcile(), c.auditReport())
 	return cmd
 }
 

@@ -75,15 +75,19 @@ func readProof(checkpoint, key, since string) (opts ledger.VerifyOptions, err er
 			return opts, fmt.Errorf("--since: %w", err)
 		}
 	}
-	opts.Key = key
+	opts.Key, err = readKey(key)
+	return opts, err
+}
+
+// readKey reads a verifier key, which is given as it is or as a file.
+func readKey(key string) (string, error) {
 	switch text, err := readEvidence(key); {
 	case err == nil:
-		opts.Key = string(text)
+		key = string(text)
 	case !errors.Is(err, fs.ErrNotExist):
-		return opts, fmt.Errorf("--key: %w", err)
+		return "", fmt.Errorf("--key: %w", err)
 	}
-	opts.Key = strings.TrimSpace(opts.Key)
-	return opts, nil
+	return strings.TrimSpace(key), nil
 }
 
 func (c *program) judge(in io.Reader, opts ledger.VerifyOptions, output cli.Format) error {
