@@ -227,7 +227,10 @@ func (p *Person) apply(e Event) error {
 	}
 	p.Seq = e.Seq
 	if login, ok := e.Data["vcs_login"]; ok {
-		p.VCSLogin = login
+		p.VCSLogin, p.CircleID = login, "" // the id is learnt anew
+	}
+	if id := e.Data["circleci_id"]; id != "" {
+		p.CircleID = id
 	}
 	if name := e.Data["name"]; name != "" {
 		p.Name = name

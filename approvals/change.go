@@ -325,6 +325,28 @@ func (c *Change) change(p *Person, e Event) (Event, error) {
 	return e, nil
 }
 
+// recognise remembers the user id of the person on record under whose login a
+// workflow was started, so that they are known when the login changes.
+func (c *Change) recognise(f Facts) error {
+	if f.StartedBy == "" || f.StartedByID == "" {
+		return nil
+	}
+	all, err := allKept[Person](c.Tx, keptPerson)
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		if p.CircleID != "" || !p.RemovedAt.IsZero() || !strings.EqualFold(p.VCSLogin, f.StartedBy) {
+			continue
+		}
+		e := Event{Type: EventPersonChanged, Actor: Actor{Kind: ActorCI}, Source: "circleci", Data: Data{"user": p.SlackID, "circleci_id": f.StartedByID}}
+		if _, err := c.change(&p, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // judgeAgain has the votes of pending requests judged anew, because something
 // that they rest on changed.
 func (c *Change) judgeAgain() error {

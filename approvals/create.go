@@ -251,7 +251,10 @@ func (s *Service) compare(ctx context.Context, p Policy, n NewRequest, f Facts) 
 	if !same {
 		return refuse(CodeWorkflowWrongProject, "the workflow belongs to project %s, but app %q is %s", f.Project, p.App, p.Project)
 	}
-	if f.Fork() {
+	switch {
+	case f.Fork() && f.Origin == "":
+		return refuse(CodeWorkflowWrongProject, "the pipeline builds a pull request (%s), and CircleCI does not say that its repository is %s itself: it counts as a fork", refText(f), p.Project)
+	case f.Fork():
 		return refuse(CodeWorkflowWrongProject, "the pipeline builds a fork (%s), not %s itself", f.Origin, p.Project)
 	}
 	if err := compareClaims(n, f); err != nil {
@@ -259,6 +262,12 @@ func (s *Service) compare(ctx context.Context, p Policy, n NewRequest, f Facts) 
 	}
 	if !p.AllowsRef(f.Branch, f.Tag) {
 		return refuse(CodeBranchNotAllowed, "%s may not be deployed: allowed are %s", refText(f), strings.Join(p.AllowedBranches, ", "))
+	}
+	if len(p.AllowedTriggers) > 0 && !slices.Contains(p.AllowedTriggers, f.Trigger) {
+		return refuse(CodeTriggerNotAllowed, "a pipeline with the trigger %q may not be deployed: allowed are %s", f.Trigger, strings.Join(p.AllowedTriggers, ", "))
+	}
+	if from := f.ConfigElsewhere(); from != "" {
+		return refuse(CodeConfigNotFromCommit, "the pipeline's configuration is not that of its commit: %s. Start a pipeline that takes it from the commit", from)
 	}
 	return nil
 }
@@ -330,6 +339,7 @@ func (s *Service) file(c *Change, r *Request, asked Asked, p Policy, n NewReques
 	if asked.Last, err = lastDeployed(c.Tx, n); err != nil {
 		return err
 	}
+	asked.Required = needed(Request{Asked: asked}, p)
 	older, newer, err := rivals(c.Tx, n, asked.Facts, p.Supersede)
 	if err != nil {
 		return err
@@ -345,6 +355,9 @@ func (s *Service) file(c *Change, r *Request, asked Asked, p Policy, n NewReques
 		if errors.Is(err, errTooLong) {
 			return refuse(CodeInvalid, "the request is too long to be recorded: shorten the message or the names")
 		}
+		return err
+	}
+	if err := c.recognise(r.Facts); err != nil {
 		return err
 	}
 	if err := c.ask(followWork(r.Facts.WorkflowID, c.Now().Add(s.poll), rankRoutine)); err != nil {
@@ -392,5 +405,6 @@ func lastDeployed(tx Tx, n NewRequest) (*DeployedBefore, error) {
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	return &DeployedBefore{Revision: found[0].Facts.Revision, At: found[0].Deploy.FinishedAt}, nil
+	f := found[0].Facts
+	return &DeployedBefore{Revision: f.Revision, At: found[0].Deploy.FinishedAt, Config: f.Config, SetupConfig: f.SetupConfig}, nil
 }

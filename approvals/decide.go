@@ -1,9 +1,9 @@
 package approvals
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +18,7 @@ type Prompt struct {
 	Policy    Policy
 	NeedsCode bool
 	Frozen    string // until when nobody may approve, see [Freeze.Says]
+	Stranger  bool   // nobody on record set the workflow off
 }
 
 // MayDecide judges a click. It only reads, and only the database, so that the
@@ -30,8 +31,9 @@ func (s *Service) MayDecide(ctx context.Context, who Clicker, requestID string, 
 			return err
 		}
 		p, _, err := s.judge(tx, nil, who, r, action)
-		out = Prompt{Request: r, Policy: p, NeedsCode: needsCode(p, action), Frozen: p.Freeze.Says(tx.Now())}
-		return err
+		who, failed := starterOf(tx, nil, r)
+		out = Prompt{Request: r, Policy: p, NeedsCode: needsCode(p, action), Stranger: !who.known, Frozen: p.Freeze.Says(tx.Now())}
+		return cmp.Or(err, failed)
 	})
 	var why *Refusal
 	if errors.As(err, &why) && why.Code == RefusedStalePerson && s.askAbout(ctx, who.User) {
@@ -310,7 +312,7 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 			return errors.New("a vote needs a proof")
 		}
 		if d.Action == ActionBreakGlass {
-			return s.breakGlass(c, who, p, person, &r, d)
+			return s.breakGlass(c, proven, who, p, person, &r, d)
 		}
 		return s.vote(c, proven, who, p, &r, d)
 	})
@@ -413,19 +415,18 @@ func (s *Service) vote(c *Change, proven *proof, who Clicker, p Policy, r *Reque
 }
 
 // breakGlass decides by one person's word. After a failure it opens a fresh round.
-func (s *Service) breakGlass(c *Change, who Clicker, p Policy, person Person, r *Request, d Decision) error {
+func (s *Service) breakGlass(c *Change, proven *proof, who Clicker, p Policy, person Person, r *Request, d Decision) error {
 	if r.Status != Pending {
 		if err := c.happen(r, about(*r, EventReopened, who.actor(), "slack")); err != nil {
 			return err
 		}
 	}
-	self := strconv.FormatBool(r.Facts.StartedByLogin(person.VCSLogin))
-	if person.VCSLogin == "" || len(r.Facts.Starters()) == 0 {
-		self = "unknown"
+	started, err := starterOf(c.Tx, proven, *r)
+	if err != nil {
+		return err
 	}
-	e := approvedEvent(*r, p, nil, false, c.Now())
+	e := approvedEvent(*r, p, nil, started.approves(person), c.Now())
 	e.Type, e.Actor, e.Outcome, e.MFA, e.Reason, e.People = EventBreakGlass, who.actor(), string(ActionBreakGlass), d.MFA, d.Reason, []string{who.User}
-	e.Data["self_approval"] = self
 	if until := p.Freeze.Says(c.Now()); until != "" {
 		e.Data["frozen"] = until
 	}

@@ -28,6 +28,8 @@ const (
 	CodeCommitMismatch       Code = "commit_mismatch"
 	CodeBranchMismatch       Code = "branch_mismatch"
 	CodeBranchNotAllowed     Code = "branch_not_allowed"
+	CodeTriggerNotAllowed    Code = "trigger_not_allowed"
+	CodeConfigNotFromCommit  Code = "config_not_from_commit"
 	CodeGateNotFound         Code = "approval_job_not_found"
 	CodeGateAmbiguous        Code = "approval_job_ambiguous"
 	CodeCIUnauthorized       Code = "circleci_unauthorized"

@@ -126,8 +126,10 @@ type Asked struct {
 // DeployedBefore is what was deployed last to the same place when a request was
 // made.
 type DeployedBefore struct {
-	Revision string    `json:"revision"`
-	At       time.Time `json:"at"`
+	Revision    string    `json:"revision"`
+	At          time.Time `json:"at"`
+	Config      Digest    `json:"config_sha256"`
+	SetupConfig Digest    `json:"setup_config_sha256,omitempty"`
 }
 
 // SettingChange is a setting of an app and environment that has another effective

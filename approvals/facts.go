@@ -141,12 +141,37 @@ func (f Facts) Starters() []string {
 	return logins
 }
 
+// starter names whoever set the workflow off, "" when nobody is named.
+func (f Facts) starter() string {
+	if s := f.Starters(); len(s) > 0 {
+		return s[0]
+	}
+	return ""
+}
+
+// Push reports whether a push or a pull request at the code host set the pipeline off.
+func (f Facts) Push() bool {
+	switch f.Event {
+	case "push", "pull_request":
+		return true
+	case "":
+		return slices.Contains([]string{"webhook", "github_app", "github", "gitlab", "bitbucket", "bitbucket_dc"}, f.Trigger)
+	}
+	return false
+}
+
 // Scheduled reports whether no person set the pipeline off.
 func (f Facts) Scheduled() bool { return strings.Contains(f.Trigger, "schedule") }
 
 // StartedByLogin reports whether login set the workflow off, ignoring case.
 func (f Facts) StartedByLogin(login string) bool {
 	return slices.ContainsFunc(f.Starters(), func(s string) bool { return strings.EqualFold(s, login) })
+}
+
+// startedBy reports whether a person set the workflow off, by login or by user id.
+func (f Facts) startedBy(p Person) bool {
+	return p.VCSLogin != "" && f.StartedByLogin(p.VCSLogin) ||
+		p.CircleID != "" && (p.CircleID == f.StartedByID || p.CircleID == f.ActorID)
 }
 
 // Fork reports whether the commit comes from another repository than the project's.

@@ -117,15 +117,60 @@ func right(tx Tx, proven *proof, p Policy, r Request, user string, action Action
 	if why, err := listRefusal(tx, p, user, action); err != nil || why != nil {
 		return person, why, err
 	}
-	if action == ActionApprove && !p.AllowSelf {
-		if person.VCSLogin == "" {
-			return person, &Refusal{Code: RefusedNoLogin, App: p.App, By: user}, nil
+	if action == ActionApprove {
+		s, err := starterOf(tx, proven, r)
+		if err != nil {
+			return person, nil, err
 		}
-		if r.Facts.StartedByLogin(person.VCSLogin) {
-			return person, &Refusal{Code: RefusedSelf, App: p.App, Who: p.Approvers}, nil
-		}
+		return person, s.refusal(p, person), nil
 	}
 	return person, nil, nil
+}
+
+// starter is what is known of who set a workflow off.
+type starter struct {
+	facts Facts
+	// known: somebody on record did. Whether a vote is the starter's own can be told
+	// then alone.
+	known bool
+}
+
+// starterOf looks for whoever set a workflow off among the people on record, those
+// who were removed included.
+func starterOf(tx Tx, proven *proof, r Request) (starter, error) {
+	everybody := func() ([]Person, error) { return allKept[Person](tx, keptPerson) }
+	if proven != nil {
+		everybody = proven.everybody
+	}
+	all, err := everybody()
+	return starter{facts: r.Facts, known: slices.ContainsFunc(all, r.Facts.startedBy)}, err
+}
+
+// refusal says why a person may not approve because of who set the workflow off,
+// nil when nothing forbids it.
+func (s starter) refusal(p Policy, person Person) *Refusal {
+	switch {
+	case !s.known && p.UnknownStarter == StarterRefuse:
+		return &Refusal{Code: RefusedUnknownStarter, App: p.App, By: s.facts.starter()}
+	case p.AllowSelf:
+		return nil
+	case person.VCSLogin == "":
+		return &Refusal{Code: RefusedNoLogin, App: p.App, By: person.SlackID}
+	case s.facts.startedBy(person):
+		return &Refusal{Code: RefusedSelf, App: p.App, Who: p.Approvers}
+	}
+	return nil
+}
+
+// approves says whether a vote of this person is that of the starter.
+func (s starter) approves(person Person) SelfApproval {
+	switch {
+	case s.facts.startedBy(person):
+		return SelfYes
+	case s.known && person.VCSLogin != "":
+		return SelfNo
+	}
+	return SelfUnknown
 }
 
 // listRefusal checks the app's approvers or, in an emergency, its break_glass:
@@ -164,17 +209,23 @@ func listRefusal(tx Tx, p Policy, user string, action Action) (*Refusal, error) 
 // tally judges the votes of the current round, or its emergency release, anew: how many count, which do not
 // (that of somebody who was removed since, even if they came back, or who has no
 // authenticator any more), and whether that cannot be told for want of fresh
-// knowledge. self: a vote that counts is that of the starter.
-func tally(tx Tx, proven *proof, p Policy, r Request) (valid int, lost []string, stale, self bool, err error) {
+// knowledge. self: whether a vote that counts is that of the starter.
+func tally(tx Tx, proven *proof, p Policy, r Request) (valid int, lost []string, stale bool, self SelfApproval, err error) {
 	var counted []string
+	s, err := starterOf(tx, proven, r)
+	if err != nil {
+		return 0, nil, false, "", err
+	}
 	for _, d := range r.Deciding() {
 		person, why, err := right(tx, proven, p, r, d.SlackUser, d.Action)
 		switch {
 		case err != nil:
-			return 0, nil, false, false, err
+			return 0, nil, false, "", err
 		case why == nil && person.Enrolled && d.Seq > person.AddedSeq:
 			counted = append(counted, d.SlackUser)
-			self = self || person.VCSLogin != "" && r.Facts.StartedByLogin(person.VCSLogin)
+			if self != SelfYes {
+				self = s.approves(person)
+			}
 		case why.stale():
 			stale = true
 		default:

@@ -9,9 +9,12 @@ import (
 // Person is somebody who may decide. All of it but Name and Standing is what
 // their events say.
 type Person struct {
-	SlackID   string
-	Name      string // for people; not part of the log, so that it can be erased
-	VCSLogin  string
+	SlackID  string
+	Name     string // for people; not part of the log, so that it can be erased
+	VCSLogin string
+	// CircleID is the user id at the CI provider of whoever started a workflow under
+	// this login first. It stays when the login changes there.
+	CircleID  string
 	AddedAt   time.Time
 	AddedSeq  int64     // number of the event that added them last: older votes do not count
 	RemovedAt time.Time // zero = active admin

@@ -32,6 +32,9 @@ type Policy struct {
 	ProjectID       string // id (UUID) of the project, lower case; empty = not set
 	Credential      Credential
 	BreakGlass      []string // Slack user and group ids of those who may release in an emergency; empty = nobody
+	AllowedTriggers []string // as CircleCI names them; empty = all
+	UnknownStarter  UnknownStarter
+	ConfigChange    int      // approvals when the CI configuration is not the one last deployed, 0 to 20; 0 = as many as otherwise
 	DeployJobs      []string // exact names of the jobs that are the deploy; empty = all that need the gate
 
 	// Source names the variable behind each key; a key without one has its default.
@@ -93,6 +96,16 @@ const (
 	SupersedeOff         Supersede = "off"
 )
 
+// UnknownStarter is the setting unknown_starter: what follows when nobody on record
+// set the workflow off.
+type UnknownStarter string
+
+// Values of [UnknownStarter].
+const (
+	StarterNote   UnknownStarter = "note"
+	StarterRefuse UnknownStarter = "refuse"
+)
+
 // AllowsRef reports whether the settings allow deploys of this branch or tag; one
 // of both is empty. The entries of AllowedBranches are globs for [path.Match]. A
 // tag matches only those behind "tag:", a branch only the others.
@@ -117,13 +130,18 @@ func (p Policy) AllowsRef(branch, tag string) bool {
 }
 
 // needed is how many distinct admins must approve: what was agreed at the
-// creation or what the settings say now, whichever is more. An emergency release
-// needs nobody else.
+// creation or what the settings say now, whichever is more. A configuration that
+// is not known to be the one last deployed counts as another one. An emergency
+// release needs nobody else.
 func needed(r Request, p Policy) int {
 	if _, ok := r.Emergency(); ok {
 		return 1
 	}
-	return max(r.Required, p.Required, 1)
+	n := max(r.Required, p.Required, 1)
+	if changed, known := r.ConfigChanged(); changed || !known {
+		n = max(n, p.ConfigChange)
+	}
+	return n
 }
 
 // allows lists who may do an action; an empty list of approvers allows every admin.

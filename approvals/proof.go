@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -147,6 +148,22 @@ func (p *proof) request(row Request) (Request, error) {
 	}
 	rebuilt.Version, rebuilt.Metadata, rebuilt.Seen = row.Version, row.Metadata, row.Seen
 	return rebuilt, nil
+}
+
+// everybody lists all people, removed ones included, as their events say.
+func (p *proof) everybody() ([]Person, error) {
+	p.j.mu.Lock()
+	known := maps.Clone(p.j.people)
+	p.j.mu.Unlock()
+	for _, e := range p.after {
+		if e.Data["user"] == "" {
+			continue
+		}
+		if err := applyRight(e, known, nil); err != nil {
+			return nil, tampered("%v", err)
+		}
+	}
+	return slices.Collect(maps.Values(known)), nil
 }
 
 // person is somebody as their events say, with what Slack said of them.

@@ -19,6 +19,7 @@ const (
 	RefusedStalePerson     RefusalCode = "stale_person"     // not confirmed by Slack since At (zero = never)
 	RefusedStaleGroup      RefusalCode = "stale_group"      // group Group not confirmed since At (zero = never)
 	RefusedSelf            RefusalCode = "self_approval"    // the starter; Who can
+	RefusedUnknownStarter  RefusalCode = "unknown_starter"  // nobody on record set it off, and the settings ask for somebody: By
 	RefusedNoLogin         RefusalCode = "no_vcs_login"     // whether he is the starter cannot be told
 	RefusedFrozen          RefusalCode = "frozen"           // until Detail
 	RefusedVoted           RefusalCode = "already_voted"    // has a vote in this round
@@ -72,7 +73,7 @@ func (r *Refusal) AboutCode() bool {
 // mentions, rather than having come too late.
 func (r *Refusal) AboutRight() bool {
 	switch r.Code {
-	case RefusedWorkspace, RefusedNotAdmin, RefusedNotApprover, RefusedNotBreakGlass, RefusedStanding, RefusedSelf, RefusedNoLogin:
+	case RefusedWorkspace, RefusedNotAdmin, RefusedNotApprover, RefusedNotBreakGlass, RefusedStanding, RefusedSelf, RefusedNoLogin, RefusedUnknownStarter:
 		return true
 	}
 	return false

@@ -81,6 +81,16 @@ const (
 	ActionBreakGlass Action = "break_glass"
 )
 
+// SelfApproval says whether somebody who set the workflow off approved it.
+type SelfApproval string
+
+// Values of [SelfApproval]. It is unknown when nobody on record set it off.
+const (
+	SelfYes     SelfApproval = "true"
+	SelfNo      SelfApproval = "false"
+	SelfUnknown SelfApproval = "unknown"
+)
+
 // Decision is one accepted vote, the reject or the emergency release.
 type Decision struct {
 	Action    Action
@@ -221,6 +231,19 @@ func (r Request) CanRetry(now time.Time) bool {
 
 func (r Request) retryable() bool {
 	return r.Status == Undeliverable || r.Status == Expired && !r.ApprovedAt.IsZero()
+}
+
+// ConfigChanged reports whether the CI configuration is another one than that of
+// the last deploy to this place. known is false when one of both could not be
+// read. The first deploy changes nothing.
+func (a Asked) ConfigChanged() (changed, known bool) {
+	switch {
+	case a.Last == nil:
+		return false, true
+	case a.Last.Config == "" || a.Facts.Config == "":
+		return false, false
+	}
+	return a.Last.Config != a.Facts.Config || a.Last.SetupConfig != a.Facts.SetupConfig, true
 }
 
 // Place names app and environment for people; the environment "default" is not named.

@@ -189,7 +189,7 @@ func TestFacts(t *testing.T) {
 
 func TestRefusalKinds(t *testing.T) {
 	aboutCode := []approvals.RefusalCode{"code_malformed", "code_wrong", "code_used", "code_waiting"}
-	aboutRight := []approvals.RefusalCode{"wrong_workspace", "not_admin", "not_approver", "not_break_glass", "standing", "self_approval", "no_vcs_login"}
+	aboutRight := []approvals.RefusalCode{"wrong_workspace", "not_admin", "not_approver", "not_break_glass", "standing", "self_approval", "no_vcs_login", "unknown_starter"}
 	neither := []approvals.RefusalCode{"unknown_request", "closed", "taken", "app_gone", "stale_person", "stale_group", "already_voted", "no_authenticator", "authenticator_disabled", "authenticator_unreadable", "decisions_on_hold", "reason_invalid", ""}
 	for _, c := range slices.Concat(aboutCode, aboutRight, neither) {
 		r := &approvals.Refusal{Code: c}

@@ -50,6 +50,9 @@ var settings = []setting{
 	{key: "ci_identity", fallback: string(CredentialToken), field: in(func(p *Policy) *Credential { return &p.Credential }, oneOf[Credential](CredentialToken, CredentialOIDC, CredentialEither))},
 	{key: "circleci_project_id", field: in(func(p *Policy) *string { return &p.ProjectID }, parseProjectID)},
 	{key: "break_glass", field: listIn(func(p *Policy) *[]string { return &p.BreakGlass }, checkPerson)},
+	{key: "allowed_triggers", field: listIn(func(p *Policy) *[]string { return &p.AllowedTriggers }, checkTrigger)},
+	{key: "unknown_starter", fallback: string(StarterNote), field: in(func(p *Policy) *UnknownStarter { return &p.UnknownStarter }, oneOf[UnknownStarter](StarterNote, StarterRefuse))},
+	{key: "config_change_approvals", fallback: "0", field: in(func(p *Policy) *int { return &p.ConfigChange }, wholeNumber("number", 0, 20))},
 	{key: "circleci_deploy_jobs", field: listIn(func(p *Policy) *[]string { return &p.DeployJobs }, checkJob)},
 }
 
@@ -213,6 +216,15 @@ func parseChannel(s string) (string, error) {
 func checkPerson(id string) error {
 	if !peoplePattern.MatchString(id) {
 		return fmt.Errorf("must be a comma list of Slack user ids (U…, W…) and user group ids (S…)")
+	}
+	return nil
+}
+
+var triggerPattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,99}$`)
+
+func checkTrigger(name string) error {
+	if !triggerPattern.MatchString(name) {
+		return errors.New("must be a comma list of CircleCI's trigger types, such as webhook,scheduled_pipeline,api,explicit")
 	}
 	return nil
 }

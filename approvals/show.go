@@ -15,6 +15,7 @@ type Card struct {
 	Valid        int    // votes that count now
 	RetryOffered bool   // show the Retry button
 	BreakGlass   bool   // show the button for an emergency release
+	Stranger     bool   // nobody on record set the workflow off
 	Frozen       string // until when nobody may approve, see [Freeze.Says]; empty = they may
 
 	SupersededByNumber int64
@@ -53,6 +54,11 @@ func (s *Service) card(tx Tx, requestID string) (Card, error) {
 			return c, err
 		}
 	}
+	who, err := starterOf(tx, nil, r)
+	if err != nil {
+		return c, err
+	}
+	c.Stranger = !who.known
 	if r.SupersededBy != "" {
 		by, err := tx.Request(r.SupersededBy)
 		if err != nil {
@@ -106,7 +112,7 @@ func (s *Service) tell(tx Tx, e Event) (Told, error) {
 		if t.Request, err = tx.Request(e.Request); err != nil {
 			return t, err
 		}
-		if t.Starter, err = starter(tx, t.Request); err != nil {
+		if t.Starter, err = onRecord(tx, t.Request); err != nil {
 			return t, err
 		}
 	}
@@ -157,15 +163,14 @@ func (s *Service) Untold(ctx context.Context, requestID string) (lines []Told, n
 	return lines, newest, err
 }
 
-// starter finds the person whose VCS login set the workflow off, "" when none
-// is on record.
-func starter(tx Tx, r Request) (string, error) {
+// onRecord finds the person who set the workflow off, "" when none is on record.
+func onRecord(tx Tx, r Request) (string, error) {
 	all, err := allKept[Person](tx, keptPerson)
 	if err != nil {
 		return "", err
 	}
 	for _, p := range all {
-		if p.VCSLogin != "" && p.RemovedAt.IsZero() && r.Facts.StartedByLogin(p.VCSLogin) {
+		if p.RemovedAt.IsZero() && r.Facts.startedBy(p) {
 			return p.SlackID, nil
 		}
 	}

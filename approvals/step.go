@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -79,7 +80,7 @@ type Knowledge struct {
 	Hold      string        // why decisions are on hold, "" = they are not
 	Rolled    bool          // the database is an older copy: it may lack what was done since
 	Poll      time.Duration // how often open gates are looked at
-	Self      bool          // a voter started the workflow
+	Self      SelfApproval  // whether a voter whose vote counts started the workflow
 }
 
 // Move is what follows from a look.
@@ -400,7 +401,7 @@ func (s *step) quorum() bool {
 }
 
 // approvedEvent is the decision.
-func approvedEvent(r Request, p Policy, lost []string, self bool, now time.Time) Event {
+func approvedEvent(r Request, p Policy, lost []string, self SelfApproval, now time.Time) Event {
 	e := about(r, EventApproved, Actor{Kind: ActorSystem}, "slack")
 	e.Outcome, e.MFA, e.Facts = "approved", "totp", r.Facts.Hash()
 	for _, v := range r.Approvals() {
@@ -409,7 +410,7 @@ func approvedEvent(r Request, p Policy, lost []string, self bool, now time.Time)
 		}
 	}
 	e.Data = Data{
-		"round": strconv.Itoa(r.Round), "self_approval": strconv.FormatBool(self),
+		"round": strconv.Itoa(r.Round), "self_approval": string(cmp.Or(self, SelfUnknown)),
 		"commit": r.Facts.Revision, "workflow_id": r.Facts.WorkflowID, "gate": r.GateName, "auto": strconv.FormatBool(r.AutoApprove),
 		"until": now.Add(p.Window).Format(timeFormat), "window_seconds": itoa(int64(p.Window / time.Second)),
 	}

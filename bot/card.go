@@ -2,6 +2,7 @@ package bot
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/slack-go/slack"
 
@@ -15,7 +16,7 @@ func (v view) card(c approvals.Card) message {
 	title := headline(r)
 	blocks := append([]slack.Block{header(title)}, v.subject(r)...)
 	blocks = append(blocks, status(c).block())
-	for _, note := range notes(r) {
+	for _, note := range notes(r, decidable(c), c.Stranger) {
 		blocks = append(blocks, note.small())
 	}
 	if c.Frozen != "" && decidable(c) {
@@ -193,8 +194,9 @@ func canceled(r approvals.Request) line {
 	return say("It cannot be approved any more")
 }
 
-// notes are remarks that appear only when they matter.
-func notes(r approvals.Request) []line {
+// notes are remarks that appear only when they matter. open: people can decide.
+// stranger: nobody on record set the workflow off.
+func notes(r approvals.Request, open, stranger bool) []line {
 	var l []line
 	if r.Status == approvals.Pending {
 		if r.Round > 1 {
@@ -203,12 +205,13 @@ func notes(r approvals.Request) []line {
 		if r.Newer > 0 {
 			l = append(l, say("A newer request is open (#", r.Newer, ")."))
 		}
-		switch {
-		case len(r.Facts.Starters()) > 0:
-		case r.Facts.Scheduled():
-			l = append(l, say("Nobody started this by hand (scheduled pipeline)."))
-		default:
-			l = append(l, say("CircleCI does not say who started this."))
+	}
+	if open {
+		l = append(l, origins(r.Facts, stranger)...)
+		if changed, known := r.ConfigChanged(); changed {
+			l = append(l, say("⚠️ The CI configuration changed since the last deploy."))
+		} else if !known {
+			l = append(l, say("I couldn’t read the CI configuration, so I can’t tell whether it changed since the last deploy."))
 		}
 	}
 	for _, d := range r.Decisions {
@@ -228,6 +231,77 @@ func notes(r approvals.Request) []line {
 // frozen says that nobody may approve, and until when.
 func frozen(app, until string) line {
 	return say("Deploys of ", name(app), " are frozen until ", until, ".")
+}
+
+// origins tell what is not a plain push by somebody on record.
+func origins(f approvals.Facts, stranger bool) []line {
+	var l []line
+	switch how := howStarted(f); {
+	case how != nil:
+		l = append(l, how)
+	case len(f.Starters()) == 0 && stranger:
+		l = append(l, say("CircleCI does not say who started this."))
+	}
+	if starters := f.Starters(); stranger && len(starters) > 0 && !f.Scheduled() {
+		l = append(l, say("The starter, ", name(starters[0]), ", is nobody I know, so I can’t tell whose deploy this is."))
+	}
+	return l
+}
+
+// howStarted tells how a pipeline came to run, nil for a plain push.
+func howStarted(f approvals.Facts) line {
+	given := parameters(f.Parameters)
+	var by line
+	if starters := f.Starters(); len(starters) > 0 {
+		by = say(" by ", name(starters[0]))
+	}
+	switch {
+	case f.Scheduled() && given == nil:
+		return say("Nobody started this by hand (scheduled pipeline).")
+	case f.Scheduled():
+		return say("⚠️ Nobody started this by hand (scheduled pipeline). It runs with parameters: ", given, ".")
+	case f.Push() && given == nil:
+		return nil
+	case f.Push():
+		return say("⚠️ Started with parameters: ", given, ".")
+	}
+	how := say("⚠️ Started by the trigger ", name(firstOf(f.Event, f.Trigger, "unknown")), by)
+	switch firstOf(f.Event, f.Trigger) {
+	case "api":
+		how = say("⚠️ Started through the API", by)
+	case "explicit":
+		how = say("⚠️ Started by hand in CircleCI", by)
+	case "custom_webhook":
+		how = say("⚠️ Started by a custom webhook")
+	}
+	if given != nil {
+		how = say(how, ", with parameters: ", given)
+	}
+	return say(how, ".")
+}
+
+// parameters lists those other than the defaults; nil when there are none.
+func parameters(p *approvals.Parameters) line {
+	if p == nil {
+		return nil
+	}
+	var l line
+	for i, text := range p.List {
+		if i > 0 {
+			l = say(l, ", ")
+		}
+		whole, isCut := strings.CutSuffix(text, "…")
+		if l = say(l, name(whole)); isCut {
+			l = say(l, "…")
+		}
+	}
+	switch {
+	case p.More > 0 && len(l) > 0:
+		l = say(l, " and ", p.More, " more")
+	case p.More > 0:
+		l = say(plural(p.More, "one"), " too long to show")
+	}
+	return l
 }
 
 // buttons are what can be pressed: none but the link once it is decided.

@@ -66,6 +66,18 @@ func compareURL(project, from, to string) string {
 	return base + "/compare/" + from + "..." + to
 }
 
+// pullURL is the page of a pull request.
+func pullURL(project, number string) string {
+	base, bitbucket := repository(project)
+	switch {
+	case base == "":
+		return ""
+	case bitbucket:
+		return base + "/pull-requests/" + number
+	}
+	return base + "/pull/" + number
+}
+
 // webURL lets only absolute http and https links through, of characters that
 // cannot end the markup around them.
 func webURL(link string) string {

@@ -88,6 +88,9 @@ func button(action, value, text string, style slack.Style) *slack.ButtonBlockEle
 // since the last deploy, and then what CI wrote, which nobody vouches for.
 func (v view) subject(r approvals.Request) []slack.Block {
 	blocks := []slack.Block{v.facts(r).block()}
+	if commit := commit(r); commit != nil {
+		blocks = append(blocks, commit.block())
+	}
 	if changes := v.changes(r); changes != nil {
 		blocks = append(blocks, changes.block())
 	}
@@ -117,6 +120,23 @@ func (v view) facts(r approvals.Request) line {
 	return l
 }
 
+// commit is the subject of the commit, and its pull request.
+func commit(r approvals.Request) line {
+	f := r.Facts
+	var l line
+	if f.Subject != "" {
+		l = say(quoted(f.Subject, limitMessage))
+	}
+	if f.PullRequest == "" {
+		return l
+	}
+	pull := say(link(pullURL(r.Project, f.PullRequest), "PR #"+f.PullRequest))
+	if l == nil {
+		return pull
+	}
+	return say(l, " (", pull, ")")
+}
+
 // changes links what is new since the last deploy, where that is known.
 func (v view) changes(r approvals.Request) line {
 	if r.Last == nil {
@@ -131,9 +151,12 @@ func (v view) changes(r approvals.Request) line {
 }
 
 // saysNoMore reports whether a message only repeats the facts, as in "Deploy
-// main@1a2b3c4 to production".
+// main@1a2b3c4 to production", or the subject of the commit.
 func saysNoMore(r approvals.Request) bool {
 	f := r.Facts
+	if strings.TrimSpace(r.Message) == f.Subject {
+		return true
+	}
 	plain := []string{"deploy", "to", "of", "on", "from", "branch", "tag", "commit", "pipeline"}
 	known := []string{r.App, r.Environment, fmt.Sprint(f.PipelineNumber), f.Branch, f.Tag}
 	for _, word := range strings.FieldsFunc(r.Message, func(r rune) bool { return r == ' ' || r == '@' }) {

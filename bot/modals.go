@@ -36,7 +36,7 @@ func (o origin) encode() string {
 func (v view) modal(p approvals.Prompt, action approvals.Action, o origin) slack.ModalViewRequest {
 	r := p.Request
 	blocks := append([]slack.Block{say("Deploy ", r.Place()).block()}, v.subject(r)...)
-	for _, note := range notes(r) {
+	for _, note := range notes(r, true, p.Stranger) {
 		blocks = append(blocks, note.small())
 	}
 	m := slack.ModalViewRequest{

@@ -49,6 +49,8 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 		return say("I haven’t been able to check your Slack account", since(why.At), ", so I can’t confirm that you may ", verb, ". Ask the operator.")
 	case approvals.RefusedStaleGroup:
 		return say("I haven’t been able to reload ", mention(why.Group), since(why.At), ", so I can’t confirm that you are in it. Ask the operator.")
+	case approvals.RefusedUnknownStarter:
+		return unknownStarter(why)
 	case approvals.RefusedSelf:
 		return say("You started this pipeline, so someone else has to approve it. ", who, " can. You can still reject it.")
 	case approvals.RefusedNoLogin:
@@ -87,6 +89,16 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 		return say("Too many wrong codes. Try again at ", atClock(why.Until), " (in ", duration(max(time.Second, why.Until.Sub(now))), "), or ask another admin.")
 	}
 	return say("This is not possible now", because(why.Detail), ".")
+}
+
+// unknownStarter says why nobody can approve, and what to do.
+func unknownStarter(why *approvals.Refusal) line {
+	so := say(", so I can’t tell whose deploy this is, and nobody may approve such deploys of ", name(why.App), ". ")
+	if why.By == "" {
+		return say("CircleCI does not say who started this", so, "Have somebody start the pipeline by hand. You can still reject it.")
+	}
+	return say("The starter, ", name(why.By), ", is nobody I know", so, "Ask the operator to set their username: ",
+		commandLine("rack-gatewayd user add --slack-id … --vcs-login …"), ". You can still reject it.")
 }
 
 // because is the reason behind a sentence, where one is known.

@@ -48,11 +48,11 @@ func request() approvals.Request {
 			Number: 127, Message: "Fix the invoice rounding", Project: "gh/acme/myapp", GateName: "approve_deploy_production", Channel: deploys,
 			Facts: approvals.Facts{
 				WorkflowID: "11111111-2222-4333-8444-555555555555", WorkflowName: "deploy", PipelineNumber: 1234, Project: "gh/acme/myapp",
-				Revision: revision, Branch: "main", Trigger: "webhook", Actor: "alice",
+				Revision: revision, Branch: "main", Trigger: "webhook", Actor: "alice", Config: "c0ffee",
 			},
 			Requester:   approvals.Requester{TokenID: "TOKEN", TokenName: "ci-myapp", Actor: "alice"},
 			AutoApprove: true, Required: 1, PendingTTL: 24 * time.Hour,
-			Last: &approvals.DeployedBefore{Revision: previous, At: monday.Add(-20 * time.Hour)},
+			Last: &approvals.DeployedBefore{Revision: previous, At: monday.Add(-20 * time.Hour), Config: "c0ffee"},
 		},
 		Round: 1, CreatedAt: monday,
 		Seen: approvals.Seen{Told: -1, GateStatus: approvals.JobBlocked, Slack: approvals.SlackRef{Channel: deploys, TS: "1795426200.000100", Permalink: "https://rack.slack.com/archives/C0DEPLOYS/p1795426200000100"}},
@@ -85,7 +85,40 @@ func cards() map[string]approvals.Card {
 		edit(&r)
 		return card(r)
 	}
+	// started is a card of a pipeline that is no plain push by somebody on record.
+	started := func(trigger, event, actor string, given ...string) approvals.Card {
+		c := with(func(r *approvals.Request) {
+			r.Facts.Trigger, r.Facts.Event, r.Facts.Actor = trigger, event, actor
+			all := map[string]string{}
+			for _, p := range given {
+				name, value, _ := strings.Cut(p, "=")
+				all[name] = value
+			}
+			r.Facts.Parameters = approvals.NewParameters(all, func(string, string) bool { return false })
+		})
+		c.Stranger = true
+		return c
+	}
 	all := map[string]approvals.Card{
+		"pending-api":                  started("api", "", "mallory", "run_migrations=false", "where=<!channel> *eu*"),
+		"pending-by-hand":              started("explicit", "", "mallory"),
+		"pending-webhook":              started("webhook", "custom_webhook", ""),
+		"pending-odd":                  started("teleport_me", "", "mallory"),
+		"pending-bot":                  started("webhook", "", "github-merge-queue[bot]"),
+		"pending-nobody":               started("webhook", "", ""),
+		"pending-parameters":           started("webhook", "push", "alice", "a="+strings.Repeat("x", 200), "b=1"),
+		"pending-scheduled-parameters": started("scheduled_pipeline", "", "", "nightly=true"),
+		"pending-pull-request": with(func(r *approvals.Request) {
+			r.Facts.Subject, r.Facts.PullRequest, r.Message = "Fix the invoice rounding <!here>", "77", "Deploy main@1a2b3c4 to production"
+		}),
+		"pending-pull-request-only": with(func(r *approvals.Request) { r.Facts.PullRequest = "77" }),
+		"pending-config-changed": with(func(r *approvals.Request) {
+			r.Facts.Subject = r.Message // is said once
+			r.Facts.Config, r.Last = "a", &approvals.DeployedBefore{Revision: previous, At: monday, Config: "b"}
+		}),
+		"pending-config-unreadable": with(func(r *approvals.Request) {
+			r.Facts.Config = ""
+		}),
 		"pending":         card(request()),
 		"approved":        card(approved(request(), ana)),
 		"released":        card(released(request())),
@@ -358,7 +391,7 @@ func TestRefusals(t *testing.T) {
 	codes := []approvals.RefusalCode{
 		approvals.RefusedUnknownRequest, approvals.RefusedTaken, approvals.RefusedAppGone, approvals.RefusedWorkspace,
 		approvals.RefusedNotAdmin, approvals.RefusedNotApprover, approvals.RefusedNotBreakGlass, approvals.RefusedStanding, approvals.RefusedStalePerson, approvals.RefusedStaleGroup,
-		approvals.RefusedSelf, approvals.RefusedNoLogin, approvals.RefusedFrozen, approvals.RefusedVoted, approvals.RefusedNoAuthenticator, approvals.RefusedDisabled,
+		approvals.RefusedSelf, approvals.RefusedNoLogin, approvals.RefusedUnknownStarter, approvals.RefusedFrozen, approvals.RefusedVoted, approvals.RefusedNoAuthenticator, approvals.RefusedDisabled,
 		approvals.RefusedUnreadable, approvals.RefusedOnHold, approvals.RefusedReason, approvals.RefusedCodeMalformed, approvals.RefusedCodeWrong,
 		approvals.RefusedCodeUsed, approvals.RefusedCodeWaiting, "something_new",
 	}

@@ -259,6 +259,8 @@ func lackOfRight(e approvals.Event, r approvals.Request) line {
 		return say("they are not a full, active member of this workspace")
 	case approvals.RefusedSelf:
 		return say("they started this pipeline, so someone else has to approve it")
+	case approvals.RefusedUnknownStarter:
+		return say("nobody I know started this, so I can’t tell whose deploy it is")
 	case approvals.RefusedNoLogin:
 		return say("I don’t know their username at the code host")
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,7 +20,7 @@ import (
 // does not depend on when the export was made.
 var exportColumns = []string{
 	"number", "request_id", "app", "environment", "repository", "commit", "branch", "tag", "message", "pipeline_url", "workflow_id", "gate",
-	"requester", "started_by", "trigger", "requested_at_utc", "status", "required", "decision", "decided_at_utc", "approvers", "rejected_by",
+	"requester", "started_by", "trigger", "parameters", "config_sha256", "config_changed", "pull_request", "requested_at_utc", "status", "required", "decision", "decided_at_utc", "approvers", "rejected_by",
 	"mfa", "reason", "self_approval", "break_glass", "retries", "circleci_approver", "released_at_utc",
 	"deploy_started_at_utc", "deploy_ended_at_utc", "deploy_result", "refused_verifies", "permalink", "seqs", "checkpoint_size",
 }
@@ -98,12 +99,34 @@ func exportRow(tx approvals.Tx, x Export, r approvals.Request) ([]string, error)
 	}
 	return []string{
 		itoa(r.Number), r.ID, r.App, r.Environment, repository, r.Facts.Revision, r.Facts.Branch, r.Facts.Tag, r.Message, pipeline, r.Facts.WorkflowID, r.GateName,
-		r.Requester.TokenName, strings.Join(r.Facts.Starters(), ", "), r.Facts.Trigger, sheet.Time(r.CreatedAt), string(r.Status), itoa(r.Required),
+		r.Requester.TokenName, strings.Join(r.Facts.Starters(), ", "), r.Facts.Trigger, parametersOf(r.Facts.Parameters), string(r.Facts.Config), configChange(r), r.Facts.PullRequest, sheet.Time(r.CreatedAt), string(r.Status), itoa(r.Required),
 		s.decision, sheet.Time(s.at), names["approved"], names["rejected"],
 		s.mfa, cmp.Or(s.reason, r.Failure.Detail), string(s.self), yesNo(s.breakGlass), itoa(s.retries), r.Gate.ApprovedBy, sheet.Time(r.ReleasedAt),
 		sheet.Time(r.Deploy.StartedAt), sheet.Time(r.Deploy.FinishedAt), string(r.Deploy.Phase), itoa(s.refusals()),
 		r.Slack.Permalink, strings.Join(seqs, " "), itoa(size),
 	}, nil
+}
+
+// parametersOf lists what a pipeline was given other than the defaults.
+func parametersOf(p *approvals.Parameters) string {
+	if p == nil {
+		return ""
+	}
+	list := p.List
+	if p.More > 0 {
+		list = append(slices.Clone(list), fmt.Sprintf("and %d more", p.More))
+	}
+	return strings.Join(list, ", ")
+}
+
+// configChange says whether the CI configuration was another one than that of the
+// deploy before.
+func configChange(r approvals.Request) string {
+	changed, known := r.ConfigChanged()
+	if !known {
+		return string(ownUnknown)
+	}
+	return yesNo(changed)
 }
 
 func itoa[T ~int | ~int64](n T) string { return strconv.FormatInt(int64(n), 10) }

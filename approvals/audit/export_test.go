@@ -33,7 +33,6 @@ func TestExportReadsTheDecisionFromTheLog(t *testing.T) {
 		"nobody decided":               {[]event{asked("dev")}, row{BreakGlass: "no", Retries: "0", Refused: "0"}},
 		"approved":                     {[]event{asked("dev"), approved("false")}, row{"approved", "U0ANA", "", "totp", "", "no", "no", "0", "0"}},
 		"by the starter":               {[]event{asked("dev"), approved("true")}, row{"approved", "U0ANA", "", "totp", "", "yes", "no", "0", "0"}},
-		"without a known starter":      {[]event{asked(""), approved("false")}, row{"approved", "U0ANA", "", "totp", "", "unknown", "no", "0", "0"}},
 		"the log does not know":        {[]event{asked("dev"), approved("unknown")}, row{"approved", "U0ANA", "", "totp", "", "unknown", "no", "0", "0"}},
 		"the log does not say":         {[]event{asked("dev"), approved("")}, row{"approved", "U0ANA", "", "totp", "", "unknown", "no", "0", "0"}},
 		"rejected without a code":      {[]event{asked("dev"), {Type: approvals.EventRejected, Actor: bea, Reason: "no"}}, row{"rejected", "", "U0BEA", "none", "no", "", "no", "0", "0"}},
@@ -69,6 +68,49 @@ func TestExportReadsTheDecisionFromTheLog(t *testing.T) {
 			}
 			if at, err := time.Parse(time.DateTime, got["requested_at_utc"]); err != nil || !at.Equal(r.CreatedAt.Truncate(time.Second)) {
 				t.Errorf("got the time %q; want %s as a spreadsheet reads it", got["requested_at_utc"], r.CreatedAt)
+			}
+		})
+	}
+}
+
+// A row says how the pipeline was started, with what, and whether its configuration is another one.
+func TestExportTellsHowThePipelineWasStarted(t *testing.T) {
+	t.Parallel()
+	usual := func(string, string) bool { return false }
+	for name, tt := range map[string]struct {
+		change func(*approvals.Request)
+		want   [5]string
+	}{
+		"first": {func(r *approvals.Request) { r.Facts.Trigger, r.Facts.Config = "webhook", "ab" }, [5]string{"webhook", "", "ab", "no", ""}},
+		"by the API": {func(r *approvals.Request) {
+			r.Facts.Trigger, r.Facts.PullRequest = "api", "77"
+			r.Facts.Parameters = approvals.NewParameters(map[string]string{"b": "=1+1", "a": "2"}, usual)
+			r.Facts.Parameters.More = 3
+		}, [5]string{"api", "a=2, b==1+1, and 3 more", "", "no", "77"}},
+		"another configuration": {func(r *approvals.Request) {
+			r.Facts.Config, r.Last = "ab", &approvals.DeployedBefore{Config: "cd"}
+		}, [5]string{"", "", "ab", "yes", ""}},
+		"the same configuration": {func(r *approvals.Request) {
+			r.Facts.Config, r.Last = "ab", &approvals.DeployedBefore{Config: "ab"}
+		}, [5]string{"", "", "ab", "no", ""}},
+		"an unknown configuration": {func(r *approvals.Request) { r.Last = &approvals.DeployedBefore{Config: "ab"} }, [5]string{"", "", "", "unknown", ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log := newLog(t)
+			r := storetest.Request(1, "myapp", "")
+			r.Facts.Trigger, r.Last = "", nil
+			tt.change(&r)
+			if err := log.Store.Update(t.Context(), func(tx approvals.Tx) error { return tx.SaveRequest(&r) }); err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			if _, err := log.Export(t.Context(), audit.Export{Format: audit.ExportCSV}, &out); err != nil {
+				t.Fatal(err)
+			}
+			row := rowOf(t, out.String(), 1)
+			if got := [5]string{row["trigger"], row["parameters"], row["config_sha256"], row["config_changed"], row["pull_request"]}; got != tt.want {
+				t.Errorf("got %q; want %q", got, tt.want)
 			}
 		})
 	}

@@ -30,7 +30,6 @@ type story struct {
 	retries    int
 	refused    []approvals.Event // deploy jobs that were told not to deploy
 
-	starters bool // somebody is known to have started the workflow
 }
 
 func storyOf(history []approvals.Event) story {
@@ -44,7 +43,6 @@ func storyOf(history []approvals.Event) story {
 func (s *story) take(e approvals.Event) {
 	switch e.Type {
 	case approvals.EventRequested:
-		s.starters = e.Asked != nil && len(e.Asked.Facts.Starters()) > 0
 	case approvals.EventReopened:
 		s.retries++
 		s.mfa, s.reason = "", ""
@@ -92,9 +90,6 @@ func (s *story) approved(e approvals.Event) {
 		s.self = ownYes
 	case "false", "no":
 		s.self = ownNo
-		if !s.starters {
-			s.self = ownUnknown
-		}
 	default:
 		s.self = ownUnknown
 	}

@@ -50,6 +50,9 @@ var keyCases = []keyCase{
 	{key: "ci_identity", fallback: "token", levels: [3]string{"oidc", "token", "either"}},
 	{key: "circleci_project_id", levels: [3]string{projectID, "11111111-2222-4333-8444-555555555555", strings.ToUpper(projectID)}, shown: [3]string{"", "", projectID}},
 	{key: "break_glass", levels: [3]string{"UGGG", "SAAA", "UEEE,SEEE"}},
+	{key: "allowed_triggers", levels: [3]string{"webhook", "api, explicit", "github_app,scheduled_pipeline"}, shown: [3]string{"webhook", "api,explicit", "github_app,scheduled_pipeline"}},
+	{key: "unknown_starter", fallback: "note", levels: [3]string{"refuse", "note", "refuse"}},
+	{key: "config_change_approvals", fallback: "0", levels: [3]string{"2", "0", "20"}},
 	{key: "circleci_deploy_jobs", levels: [3]string{"deploy", "deploy to prod (eu), Deploy/2", " a b,,c & d ,a b,\n é\r\n"}, shown: [3]string{"", "deploy to prod (eu),Deploy/2", "a b,c & d,é"}},
 }
 
@@ -135,8 +138,11 @@ func TestSettingBadValues(t *testing.T) {
 			"Fre 16:00-Mon 07:00 UTC", "Mon 07:00-Mon 07:00 UTC", "2026-02-30 12:00-2026-03-02 09:00 UTC", "2026-12-24 12:00-2026-12-24 12:00 UTC", "2027-12-24 12:00-2026-12-24 12:00 UTC",
 			"Fri 16:00-2026-12-24 12:00 UTC", "Fri 16:00-Mon 07:00 UTC, Sat 00:00-Sun 00:00 UTC", ";", " ; ",
 		},
-		"break_glass":          {mark, "U012345;" + mark, "all"},
-		"circleci_deploy_jobs": {`deploy,"` + mark + `"`, "deploy,'" + mark + "'"},
+		"break_glass":             {mark, "U012345;" + mark, "all"},
+		"allowed_triggers":        {mark, "webhook," + mark, "web hook", "API", "a-b"},
+		"unknown_starter":         {mark, "Note", "true"},
+		"config_change_approvals": {mark, "-1", "21"},
+		"circleci_deploy_jobs":    {`deploy,"` + mark + `"`, "deploy,'" + mark + "'"},
 	}
 	for key, values := range bad {
 		for _, v := range values {
@@ -154,7 +160,7 @@ func TestSettingBadValues(t *testing.T) {
 
 // A list of nothing but commas is not the empty list, which means "all".
 func TestSettingListWithoutEntries(t *testing.T) {
-	for _, key := range []string{"approvers", "notify", "break_glass", "allowed_branches", "circleci_deploy_jobs"} {
+	for _, key := range []string{"approvers", "notify", "break_glass", "allowed_branches", "allowed_triggers", "circleci_deploy_jobs"} {
 		for _, v := range []string{",", " , ,", ",\n,"} {
 			name := "RGW_APP_SHOP_SETTING_" + strings.ToUpper(key)
 			_, faults := approvals.ParseSettings(append(slices.Clone(shop), name+"="+v), defaultChannel)

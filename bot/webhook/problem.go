@@ -48,6 +48,8 @@ var kinds = map[approvals.Code]struct {
 	approvals.CodeCommitMismatch:       {422, "The commit is not the pipeline's"},
 	approvals.CodeBranchMismatch:       {422, "The branch or tag is not the pipeline's"},
 	approvals.CodeBranchNotAllowed:     {422, "The branch or tag may not be deployed"},
+	approvals.CodeTriggerNotAllowed:    {422, "A pipeline with this trigger may not be deployed"},
+	approvals.CodeConfigNotFromCommit:  {422, "The CI configuration is not that of the commit"},
 	approvals.CodeGateNotFound:         {422, "Approval job not found"},
 	approvals.CodeGateAmbiguous:        {422, "Approval job is ambiguous"},
 	CodeRateLimited:                    {429, "Too many calls"},
