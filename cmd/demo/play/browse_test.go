@@ -308,7 +308,6 @@ func TestSimulators(t *testing.T) {
 		}
 		return strings.TrimSpace(out.String())
 	}
-	env = append(env, "RGW_SECRET_KEYS="+operator("", "keygen"))
 	operator("", "user", "add", "--slack-id", stage.Ana, "--name", "Ana", "--vcs-login", "ana")
 	operator(key.Base32()+"\n", "user", "enroll", "--slack-id", stage.Ana, "--secret-stdin")
 	token := operator("", "token", "create", "--name", "ci-myapp", "--role", "cicd", "--app", stage.App)

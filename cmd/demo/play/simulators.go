@@ -16,31 +16,31 @@ const simulatorsPort = 7070
 // variables tells how to run one's own daemon and client against the simulators.
 func (b *browser) variables() string {
 	var text strings.Builder
-	text.WriteString("A simulated Slack and CircleCI wait for your own rack-gatewayd. In its terminal:\n\n")
+	text.WriteString("A simulated Slack and CircleCI wait for your own rack-gatewayd. Its variables, for two terminals in one directory:\n\n")
 	for _, kv := range b.Environ() {
-		for _, prefix := range []string{"SLACK_", "CIRCLECI_", "RGW_APP_", "RGW_POLL_INTERVAL"} {
+		for _, prefix := range []string{"SLACK_", "CIRCLECI_", "RGW_APP_", "RGW_POLL_INTERVAL", "RGW_SECRET_KEYS"} {
 			if name, value, _ := strings.Cut(kv, "="); strings.HasPrefix(name, prefix) {
 				fmt.Fprintf(&text, "export %s='%s'\n", name, value)
 			}
 		}
 	}
-	fmt.Fprintf(&text, `export RGW_SECRET_KEYS="$(rack-gatewayd keygen)"   # keep it as long as the database
+	fmt.Fprintf(&text, `
+In the first terminal: rack-gatewayd serve
+In the second one:
+
 rack-gatewayd user add --slack-id %[1]s --name Ana --vcs-login ana
-rack-gatewayd token create --name ci-%[2]s --role cicd --app %[2]s
+rack-gatewayd user enroll --slack-id %[1]s   # open the link, and type its key into Ana's phone on the page
+rack-gatewayd token create --name ci-%[2]s --role cicd --app %[2]s   # put it into the context of CircleCI on the page
 rack-gatewayd check
-rack-gatewayd serve
 
-With these variables "rack-gatewayd user enroll --slack-id %[1]s" gives Ana an authenticator, in another terminal or before
-serve. Type its key into her phone on the page, or use your own. Put the token into CircleCI's context on the page, and the
-jobs there run rack-gateway; without it each job tells what to run in your own terminal, which needs:
-
-export RACK_GATEWAY_URL=http://127.0.0.1:8080 RACK_GATEWAY_API_TOKEN=rgw_…
-
+With the token in the context, the jobs on the page run rack-gateway. Without it each job tells what to run in your own
+terminal, after: export RACK_GATEWAY_URL=http://127.0.0.1:8080 RACK_GATEWAY_API_TOKEN=rgw_…
+RGW_SECRET_KEYS is new at each start of the simulators; to keep a database for longer, keep its key.
 In this Slack are:`, stage.Ana, stage.App)
 	for _, p := range cast {
 		fmt.Fprintf(&text, " %s (%s)", p.Name, p.ID)
 	}
-	fmt.Fprintf(&text, ". Mallory has a login at CircleCI only.\n\n")
+	text.WriteString(". Mallory has a login at CircleCI only.\n\n")
 	return text.String()
 }
 
