@@ -5,16 +5,17 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/story"
 )
 
 // TestFoundBefore plays what went wrong once.
 func TestFoundBefore(t *testing.T) {
 	made := newTemplate(t)
-	one := []laneScript{{Required: 1, Auto: true, OnHold: true, OnClose: approvals.CloseCancelJob, Acts: []act{
-		{What: actRequest, Pause: 100 * time.Millisecond}, {What: actApprove, Pause: 8 * time.Second}, {What: actDeploy, Pause: 5 * time.Second},
+	one := []story.Script{{Required: 1, Auto: true, OnHold: true, OnClose: approvals.CloseCancelJob, Acts: []story.Act{
+		{What: story.Request, Pause: 100 * time.Millisecond}, {What: story.Approve, Pause: 8 * time.Second}, {What: story.Deploy, Pause: 5 * time.Second},
 	}}}
-	lane := func(auto bool, onClose approvals.OnClose, acts ...act) []laneScript {
-		return []laneScript{{Required: 1, Auto: auto, OnHold: true, OnClose: onClose, Acts: append([]act{{What: actRequest, Pause: time.Second}}, acts...)}}
+	lane := func(auto bool, onClose approvals.OnClose, acts ...story.Act) []story.Script {
+		return []story.Script{{Required: 1, Auto: auto, OnHold: true, OnClose: onClose, Acts: append([]story.Act{{What: story.Request, Pause: time.Second}}, acts...)}}
 	}
 	for _, tt := range []struct {
 		name   string
@@ -31,10 +32,10 @@ func TestFoundBefore(t *testing.T) {
 			{"slack auth.test", 1, failSlow},
 		}}, approvals.Deployed},
 		{"a gate that was opened at the moment of the reject is taken for cancelled", script{
-			Lag: 2, Lanes: lane(true, approvals.CloseCancelWorkflow, act{What: actBypass, Pause: 2 * time.Second}, act{What: actReject}),
+			Lag: 2, Lanes: lane(true, approvals.CloseCancelWorkflow, story.Act{What: story.Bypass, Pause: 2 * time.Second}, story.Act{What: story.Reject}),
 		}, approvals.Rejected},
 		{"a code that was used approves the next request, too", script{
-			Lanes: lane(true, approvals.CloseCancelJob, act{What: actApprove, Pause: 2 * time.Second}, act{What: actPush, Pause: time.Second}, act{What: actReplay, Pause: 2 * time.Second}),
+			Lanes: lane(true, approvals.CloseCancelJob, story.Act{What: story.Approve, Pause: 2 * time.Second}, story.Act{What: story.Push, Pause: time.Second}, story.Act{What: story.Replay, Pause: 2 * time.Second}),
 		}, approvals.Expired},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -59,8 +60,8 @@ func TestOpenedWhileTheListLags(t *testing.T) {
 	for from := 36 * time.Second; from < 44*time.Second; from += 4 * time.Second {
 		s := script{Lag: 2}
 		for i := range maxLanes {
-			s.Lanes = append(s.Lanes, laneScript{Required: 1, OnHold: true, OnClose: approvals.CloseCancelJob, Acts: []act{
-				{What: actRequest}, {What: actApprove, Pause: 2 * time.Second}, {What: actHand, Pause: from + time.Duration(i)*time.Second/2},
+			s.Lanes = append(s.Lanes, story.Script{Required: 1, OnHold: true, OnClose: approvals.CloseCancelJob, Acts: []story.Act{
+				{What: story.Request}, {What: story.Approve, Pause: 2 * time.Second}, {What: story.Hand, Pause: from + time.Duration(i)*time.Second/2},
 			}})
 		}
 		t.Run(from.String(), func(t *testing.T) {

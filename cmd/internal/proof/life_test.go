@@ -12,6 +12,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/story"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
@@ -134,7 +135,7 @@ func (w *world) live(ctx context.Context, crashAt int) (l *life, err error) {
 		Settings: w.settings, Poll: 2 * time.Second, Signer: signer,
 	})
 	l.bot = bot.New(bot.Config{Workspace: workspace, Service: l.service, Links: client.Links()})
-	if err := l.service.Start(ctx, w.lanes[0].channel, "proof"); err != nil {
+	if err := l.service.Start(ctx, w.lanes[0].Channel, "proof"); err != nil {
 		if errors.Is(err, errDead) || errors.Is(err, errLost) {
 			l.die() // serve ends, and is started again
 			return l, nil
@@ -152,20 +153,8 @@ func (w *world) live(ctx context.Context, crashAt int) (l *life, err error) {
 			if err == nil {
 				return
 			}
-			rest(ctx, time.Second)
+			story.Rest(ctx, time.Second)
 		}
 	})
 	return l, nil
-}
-
-// rest waits in simulated time; false when ctx ended first.
-func rest(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

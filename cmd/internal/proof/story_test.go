@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/story"
 )
 
 var trace = flag.Bool("proof.trace", false, "tell of every story, not only of those that break a promise")
@@ -52,7 +53,7 @@ func play(t *testing.T, made template, s script) (p played) {
 		var alive, playing sync.WaitGroup
 		alive.Go(func() { w.run(ctx) })
 		for _, l := range w.lanes {
-			playing.Go(func() { l.play(ctx) })
+			playing.Go(func() { w.play(ctx, l) })
 		}
 		playing.Wait()
 		w.calm()
@@ -63,7 +64,7 @@ func play(t *testing.T, made template, s script) (p played) {
 		w.inquest(context.Background())
 		if *trace {
 			for _, l := range w.lanes {
-				t.Logf("%s\n%s", strings.Join(l.trace, "\n"), l.calls())
+				t.Log(l.Told())
 			}
 		}
 		w.slack.Close()
@@ -76,12 +77,20 @@ func play(t *testing.T, made template, s script) (p played) {
 	return p
 }
 
+// play does what the script says, and has the log signed after each act.
+func (w *world) play(ctx context.Context, l *story.Lane) {
+	for _, a := range l.Script.Acts {
+		l.Do(ctx, a)
+		w.anchor(ctx)
+	}
+}
+
 // ends lists the status of each lane's newest request.
 func (w *world) ends(ctx context.Context) (all []approvals.Status) {
 	for _, l := range w.lanes {
 		end := approvals.Status("")
-		if s := l.newest(); s != nil && s.id != "" {
-			if c, err := l.evidence(ctx, s); err == nil {
+		if s := l.Newest(); s != nil && s.ID != "" {
+			if c, err := l.Evidence(ctx, s); err == nil {
 				end = c.Status
 			}
 		}
@@ -98,24 +107,24 @@ func (w *world) settle(ctx context.Context) {
 		// What moves, moves by a commit of the product.
 		commits := w.commits.Load()
 		if commits == judged {
-			rest(ctx, settleStep)
+			story.Rest(ctx, settleStep)
 			continue
 		}
 		judged = commits
 		open := 0
 		for _, l := range w.lanes {
-			l.nudge(ctx)
-			open += len(l.judge(ctx, false))
+			l.Nudge(ctx)
+			open += len(l.Judge(ctx, false))
 		}
 		if open == 0 || len(w.broken) > 0 {
 			break
 		}
-		rest(ctx, settleStep)
+		story.Rest(ctx, settleStep)
 	}
-	rest(ctx, afterwards)
+	story.Rest(ctx, afterwards)
 	if len(w.broken) == 0 {
 		for _, l := range w.lanes {
-			l.judge(ctx, true)
+			l.Judge(ctx, true)
 		}
 	}
 }
@@ -155,15 +164,15 @@ func TestStories(t *testing.T) {
 }
 
 // plain are stories without chance that together make every call.
-func plain() []laneScript {
-	vote := []act{{What: actRequest}, {What: actWrongCode, Who: 1}, {What: actApprove}, {What: actApprove, Who: 1}, {What: actHold, Pause: time.Second}, {What: actDeploy, Pause: 5 * time.Second}}
-	return []laneScript{
+func plain() []story.Script {
+	vote := []story.Act{{What: story.Request}, {What: story.WrongCode, Who: 1}, {What: story.Approve}, {What: story.Approve, Who: 1}, {What: story.Hold, Pause: time.Second}, {What: story.Deploy, Pause: 5 * time.Second}}
+	return []story.Script{
 		{Required: 1, Auto: true, OnClose: approvals.CloseCancelJob, Acts: vote},
 		{Required: 2, Auto: true, OnHold: true, OnClose: approvals.CloseCancelJob, Acts: vote},
-		{Required: 1, Auto: true, OnHold: true, OnClose: approvals.CloseCancelJob, Acts: []act{{What: actRequest}, {What: actReject, Pause: time.Second}}},
-		{Required: 1, Auto: true, OnClose: approvals.CloseCancelWorkflow, Acts: []act{{What: actRequest}, {What: actWithdraw, Pause: 2 * time.Second}}},
+		{Required: 1, Auto: true, OnHold: true, OnClose: approvals.CloseCancelJob, Acts: []story.Act{{What: story.Request}, {What: story.Reject, Pause: time.Second}}},
+		{Required: 1, Auto: true, OnClose: approvals.CloseCancelWorkflow, Acts: []story.Act{{What: story.Request}, {What: story.Withdraw, Pause: 2 * time.Second}}},
 		{Required: 1, Auto: false, OnHold: true, OnClose: approvals.CloseNothing, Acts: vote},
-		{Required: 1, Auto: true, OnHold: true, OnClose: approvals.CloseCancelJob, Acts: []act{{What: actRequest}, {What: actBypass, Pause: 2 * time.Second}}},
+		{Required: 1, Auto: true, OnHold: true, OnClose: approvals.CloseCancelJob, Acts: []story.Act{{What: story.Request}, {What: story.Bypass, Pause: 2 * time.Second}}},
 	}
 }
 

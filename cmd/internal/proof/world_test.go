@@ -18,6 +18,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/proof"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/story"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
@@ -25,9 +26,7 @@ import (
 const (
 	circleToken = "circleci-machine-token"
 	machine     = "rack-gateway-bot"
-	gateName    = "approve_deploy"
 	maxLanes    = 8
-	admins      = 3 // of each lane
 )
 
 // template is a migrated database with the admins of all lanes, made once: each
@@ -44,8 +43,8 @@ func newTemplate(t *testing.T) (made template) {
 		db := open(t, path)
 		a := approvals.Admin{Store: db}
 		for l := range maxLanes {
-			for n := range admins {
-				id := adminID(l, n)
+			for n := range story.Admins {
+				id := story.Admin(l, n)
 				if _, err := a.AddPerson(t.Context(), id, id, strings.ToLower(id)); err != nil {
 					t.Fatal(err)
 				}
@@ -93,8 +92,6 @@ func tellNobody(t *testing.T, db *store.DB) {
 	}
 }
 
-func adminID(lane, n int) string { return fmt.Sprintf("U0L%dA%d", lane, n) }
-
 func open(t *testing.T, path string) *store.DB {
 	t.Helper()
 	db, err := openAt(t.Context(), path)
@@ -132,10 +129,8 @@ type world struct {
 	db       *store.DB // the judge's own opening of it
 	settings approvals.Settings
 	secrets  map[string]totp.Secret
-	lanes    []*lane
+	lanes    []*story.Lane
 	self     string
-	blind    bool
-	orderly  bool // cards come in the order of their requests
 	codes    proof.Codes
 	commits  atomic.Int64
 
@@ -163,8 +158,8 @@ func newWorld(t *testing.T, made template, s script) *world {
 	}
 	w := &world{
 		slack: slacktest.New(slacktest.Config{Scopes: scopes, RateLimits: s.RateLimits}), circle: circlecitest.New(),
-		path: path, db: open(t, path), secrets: made.secrets, blind: s.Blind, crashes: s.Crashes, lost: slices.Clone(s.Lost),
-		orderly: s.orderly(), processes: max(s.Processes, 1),
+		path: path, db: open(t, path), secrets: made.secrets, crashes: s.Crashes, lost: slices.Clone(s.Lost),
+		processes: max(s.Processes, 1),
 	}
 	w.net = &network{slack: w.slack, circle: w.circle, faults: s.Faults, counts: map[string]int{}}
 	w.slack.SetBaseURL("http://" + slackHost)
@@ -177,14 +172,18 @@ func newWorld(t *testing.T, made template, s script) *world {
 		w.circle.AddUser(circlecitest.User{Login: login})
 	}
 	w.circle.AddToken(circleToken, machine)
-	var env []string
+	all := &story.World{
+		Slack: w.slack, Circle: w.circle, Gateway: w, Codes: &w.codes, Secret: func(user string) totp.Secret { return w.secrets[user] },
+		Self: w.self, Blind: s.Blind, Orderly: s.orderly(), Violation: w.violation,
+	}
+	env := []string{"RGW_SETTING_PENDING_TTL=2m", "RGW_SETTING_DEPLOY_APPROVAL_WINDOW_MINUTES=1"}
 	for i, ls := range s.Lanes {
-		l := newLane(w, i, ls)
+		l := story.NewLane(all, i, ls)
 		w.lanes = append(w.lanes, l)
-		env = append(env, l.settings()...)
+		env = append(env, l.Settings()...)
 	}
 	var bad []string
-	if w.settings, bad = approvals.ParseSettings(env, w.lanes[0].channel); len(bad) > 0 {
+	if w.settings, bad = approvals.ParseSettings(env, w.lanes[0].Channel); len(bad) > 0 {
 		t.Fatal(bad)
 	}
 	return w
@@ -226,7 +225,7 @@ func (w *world) runProcess(ctx context.Context, n int) {
 		case <-ctx.Done():
 		}
 		l.die()
-		rest(ctx, 200*time.Millisecond)
+		story.Rest(ctx, 200*time.Millisecond)
 		l.bot.Close()
 		l.running.Wait()
 		if why := l.service.Fault(); why != "" {

@@ -2,20 +2,34 @@ package soak_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
-	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/proof"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/story"
+)
+
+const (
+	// answerTime is how long a person looks at a window that does not react.
+	answerTime = 1500 * time.Millisecond
+	// patience is how long a script may take to come to its end: longer than every
+	// back-off of the daemon that it can meet.
+	patience = 4 * time.Minute
 )
 
 // chamber is the daemon with many apps, each with a project, a channel and
@@ -24,114 +38,211 @@ import (
 type chamber struct {
 	*stage.Stage
 	lanes  []*lane
-	client *webhook.Client // as CI jobs use it
 	quick  *webhook.Client // gives up at once
 	codes  proof.Codes
-	self   string // our user id at CircleCI
 	killer *killer
 	log    *os.File
 	out    io.Writer // what is told while it goes on
 
 	mu      sync.Mutex
-	stories []*story
+	told    int                      // stories
+	ends    map[approvals.Status]int // how they ended
 	broken  []string
 	anchors [][]byte
 }
 
-// lane plays one story after the other on an app of its own.
+// lane plays one script after the other on an app of its own.
 type lane struct {
-	*chamber
-	number             int
-	app, project       string
-	channel            string
-	admins             []string
-	rng                *rand.Rand
-	required           int
-	auto, codeOnReject bool
-	onClose            approvals.OnClose
-	pipeline           int64
-	lastStep           map[string]int64
-	spent              map[string]string // newest accepted code of an admin
+	*story.Lane
+	rng  *rand.Rand
+	over []*story.Story // of the scripts before
 }
-
-const (
-	adminsPerLane = 3
-	tortureGate   = "approve_deploy"
-)
 
 // newChamber prepares everything but the daemon.
 func newChamber(ctx context.Context, dir string, lanes int, seed uint64, out io.Writer) (*chamber, error) {
-	c := &chamber{out: out}
-	var env []string
-	for i := range lanes {
-		l := newLane(c, i, seed)
-		env = append(env, l.settings()...)
-		c.lanes = append(c.lanes, l)
-	}
+	c := &chamber{out: out, ends: map[approvals.Status]int{}}
 	var err error
-	c.Stage, err = stage.New(dir, stage.Options{Env: append(env, "RGW_RATE_LIMIT=0", "RGW_LOG_LEVEL=warn")})
-	if err != nil {
+	if c.Stage, err = stage.New(dir, stage.Options{Env: []string{"RGW_RATE_LIMIT=0", "RGW_LOG_LEVEL=warn", "RGW_APP_APP0_SETTING_PENDING_TTL=1m"}}); err != nil {
 		return nil, err
 	}
-	if c.self, err = c.MachineID(ctx); err != nil {
+	world := &story.World{Slack: c.Slack, Circle: c.Circle, Gateway: c, Codes: &c.codes, Secret: c.Secret, Violation: c.violation}
+	if world.Self, err = c.MachineID(ctx); err != nil {
 		return nil, err
 	}
-	for _, l := range c.lanes {
-		if err := l.furnish(ctx); err != nil {
-			return nil, err
+	for i := range lanes {
+		rng := rand.New(rand.NewPCG(seed, uint64(i)+1))
+		l := &lane{Lane: story.NewLane(world, i, draw(rng)), rng: rng}
+		c.lanes = append(c.lanes, l)
+		c.SetEnv(l.Settings()...)
+		for n := range story.Admins {
+			id := story.Admin(i, n)
+			if err := c.Admin(ctx, id, id, strings.ToLower(id)); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if c.Token, err = c.NewToken(ctx, "torture", "--role", "cicd", "--all-apps"); err != nil {
+	if c.Token, err = c.NewToken(ctx, "kills", "--role", "cicd", "--all-apps"); err != nil {
 		return nil, err
 	}
-	if c.client, err = webhook.NewClient(webhook.ClientConfig{URL: c.URL, Token: c.Token, UserAgent: "torture"}); err != nil {
-		return nil, err
-	}
-	if c.quick, err = webhook.NewClient(webhook.ClientConfig{URL: c.URL, Token: c.Token, UserAgent: "torture", RetryFor: -1}); err != nil {
+	if c.quick, err = webhook.NewClient(webhook.ClientConfig{URL: c.URL, Token: c.Token, UserAgent: "kills", RetryFor: -1}); err != nil {
 		return nil, err
 	}
 	c.log, err = os.Create(filepath.Join(dir, "daemon.log"))
 	return c, err
 }
 
-func newLane(c *chamber, i int, seed uint64) *lane {
-	l := &lane{
-		chamber: c, number: i, app: fmt.Sprintf("app%02d", i), project: fmt.Sprintf("gh/MyOrg/app%02d", i), channel: fmt.Sprintf("C0LANE%02d", i),
-		rng: rand.New(rand.NewPCG(seed, uint64(i)+1)), required: 1, auto: i%8 != 7, codeOnReject: i%5 == 4, lastStep: map[string]int64{}, spent: map[string]string{},
-	}
-	if i%4 == 3 {
-		l.required = 2
-	}
-	l.onClose = []approvals.OnClose{approvals.CloseCancelJob, approvals.CloseCancelWorkflow, approvals.CloseNothing}[i%3]
-	for n := range adminsPerLane {
-		l.admins = append(l.admins, fmt.Sprintf("U0L%02dA%d", i, n))
-	}
-	return l
-}
+// draw chooses a script as the tests in simulated time do.
+func draw(rng *rand.Rand) story.Script { return rapid.Custom(story.Draw).Example(int(rng.Int32())) }
 
-func (l *lane) settings() []string {
-	prefix := "RGW_APP_" + strings.ToUpper(l.app) + "_SETTING_"
-	set := []string{
-		prefix + "VCS_REPO=" + strings.TrimPrefix(l.project, "gh/"), prefix + "CIRCLECI_APPROVAL_JOB_NAME=" + tortureGate,
-		prefix + "SLACK_CHANNEL=" + l.channel, prefix + "ON_CLOSE=" + string(l.onClose), prefix + fmt.Sprintf("REQUIRED_APPROVALS=%d", l.required),
-		prefix + fmt.Sprintf("CIRCLECI_AUTO_APPROVE_ON_APPROVAL=%t", l.auto), prefix + fmt.Sprintf("MFA_ON_REJECT=%t", l.codeOnReject),
-	}
-	if l.number == 0 {
-		set = append(set, prefix+"PENDING_TTL=1m")
-	}
-	return set
-}
-
-func (l *lane) furnish(ctx context.Context) error {
-	l.Circle.AddProject(circlecitest.Project{Slug: l.project})
-	for i, id := range l.admins {
-		l.Slack.SetUser(slacktest.User{ID: id, Name: strings.ToLower(id), RealName: id})
-		if err := l.Admin(ctx, id, id, fmt.Sprintf("login%02d-%d", l.number, i)); err != nil {
-			return err
+// run plays scripts until stop is closed.
+func (c *chamber) run(ctx context.Context, l *lane, stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-ctx.Done():
+			return
+		default:
+			c.play(ctx, l)
 		}
 	}
-	l.Slack.SetChannel(slacktest.Channel{ID: l.channel, Name: l.app, Members: append([]string{l.Slack.Config().BotUserID}, l.admins...)})
-	return nil
+}
+
+// play plays one script to its end. The app's settings stay as they are.
+func (c *chamber) play(ctx context.Context, l *lane) {
+	own, cancel := context.WithTimeoutCause(ctx, patience, errors.New("the stories did not come to their end"))
+	defer cancel()
+	if l.rng.IntN(6) == 0 {
+		drop := slacktest.Drop(l.rng.IntN(3))
+		f := slacktest.Fault{Method: "chat.postMessage", Times: 1, Drop: drop, Match: func(call slacktest.Call) bool { return call.Args["channel"] == l.Channel }}
+		if drop == slacktest.NoDrop {
+			f.Status, f.RetryAfter = http.StatusTooManyRequests, 1
+		}
+		defer c.Slack.AddFault(f)()
+	}
+	next := draw(l.rng)
+	l.Script.OnHold, l.Script.Acts = next.OnHold, next.Acts
+	for _, a := range next.Acts {
+		l.Do(own, a)
+	}
+	c.settle(own, l)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.told += len(l.Stories)
+	l.over, l.Stories, l.Trace = append(l.over, l.Stories...), nil, nil
+}
+
+// settle waits until nothing more is to come. What nobody decided is withdrawn;
+// only the first lane's requests expire soon.
+func (c *chamber) settle(ctx context.Context, l *lane) {
+	_, before := c.progress()
+	for now := before; now == before; _, now = c.progress() {
+		l.Nudge(ctx)
+		for _, s := range l.Stories {
+			if cases, _, err := c.Cases(ctx, s.ID); l.Number > 0 && s.ID != "" && err == nil && cases[0].Status == approvals.Pending {
+				_ = c.Withdraw(ctx, s.ID) // or the next time
+			}
+		}
+		open := l.Judge(ctx, false)
+		if len(open) == 0 {
+			return
+		}
+		if !story.Rest(ctx, 300*time.Millisecond) {
+			c.violation(fmt.Sprintf("%v: %s\n%s", context.Cause(ctx), strings.Join(open, "; "), l.Told()))
+			return
+		}
+	}
+}
+
+// File implements story.Gateway.
+func (c *chamber) File(ctx context.Context, a story.Ask) (id string, number int64, err error) {
+	metadata, err := json.Marshal(map[string]string{"workflow_id": a.Workflow})
+	if err != nil {
+		return "", 0, err
+	}
+	r, _, err := c.quick.Create(ctx, webhook.CreateBody{App: a.App, GitCommit: a.Revision[:12], Branch: story.Branch, Metadata: metadata})
+	return r.ID, r.Number, refusal(err)
+}
+
+// Withdraw implements story.Gateway.
+func (c *chamber) Withdraw(ctx context.Context, id string) error {
+	_, err := c.quick.Cancel(ctx, id, "changed my mind")
+	return refusal(err)
+}
+
+// refusal tells what asking again does not change from trouble.
+func refusal(err error) error {
+	var p *webhook.Problem
+	if errors.As(err, &p) && p.Status/100 == 4 && p.Status != http.StatusTooManyRequests {
+		return &story.Refusal{Err: err}
+	}
+	return err
+}
+
+// Cases implements story.Gateway.
+func (c *chamber) Cases(ctx context.Context, ids ...string) (cases []proof.Case, cards []string, err error) {
+	for _, id := range ids {
+		r, err := c.quick.Get(ctx, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		events, err := c.quick.Events(ctx, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		cases, cards = append(cases, proof.Case{ID: id, Status: r.Status, Events: events}), append(cards, string(r.Slack.TS))
+	}
+	return cases, cards, nil
+}
+
+// Click implements story.Gateway.
+func (c *chamber) Click(ctx context.Context, click slacktest.ButtonClick) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	_, err := c.Slack.ClickButton(ctx, click)
+	return err
+}
+
+// Submit implements story.Gateway.
+func (c *chamber) Submit(ctx context.Context, user, view string, values slacktest.Values) (slacktest.SubmitResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return c.Slack.Submit(ctx, user, view, values)
+}
+
+// verdict judges every story once more, now that nothing moves. Every approve call
+// that arrived counts, not only those that were answered.
+func (c *chamber) verdict(ctx context.Context) {
+	approves := map[string][]time.Time{}
+	for _, call := range c.Circle.Calls() {
+		if call.Op == "approve" && len(call.IDs) > 0 {
+			approves[call.IDs[0]] = append(approves[call.IDs[0]], call.At)
+		}
+	}
+	for _, l := range c.lanes {
+		asked := map[string]int{}
+		l.Stories = l.over
+		for _, s := range l.Stories {
+			asked[s.Workflow]++
+		}
+		for _, s := range l.Stories {
+			if s.ID == "" {
+				continue
+			}
+			e, err := l.Evidence(ctx, s)
+			if err != nil {
+				c.violation(fmt.Sprintf("I1: acknowledged request %s: %v", s.ID, err))
+				continue
+			}
+			if asked[s.Workflow] == 1 {
+				e.Released = approves[s.Workflow]
+			}
+			if found := append(e.Broken(), e.Unsettled()...); len(found) > 0 {
+				c.violation(strings.Join(found, "\n") + "\n" + e.Story())
+			}
+			c.ends[e.Status]++
+		}
+	}
 }
 
 // violation keeps a broken promise with all that tells of its cause.
@@ -162,4 +273,11 @@ func (c *chamber) autopsy(ctx context.Context) ([]approvals.Event, error) {
 		c.violation(f)
 	}
 	return events, err
+}
+
+// progress tells how many stories were played and promises broken.
+func (c *chamber) progress() (told, broken int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.told, len(c.broken)
 }

@@ -48,7 +48,7 @@ func (c *chamber) torment(ctx context.Context, kills int, seed uint64) error {
 	stop := make(chan struct{})
 	var playing sync.WaitGroup
 	for _, l := range c.lanes {
-		playing.Go(func() { l.run(ctx, stop) })
+		playing.Go(func() { c.run(ctx, l, stop) })
 	}
 	err := c.kill(ctx, kills)
 	close(stop)
@@ -69,7 +69,9 @@ func (c *chamber) torment(ctx context.Context, kills int, seed uint64) error {
 	if err != nil {
 		return err
 	}
-	c.last(events)
+	for _, f := range c.codes.Broken(events) {
+		c.violation(f)
+	}
 	return ctx.Err()
 }
 
@@ -88,7 +90,8 @@ func (c *chamber) kill(ctx context.Context, kills int) error {
 			if _, err := c.autopsy(ctx); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.out, "%d kills at %d points, %d stories, %d violations\n", n, len(c.killer.hits), c.told(), len(c.broken))
+			told, broken := c.progress()
+			fmt.Fprintf(c.out, "%d kills at %d points, %d stories, %d violations\n", n, len(c.killer.hits), told, broken)
 		}
 	}
 	return nil
@@ -109,12 +112,6 @@ func (c *chamber) live(ctx context.Context) (*stage.Process, error) {
 	return proc, nil
 }
 
-func (c *chamber) told() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.stories)
-}
-
 // report tells what was done and found.
 func (c *chamber) report(t *testing.T, took time.Duration) {
 	points := slices.Sorted(maps.Keys(c.killer.hits))
@@ -123,16 +120,12 @@ func (c *chamber) report(t *testing.T, took time.Duration) {
 		t.Logf("%5d  killed %s", c.killer.hits[p], p)
 		total += c.killer.hits[p]
 	}
-	byKind := map[string]int{}
-	for _, s := range c.stories {
-		byKind[s.kind]++
-	}
-	for _, k := range slices.Sorted(maps.Keys(byKind)) {
-		t.Logf("%5d  %s", byKind[k], k)
+	for _, end := range slices.Sorted(maps.Keys(c.ends)) {
+		t.Logf("%5d  %s", c.ends[end], end)
 	}
 	for _, v := range c.broken {
 		t.Errorf("VIOLATION %s", v)
 	}
 	t.Logf("%d kills at %d points, %d stories, %d checkpoints, %d violations, %s, -seed %d",
-		total, len(points), len(c.stories), len(c.anchors), len(c.broken), took.Round(time.Second), *seed)
+		total, len(points), c.told, len(c.anchors), len(c.broken), took.Round(time.Second), *seed)
 }

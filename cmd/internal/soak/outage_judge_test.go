@@ -14,9 +14,25 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 )
 
+// evidence gathers all that can be seen of a request from outside, in the order
+// that [proof.Case] asks for.
 func (s *scene) evidence(ctx context.Context, a *asked) (proof.Case, error) {
-	known := proof.Case{ID: a.id, Required: 1, Auto: true, OnClose: s.opts.onClose, Self: s.self}
-	return gather(ctx, s.Stage, s.quick, known, a.channel, a.workflow, stage.Gate)
+	c := proof.Case{ID: a.id, Required: 1, Auto: true, OnClose: s.opts.onClose, Self: s.self}
+	messages := s.Slack.AllMessages(a.channel)
+	c.Tries = s.Circle.Approvals(a.workflow)
+	gate, _ := s.Circle.Job(a.workflow, stage.Gate)
+	c.Gate, c.GateBy = gate.Status, gate.ApprovedBy
+	r, err := s.quick.Get(ctx, c.ID)
+	if err != nil {
+		return c, err
+	}
+	c.Status = r.Status
+	if c.Events, err = s.quick.Events(ctx, c.ID); err != nil {
+		return c, err
+	}
+	c.Read(messages, string(r.Slack.TS))
+	c.ReadDMs(s.Slack)
+	return c, nil
 }
 
 // settle waits until nothing more is to come of a request.

@@ -1,6 +1,7 @@
 package soak_test
 
 import (
+	"context"
 	"flag"
 	"math/rand/v2"
 	"os"
@@ -9,7 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/proof"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/story"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
 // The flags; the package's doc comment tells of each.
@@ -84,4 +89,40 @@ func directory(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// pause waits; the error is ctx's.
+func pause(ctx context.Context, d time.Duration) error {
+	if !story.Rest(ctx, d) {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// again repeats a step until it is done or the time is over.
+func again(ctx context.Context, step func() bool) error {
+	for !step() {
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// autopsy opens the database while no daemon runs, and judges log and file.
+func autopsy(ctx context.Context, s *stage.Stage, anchors [][]byte) (events []approvals.Event, found []string, err error) {
+	keys, err := store.ParseKeys(s.Variable("RGW_SECRET_KEYS"))
+	if err != nil {
+		return nil, nil, err
+	}
+	db, err := store.Open(ctx, store.Config{URL: s.Variable("RGW_DATABASE_URL"), Keys: keys})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer db.Close()
+	signer, err := approvals.OpenLog(ctx, db)
+	if err != nil {
+		return nil, nil, err
+	}
+	return proof.Log(ctx, db, signer.VerifierKey(), anchors)
 }

@@ -86,6 +86,13 @@ func (s *Stage) SetSecret(user string, secret totp.Secret) {
 	s.secrets[user] = secret
 }
 
+// Secret is what is in somebody's phone.
+func (s *Stage) Secret(user string) totp.Secret {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.secrets[user]
+}
+
 // Code is what a person's authenticator shows at a time, "" if they have none.
 func (s *Stage) Code(user string, at time.Time) string {
 	s.mu.Lock()
