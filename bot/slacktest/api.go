@@ -50,8 +50,6 @@ func methodTable(name string) (method, bool) {
 		return method{scope: needs("chat:write"), run: (*Server).postMessage}, true
 	case "chat.update":
 		return method{scope: needs("chat:write"), run: (*Server).updateMessage}, true
-	case "chat.delete":
-		return method{scope: needs("chat:write"), run: (*Server).deleteMessage}, true
 	case "chat.postEphemeral":
 		return method{scope: needs("chat:write"), run: (*Server).postEphemeral}, true
 	case "chat.getPermalink":
@@ -62,8 +60,6 @@ func methodTable(name string) (method, bool) {
 		return method{scope: byChannelKind("history"), run: (*Server).conversationReplies}, true
 	case "conversations.history":
 		return method{scope: byChannelKind("history"), run: (*Server).conversationHistory}, true
-	case "conversations.open":
-		return method{scope: needs("im:write"), run: (*Server).conversationOpen}, true
 	case "users.info":
 		return method{scope: needs("users:read"), run: (*Server).userInfo}, true
 	case "usergroups.list":
@@ -72,10 +68,6 @@ func methodTable(name string) (method, bool) {
 		return method{scope: needs("usergroups:read"), run: (*Server).userGroupMembers}, true
 	case "views.open":
 		return method{run: (*Server).openView}, true
-	case "views.push":
-		return method{run: (*Server).pushView}, true
-	case "views.update":
-		return method{run: (*Server).updateView}, true
 	case "views.publish":
 		return method{run: (*Server).publishView}, true
 	}

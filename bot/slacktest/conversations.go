@@ -29,9 +29,6 @@ func (s *Server) conversationInfo(a args) (answer, *apiError) {
 		"is_im": c.IsIM, "is_private": c.IsPrivate, "is_archived": c.IsArchived, "is_member": c.has(s.cfg.BotUserID),
 		"is_ext_shared": c.IsExtShared, "is_shared": c.IsExtShared, "context_team_id": s.cfg.TeamID,
 	}
-	if a.flag("include_num_members") {
-		out["num_members"] = len(c.Members)
-	}
 	return answer{"channel": out}, nil
 }
 
@@ -71,7 +68,7 @@ func (s *Server) conversationHistory(a args) (answer, *apiError) {
 	}
 	var found []*Message
 	for _, m := range slices.Backward(c.messages) {
-		if (m.ThreadTS == "" || m.Broadcast) && inRange(a, m.TS) {
+		if m.ThreadTS == "" && inRange(a, m.TS) {
 			found = append(found, m)
 		}
 	}
@@ -107,30 +104,6 @@ func (s *Server) listing(c *channel, a args, messages []*Message, next string) a
 	return answer{"messages": list, "has_more": next != "", "response_metadata": answer{"next_cursor": next}}
 }
 
-func (s *Server) conversationOpen(a args) (answer, *apiError) {
-	users := strings.Split(a.text("users"), ",")
-	if len(users) != 1 {
-		return nil, refuse("method_not_supported_for_channel_type")
-	}
-	if users[0] == "" {
-		return nil, refuse("users_list_not_supplied")
-	}
-	user, ok := s.users[users[0]]
-	switch {
-	case !ok:
-		return nil, refuse("user_not_found")
-	case user.Deleted:
-		return nil, refuse("user_disabled")
-	}
-	_, open := s.dms[user.ID]
-	c := s.directMessage(user.ID)
-	out := answer{"id": c.ID}
-	if a.flag("return_im") {
-		out["is_im"], out["user"] = true, user.ID
-	}
-	return answer{"channel": out, "already_open": open, "no_op": open}, nil
-}
-
 func (s *Server) userInfo(a args) (answer, *apiError) {
 	user, ok := s.users[a.text("user")]
 	if !ok {
@@ -156,9 +129,6 @@ func (s *Server) userGroupList(a args) (answer, *apiError) {
 		}
 		if a.flag("include_users") {
 			out["users"] = g.Users
-		}
-		if a.flag("include_count") {
-			out["user_count"] = len(g.Users)
 		}
 		list = append(list, out)
 	}

@@ -142,9 +142,9 @@ func perMinute(method string) int {
 		return 1
 	case "usergroups.list", "usergroups.users.list":
 		return 20
-	case "chat.update", "chat.delete", "conversations.info", "conversations.replies", "conversations.history", "conversations.open":
+	case "chat.update", "conversations.info", "conversations.replies", "conversations.history":
 		return 50
-	case "views.open", "views.update", "views.push", "views.publish", "chat.postEphemeral", "users.info":
+	case "views.open", "views.publish", "chat.postEphemeral", "users.info":
 		return 100
 	case "chat.postMessage", "auth.test", "chat.getPermalink":
 		return 300

@@ -244,42 +244,13 @@ func (s *Server) PrepareHome(user string) (Delivery, error) {
 	return d, nil
 }
 
-// CloseView closes the user's top modal. The app hears of it only if the view asked for notify_on_close.
-func (s *Server) CloseView(ctx context.Context, user string) error {
-	s.mu.Lock()
-	v := s.topView(user)
-	if v == nil {
-		s.mu.Unlock()
-		return errors.New("close view: nothing is open")
-	}
-	u, err := s.person(user, true)
-	if err != nil {
-		s.mu.Unlock()
-		return err
-	}
-	s.pop(user, v.ClearOnClose)
-	d := Delivery{Kind: Interactive, Payload: encode(answer{
-		"type": "view_closed", "token": "legacy", "api_app_id": s.cfg.AppID, "team": answer{"id": u.TeamID, "domain": s.cfg.TeamDomain},
-		"user": answer{"id": user, "username": u.Name, "name": u.Name, "team_id": u.TeamID},
-		"view": s.wireView(v, nil), "is_cleared": v.ClearOnClose, "enterprise": nil, "is_enterprise_install": false,
-	})}
-	s.notify()
-	s.mu.Unlock()
-	if !v.NotifyOnClose {
-		return nil
-	}
-	if _, err := s.Deliver(ctx, d); err != nil {
-		return fmt.Errorf("close view: %w", err)
-	}
-	return nil
-}
-
-// pop closes the top modal, or all of them; the caller holds the lock.
-func (s *Server) pop(user string, all bool) {
-	stack := s.views[user]
-	if all || len(stack) <= 1 {
+// CloseView closes the user's modal. The app does not hear of it: it never asks for that.
+func (s *Server) CloseView(user string) error {
+	return s.edit(func() error {
+		if s.views[user] == nil {
+			return errors.New("close view: nothing is open")
+		}
 		delete(s.views, user)
-		return
-	}
-	s.views[user] = stack[: len(stack)-1 : len(stack)-1]
+		return nil
+	})
 }

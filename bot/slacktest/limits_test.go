@@ -45,41 +45,18 @@ func TestLengths(t *testing.T) {
 	}{
 		{"header", 150, func(n int) string { return `{"type":"header","text":` + text("plain_text", n) + `}` }, false},
 		{"section text", 3000, func(n int) string { return `{"type":"section","text":` + text("mrkdwn", n) + `}` }, false},
-		{"field", 2000, func(n int) string { return `{"type":"section","fields":[` + text("mrkdwn", n) + `]}` }, false},
-		{"fields", 10, func(n int) string { return `{"type":"section","fields":[` + items(n, text("mrkdwn", 1)) + `]}` }, false},
 		{"context", 10, func(n int) string { return `{"type":"context","elements":[` + items(n, text("mrkdwn", 1)) + `]}` }, false},
 		{"actions", 25, func(n int) string { return actions(items(n, buttonJSON(1, `,"action_id":"a%d"`))) }, false},
 		{"button text", 75, func(n int) string { return actions(buttonJSON(n, "")) }, false},
 		{"button value", 2000, func(n int) string { return actions(buttonJSON(1, `,"value":"`+x(n)+`"`)) }, false},
 		{"button url", 3000, func(n int) string { return actions(buttonJSON(1, `,"url":"`+x(n)+`"`)) }, false},
-		{"accessibility label", 75, func(n int) string { return actions(buttonJSON(1, `,"accessibility_label":"`+x(n)+`"`)) }, false},
 		{"action id", 255, func(n int) string { return actions(buttonJSON(1, `,"action_id":"`+x(n)+`"`)) }, false},
 		{"block id", 255, func(n int) string { return `{"type":"divider","block_id":"` + x(n) + `"}` }, false},
-		{"confirm title", 100, func(n int) string { return confirm(n, 1, 1) }, false},
-		{"confirm text", 300, func(n int) string { return confirm(1, n, 1) }, false},
-		{"confirm button", 30, func(n int) string { return confirm(1, 1, n) }, false},
-		{"overflow", 5, func(n int) string {
-			return actions(`{"type":"overflow","options":[` + items(n, `{"text":`+text("plain_text", 1)+`,"value":"%d"}`) + `]}`)
-		}, false},
-		{"options", 100, func(n int) string {
-			return actions(`{"type":"static_select","options":[` + items(n, `{"text":`+text("plain_text", 1)+`,"value":"%d"}`) + `]}`)
-		}, false},
-		{"option text", 75, func(n int) string {
-			return actions(`{"type":"static_select","options":[{"text":` + text("plain_text", n) + `,"value":"v"}]}`)
-		}, false},
-		{"alt text", 2000, func(n int) string { return `{"type":"image","image_url":"https://x","alt_text":"` + x(n) + `"}` }, false},
-		{"markdown", 12000, func(n int) string { return `{"type":"markdown","text":"` + x(n) + `"}` }, false},
-		{"table rows", 100, func(n int) string {
-			return `{"type":"table","rows":[` + items(n, `[{"type":"raw_text","text":"a"}]`) + `]}`
-		}, false},
 		{"label", 2000, func(n int) string {
 			return `{"type":"input","label":` + text("plain_text", n) + `,"element":{"type":"plain_text_input"}}`
 		}, true},
 		{"hint", 2000, func(n int) string {
 			return `{"type":"input","label":` + text("plain_text", 1) + `,"hint":` + text("plain_text", n) + `,"element":{"type":"plain_text_input"}}`
-		}, true},
-		{"placeholder", 150, func(n int) string {
-			return inputJSON(`{"type":"plain_text_input","placeholder":` + text("plain_text", n) + `}`)
 		}, true},
 		{"max_length", 3000, func(n int) string { return inputJSON(fmt.Sprintf(`{"type":"plain_text_input","max_length":%d}`, n)) }, true},
 		{"min_length", 3000, func(n int) string { return inputJSON(fmt.Sprintf(`{"type":"plain_text_input","min_length":%d}`, n)) }, true},
@@ -105,11 +82,6 @@ func TestLengths(t *testing.T) {
 			wantRefused(t, send(test.limit+1), code, "[ERROR] ")
 		})
 	}
-}
-
-func confirm(title, text_, button int) string {
-	return actions(buttonJSON(1, `,"confirm":{"title":`+text("plain_text", title)+`,"text":`+text("mrkdwn", text_)+
-		`,"confirm":`+text("plain_text", button)+`,"deny":`+text("plain_text", button)+`}`))
 }
 
 // triggerOf makes a fresh trigger by a click that is never delivered.
@@ -147,7 +119,7 @@ func TestBlocksRefused(t *testing.T) {
 		{"unknown element", actions(`{"type":"knob"}`), "unsupported type: knob", slacktest.InMessage},
 		{"input among actions", actions(`{"type":"plain_text_input"}`), "unsupported type", slacktest.InMessage},
 		{"button as input", inputJSON(buttonJSON(1, "")), "unsupported type", slacktest.InModal},
-		{"markdown in a modal", `{"type":"markdown","text":"a"}`, "unsupported type: markdown", slacktest.InModal},
+		{"markdown", `{"type":"markdown","text":"a"}`, "unsupported type: markdown", slacktest.InMessage},
 		{"style", actions(buttonJSON(1, `,"style":"green"`)), "primary or danger", slacktest.InMessage},
 		{"property", `{"type":"divider","color":"red"}`, "invalid additional property: color", slacktest.InMessage},
 		{"emoji in mrkdwn", `{"type":"section","text":{"type":"mrkdwn","text":"a","emoji":true}}`, "additional property: emoji", slacktest.InMessage},
@@ -158,9 +130,6 @@ func TestBlocksRefused(t *testing.T) {
 		{"max 0", inputJSON(`{"type":"plain_text_input","max_length":0}`), "between 1 and", slacktest.InModal},
 		{"rich text", `{"type":"rich_text","elements":[{"type":"rich_text_section","elements":[{"type":"text","text":""}]}]}`, "more than 0", slacktest.InMessage},
 		{"rich text type", `{"type":"rich_text","elements":[{"type":"video"}]}`, "unsupported type: video", slacktest.InMessage},
-		{"two tables", items(2, `{"type":"table","rows":[[{"type":"raw_text","text":"a"}]]}`), "only one table", slacktest.InMessage},
-		{"wide table", `{"type":"table","rows":[[` + items(21, `{"type":"raw_text","text":"a"}`) + `]]}`, "no more than 20", slacktest.InMessage},
-		{"much markdown", items(2, `{"type":"markdown","text":"`+x(6001)+`"}`), "all markdown", slacktest.InMessage},
 		{"number for text", `{"type":"header","text":{"type":"plain_text","text":5}}`, "must provide a string", slacktest.InMessage},
 	}
 	for _, test := range tests {
@@ -188,10 +157,9 @@ func TestBlocksAccepted(t *testing.T) {
 	_, api := start(t, slacktest.Config{})
 	rich := slack.NewRichTextBlock("r", slack.NewRichTextSection(
 		slack.NewRichTextSectionTextElement("<!channel> is only text", nil), slack.NewRichTextSectionUserElement(ana, nil)))
-	fields := slack.NewSectionBlock(nil, []*slack.TextBlockObject{plain("a"), plain("b")}, slack.NewAccessory(slack.NewButtonBlockElement("x", "y", plain("z"))))
 	link := slack.NewButtonBlockElement("view_pipeline", "", plain("View pipeline")).WithURL("https://app.circleci.com/")
 	post(t, api, deploys, slack.MsgOptionText("t", false), slack.MsgOptionBlocks(
-		slack.NewHeaderBlock(plain("Deploy?")), section("*a*"), fields, rich, slack.NewDividerBlock(),
+		slack.NewHeaderBlock(plain("Deploy?")), section("*a*"), rich, slack.NewDividerBlock(),
 		slack.NewContextBlock("c", plain("small"), slack.NewTextBlockObject(slack.MarkdownType, "print", false, true)),
 		buttons(), slack.NewActionBlock("links", link)))
 }
@@ -211,7 +179,6 @@ func TestViewsRefused(t *testing.T) {
 		{"long close", func(v *slack.ModalViewRequest) { v.Close = plain(x(25)) }, "must be less than 25"},
 		{"private metadata", func(v *slack.ModalViewRequest) { v.PrivateMetadata = x(3001) }, "must be less than 3001"},
 		{"callback id", func(v *slack.ModalViewRequest) { v.CallbackID = x(256) }, "must be less than 256"},
-		{"external id", func(v *slack.ModalViewRequest) { v.ExternalID = x(256) }, "must be less than 256"},
 		{"home", func(v *slack.ModalViewRequest) { v.Type = slack.VTHomeTab }, "must be modal"},
 		{"input without submit", func(v *slack.ModalViewRequest) {
 			v.Submit = nil
@@ -239,7 +206,6 @@ func FuzzBlocks(f *testing.F) {
 	f.Add(`[{"type":"actions","elements":[{"type":"button"},null,7]}]`)
 	f.Add(`[{"type":"input","element":{"type":"plain_text_input","max_length":1e9}},null]`)
 	f.Add(`[{"type":"rich_text","elements":[{"type":"rich_text_section","elements":[{"type":"user"}]}]}]`)
-	f.Add(`[{"type":"table","rows":[[1],{}]}]`)
 	f.Fuzz(func(t *testing.T, list string) {
 		var out []slacktest.Block
 		if json.Unmarshal([]byte(list), &out) != nil {

@@ -30,7 +30,6 @@ type Message struct {
 	Edited   bool      `json:"edited,omitempty"`
 	Revision int       `json:"revision"` // 0 as posted, one more at each update
 
-	Broadcast     bool   `json:"broadcast,omitempty"`      // a reply shown in the channel too
 	EphemeralUser string `json:"ephemeral_user,omitempty"` // the only person who sees it
 }
 
@@ -43,7 +42,7 @@ var timestamp = regexp.MustCompile(`^\d{10}\.\d{6}$`)
 
 // Messages returns the messages at channel level, oldest first.
 func (s *Server) Messages(channel string) []Message {
-	return slices.DeleteFunc(s.AllMessages(channel), func(m Message) bool { return m.ThreadTS != "" && !m.Broadcast })
+	return slices.DeleteFunc(s.AllMessages(channel), func(m Message) bool { return m.ThreadTS != "" })
 }
 
 // Thread returns the replies to a message, oldest first, without the message itself.
@@ -185,7 +184,7 @@ func (s *Server) writableChannel(id string) (*channel, *apiError) {
 		return nil, refused
 	case c.IsArchived:
 		return nil, refuse("is_archived")
-	case !c.has(s.cfg.BotUserID) && !slices.Contains(s.scopes, "chat:write.public"):
+	case !c.has(s.cfg.BotUserID):
 		return nil, refuse("not_in_channel")
 	}
 	return c, nil
@@ -210,7 +209,7 @@ func (s *Server) content(a args, textLimit int) (string, []Block, *Metadata, *ap
 		}
 		s.fillIDs(blocks)
 	}
-	if text == "" && len(blocks) == 0 && !a.has("attachments") {
+	if text == "" && len(blocks) == 0 {
 		return "", nil, nil, refuse("no_text")
 	}
 	if !a.has("metadata") {
@@ -233,7 +232,7 @@ func (s *Server) fillIDs(blocks []Block) {
 			b["block_id"] = s.nextID("b")
 		}
 		for _, e := range elementsOf(b) {
-			if kind, _ := e["type"].(string); interactive(kind) && e["action_id"] == nil {
+			if e["action_id"] == nil {
 				e["action_id"] = s.nextID("a")
 			}
 		}
@@ -264,7 +263,6 @@ func (s *Server) postMessage(a args) (answer, *apiError) {
 	}
 	m := s.add(c, &Message{
 		ThreadTS: thread, User: s.cfg.BotUserID, BotID: s.cfg.BotID, Text: text, Blocks: blocks, Metadata: metadata,
-		Broadcast: thread != "" && a.flag("reply_broadcast"),
 	})
 	return answer{"channel": c.ID, "ts": m.TS, "message": s.wire(c, m, true)}, nil
 }
@@ -295,22 +293,6 @@ func (s *Server) updateMessage(a args) (answer, *apiError) {
 	}
 	updated := c.replace(next)
 	return answer{"channel": c.ID, "ts": updated.TS, "text": text, "message": s.wire(c, updated, true)}, nil
-}
-
-func (s *Server) deleteMessage(a args) (answer, *apiError) {
-	c, refused := s.visibleChannel(a.text("channel"))
-	if refused != nil {
-		return nil, refused
-	}
-	m := c.find(a.text("ts"))
-	switch {
-	case m == nil:
-		return nil, refuse("message_not_found")
-	case m.BotID != s.cfg.BotID:
-		return nil, refuse("cant_delete_message")
-	}
-	c.remove(m.TS)
-	return answer{"channel": c.ID, "ts": m.TS}, nil
 }
 
 func (s *Server) postEphemeral(a args) (answer, *apiError) {

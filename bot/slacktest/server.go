@@ -81,7 +81,7 @@ type Server struct {
 	dms      map[string]string // user to DM channel
 
 	ephemerals map[string][]Message
-	views      map[string][]*View // open modals of a user, the last is on top
+	views      map[string]*View // the open modal of a user
 	homes      map[string]*View
 	triggers   map[string]*trigger
 	responses  map[string]*responseURL
@@ -143,7 +143,7 @@ func New(cfg Config) *Server {
 		channels:   map[string]*channel{},
 		dms:        map[string]string{},
 		ephemerals: map[string][]Message{},
-		views:      map[string][]*View{},
+		views:      map[string]*View{},
 		homes:      map[string]*View{},
 		triggers:   map[string]*trigger{},
 		responses:  map[string]*responseURL{},

@@ -15,10 +15,10 @@ type Values = map[string]map[string]string
 // SubmitResult says what the person sees after pressing the modal's button.
 type SubmitResult struct {
 	Delivery Delivery
-	Closed   bool              // no modal is left of the stack, or the one below shows
+	Closed   bool              // the modal is gone
 	Errors   map[string]string // shown under the inputs, by block id
 	Local    bool              // the errors are Slack's own; the app was not asked
-	Updated  *View             // the modal was replaced or another pushed on it
+	Updated  *View             // the modal was replaced
 }
 
 // Submit fills in the inputs of the user's open modal and presses its button.
@@ -43,9 +43,9 @@ func (s *Server) Submit(ctx context.Context, user, viewID string, values Values)
 func (s *Server) PrepareSubmit(user, viewID string, values Values) (Delivery, map[string]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := s.topView(user)
+	v := s.views[user]
 	if v == nil || v.ID != viewID {
-		return Delivery{}, nil, fmt.Errorf("submit: view %s is not on top for %s", viewID, user)
+		return Delivery{}, nil, fmt.Errorf("submit: view %s is not open for %s", viewID, user)
 	}
 	if v.Submit == "" {
 		return Delivery{}, nil, errors.New("submit: the modal has no submit button")
@@ -125,38 +125,30 @@ func (s *Server) ApplySubmission(user, viewID string, d Delivery, raw json.RawMe
 	if len(raw) > 0 && json.Unmarshal(raw, &reply) != nil {
 		return result, fmt.Errorf("submit: %w: the answer is no object", ErrTrouble)
 	}
-	stack := s.views[user]
-	i := slices.IndexFunc(stack, func(v *View) bool { return v.ID == viewID })
-	if i < 0 {
+	open := s.views[user]
+	if open == nil || open.ID != viewID {
 		return result, errors.New("submit: the person closed the modal meanwhile")
 	}
 	switch reply.Action {
-	case "":
-		s.pop(user, false)
-		result.Closed = true
-	case "clear":
-		s.pop(user, true)
+	case "", "clear":
+		delete(s.views, user)
 		result.Closed = true
 	case "errors":
 		if len(reply.Errors) == 0 {
 			return result, fmt.Errorf("submit: %w: no errors", ErrTrouble)
 		}
 		for id, text := range reply.Errors {
-			if !isInput(stack[i].Blocks, id) || text == "" {
+			if !isInput(open.Blocks, id) || text == "" {
 				return result, fmt.Errorf("submit: %w: error for %q, which is no input block, or no text", ErrTrouble, id)
 			}
 		}
 		result.Errors = reply.Errors
-	case "update", "push":
+	case "update":
 		v, refused := s.newView(reply.View, InModal)
 		if refused != nil {
 			return result, fmt.Errorf("submit: %w: %w", ErrTrouble, refused)
 		}
-		if reply.Action == "update" {
-			s.replaceView(user, stack[i], v)
-		} else if !s.push(user, v) {
-			return result, fmt.Errorf("submit: %w: too many views", ErrTrouble)
-		}
+		s.replaceView(user, v)
 		result.Updated = v
 	default:
 		return result, fmt.Errorf("submit: %w: unknown response_action %q", ErrTrouble, reply.Action)

@@ -12,7 +12,6 @@ import (
 var (
 	liveToken = regexp.MustCompile(`<(?:[@#!][^<>\n]+|[a-zA-Z][a-zA-Z0-9+.-]*:[^<>\n]+)>`)
 	bareURL   = regexp.MustCompile(`https?://[^\s<>|]+`)
-	mdLink    = regexp.MustCompile(`\[[^\]]*\]\([^)]+\)`)
 )
 
 // Text renders blocks for a reader of test output. Live mentions, links and dates stand in ⟦ ⟧ with their markup, so
@@ -34,7 +33,7 @@ func PlainText(mrkdwn string) string {
 }
 
 // LiveMarkup lists what Slack would make live in a message: mentions, broadcasts, links and dates, as written, in the
-// text, in mrkdwn objects, in markdown blocks and in rich text. Link buttons are not listed.
+// text, in mrkdwn objects and in rich text. Link buttons are not listed.
 func LiveMarkup(m Message) []string {
 	live := append([]string{}, liveIn(m.Text, false)...)
 	return append(live, LiveInBlocks(m.Blocks)...)
@@ -48,17 +47,10 @@ func LiveInBlocks(blocks []Block) []string {
 		switch o["type"] {
 		case "mrkdwn":
 			live = append(live, liveIn(text, o["verbatim"] == true)...)
-		case "markdown":
-			live = append(live, liveIn(text, false)...)
-			live = append(live, mdLink.FindAllString(text, -1)...)
 		case "user":
 			live = append(live, fmt.Sprintf("<@%v>", o["user_id"]))
 		case "usergroup":
 			live = append(live, fmt.Sprintf("<!subteam^%v>", o["usergroup_id"]))
-		case "broadcast":
-			live = append(live, fmt.Sprintf("<!%v>", o["range"]))
-		case "channel":
-			live = append(live, fmt.Sprintf("<#%v>", o["channel_id"]))
 		case "link":
 			live = append(live, fmt.Sprintf("<%v>", o["url"]))
 		}
@@ -66,12 +58,12 @@ func LiveInBlocks(blocks []Block) []string {
 	return live
 }
 
-// Mrkdwn returns the texts of a message that Slack reads as markup: its text, mrkdwn objects and markdown blocks.
+// Mrkdwn returns the texts of a message that Slack reads as markup: its text, and mrkdwn objects.
 // Text from outside must not stand in them unescaped.
 func Mrkdwn(m Message) []string {
 	texts := []string{m.Text}
 	walk(m.Blocks, func(o map[string]any) {
-		if text, ok := o["text"].(string); ok && (o["type"] == "mrkdwn" || o["type"] == "markdown") {
+		if text, ok := o["text"].(string); ok && o["type"] == "mrkdwn" {
 			texts = append(texts, text)
 		}
 	})
@@ -114,18 +106,8 @@ func blockText(b Block) string {
 	switch b["type"] {
 	case "divider":
 		return "---"
-	case "header":
+	case "header", "section":
 		return objectText(b["text"])
-	case "section":
-		parts := []string{objectText(b["text"])}
-		fields, _ := b["fields"].([]any)
-		for _, f := range fields {
-			parts = append(parts, objectText(f))
-		}
-		if e := asObject(b["accessory"]); e != nil {
-			parts = append(parts, elementText(e))
-		}
-		return joined(parts, "\n")
 	case "context", "actions":
 		list, _ := b["elements"].([]any)
 		var parts []string
@@ -135,12 +117,6 @@ func blockText(b Block) string {
 		return joined(parts, " ")
 	case "input":
 		return joined([]string{objectText(b["label"]) + ": [____]", objectText(b["hint"])}, "\n")
-	case "image":
-		alt, _ := b["alt_text"].(string)
-		return alt
-	case "markdown":
-		text, _ := b["text"].(string)
-		return PlainText(text)
 	case "rich_text":
 		return richText(b)
 	}
@@ -157,9 +133,6 @@ func elementText(e map[string]any) string {
 		return objectText(e)
 	case "button":
 		return "[ " + objectText(e["text"]) + " ]"
-	case "image":
-		alt, _ := e["alt_text"].(string)
-		return alt
 	}
 	return fmt.Sprintf("[%v]", e["type"])
 }
@@ -183,11 +156,9 @@ func richText(o map[string]any) string {
 		case "text":
 			text, _ := e["text"].(string)
 			parts = append(parts, text)
-		case "rich_text_section", "rich_text_list", "rich_text_preformatted", "rich_text_quote":
+		case "rich_text_section", "rich_text_quote":
 			separator = "\n"
 			parts = append(parts, richText(e))
-		case "emoji":
-			parts = append(parts, fmt.Sprintf(":%v:", e["name"]))
 		case "link":
 			parts = append(parts, fmt.Sprintf("⟦<%v|%v>⟧", e["url"], e["text"]))
 		case "date":

@@ -3,7 +3,6 @@ package slacktest
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -17,12 +16,7 @@ type View struct {
 	Blocks          []Block `json:"blocks"`
 	PrivateMetadata string  `json:"private_metadata,omitempty"`
 	CallbackID      string  `json:"callback_id,omitempty"`
-	ExternalID      string  `json:"external_id,omitempty"`
 	Hash            string  `json:"hash"`
-	Root            string  `json:"root_view_id"`
-	Previous        string  `json:"previous_view_id,omitempty"`
-	NotifyOnClose   bool    `json:"notify_on_close,omitempty"`
-	ClearOnClose    bool    `json:"clear_on_close,omitempty"`
 }
 
 type trigger struct {
@@ -32,22 +26,14 @@ type trigger struct {
 }
 
 const (
-	maxViewStack = 3
-	maxViewSize  = 250_000
+	maxViewSize = 250_000
 )
 
-// View returns the modal on top of what the user has open, or nil.
+// View returns the modal that the user has open, or nil.
 func (s *Server) View(user string) *View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.topView(user)
-}
-
-// Views returns the user's stack of open modals, the top one last.
-func (s *Server) Views(user string) []*View {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.views[user])
+	return s.views[user]
 }
 
 // Home returns the user's App Home, or nil if none was published.
@@ -55,13 +41,6 @@ func (s *Server) Home(user string) *View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.homes[user]
-}
-
-func (s *Server) topView(user string) *View {
-	if stack := s.views[user]; len(stack) > 0 {
-		return stack[len(stack)-1]
-	}
-	return nil
 }
 
 func (s *Server) newTrigger(user string) string {
@@ -116,104 +95,29 @@ func (s *Server) newView(raw json.RawMessage, surface Surface) (*View, *apiError
 	}
 	s.fillIDs(v.Blocks)
 	v.ID, v.Hash = s.nextID("V"), s.nextHash()
-	v.Root = v.ID
 	return &v, nil
 }
 
 func (s *Server) nextHash() string { return s.nextTS() + "." + s.nextID("h") }
 
-func (s *Server) externalIDTaken(v *View, except string) bool {
-	if v.ExternalID == "" {
-		return false
-	}
-	for _, stack := range s.views {
-		for _, other := range stack {
-			if other.ExternalID == v.ExternalID && other.ID != except {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 func (s *Server) openView(a args) (answer, *apiError) {
-	t, v, refused := s.triggeredView(a)
-	if refused != nil {
-		return nil, refused
-	}
-	t.used = true
-	s.views[t.user] = []*View{v}
-	return answer{"view": s.wireView(v, nil)}, nil
-}
-
-func (s *Server) pushView(a args) (answer, *apiError) {
-	t, v, refused := s.triggeredView(a)
-	if refused != nil {
-		return nil, refused
-	}
-	if !s.push(t.user, v) {
-		return nil, refuse("push_limit_reached")
-	}
-	t.used = true
-	return answer{"view": s.wireView(v, nil)}, nil
-}
-
-func (s *Server) triggeredView(a args) (*trigger, *View, *apiError) {
 	t, refused := s.exchange(a.text("trigger_id"))
 	if refused != nil {
-		return nil, nil, refused
+		return nil, refused
 	}
 	v, refused := s.newView(a.raw("view"), InModal)
 	if refused != nil {
-		return nil, nil, refused
+		return nil, refused
 	}
-	if s.externalIDTaken(v, "") {
-		return nil, nil, refuse("duplicate_external_id")
-	}
-	return t, v, nil
-}
-
-// push puts a view on top of the user's stack and reports false if there is none or it is full.
-func (s *Server) push(user string, v *View) bool {
-	stack := s.views[user]
-	if len(stack) == 0 || len(stack) == maxViewStack {
-		return false
-	}
-	v.Root, v.Previous = stack[0].ID, stack[len(stack)-1].ID
-	s.views[user] = append(slices.Clone(stack), v)
-	return true
-}
-
-func (s *Server) updateView(a args) (answer, *apiError) {
-	id, external := a.text("view_id"), a.text("external_id")
-	for user, stack := range s.views {
-		for _, old := range stack {
-			if id != "" && old.ID != id || id == "" && (external == "" || old.ExternalID != external) {
-				continue
-			}
-			if hash := a.text("hash"); hash != "" && hash != old.Hash {
-				return nil, refuse("hash_conflict")
-			}
-			v, refused := s.newView(a.raw("view"), InModal)
-			if refused != nil {
-				return nil, refused
-			}
-			if s.externalIDTaken(v, old.ID) {
-				return nil, refuse("duplicate_external_id")
-			}
-			s.replaceView(user, old, v)
-			return answer{"view": s.wireView(v, nil)}, nil
-		}
-	}
-	return nil, refuse("not_found")
+	t.used = true
+	s.views[t.user] = v
+	return answer{"view": s.wireView(v, nil)}, nil
 }
 
 // replaceView puts a new revision in the place of an open modal; the id stays, the hash is new.
-func (s *Server) replaceView(user string, old, next *View) {
-	next.ID, next.Root, next.Previous = old.ID, old.Root, old.Previous
-	stack := slices.Clone(s.views[user])
-	stack[slices.Index(stack, old)] = next
-	s.views[user] = stack
+func (s *Server) replaceView(user string, next *View) {
+	next.ID = s.views[user].ID
+	s.views[user] = next
 }
 
 func (s *Server) publishView(a args) (answer, *apiError) {
@@ -230,7 +134,7 @@ func (s *Server) publishView(a args) (answer, *apiError) {
 		return nil, refused
 	}
 	if old != nil {
-		v.ID, v.Root = old.ID, old.Root
+		v.ID = old.ID
 	}
 	s.homes[user] = v
 	return answer{"view": s.wireView(v, nil)}, nil
@@ -247,15 +151,11 @@ func (s *Server) wireView(v *View, values answer) answer {
 		}
 		return answer{"type": "plain_text", "text": text, "emoji": true}
 	}
-	var previous any
-	if v.Previous != "" {
-		previous = v.Previous
-	}
 	return answer{
 		"id": v.ID, "team_id": s.cfg.TeamID, "type": v.Type, "title": label(v.Title), "submit": label(v.Submit),
 		"close": label(v.Close), "blocks": v.Blocks, "private_metadata": v.PrivateMetadata, "callback_id": v.CallbackID,
-		"external_id": v.ExternalID, "state": answer{"values": values}, "hash": v.Hash, "root_view_id": v.Root,
-		"previous_view_id": previous, "clear_on_close": v.ClearOnClose, "notify_on_close": v.NotifyOnClose,
+		"external_id": "", "state": answer{"values": values}, "hash": v.Hash, "root_view_id": v.ID,
+		"previous_view_id": nil, "clear_on_close": false, "notify_on_close": false,
 		"app_id": s.cfg.AppID, "app_installed_team_id": s.cfg.TeamID, "bot_id": s.cfg.BotID,
 	}
 }

@@ -32,41 +32,6 @@ func TestTriggers(t *testing.T) {
 	}
 }
 
-func TestUpdateAndPushViews(t *testing.T) {
-	t.Parallel()
-	s, api := start(t, slacktest.Config{})
-	ctx := t.Context()
-	opened, err := api.OpenViewContext(ctx, triggerOf(t, s), codeModal())
-	if err != nil {
-		t.Fatal(err)
-	}
-	updated, err := api.UpdateViewContext(ctx, rawView(), "", opened.Hash, opened.ID)
-	if err != nil || updated.ID != opened.ID || updated.Hash == opened.Hash {
-		t.Fatalf("update: got %+v, %v; want the same id and a new hash", updated, err)
-	}
-	_, err = api.UpdateViewContext(ctx, rawView(), "", opened.Hash, opened.ID)
-	wantRefused(t, err, "hash_conflict", "")
-	_, err = api.UpdateViewContext(ctx, rawView(), "", "", "V0NONE")
-	wantRefused(t, err, "not_found", "")
-	for range 2 {
-		if _, err := api.PushViewContext(ctx, triggerOf(t, s), rawView()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	_, err = api.PushViewContext(ctx, triggerOf(t, s), rawView())
-	wantRefused(t, err, "push_limit_reached", "")
-	for want := 2; want >= 0; want-- {
-		if err := s.CloseView(ctx, ana); err != nil {
-			t.Fatal(err)
-		}
-		if got := len(s.Views(ana)); got != want {
-			t.Errorf("open views: got %d; want %d", got, want)
-		}
-	}
-	_, err = api.UpdateViewContext(ctx, rawView(), "", "", opened.ID)
-	wantRefused(t, err, "not_found", "")
-}
-
 func TestPublishHome(t *testing.T) {
 	t.Parallel()
 	s, api := start(t, slacktest.Config{})

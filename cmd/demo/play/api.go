@@ -124,7 +124,7 @@ func (b *browser) doers() map[string]doer {
 			r, err := b.Slack.Submit(ctx, who.ID, a.View, a.Values)
 			return outcome{Fields: r.Errors}, err
 		},
-		"close": plain(func(ctx context.Context, who person, _ act) error { return b.Slack.CloseView(ctx, who.ID) }),
+		"close": plain(func(ctx context.Context, who person, _ act) error { return b.Slack.CloseView(who.ID) }),
 		"slash": plain(func(ctx context.Context, who person, a act) error {
 			_, err := b.Slack.Slash(ctx, who.ID, stage.Channel, a.Text)
 			return err

@@ -194,7 +194,7 @@ func (w *world) named(name string, f *flow) []string {
 func (w *world) approves(t *testing.T, user string, f *flow, name string) {
 	t.Helper()
 	for v := w.Slack.View(user); v != nil; v = w.Slack.View(user) {
-		must(t, w.Slack.CloseView(w.ctx, user))
+		must(t, w.Slack.CloseView(user))
 	}
 	view, err := w.Press(w.ctx, user, f.card, "approve")
 	must(t, err)

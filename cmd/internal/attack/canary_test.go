@@ -285,7 +285,7 @@ func (c *canary) trouble() {
 		c.t.Error("Carl: got a modal; want words")
 	}
 	for c.Slack.View(stage.Ana) != nil { // that of the used code
-		must(c.t, c.Slack.CloseView(c.ctx, stage.Ana))
+		must(c.t, c.Slack.CloseView(stage.Ana))
 	}
 	c.press(stage.Ana, f, "approve")
 	c.give(stage.Ana, c.keys[stage.Ana].At(time.Now().Add(30*time.Second)), "")

@@ -28,7 +28,7 @@ func click(w *world, _ *testscript.TestScript, args []string) error {
 		return err
 	}
 	if w.Slack.View(user) != nil {
-		if err := w.Slack.CloseView(w.ctx, user); err != nil {
+		if err := w.Slack.CloseView(user); err != nil {
 			return err
 		}
 	}

@@ -47,7 +47,7 @@ func TestFailingDisk(t *testing.T) {
 	if !strings.Contains(text(got), "could not record your decision") && !strings.Contains(text(got), "cannot be written") {
 		t.Errorf("a submission: got %+v %q; want that it is not recorded", got, text(got))
 	}
-	w.must(w.Slack.CloseView(w.ctx, stage.Ana))
+	w.must(w.Slack.CloseView(stage.Ana))
 	w.notReady("the database cannot be written: commit: disk I/O error")
 	again := w.Pipeline(2)
 	w.unavailable(w.create(again))

@@ -100,7 +100,7 @@ func TestFiveWrongCodesPauseOnePersonAlsoAfterARestart(t *testing.T) {
 	}))
 	p.Stop()
 	p.start()
-	p.ok(p.Slack.CloseView(p.ctx, stage.Ana))
+	p.ok(p.Slack.CloseView(stage.Ana))
 	p.inline(stage.Ana, a, p.Code(stage.Ana, time.Now()), "Too many wrong codes")
 	p.operator("user", "unlock", "--slack-id", stage.Ana)
 	if got := p.submit(stage.Ana, p.Slack.View(stage.Ana), p.code(stage.Ana)); !got.Closed {

@@ -80,7 +80,7 @@ func TestEmergencyRelease(t *testing.T) {
 			if text := slacktest.Text(view.Blocks); !strings.Contains(text, "on your word alone") || !strings.Contains(text, "overrides the freeze until "+until) {
 				t.Errorf("the modal says\n%s", text)
 			}
-			p.ok(p.Slack.CloseView(p.ctx, stage.Alice))
+			p.ok(p.Slack.CloseView(stage.Alice))
 			const reason = "site is down, INC-7"
 			p.emergency(stage.Alice, a, reason)
 			p.becomes(a, approvals.Released)

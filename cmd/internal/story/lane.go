@@ -216,7 +216,7 @@ func (l *Lane) offers(s *Story, button string) bool {
 // press opens the modal behind a button; nil when none opens.
 func (l *Lane) press(ctx context.Context, s *Story, user, button string) *slacktest.View {
 	for l.Slack.View(user) != nil {
-		_ = l.Slack.CloseView(ctx, user)
+		_ = l.Slack.CloseView(user)
 	}
 	card, _ := l.card(s)
 	if !l.offers(s, button) {
