@@ -18,6 +18,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci/identity"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
@@ -80,6 +81,7 @@ func (k *checker) run(ctx context.Context) {
 		k.directory(ctx, ws)
 	}
 	k.circleCI(ctx)
+	k.issuer(ctx)
 	k.daemon(ctx)
 }
 
@@ -195,11 +197,13 @@ func (k *checker) circleCI(ctx context.Context) {
 		return
 	}
 	for _, slug := range k.cfg.settings.Projects() {
-		if _, err := client.ProjectID(ctx, slug); err != nil {
+		id, err := client.ProjectID(ctx, slug)
+		if err != nil {
 			k.fault("circleci project "+slug, err.Error(), "correct vcs_repo or circleci_project_slug of the app, or give the machine user access to the project")
 			continue
 		}
 		k.ok("circleci project "+slug, "visible to the token")
+		k.projectIDs(slug, id)
 		k.gates(ctx, client, slug)
 	}
 	if skew := local.Sub(server); skew.Abs() > skewWarn {
@@ -207,6 +211,25 @@ func (k *checker) circleCI(ctx context.Context) {
 	} else {
 		k.ok("clock", "agrees with CircleCI's")
 	}
+}
+
+// projectIDs compares the ids of a project in the settings with the one that CircleCI
+// has for it. The OIDC tokens of its jobs are told by that.
+func (k *checker) projectIDs(slug, id string) {
+	for _, p := range k.cfg.settings.Policies() {
+		if p.Project == slug && p.ProjectID != "" && !strings.EqualFold(p.ProjectID, id) {
+			k.fault("project id of "+placeOf(p), fmt.Sprintf("CircleCI's id of %s is %s", slug, id), "correct "+p.Source["circleci_project_id"])
+		}
+	}
+}
+
+// issuer looks whether the keys of OIDC tokens can be found.
+func (k *checker) issuer(ctx context.Context) {
+	if k.cfg.OIDCIssuer == "" {
+		return
+	}
+	err := identity.New(k.cfg.issuer()).Reach(ctx)
+	k.judge("oidc issuer", err, "compare RGW_OIDC_ISSUER with the organisation's id in Organization Settings > Overview", "answers; tokens need the audience "+k.cfg.audience)
 }
 
 // gates looks whether the newest pipelines of a project have the approval jobs that

@@ -322,7 +322,12 @@ func (c *config) identity() approvals.Identity {
 	if c.OIDCIssuer == "" {
 		return nil
 	}
-	return identity.New(identity.Config{Issuer: c.OIDCIssuer, Audience: c.audience})
+	return identity.New(c.issuer())
+}
+
+// issuer says whose OIDC tokens are taken.
+func (c *config) issuer() identity.Config {
+	return identity.Config{Issuer: c.OIDCIssuer, Audience: c.audience}
 }
 
 func (c *config) checkListen(f *faults) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 )
 
@@ -75,6 +76,11 @@ func mistakes() []mistake {
 		}, 0, "warn  gate of myapp", "has an approval job", "correct RGW_APP_MYAPP_SETTING_CIRCLECI_APPROVAL_JOB_NAME; did you mean " + stage.Gate + "?"},
 		{"no token for the CI jobs", env("RGW_APP_B_SETTING_VCS_REPO=MyOrg/myapp", "RGW_APP_B_SETTING_CIRCLECI_APPROVAL_JOB_NAME=other"), 0,
 			"warn  token for b", "no API token in force is for this app", "run rack-gatewayd token create --name ci-b --role cicd --app b"},
+		{"another project's id", func(p *play) { oidc(p) }, 1, "FAULT project id of myapp", "CircleCI's id of gh/MyOrg/myapp is", "correct RGW_APP_MYAPP_SETTING_CIRCLECI_PROJECT_ID"},
+		{"an issuer that is not there", func(p *play) {
+			issuer := oidc(p)
+			p.SetEnv("RGW_OIDC_ISSUER=" + strings.Replace(issuer, circlecitest.Org, projectID, 1))
+		}, 1, "FAULT oidc issuer", "404", "compare RGW_OIDC_ISSUER with the organisation's id"},
 		{"no anchor", env("RGW_ANCHOR_FILE="), 0, "warn  log", "RGW_ANCHOR_FILE is not set", "set it to a file on another volume"},
 		{"a proxy that was not named", func(p *play) {
 			p.start()
@@ -86,6 +92,14 @@ func mistakes() []mistake {
 			answer.Body.Close()
 		}, 0, "warn  daemon proxy", "RGW_TRUSTED_PROXIES does not name it", "set RGW_TRUSTED_PROXIES to its address or network and restart"},
 	}
+}
+
+// oidc has the daemon take OIDC tokens, and returns their issuer.
+func oidc(p *play) string {
+	issuer, stop := circlecitest.StartIssuer()
+	p.t.Cleanup(stop)
+	p.SetEnv("RGW_OIDC_ISSUER="+issuer.URL(), "RGW_APP_MYAPP_SETTING_CI_IDENTITY=oidc", "RGW_APP_MYAPP_SETTING_CIRCLECI_PROJECT_ID="+projectID)
+	return issuer.URL()
 }
 
 // bot gives the daemon the bot of another simulated workspace.
