@@ -122,7 +122,7 @@ func (w *Workspace) checkSocket(ctx context.Context) Finding {
 }
 
 func checkScopes(have []string) Finding {
-	f := Finding{Subject: "slack scopes"}
+	f := Finding{Subject: "slack scopes", Note: "all that are needed"}
 	if len(have) == 0 {
 		f.Note = "Slack does not list them"
 		return f

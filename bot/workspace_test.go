@@ -138,7 +138,7 @@ func TestCheck(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s|%s|%s", f.Subject, f.Fault, f.Note))
 	}
 	want := []string{
-		"slack token||workspace Rack (T0RACK)", "slack scopes||", "slack channel C0DEPLOYS||#deploys",
+		"slack token||workspace Rack (T0RACK)", "slack scopes||all that are needed", "slack channel C0DEPLOYS||#deploys",
 		"slack channel C0OUT|the bot is not in #out: invite it there with /invite|",
 		"slack channel C0OLD|#old is archived: unarchive it or set another one|",
 		"slack channel C0SHARED|#shared is shared with another organisation, whose people could press the buttons: use a channel of this workspace alone|",

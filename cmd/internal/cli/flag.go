@@ -32,8 +32,9 @@ func missingFlag(cmd *cobra.Command) (err error) {
 
 // Complete lets the shell complete the values of a flag.
 func Complete(cmd *cobra.Command, flag string, values func() []string) {
-	err := cmd.RegisterFlagCompletionFunc(flag, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return values(), cobra.ShellCompDirectiveNoFileComp
+	err := cmd.RegisterFlagCompletionFunc(flag, func(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		fit := slices.DeleteFunc(slices.Clone(values()), func(v string) bool { return !strings.HasPrefix(v, begun) })
+		return fit, cobra.ShellCompDirectiveNoFileComp
 	})
 	if err != nil {
 		panic(err) // the command has no such flag

@@ -1,8 +1,8 @@
 package gatewayd
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -76,27 +76,33 @@ func (b board) readiness() webhook.Readiness {
 	return r
 }
 
-// readinessParts reads the board of a running daemon. It tells strangers no
-// details.
-func readinessParts(r webhook.Readiness) (b board) {
-	for name, p := range r.Parts {
-		text := p.Detail
-		if text == "" {
-			text = "the running daemon says no more here: it tells why on RGW_METRICS_LISTEN, and to an auditor's token"
-			if name == partProxy {
-				text = unnamedProxy
-			}
+// remote reads the board of a running daemon. What is well there is one line. It
+// tells strangers no details.
+func remote(address string, r webhook.Readiness) (b board) {
+	var well []string
+	for _, name := range slices.Sorted(maps.Keys(r.Parts)) {
+		p := r.Parts[name]
+		if p.Status == webhook.StatusOK {
+			well = append(well, name)
+			continue
 		}
-		switch name = "daemon " + name; p.Status {
-		case webhook.StatusOK:
-			b.ok(name, cmp.Or(p.Detail, "as it should be"))
-		case webhook.StatusUnavailable:
-			b.fault(name, text, "")
+		text, do := p.Detail, ""
+		switch {
+		case text != "":
+		case name == partProxy:
+			text, do = unnamedProxy, nameProxy
 		default:
-			b.warn(name, text, "")
+			text, do = p.Status, "the daemon tells why on RGW_METRICS_LISTEN, and to an auditor's token"
 		}
+		state := stateWarn
+		if p.Status == webhook.StatusUnavailable {
+			state = stateFault
+		}
+		b = append(b, part{"daemon " + name, state, text, do})
 	}
-	slices.SortFunc(b, func(x, y part) int { return strings.Compare(x.Name, y.Name) })
+	if len(well) > 0 {
+		b.ok("daemon", "one answers at "+address+"; well are "+strings.Join(well, ", "))
+	}
 	return b
 }
 

@@ -316,7 +316,7 @@ func (k *checker) daemon(ctx context.Context) {
 	case err != nil || len(ready.Parts) == 0:
 		k.warn("daemon", "something else than the gateway answers at "+address, "stop that, or choose another RGW_LISTEN")
 	default:
-		k.board = append(k.board, readinessParts(ready)...)
+		k.board = append(k.board, remote(address, ready)...)
 	}
 }
 

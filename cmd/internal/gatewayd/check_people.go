@@ -118,8 +118,12 @@ func (k *checker) approvers(p approvals.Policy, s standings) {
 			nearest, do = step, next
 		}
 	}
-	if len(able) >= p.Required {
-		k.ok(name, fmt.Sprintf("%d of %d needed: %s", len(able), p.Required, strings.Join(able, ", ")))
+	switch names := strings.Join(able, ", "); {
+	case len(able) == p.Required && !p.AllowSelf:
+		k.warn(name, "only "+names+" can approve, so that nobody can approve what one of them starts", "make somebody else an admin, or set allow_self_approval")
+		return
+	case len(able) >= p.Required:
+		k.ok(name, fmt.Sprintf("%s can approve; %d needed", names, p.Required))
 		return
 	}
 	text := "nobody can approve"

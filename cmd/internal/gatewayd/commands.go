@@ -1,6 +1,7 @@
 package gatewayd
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -81,7 +82,7 @@ func (c *program) settingsShow() *cobra.Command {
 			if err := f.err(); err != nil {
 				return err
 			}
-			p, err := known.Lookup(app, environment)
+			p, err := lookup(known, app, environment)
 			if err != nil {
 				return err
 			}
@@ -112,6 +113,20 @@ func (c *program) settingsShow() *cobra.Command {
 	c.placeFlags(cmd, &app, &environment)
 	cli.FormatFlag(cmd, &output)
 	return cmd
+}
+
+// lookup finds a policy, or says which name was probably meant.
+func lookup(known approvals.Settings, app, environment string) (approvals.Policy, error) {
+	p, err := known.Lookup(app, environment)
+	var why *approvals.Error
+	if !errors.As(err, &why) {
+		return p, err
+	}
+	word, among := app, known.Apps()
+	if why.Code == approvals.CodeEnvironmentUnknown {
+		word, among = environment, known.Environments(app)
+	}
+	return p, fmt.Errorf("%s%s", why.Message, cli.DidYouMean(word, among))
 }
 
 func (c *program) healthcheck() *cobra.Command {

@@ -49,6 +49,26 @@ func TestCommandsThatMakeNoDatabase(t *testing.T) {
 	o.must("user", "list")
 }
 
+// A name that nobody knows is answered with the nearest one that is.
+func TestSettingsOfAMisspeltName(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	o.env = append(o.env, "SLACK_CHANNEL=C0123", "RGW_APP_SHOP_SETTING_VCS_REPO=acme/shop", "RGW_APP_SHOP_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold",
+		"RGW_APP_SHOP_ENV_STAGING_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold_staging")
+	for line, says := range map[string]string{
+		"settings show -a shpo": "did you mean shop?", "settings show -a shop -e stagng": "did you mean staging?", "settings show -a other": "add",
+	} {
+		if code, out, errs := o.run(strings.Fields(line)...); code != 1 || out != "" || !strings.Contains(errs, says) {
+			t.Errorf("%s: got exit %d, %q, %s; want 1 and %q", line, code, out, errs, says)
+		}
+	}
+	for line, want := range map[string]string{"__complete settings show -a s": "shop\n", "__complete settings show -a shop -e st": "staging\n", "__complete token create --app s": "shop\n", "__complete audit export --format c": "csv\n"} {
+		if code, out, errs := o.run(strings.Fields(line)...); code != 0 || !strings.HasPrefix(out, want) {
+			t.Errorf("%s: got exit %d, %q, %s; want %q", line, code, out, errs, want)
+		}
+	}
+}
+
 // Wrong values make no database either.
 func TestWrongValuesMakeNoDatabase(t *testing.T) {
 	t.Parallel()

@@ -60,6 +60,7 @@ func mistakes() []mistake {
 		{"an unknown group", setting("APPROVERS=S0NOPE," + stage.Ana), 1, "FAULT slack group S0NOPE", "the group does not exist in this workspace", "correct RGW_APP_MYAPP_SETTING_APPROVERS"},
 		{"an app that nobody can approve", setting("APPROVERS=" + stage.Carl), 1, "FAULT approvers of myapp", "nobody can approve, because no admin is one of the approvers", "user add"},
 		{"more approvals than approvers", setting("REQUIRED_APPROVALS=4"), 1, "FAULT approvers of myapp", "approvals are needed, but only", "user add"},
+		{"a starter who is the only approver", setting("APPROVERS=" + stage.Ana), 0, "warn  approvers of myapp", "nobody can approve what one of them starts", "make somebody else an admin"},
 		{"an admin without a VCS login", func(p *play) {
 			p.SetEnv("RGW_APP_MYAPP_SETTING_APPROVERS=" + stage.Carl)
 			p.ok(p.Admin(p.ctx, stage.Carl, "Carl", ""))
@@ -204,7 +205,7 @@ func TestCheckOfAGoodGateway(t *testing.T) {
 	well("daemon")
 	p.start()
 	p.ok(p.Confirmed(p.ctx))
-	well("daemon store")
+	well("daemon")
 	p.Stop()
 	// An organisation-wide installation stops a start as well.
 	p.Slack.SetOrganisation(true)
