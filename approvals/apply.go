@@ -124,6 +124,8 @@ func (r *Request) note(e Event, at time.Time) {
 	switch e.Type {
 	case EventVoted:
 		r.decided(e, at, ActionApprove)
+	case EventReminded:
+		r.RemindedAt = at
 	case EventRestored:
 		r.Restored = true
 	case EventWaiting:

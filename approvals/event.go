@@ -20,6 +20,7 @@ const (
 	EventCodeFailed    EventType = "code.failed"
 	EventCodeLocked    EventType = "code.locked"
 	EventReopened      EventType = "request.reopened"
+	EventReminded      EventType = "request.reminded" // People can still approve
 	EventVoted         EventType = "vote.accepted"
 	EventApproved      EventType = "decision.approved"
 	EventRejected      EventType = "decision.rejected"
@@ -244,7 +245,7 @@ func (e Event) told() (rank int, told bool) {
 		return RankOutcome, true
 	case EventGateBypassed:
 		return RankNotice, true
-	case EventRequested, EventCodeFailed, EventDelayed, EventReopened, EventNewerWorkflow:
+	case EventRequested, EventReminded, EventCodeFailed, EventDelayed, EventReopened, EventNewerWorkflow:
 		return RankRemark, true
 	case EventAccepted, EventGateRefused, EventGateClosed, EventDeployReport:
 		return RankRemark, e.Data["again"] == ""

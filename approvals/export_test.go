@@ -101,3 +101,15 @@ func (s Status) Yields() bool { return s.yields() }
 
 // KeepUp reads what was appended to the log.
 func (s *Service) KeepUp(ctx context.Context) { s.journal.keepUp(ctx) }
+
+// Happen records an event of a request.
+func (s *Service) Happen(ctx context.Context, id string, e Event) error {
+	return s.update(ctx, func(c *Change) error {
+		r, err := c.Request(id)
+		if err != nil {
+			return err
+		}
+		e.Request, e.App, e.Environment = r.ID, r.App, r.Environment
+		return c.happen(&r, e)
+	})
+}

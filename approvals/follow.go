@@ -487,8 +487,14 @@ func (s *Service) know(tx Tx, r Request, workflow []Request, p *proof) (Knowledg
 	if k.Valid, k.Lost, k.Stale, k.Self, err = tally(tx, p, policy, r); err != nil {
 		return k, err
 	}
-	if r.Status == Pending {
-		k.Overtaken, err = overtaken(tx, r, policy.Supersede)
+	if r.Status != Pending {
+		return k, nil
 	}
+	if due := r.remindAt(policy); !due.IsZero() && !tx.Now().Before(due) {
+		if k.Able, err = able(tx, policy, r); err != nil {
+			return k, err
+		}
+	}
+	k.Overtaken, err = overtaken(tx, r, policy.Supersede)
 	return k, err
 }

@@ -236,6 +236,33 @@ func tally(tx Tx, proven *proof, p Policy, r Request) (valid int, lost []string,
 	return len(counted), lost, stale, self, nil
 }
 
+// able lists who can still approve a request, by id: nil when it cannot be told
+// for want of fresh knowledge.
+func able(tx Tx, p Policy, r Request) ([]string, error) {
+	all, err := people(tx)
+	if err != nil {
+		return nil, err
+	}
+	can, stale := []string{}, false
+	for _, who := range all {
+		_, why, err := right(tx, nil, p, r, who.SlackID, ActionApprove)
+		if err != nil {
+			return nil, err
+		}
+		vote, voted := r.voteOf(who.SlackID)
+		switch {
+		case why.stale():
+			stale = true
+		case why == nil && who.Enrolled && !(voted && vote.Seq > who.AddedSeq):
+			can = append(can, who.SlackID)
+		}
+	}
+	if stale && len(can) == 0 {
+		return nil, nil
+	}
+	return can, nil
+}
+
 // overtaken finds the request that takes the place of a pending one: a newer
 // pipeline of the same place that was asked for later and is open, or was
 // released since.

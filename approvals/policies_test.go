@@ -227,3 +227,111 @@ func TestBreakGlassRetry(t *testing.T) {
 		}
 	})
 }
+
+// reminders are the reminders in the log.
+func (w *world) reminders() []approvals.Event {
+	return slices.DeleteFunc(w.events(), func(e approvals.Event) bool { return e.Type != approvals.EventReminded })
+}
+
+// toldOf is how often the thread tells an event of a kind.
+func (w *world) toldOf(kind approvals.EventType) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range w.told {
+		if t == kind {
+			n++
+		}
+	}
+	return n
+}
+
+func TestReminder(t *testing.T) {
+	bubble(t, "REMIND_AFTER=30m REQUIRED_APPROVALS=2 APPROVERS=U01,U02,U03,U04", func(w *world) {
+		id := w.ci.newFlow(1, 1, "on_hold")
+		w.ci.do(id, func(f *flow) { f.facts.Actor = "login-U03" })
+		r, _, err := w.ask(id)
+		w.must(err)
+		w.wait(0)
+		w.must(w.approve("U01", r))
+		w.wait(29 * time.Minute)
+		if got := w.reminders(); len(got) != 0 {
+			t.Fatalf("reminded too early: %+v", got)
+		}
+		w.wait(2 * time.Minute)
+		got := w.reminders()
+		// U01 voted, U03 started it, U04 is nobody on record.
+		if len(got) != 1 || !slices.Equal(got[0].People, []string{"U02"}) || got[0].Data["votes"] != "1" || got[0].Data["needed"] != "2" || w.toldOf(approvals.EventReminded) != 1 {
+			t.Fatalf("got %+v, told %d times", got, w.toldOf(approvals.EventReminded))
+		}
+		w.restart()
+		w.wait(time.Hour)
+		if len(w.reminders()) != 1 || w.toldOf(approvals.EventReminded) != 1 {
+			t.Error("reminded again")
+		}
+	})
+}
+
+// Nobody is reminded of what is decided, nor during a freeze, nor when a crash lets
+// it begin anew; and where nobody can approve, the thread says so.
+func TestReminderThatDoesNotCome(t *testing.T) {
+	for name, c := range map[string]struct {
+		settings string
+		before   func(*world, approvals.Request)
+		want     int
+	}{
+		"off":      {"", func(*world, approvals.Request) {}, 0},
+		"decided":  {"REMIND_AFTER=5m", func(w *world, r approvals.Request) { w.must(w.approve("U01", r)) }, 0},
+		"rejected": {"REMIND_AFTER=5m", func(w *world, r approvals.Request) { w.must(w.reject("U01", r)) }, 0},
+		"frozen":   {"REMIND_AFTER=5m FREEZE=Sat~00:01-Sat~12:00~UTC", func(*world, approvals.Request) {}, 0},
+		"unknown":  {"REMIND_AFTER=40m", func(w *world, _ approvals.Request) { w.dir.set(true); w.wait(31 * time.Minute) }, 0},
+		"nobody":   {"REMIND_AFTER=5m APPROVERS=U09", func(*world, approvals.Request) {}, 1},
+		"crash": {"REMIND_AFTER=5m", func(w *world, _ approvals.Request) {
+			w.halt()
+			n := 0
+			w.store.crash = func() (bool, bool) { n++; return false, n > 1 } // after each commit but the first
+			time.Sleep(6 * time.Minute)
+			w.worker.Drain(w.ctx)
+			w.store.crash = nil
+			w.restart()
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, c.settings, func(w *world) {
+				r := w.request(1, "blocked")
+				c.before(w, r)
+				w.wait(20 * time.Minute)
+				if got := w.reminders(); len(got) != c.want || w.toldOf(approvals.EventReminded) != c.want {
+					t.Errorf("got %d reminders %+v; want %d", len(got), got, c.want)
+				}
+			})
+		})
+	}
+}
+
+// A reminder that Slack could not take in time is not told after the decision, nor
+// below a new card.
+func TestReminderThatIsLate(t *testing.T) {
+	bubble(t, "REMIND_AFTER=5m", func(w *world) {
+		r := w.request(1, "blocked")
+		w.halt()
+		w.must(w.svc.Happen(w.ctx, r.ID, approvals.Event{Type: approvals.EventReminded, People: []string{"U01"}}))
+		lines := func() (n int) {
+			told, _, err := w.svc.Untold(w.ctx, r.ID)
+			w.must(err)
+			for _, l := range told {
+				if l.Event.Type == approvals.EventReminded {
+					n++
+				}
+			}
+			return n
+		}
+		if lines() != 1 {
+			t.Fatal("a reminder that is due is not told")
+		}
+		_, err := w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, w.code("U01"))
+		w.must(err)
+		if lines() != 0 {
+			t.Error("people are reminded of what is decided")
+		}
+	})
+}

@@ -31,8 +31,9 @@ type Policy struct {
 	Freeze          Freeze // when nobody may approve
 	ProjectID       string // id (UUID) of the project, lower case; empty = not set
 	Credential      Credential
-	BreakGlass      []string // Slack user and group ids of those who may release in an emergency; empty = nobody
-	AllowedTriggers []string // as CircleCI names them; empty = all
+	RemindAfter     time.Duration // from the request to the one reminder; 0 = none
+	BreakGlass      []string      // Slack user and group ids of those who may release in an emergency; empty = nobody
+	AllowedTriggers []string      // as CircleCI names them; empty = all
 	UnknownStarter  UnknownStarter
 	ConfigChange    int      // approvals when the CI configuration is not the one last deployed, 0 to 20; 0 = as many as otherwise
 	DeployJobs      []string // exact names of the jobs that are the deploy; empty = all that need the gate

@@ -39,6 +39,7 @@ type Request struct {
 	NewerFlows   []string // workflows of the pipeline whose gate was seen to wait without a request
 
 	CreatedAt  time.Time
+	RemindedAt time.Time     `json:",omitzero"` // when people were reminded of it
 	ApprovedAt time.Time     // of the current round
 	Window     time.Duration // how long the approval can be used
 	ReleasedAt time.Time

@@ -49,6 +49,7 @@ var settings = []setting{
 	{key: "freeze", field: in(func(p *Policy) *Freeze { return &p.Freeze }, ParseFreeze)},
 	{key: "ci_identity", fallback: string(CredentialToken), field: in(func(p *Policy) *Credential { return &p.Credential }, oneOf[Credential](CredentialToken, CredentialOIDC, CredentialEither))},
 	{key: "circleci_project_id", field: in(func(p *Policy) *string { return &p.ProjectID }, parseProjectID)},
+	{key: "remind_after", fallback: "0s", field: in(func(p *Policy) *time.Duration { return &p.RemindAfter }, parseReminder)},
 	{key: "break_glass", field: listIn(func(p *Policy) *[]string { return &p.BreakGlass }, checkPerson)},
 	{key: "allowed_triggers", field: listIn(func(p *Policy) *[]string { return &p.AllowedTriggers }, checkTrigger)},
 	{key: "unknown_starter", fallback: string(StarterNote), field: in(func(p *Policy) *UnknownStarter { return &p.UnknownStarter }, oneOf[UnknownStarter](StarterNote, StarterRefuse))},
@@ -153,6 +154,14 @@ func wholeNumber(what string, low, high int) func(string) (int, error) {
 		}
 		return n, nil
 	}
+}
+
+func parseReminder(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d != 0 && d < time.Minute || d > 90*24*time.Hour {
+		return 0, fmt.Errorf("must be 0 for no reminder, or a duration from 1m to 2160h, such as 2h")
+	}
+	return d, nil
 }
 
 func parseTTL(text string) (time.Duration, error) {

@@ -250,6 +250,9 @@ func (read variables) policiesOf(app, channel string) (map[place]Policy, []strin
 			faults = append(faults, fmt.Sprintf("%s: a named environment that auto-approves (%s) needs a gate of its own",
 				at.variable("circleci_approval_job_name"), p.Source["circleci_auto_approve_on_approval"]))
 		}
+		if p.RemindAfter > 0 && p.RemindAfter >= p.PendingTTL {
+			faults = append(faults, fmt.Sprintf("%s: no reminder comes, because the request expires before: write less than pending_ttl", p.Source["remind_after"]))
+		}
 		policies[at] = p
 	}
 	return policies, faults

@@ -2,6 +2,7 @@ package approvals
 
 import (
 	"context"
+	"slices"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 )
@@ -147,9 +148,9 @@ func (s *Service) Untold(ctx context.Context, requestID string) (lines []Told, n
 			return err
 		}
 		newest = r.Told
-		for _, e := range events {
+		for i, e := range events {
 			newest = e.Seq
-			if _, told := e.told(); !told {
+			if _, told := e.told(); !told || e.Type == EventReminded && !r.reminds(events[i:]) {
 				continue
 			}
 			t, err := s.tell(tx, e)
@@ -161,6 +162,13 @@ func (s *Service) Untold(ctx context.Context, requestID string) (lines []Told, n
 		return nil
 	})
 	return lines, newest, err
+}
+
+// reminds reports whether the reminder that the events begin with is still to be
+// told: not after the decision, nor below a card that was posted since and that
+// people were told of.
+func (r Request) reminds(events []Event) bool {
+	return r.Status == Pending && !slices.ContainsFunc(events, func(e Event) bool { return e.Type == EventCardPosted })
 }
 
 // onRecord finds the person who set the workflow off, "" when none is on record.

@@ -81,6 +81,8 @@ type Knowledge struct {
 	Rolled    bool          // the database is an older copy: it may lack what was done since
 	Poll      time.Duration // how often open gates are looked at
 	Self      SelfApproval  // whether a voter whose vote counts started the workflow
+	// Able can still approve; nil = not known, or not asked for. See [Request.remindAt].
+	Able []string
 }
 
 // Move is what follows from a look.
@@ -351,6 +353,7 @@ func (s *step) pending() {
 		return
 	}
 	s.freeze()
+	s.remind()
 	switch {
 	case !s.seen():
 		if !s.left() {
@@ -385,6 +388,29 @@ func (s *step) freeze() {
 	if t := &s.m.Trail; !t.Frozen.Equal(until) {
 		t.Frozen, s.m.Show = until.UTC(), true
 	}
+}
+
+// remind reminds people once, when somebody can be named who may approve.
+func (s *step) remind() {
+	due := s.r.remindAt(*s.k.Policy)
+	if due.IsZero() || s.k.Policy.Freeze.Says(s.now) != "" {
+		return
+	}
+	if s.now.Before(due) || s.k.Able == nil {
+		s.at(latest(due, s.now.Add(s.k.Poll)))
+		return
+	}
+	e := s.happens(EventReminded, Actor{Kind: ActorSystem}, "timer", Data{"votes": itoa(s.k.Valid), "needed": itoa(needed(s.r, *s.k.Policy))})
+	e.People = s.k.Able
+}
+
+// remindAt is when people are to be reminded of a pending request; zero = never.
+// They are reminded once, and not again in a later round.
+func (r Request) remindAt(p Policy) time.Time {
+	if p.RemindAfter == 0 || r.Round > 1 || !r.RemindedAt.IsZero() {
+		return time.Time{}
+	}
+	return r.CreatedAt.Add(p.RemindAfter)
 }
 
 // quorum decides when enough votes count, whatever made them count.

@@ -274,6 +274,7 @@ func TestReplies(t *testing.T) {
 		"requested": event(approvals.EventRequested, nil),
 		"voted":     event(approvals.EventVoted, func(e *approvals.Event) { data("votes", "1", "needed", "1")(e); e.MFA = "totp" }),
 		"approved":  event(approvals.EventApproved, data("until", "2026-11-23T10:05:00.000Z", "auto", "true")),
+		"reminded":  event(approvals.EventReminded, func(e *approvals.Event) { data("votes", "1", "needed", "2")(e); e.People = []string{ana, bea} }),
 		"by-hand":   event(approvals.EventApproved, data("until", "2026-11-23T10:05:00.000Z", "auto", "false")),
 		"break-glass": event(approvals.EventBreakGlass, func(e *approvals.Event) {
 			data("until", "2026-11-23T10:05:00.000Z", "auto", "true", "frozen", "Mon 07:00 (Europe/Berlin)")(e)

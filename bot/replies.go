@@ -82,6 +82,7 @@ var steps = map[approvals.EventType]func(approvals.Event, approvals.Request) lin
 		}
 		return say(l, "their authenticator is disabled. The operator can issue a new one.")
 	},
+	approvals.EventReminded: reminded,
 	approvals.EventVoted: func(e approvals.Event, _ approvals.Request) line {
 		l := say(mention(e.Actor.ID), " approved", withCode(e))
 		if e.Data["votes"] != "" && e.Data["needed"] != "" {
@@ -189,6 +190,18 @@ func codeFailed(e approvals.Event, _ approvals.Request) line {
 		l = say(l, " (", quoted(n, limitName), " in a row)")
 	}
 	return say(l, ".")
+}
+
+// reminded asks those who can still approve.
+func reminded(e approvals.Event, r approvals.Request) line {
+	l := say("This has been waiting since ", at(r.CreatedAt), " and expires ", at(r.ExpiresAt()), ".")
+	if n := e.Data["votes"]; n != "" && n != "0" {
+		l = say(l, " It has ", quoted(n, limitName), " of ", quoted(e.Data["needed"], limitName), " approvals.")
+	}
+	if len(e.People) == 0 {
+		return say(l, " Nobody can approve it now. Ask the operator.")
+	}
+	return say(l, " ", mentions(e.People, "or"), " can approve it.")
 }
 
 // mayRun says what may happen now that a request is approved.

@@ -1,6 +1,8 @@
 package parsing_test
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -136,4 +138,17 @@ func FuzzFreeze(f *testing.F) {
 			t.Fatalf("%s at %v: a freeze was to begin at %v", windows, now, next)
 		}
 	})
+}
+
+// A reminder that can never come is a fault of its variable.
+func TestReminderAfterTheExpiry(t *testing.T) {
+	for after, want := range map[string]string{
+		"1h":  "RGW_SETTING_REMIND_AFTER: no reminder comes, because the request expires before: write less than pending_ttl",
+		"59m": "", "0": "",
+	} {
+		_, faults := approvals.ParseSettings(append(slices.Clone(shop), "RGW_SETTING_REMIND_AFTER="+after, "RGW_SETTING_PENDING_TTL=1h"), defaultChannel)
+		if got := strings.Join(faults, "\n"); got != want {
+			t.Errorf("remind_after %s: got %q; want %q", after, got, want)
+		}
+	}
 }

@@ -246,6 +246,7 @@ func (c Case) judgeDecisions(add func(string, ...any)) {
 		}
 	}
 	c.judgeRejects(add)
+	c.judgeReminder(add)
 	for status, t := range endings {
 		n := c.count(t, "")
 		final := status != approvals.Undeliverable && status != approvals.Expired
@@ -258,6 +259,18 @@ func (c Case) judgeDecisions(add func(string, ...any)) {
 	}
 	if n := c.count(approvals.EventReleased, ""); n > 1 {
 		add("I5: %d events %s", n, approvals.EventReleased)
+	}
+}
+
+// judgeReminder looks for a second reminder, and for one after the decision.
+func (c Case) judgeReminder(add func(string, ...any)) {
+	if n := c.count(approvals.EventReminded, ""); n > 1 {
+		add("I5: %d reminders", n)
+	}
+	at := slices.IndexFunc(c.Events, func(e approvals.Event) bool { return e.Type == approvals.EventReminded })
+	decided := func(e approvals.Event) bool { return e.Type.Approves() || e.Type == approvals.EventRejected }
+	if at >= 0 && slices.ContainsFunc(c.Events[:at], decided) {
+		add("I5: event %d reminds people of what is decided", c.Events[at].Seq)
 	}
 }
 

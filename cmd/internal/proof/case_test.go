@@ -78,6 +78,10 @@ func TestBrokenPromisesAreFound(t *testing.T) {
 		{"an emergency release without a code", func(c *proof.Case) { emergency(c); c.Events[1].MFA = "" }, "I2"},
 		{"an emergency release without a reason", func(c *proof.Case) { emergency(c); c.Events[1].Reason = "" }, "I2"},
 		{"an emergency release after the decision", func(c *proof.Case) { c.Events = append(c.Events, event(9, approvals.EventBreakGlass, "ana")) }, "I3"},
+		{"reminded twice", func(c *proof.Case) {
+			c.Events = slices.Insert(c.Events, 1, event(-2, approvals.EventReminded, ""), event(-1, approvals.EventReminded, ""))
+		}, "I5"},
+		{"reminded after the decision", func(c *proof.Case) { c.Events = append(c.Events, event(9, approvals.EventReminded, "")) }, "I5"},
 		{"decided twice", func(c *proof.Case) { c.Events = append(c.Events, event(9, approvals.EventApproved, "")) }, "I3"},
 		{"approved and rejected", func(c *proof.Case) { c.Events = append(c.Events, event(9, approvals.EventRejected, "")) }, "I3"},
 		{"rejected in a second round", func(c *proof.Case) {

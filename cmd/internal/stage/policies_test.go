@@ -95,3 +95,23 @@ func TestEmergencyRelease(t *testing.T) {
 		})
 	}
 }
+
+// One reminder comes, and names those who can still approve.
+func TestReminder(t *testing.T) {
+	t.Parallel()
+	for _, http := range []bool{false, true} {
+		t.Run(map[bool]string{false: "socket", true: "http"}[http], func(t *testing.T) {
+			o := settings("REMIND_AFTER=1m", "REQUIRED_APPROVALS=2")
+			o.HTTP = http
+			p := setup(t, o)
+			a := p.askOnHold()
+			p.approve(stage.Ana, a, "approve")
+			p.replied(a, "It has 1 of 2 approvals. ⟦<@U0BEA>⟧ can approve it.")
+			p.approve(stage.Bea, a, "approve")
+			p.becomes(a, approvals.Released)
+			if n := p.count(a, approvals.EventReminded); n != 1 {
+				t.Errorf("got %d reminders; want 1", n)
+			}
+		})
+	}
+}
