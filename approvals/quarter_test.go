@@ -100,7 +100,8 @@ func newQuarter(t *testing.T, n int) *quarter {
 		_, err := w.admin.AddPerson(w.ctx, id, name, "")
 		w.must(err)
 	}
-	var err error
+	_, err := w.admin.AddPerson(w.ctx, "U04", "Dora", "dev")
+	w.must(err)
 	_, q.token, err = w.admin.CreateToken(w.ctx, "ci-all", approvals.RoleCICD, nil, 1000*24*time.Hour)
 	w.must(err)
 	for i := range n {
