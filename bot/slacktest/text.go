@@ -162,7 +162,8 @@ func richText(o map[string]any) string {
 		case "link":
 			parts = append(parts, fmt.Sprintf("⟦<%v|%v>⟧", e["url"], e["text"]))
 		case "date":
-			parts = append(parts, fmt.Sprint(e["fallback"]))
+			at, _ := e["timestamp"].(float64)
+			parts = append(parts, fmt.Sprintf("⟦<!date^%d^%v|%v>⟧", int64(at), e["format"], e["fallback"]))
 		default:
 			for _, live := range LiveInBlocks([]Block{e}) {
 				parts = append(parts, "⟦"+live+"⟧")

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rack-gateway/rack-gateway-approvals/approvals"
-	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
@@ -234,26 +232,14 @@ func (p *player) vote(ctx context.Context, card slacktest.Message) error {
 // receipt checks what the deploy job keeps, as an auditor does who has the public
 // key and nothing else.
 func (p *player) receipt(ctx context.Context, run jobRun) error {
-	key := p.Operator(ctx, "", "audit", "key")
-	receipt, err := ledger.ParseReceipt([]byte(run.Receipt))
-	if err == nil {
-		err = receipt.Verify(strings.TrimSpace(key.Stdout))
+	key := strings.TrimSpace(p.Operator(ctx, "", "audit", "key").Stdout)
+	p.say("The deploy job keeps a receipt. Whoever has the log's public key can check it, offline:")
+	fmt.Fprintf(p.out, "   $ rack-gatewayd audit verify-receipt receipt.json --key %s\n", key)
+	r := p.Operator(ctx, run.Receipt, "audit", "verify-receipt", "-", "--key", key)
+	p.indent("   > ", r.Stdout)
+	if r.Code != 0 {
+		return fmt.Errorf("the receipt of the deploy job: exit %d: %s", r.Code, r.Stderr)
 	}
-	if err != nil {
-		return fmt.Errorf("the receipt of the deploy job: %w", err)
-	}
-	decision, err := approvals.ParseEvent([]byte(receipt.Leaf))
-	if err != nil {
-		return err
-	}
-	size, _, _ := strings.Cut(strings.SplitN(receipt.Checkpoint, "\n", 3)[1], "\n")
-	p.say("The receipt that the job keeps proves, with the log's public key alone, that entry %d of the %s in the signed log is this decision:", receipt.Seq, size)
-	fmt.Fprintf(p.out, "   | %s at %s, by the codes of", decision.Type, decision.At().Local().Format(timeFormat))
-	for _, id := range decision.People {
-		who, _ := someone(id)
-		fmt.Fprintf(p.out, " %s", who.Name)
-	}
-	fmt.Fprintln(p.out)
 	return nil
 }
 

@@ -23,7 +23,7 @@ func TestAuto(t *testing.T) {
 	if code := run(t.Context(), []string{"--auto"}, &out, &errs); code != 0 {
 		t.Fatalf("got exit code %d; want 0\n%s%s", code, &out, &errs)
 	}
-	for _, want := range []string{"@Ana", "Rejected by @Bea", "Not deploying", "The receipt"} {
+	for _, want := range []string{"@Ana", "Rejected by @Bea", "Not deploying", "verify-receipt"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got %s\nwant %q in it", &out, want)
 		}

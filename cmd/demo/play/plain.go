@@ -7,8 +7,6 @@ import (
 	"time"
 )
 
-const timeFormat = "15:04:05"
-
 // marked is Slack's markup where [slacktest.Text] shows that it is live.
 var marked = regexp.MustCompile(`⟦<([^<>]*)>⟧`)
 
