@@ -14,10 +14,17 @@ type pace struct {
 	mu    sync.Mutex
 	next  time.Time
 	every time.Duration
+	nodes func() int // how many share the rate
 }
 
-func newPace(perSecond float64) *pace {
-	return &pace{every: time.Duration(float64(time.Second) / perSecond)}
+func newPace(perSecond float64, nodes func() int) *pace {
+	return &pace{every: time.Duration(float64(time.Second) / perSecond), nodes: nodes}
+}
+
+// take is for how long some calls keep others waiting. Each node takes its part of
+// the rate.
+func (p *pace) take(calls int) time.Duration {
+	return time.Duration(calls*max(1, p.nodes())) * p.every
 }
 
 // reserve takes the next turn for some calls, and returns when it is.
@@ -29,7 +36,7 @@ func (p *pace) reserve(calls int) time.Time {
 	if at.Before(now) {
 		at = now
 	}
-	p.next = at.Add(time.Duration(calls) * p.every)
+	p.next = at.Add(p.take(calls))
 	return at
 }
 
@@ -40,7 +47,7 @@ func (p *pace) spend(calls int) {
 	if now := time.Now(); p.next.Before(now) {
 		p.next = now
 	}
-	p.next = p.next.Add(time.Duration(calls) * p.every)
+	p.next = p.next.Add(p.take(calls))
 }
 
 // rest keeps all from calling until the provider, which asked for it, wants to

@@ -43,6 +43,9 @@ type Config struct {
 	// Hold says why no decision may be taken now, "" when nothing forbids it.
 	// It must be quick: it is asked within transactions. nil = never.
 	Hold func() string
+	// Nodes is how many processes work on the store, this one included; they share the
+	// calls that CircleCI gets. nil = this one alone.
+	Nodes func() int
 	// Signer signs checkpoints. See [OpenLog].
 	Signer *ledger.Signer
 	// Rolled says that the database is older than what was signed before, and how
@@ -63,12 +66,15 @@ func New(c Config) *Service {
 	if c.Hold == nil {
 		c.Hold = func() string { return "" }
 	}
+	if c.Nodes == nil {
+		c.Nodes = func() int { return 1 }
+	}
 	if c.Poll == 0 {
 		c.Poll = 15 * time.Second
 	}
 	s := &Service{
 		store: c.Store, ci: c.CI, dir: c.Directory, identity: c.Identity, settings: c.Settings, log: c.Log,
-		poll: c.Poll, onHold: c.Hold, rolled: c.Rolled, operator: c.Operator, pace: newPace(lookRate),
+		poll: c.Poll, onHold: c.Hold, rolled: c.Rolled, operator: c.Operator, pace: newPace(lookRate, c.Nodes),
 		journal: newJournal(c.Store, c.Signer, c.Log), waiters: newWaiters(), clicks: newClicks(),
 		due: make(chan struct{}, 1),
 	}

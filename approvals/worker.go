@@ -331,7 +331,7 @@ func (w *Worker) carry(ctx context.Context, work Work) {
 // deliver does the work. A stop of the process gives it some more seconds; a
 // panic is an error like others.
 func (w *Worker) deliver(ctx context.Context, work Work) (out Outcome) {
-	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), deliverTime)
+	own, cancel := context.WithTimeout(context.WithValue(context.WithoutCancel(ctx), claimKey{}, work.Claim), deliverTime)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(stopTime, cancel) })
 	defer stop()
@@ -353,6 +353,16 @@ func (w *Worker) deliver(ctx context.Context, work Work) (out Outcome) {
 		return w.Slack.Deliver(own, work)
 	}
 	return Dead(fmt.Errorf("nothing does work of kind %s", work.Kind))
+}
+
+type claimKey struct{}
+
+// ClaimOf is the claim of the work that a call to another service is made for, ""
+// when it is made for none. A process that may have lost its claims meanwhile does
+// not make the call.
+func ClaimOf(ctx context.Context) string {
+	claim, _ := ctx.Value(claimKey{}).(string)
+	return claim
 }
 
 // finish ends the claim and records the result in one transaction.

@@ -116,7 +116,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.HTTP != nil && cfg.HTTP.Transport != nil {
 		c.http.Transport = cfg.HTTP.Transport
 	} else {
-		c.http.Transport = newTransport()
+		c.http.Transport = NewTransport()
 	}
 	return c, nil
 }
@@ -154,7 +154,8 @@ func baseURL(given, fallback string) (*url.URL, error) {
 	return u, nil
 }
 
-func newTransport() *http.Transport {
+// NewTransport is the transport of a client that is given none.
+func NewTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},

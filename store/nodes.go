@@ -68,6 +68,22 @@ func (db *DB) Beat(ctx context.Context) error {
 // Without it nothing may be decided or released.
 func (db *DB) Respected() error { return db.engine.Respected() }
 
+// ErrNotHeld says that another node may work on what this one claimed.
+var ErrNotHeld = errors.New("the claim may have passed to another node")
+
+// Holds is nil while nobody else works on what was claimed, as far as this process
+// can know without asking: it was not silent for longer than others respect, nor
+// declared dead since. [ErrNotHeld].
+func (db *DB) Holds(claim string) error {
+	if err := db.engine.Respected(); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotHeld, err)
+	}
+	if !strings.HasPrefix(claim, db.engine.Node()+"-") {
+		return ErrNotHeld
+	}
+	return nil
+}
+
 // Nodes lists the nodes that live, by name.
 func (db *DB) Nodes(ctx context.Context) (nodes []Node, err error) {
 	if !db.engine.Shared() {

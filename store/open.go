@@ -63,14 +63,3 @@ func (db *DB) Path() string {
 	}
 	return ""
 }
-
-// Backup writes a copy of the database, as it stands at one moment, to file
-// (mode 0600), replacing an older one. Writers are not held up. The copy is
-// complete, checked and on disk before it gets its name: a backup that was cut
-// short leaves a temporary file "<file>.*.tmp" at worst.
-func (db *DB) Backup(ctx context.Context, file string) error {
-	if e, ok := db.engine.(*sqlite.DB); ok {
-		return e.Backup(ctx, file)
-	}
-	return errors.New("backup: copy a database on a server with the tools of PostgreSQL, such as pg_dump")
-}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -290,5 +292,108 @@ func TestRestrictedRole(t *testing.T) {
 		if err := owner.RawSQL(statement); err == nil || !strings.Contains(err.Error(), "append-only") {
 			t.Errorf("%s by the owner: got %v; want it refused", statement, err)
 		}
+	}
+}
+
+// Connections that the server ended while nobody used them are no trouble.
+func TestConnectionsThatWereEnded(t *testing.T) {
+	url := storetest.Server(t) + "&application_name=ended"
+	db := storetest.OpenURL(t, url, storetest.Keys)
+	for range 3 {
+		update(t, db, func(tx approvals.Tx) error { return set(tx, "x", "1") })
+		view(t, db, func(tx approvals.Tx) error {
+			view(t, db, func(tx approvals.Tx) error { get(tx, "x"); return nil })
+			return nil
+		})
+		storetest.SQL(t, url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ended' AND pid <> pg_backend_pid()")
+	}
+	if err := db.CanWrite(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is copied from one engine to the other, and back, is the same.
+func TestCopy(t *testing.T) {
+	ctx := t.Context()
+	file := filepath.Join(t.TempDir(), "a.db")
+	fill := func(db *store.DB) {
+		for range 5 {
+			update(t, db, func(tx approvals.Tx) error {
+				for range 300 {
+					r := request("api")
+					if err := step(tx, &r); err != nil {
+						return err
+					}
+				}
+				return errors.Join(set(tx, "a", "b\x00\xff"), tx.Keep("token", "t", nil), tx.SetSecret("s", "v"))
+			})
+		}
+		claimOne(t, db)
+	}
+	source := storetest.Open(t, file, storetest.Keys)
+	fill(source)
+	export := func(db *store.DB) string {
+		var out strings.Builder
+		view(t, db, func(tx approvals.Tx) error {
+			for leaf, err := range tx.Leaves(0) {
+				if err != nil {
+					return err
+				}
+				out.Write(leaf)
+			}
+			secret, err := tx.Secret("s")
+			all, err2 := tx.Requests(approvals.Filter{})
+			fmt.Fprintln(&out, secret, get(tx, "a"), len(all), all[0])
+			return errors.Join(err, err2)
+		})
+		return out.String()
+	}
+	want := export(source)
+	server := storetest.Server(t)
+	there, err := store.Copy(ctx, store.Config{URL: "sqlite:" + file}, store.Config{URL: server})
+	if err != nil || there.Events != 1500 {
+		t.Fatalf("to the server: got %+v, %v; want 1500 events", there, err)
+	}
+	again := filepath.Join(t.TempDir(), "b.db")
+	back, err := store.Copy(ctx, store.Config{URL: server}, store.Config{URL: "sqlite:" + again})
+	if err != nil || back != there {
+		t.Fatalf("and back: got %+v, %v; want %+v", back, err, there)
+	}
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	db := storetest.OpenURL(t, server, storetest.Keys)
+	if err := db.Join(ctx, store.Node{Name: "n"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Backup(ctx, backup); err != nil { // beside a node
+		t.Fatal(err)
+	}
+	if got := export(db); got != want {
+		t.Error("the server has something else")
+	}
+	for _, path := range []string{again, backup} {
+		if got := export(storetest.Open(t, path, storetest.Keys)); got != want {
+			t.Errorf("%s has something else", filepath.Base(path))
+		}
+	}
+	if info, err := os.Stat(backup); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("backup: got %v, %v; want mode 600", info, err)
+	}
+	for _, db := range []*store.DB{db, storetest.Open(t, again, storetest.Keys)} {
+		update(t, db, func(tx approvals.Tx) error { // what comes later goes on after it
+			r := request("api")
+			return step(tx, &r)
+		})
+	}
+	if work := claimOne(t, db); work.Attempt != 2 {
+		t.Errorf("what was claimed: got %+v; want it known as tried", work)
+	}
+	if _, err := store.Copy(ctx, store.Config{URL: "sqlite:" + again}, store.Config{URL: "sqlite:" + backup}); err == nil || !strings.Contains(err.Error(), "not empty") {
+		t.Errorf("to a database with data: got %v; want it refused", err)
+	}
+	if _, err := store.Copy(ctx, store.Config{URL: server}, store.Config{URL: "sqlite:" + filepath.Join(t.TempDir(), "c.db")}); !errors.Is(err, store.ErrServed) {
+		t.Errorf("from a database that is served: got %v; want %v", err, store.ErrServed)
+	}
+	if _, err := store.Copy(ctx, store.Config{URL: storetest.Server(t)}, store.Config{URL: "sqlite:" + filepath.Join(t.TempDir(), "d.db")}); !errors.Is(err, postgres.ErrNoTables) {
+		t.Errorf("from nothing: got %v; want %v", err, postgres.ErrNoTables)
 	}
 }

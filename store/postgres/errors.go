@@ -77,6 +77,12 @@ func lost(err error) bool {
 	return errors.As(err, &network) || pgconn.SafeToRetry(err) || pgconn.Timeout(err)
 }
 
+// ended reports whether the server ended the connection.
+func ended(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.SeverityUnlocalized == "FATAL"
+}
+
 // reason says why no connection could be made, without the address and the names
 // that the URL holds.
 func reason(err error) string {

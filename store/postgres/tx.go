@@ -37,18 +37,37 @@ const (
 
 // Begin implements [engine.Engine].
 func (db *DB) Begin(ctx context.Context) (*engine.Tx, error) {
-	sent := time.Now()
-	conn, err := db.writer.Conn(ctx)
+	var sent time.Time
+	var turn int64
+	conn, err := connect(ctx, db.writer, func(conn *sql.Conn) (err error) {
+		sent = time.Now()
+		turn, err = db.begin(ctx, conn)
+		return err
+	})
 	if err != nil {
-		return nil, err
-	}
-	turn, err := db.begin(ctx, conn)
-	if err != nil {
-		discard(conn)
 		return nil, err
 	}
 	t := &transaction{db: db, conn: conn, sent: sent, turn: turn}
 	return &engine.Tx{Querier: conn, Now: db.now, Commit: t.commit, Rollback: t.rollback}, nil
+}
+
+// connect begins a transaction on a connection of a pool. A connection that was lost
+// while nobody used it is no trouble: nothing can have been made, and another one is
+// tried.
+func connect(ctx context.Context, pool *sql.DB, begin func(*sql.Conn) error) (conn *sql.Conn, err error) {
+	for range readers + 2 {
+		if conn, err = pool.Conn(ctx); err != nil {
+			return nil, err
+		}
+		if err = begin(conn); err == nil {
+			return conn, nil
+		}
+		discard(conn)
+		if ctx.Err() != nil || !lost(err) && !ended(err) {
+			return nil, err
+		}
+	}
+	return nil, err
 }
 
 // begin takes the lock and renews the row of the node, or makes it. It returns the
@@ -205,12 +224,11 @@ func (db *DB) askTurn(ctx context.Context) (int64, error) {
 // Snapshot implements [engine.Engine]. The server takes the state with the first
 // statement after this one.
 func (db *DB) Snapshot(ctx context.Context) (*engine.Tx, error) {
-	conn, err := db.reader.Conn(ctx)
+	conn, err := connect(ctx, db.reader, func(conn *sql.Conn) error {
+		_, err := send(ctx, conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+		return err
+	})
 	if err != nil {
-		return nil, err
-	}
-	if _, err := send(ctx, conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
-		discard(conn)
 		return nil, err
 	}
 	t := &transaction{db: db, conn: conn}

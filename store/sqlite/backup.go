@@ -14,9 +14,22 @@ import (
 // (mode 0600), replacing an older one. Writers are not held up. The copy is
 // complete, checked and on disk before it gets its name: a backup that was cut
 // short leaves a temporary file "<file>.*.tmp" at worst.
-func (db *DB) Backup(ctx context.Context, file string) (err error) {
+func (db *DB) Backup(ctx context.Context, file string) error {
 	if err := db.refuseOwnFile(file); err != nil {
 		return fmt.Errorf("backup: %w", err)
+	}
+	if err := db.Sound(); err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	return WriteFile(ctx, file, func(path string) error { return copyInto(ctx, db.path, path) })
+}
+
+// WriteFile writes a database to file, in place of what is there: fill writes it to
+// an empty file of another name, which gets this one when it is complete, checked
+// and on disk.
+func WriteFile(ctx context.Context, file string, fill func(path string) error) (err error) {
+	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("backup: %s is not a regular file", file)
 	}
 	dir := filepath.Dir(file)
 	temp, err := os.CreateTemp(dir, filepath.Base(file)+".*.tmp")
@@ -29,11 +42,8 @@ func (db *DB) Backup(ctx context.Context, file string) (err error) {
 			os.Remove(temp.Name())
 		}
 	}()
-	if err := db.Sound(); err != nil {
-		return fmt.Errorf("backup: %w", err)
-	}
 	// Trouble here may be the target's: it says nothing of the database.
-	if err := copyInto(ctx, db.path, temp.Name()); err != nil {
+	if err := fill(temp.Name()); err != nil {
 		return fmt.Errorf("backup: write the copy: %w", err)
 	}
 	if err := temp.Sync(); err != nil {

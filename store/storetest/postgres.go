@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"database/sql"
+	"fmt"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 )
@@ -38,16 +39,24 @@ func Server(t testing.TB) string {
 // SQL runs statements on a server past the store, as its operator would.
 func SQL(t testing.TB, server string, statements ...string) {
 	t.Helper()
+	if err := Exec(server, statements...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Exec is SQL outside the goroutine of a test.
+func Exec(server string, statements ...string) error {
 	pool, err := sql.Open("pgx", server)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer pool.Close()
 	for _, text := range statements {
 		if _, err := pool.Exec(text); err != nil {
-			t.Fatalf("%s: %v", text, err)
+			return fmt.Errorf("%s: %w", text, err)
 		}
 	}
+	return nil
 }
 
 // Role makes a role that may do nothing, and returns its name and the URL with which

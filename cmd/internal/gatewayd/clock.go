@@ -111,6 +111,16 @@ func (c *clock) fault() string {
 	return ""
 }
 
+// apart says by how much this machine's clock differs from that of the database
+// server, from which times are taken; "" when it is less than most. Pauses and
+// deadlines go by this machine's.
+func apart(skew, most time.Duration) string {
+	if skew.Abs() <= most {
+		return ""
+	}
+	return fmt.Sprintf("the clock of this machine differs from the database server's by %s: check NTP on both", skew.Round(time.Second))
+}
+
 // state describes the clock for /readyz.
 func (c *clock) state() (ok bool, detail string) {
 	if why := c.fault(); why != "" {

@@ -151,3 +151,13 @@ func TestDatesOfOthersDoNotCount(t *testing.T) {
 		}
 	}
 }
+
+func TestClockOfTheServer(t *testing.T) {
+	for skew, want := range map[time.Duration][2]bool{
+		0: {}, 4 * time.Second: {}, -6 * time.Second: {true, false}, 20 * time.Second: {true, false}, 31 * time.Second: {true, true}, -time.Minute: {true, true},
+	} {
+		if got := [2]bool{apart(skew, skewWarn) != "", apart(skew, skewHold) != ""}; got != want {
+			t.Errorf("%v: got warned and held %v; want %v", skew, got, want)
+		}
+	}
+}

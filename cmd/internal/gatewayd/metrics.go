@@ -80,9 +80,10 @@ func (m *metrics) bot() bot.Metrics {
 // storeCollector reads the store at each scrape: what is in it, and what its log
 // says happened since the start.
 type storeCollector struct {
-	db *store.DB
+	db    *store.DB
+	count func() int // of nodes
 
-	requests, depth, age, size *prometheus.Desc
+	requests, depth, age, size, nodes *prometheus.Desc
 
 	mu       sync.Mutex
 	next     int64 // first event not counted yet
@@ -90,14 +91,16 @@ type storeCollector struct {
 	decision prometheus.Histogram
 }
 
-func newStoreCollector(db *store.DB) *storeCollector {
+func newStoreCollector(db *store.DB, nodes func() int) *storeCollector {
 	return &storeCollector{
 		db:       db,
+		count:    nodes,
 		next:     -1,
 		requests: prometheus.NewDesc("rgw_requests", "Requests by status.", []string{"status"}, nil),
 		depth:    prometheus.NewDesc("rgw_work_depth", "Pieces of work, those included that are not due yet.", []string{"family"}, nil),
 		age:      prometheus.NewDesc("rgw_work_oldest_due_seconds", "For how long the oldest due work has been due.", []string{"family"}, nil),
 		size:     prometheus.NewDesc("rgw_log_events", "Events in the log.", nil, nil),
+		nodes:    prometheus.NewDesc("rgw_nodes", "Daemons that work on the database, as each of them sees it.", nil, nil),
 		events:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rgw_events_total", Help: "Events of the log since the first scrape, such as code.failed or decision.approved."}, []string{"type"}),
 		decision: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "rgw_decision_seconds", Help: "Time from a request to its decision.",
@@ -132,6 +135,7 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, age, family)
 	}
+	ch <- prometheus.MustNewConstMetric(c.nodes, prometheus.GaugeValue, float64(c.count()))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.readLog(ctx); err != nil {

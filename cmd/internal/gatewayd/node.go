@@ -2,10 +2,12 @@ package gatewayd
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
@@ -42,6 +44,23 @@ func (d *daemon) live(ctx context.Context) {
 	}
 }
 
+// heldTransport makes no call for work that another node may do by now, because this process
+// stood still. Without it a message would be posted by both.
+type heldTransport struct {
+	next  http.RoundTripper
+	holds func(claim string) error
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t heldTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if claim := approvals.ClaimOf(r.Context()); claim != "" {
+		if err := t.holds(claim); err != nil {
+			return nil, err
+		}
+	}
+	return t.next.RoundTrip(r)
+}
+
 // meet takes in which nodes work on the database.
 func (d *daemon) meet(nodes []store.Node) {
 	var names, others []string
@@ -75,6 +94,14 @@ type company struct {
 	size    int
 	names   string
 	differs string // why nothing may be decided, "" = their settings agree
+}
+
+// nodes is how many nodes work on the database.
+func (d *daemon) nodes() int {
+	if c := d.company.Load(); c != nil {
+		return c.size
+	}
+	return 1
 }
 
 // differs says why nothing may be decided, because the settings of the nodes differ.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,9 @@ func TestTwoNodes(t *testing.T) {
 		if n := len(w.Circle.Approvals(workflow)); n != 1 {
 			t.Errorf("request %d: got %d approve calls; want 1", i+1, n)
 		}
+	}
+	if _, metrics, err := fetch(w.Health + "/metrics"); err != nil || !strings.Contains(metrics, "\nrgw_nodes 2\n") {
+		t.Errorf("metrics: got %v, no two nodes", err)
 	}
 	_, body := w.readyz()
 	if strings.Contains(body, "secretvalue") || strings.Contains(body, database) {
@@ -137,4 +141,35 @@ func TestNodeWaitsForTheServer(t *testing.T) {
 			t.Errorf("%v: got exit %d, %s; want why, and nothing of the URL", args, r.Code, all)
 		}
 	}
+}
+
+// A gateway moves to PostgreSQL: the log is the same byte for byte, and what was
+// open goes on.
+func TestMove(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	workflow, id := w.request(1)
+	server := storetest.Server(t)
+	if r := w.operator(1, "copy", "--from", "sqlite:"+w.file(""), "--to", server); !strings.Contains(r.Stderr, "a daemon is running") {
+		t.Errorf("beside the daemon: got %s", r.Stderr)
+	}
+	if code := w.Stop(); code != 0 {
+		t.Fatalf("stop: got exit %d; want 0", code)
+	}
+	if r := w.operator(1, "copy", "--from", "sqlite:"+w.file("")+".no", "--to", server); !strings.Contains(r.Stderr, "there is no database") {
+		t.Errorf("from nothing: got %s", r.Stderr)
+	}
+	before := w.operator(0, "audit", "checkpoint").Stdout
+	w.operator(0, "copy", "--from", "sqlite:"+w.file(""), "--to", server)
+	w.SetEnv("RGW_DATABASE_URL=" + server)
+	if after := w.operator(0, "audit", "checkpoint").Stdout; after != before {
+		t.Errorf("got the checkpoint\n%s\nwant\n%s", after, before)
+	}
+	w.must(w.Start(w.ctx))
+	w.approve(stage.Ana, id)
+	w.must(w.Circle.Succeed(workflow, "request_approval"))
+	w.until(func() bool { return w.status(id) == "released" })
+	w.operator(0, "backup", filepath.Join(w.Dir, "backup.db"))
+	w.SetEnv("RGW_DATABASE_URL=sqlite:" + filepath.Join(w.Dir, "backup.db"))
+	w.operator(0, "rebuild", "--check")
 }

@@ -97,6 +97,12 @@ func (d *daemon) board(ctx context.Context) (b board) {
 		clock = stateFault
 	}
 	_, skew := d.clock.state()
+	if why := apart(d.db.Skew(), skewWarn); skew == "" && why != "" {
+		skew = why
+		if apart(d.db.Skew(), skewHold) != "" {
+			clock = stateFault
+		}
+	}
 	b.known("clock", clock, skew)
 	if d.api.UnnamedProxy() {
 		b.warn(partProxy, unnamedProxy, nameProxy)

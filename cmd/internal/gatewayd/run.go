@@ -67,7 +67,7 @@ Exit codes: 0 done, 1 fault, 2 usage, 130 interrupted.`,
 	}
 	root.AddCommand(
 		c.serve(), c.check(), c.keygen(), c.healthcheck(), c.settingsCommand(), c.manifest(),
-		c.tokenCommand(), c.userCommand(), c.backup(), c.migrate(), c.recover(), c.rebuild(), c.keysCommand(), c.auditCommand(), c.accessReview(),
+		c.tokenCommand(), c.userCommand(), c.backup(), c.migrate(), c.copy(), c.recover(), c.rebuild(), c.keysCommand(), c.auditCommand(), c.accessReview(),
 	)
 	return root
 }

@@ -105,7 +105,11 @@ func (d *daemon) serve(ctx context.Context) error {
 	if err := d.build(); err != nil {
 		return err
 	}
-	if err := d.service.Start(ctx, d.cfg.SlackChannel, cli.Version()); err != nil {
+	err = d.patiently(ctx, func() error { return d.service.Start(ctx, d.cfg.SlackChannel, cli.Version()) })
+	if err != nil {
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return ended(ctx)
+		}
 		return fmt.Errorf("start: %w", err)
 	}
 	return d.run(ctx, cancel, doors)
@@ -132,21 +136,27 @@ func (d *daemon) open(ctx context.Context) error {
 		}
 		d.lock = lock
 	}
-	err := d.openStore(ctx)
-	if err == nil {
-		err = d.openLog(ctx)
-	}
+	err := d.patiently(ctx, func() (err error) {
+		if d.db, err = store.Open(ctx, d.cfg.store()); err != nil {
+			return err
+		}
+		if err = d.openLog(ctx); err != nil {
+			err = errors.Join(err, d.db.Close())
+			d.db = nil
+		}
+		return err
+	})
 	if err != nil {
 		d.close()
 	}
 	return err
 }
 
-// openStore opens the database. A server that does not answer is waited for; what
-// is wrong with a file does not pass by itself.
-func (d *daemon) openStore(ctx context.Context) (err error) {
+// patiently repeats a step of the start while a server does not answer. What is
+// wrong with a file does not pass by itself.
+func (d *daemon) patiently(ctx context.Context, step func() error) error {
 	for {
-		d.db, err = store.Open(ctx, d.cfg.store())
+		err := step()
 		if err == nil || d.cfg.database != "" || !errors.Is(err, store.ErrUnavailable) {
 			return err
 		}
@@ -246,6 +256,7 @@ func (d *daemon) build() error {
 	d.ci, err = circleci.New(circleci.Config{
 		URL: d.cfg.CircleURL, AppURL: d.cfg.CircleAppURL, Token: d.cfg.CircleToken.reveal(),
 		UserAgent: "rack-gatewayd/" + cli.Version(), OnDate: d.dated(d.clock.observe), OnCall: d.called,
+		HTTP: &http.Client{Transport: heldTransport{circleci.NewTransport(), d.db.Holds}},
 	})
 	if err != nil {
 		return err
@@ -253,11 +264,11 @@ func (d *daemon) build() error {
 	d.slack = bot.Open(bot.Settings{
 		BotToken: d.cfg.SlackBotToken.reveal(), AppToken: d.cfg.SlackAppToken.reveal(),
 		SigningSecret: d.cfg.SlackSigning.reveal(), APIURL: d.cfg.SlackAPIURL,
-		HTTPClient: &http.Client{Timeout: slackTime, Transport: datedTransport{http.DefaultTransport, d.dated(d.clock.observeSlack)}},
+		HTTPClient: &http.Client{Timeout: slackTime, Transport: datedTransport{heldTransport{http.DefaultTransport, d.db.Holds}, d.dated(d.clock.observeSlack)}},
 	})
 	d.service = approvals.New(approvals.Config{
 		Store: d.db, CI: d.ci, Directory: d.slack, Identity: d.cfg.identity(), Settings: d.cfg.settings, Log: d.log,
-		Poll: d.cfg.poll, Hold: d.hold, Signer: d.signer, Rolled: d.broken, Operator: d.operator,
+		Poll: d.cfg.poll, Hold: d.hold, Nodes: d.nodes, Signer: d.signer, Rolled: d.broken, Operator: d.operator,
 	})
 	d.bot = bot.New(bot.Config{Workspace: d.slack, Service: d.service, Links: d.ci.Links(), Log: d.log, Metrics: d.metrics.bot()})
 	d.api = webhook.New(webhook.Config{
@@ -291,6 +302,9 @@ func (d *daemon) hold() string {
 		return "another process may work on the database: " + err.Error()
 	}
 	if why := d.differs(); why != "" {
+		return why
+	}
+	if why := apart(d.db.Skew(), skewHold); why != "" {
 		return why
 	}
 	return d.clock.fault()

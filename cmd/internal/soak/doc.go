@@ -16,6 +16,13 @@
 //	-kills N         how often it is killed
 //	-lanes N         how many stories are played side by side (24)
 //
+// TestKillsOfNodes does the same to two daemons on one PostgreSQL database (see
+// RGW_TEST_POSTGRES_URL), behind one balancer: one of them is killed, or stands still
+// for 15 seconds, or both lose their connections to the database:
+//
+//	-node-kills N    how often
+//	-lanes N         as above
+//
 // TestOutages takes Slack, CircleCI and both away, with a SIGKILL in the middle;
 // half of the time they answer 503, half of the time they refuse connections. It
 // also lets CircleCI refuse the token, and with -outage 5m or more somebody open a

@@ -22,6 +22,8 @@ var (
 	kills = flag.Int("kills", 12, "how often the daemon is killed")
 	lanes = flag.Int("lanes", 24, "stories that are played side by side between the kills")
 
+	nodeKills = flag.Int("node-kills", 8, "how often one of two daemons on PostgreSQL is killed or stopped")
+
 	outage   = flag.Duration("outage", 4*time.Second, "how long a service is away")
 	window   = flag.Duration("window", 0, "how long an approval stays usable, whole minutes (default: half of -outage, at least 1m)")
 	requests = flag.Int("requests", 0, "requests that are filed while Slack is away (default: one every five seconds, at least 6)")

@@ -82,14 +82,15 @@ type Process struct {
 }
 
 // Spawn starts the daemon as a process: this program again, see [BeProgram]. It
-// does not wait until the daemon is ready. The log goes to out.
-func (s *Stage) Spawn(out *os.File) (*Process, error) {
+// does not wait until the daemon is ready. The log goes to out. The variables of env
+// are for this process alone.
+func (s *Stage) Spawn(out *os.File, env ...string) (*Process, error) {
 	cmd, err := ourselves(daemonName, "serve")
 	if err != nil {
 		return nil, err
 	}
 	p := &Process{cmd: cmd, done: make(chan struct{})}
-	p.cmd.Env = slices.Clone(s.env)
+	p.cmd.Env = slices.Concat(s.env, env)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err

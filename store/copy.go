@@ -1,0 +1,222 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+	"github.com/rack-gateway/rack-gateway-approvals/store/sqlite"
+)
+
+// tables are what is copied, in an order in which references hold. Rows are read by
+// key, and written with the columns. Claims are not copied: whoever made them does
+// not work on the copy. Seals are bound to purpose, name and version, not to a
+// database.
+var tables = []struct {
+	name    string
+	key     []string
+	columns []string
+}{
+	{"requests", []string{"number"}, []string{
+		"number", "id", "version", "app", "environment", "status", "revision", "branch", "workflow_id", "created_at", "released_at", "body", "metadata", "seen",
+	}},
+	{"kept", []string{"kind", "place"}, []string{"kind", "id", "place", "state"}},
+	{"seal_keys", []string{"id"}, []string{"id", "check_value"}},
+	{"secrets", []string{"name"}, []string{"name", "version", "key_id", "sealed"}},
+	{"due", []string{"id"}, []string{"kind", "subject", "lane", "rank", "due", "note", "attempt"}},
+	{"audit", []string{"seq"}, []string{"seq", "line"}},
+	{"audit_hashes", []string{"position"}, []string{"position", "hash"}},
+	{"audit_index", []string{"subject", "seq"}, []string{"subject", "seq"}},
+}
+
+// Copied is what a copy holds.
+type Copied struct {
+	Rows   int64
+	Events int64
+	Root   tlog.Hash // of the log
+}
+
+// Copy copies everything from one database, as it stands at one moment, to another
+// one, which must be empty, and compares the two. It needs no key ring. While
+// somebody serves on either of them it is refused with [ErrServed].
+func Copy(ctx context.Context, from, to Config) (c Copied, err error) {
+	from.Existing = true
+	source, err := openBare(ctx, from)
+	if err != nil {
+		return c, fmt.Errorf("open the database to copy: %w", err)
+	}
+	defer source.Close()
+	target, err := openBare(ctx, to)
+	if err != nil {
+		return c, fmt.Errorf("open the database to copy to: %w", err)
+	}
+	defer func() { err = errors.Join(err, target.Close()) }()
+	for _, db := range []*DB{source, target} {
+		if nodes, err := db.Nodes(ctx); err != nil || len(nodes) > 0 {
+			return c, errors.Join(err, ErrServed)
+		}
+	}
+	return copyAll(ctx, source, target)
+}
+
+// ErrServed says that a serve works on a database.
+var ErrServed = errors.New("a daemon is running on this database: stop it first")
+
+// openBare opens a database without keys: nothing in it can be opened.
+func openBare(ctx context.Context, c Config) (*DB, error) {
+	e, err := openEngine(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return &DB{engine: e, keys: &KeyRing{}}, nil
+}
+
+func copyAll(ctx context.Context, source, target *DB) (c Copied, err error) {
+	err = source.view(ctx, func(from *tx) error {
+		if err := target.update(ctx, func(to *tx) error { c, err = copyRows(from, to); return err }); err != nil {
+			return err
+		}
+		return target.view(ctx, func(to *tx) error { return same(from, to, &c) })
+	})
+	return c, err
+}
+
+// copyPage is how many rows are read, and written, at once.
+const copyPage = 1000
+
+func copyRows(from, to *tx) (c Copied, err error) {
+	for _, t := range tables {
+		var there bool
+		if err := to.get("SELECT EXISTS (SELECT 1 FROM "+t.name+")", nil, &there); err != nil {
+			return c, err
+		}
+		if there {
+			return c, fmt.Errorf("the database to copy to is not empty: table %s has rows", t.name)
+		}
+		var last []any // the key of the row that was read last
+		for {
+			rows, next, err := readPage(from, t.name, t.key, t.columns, last)
+			if err != nil || len(rows) == 0 {
+				if err != nil {
+					return c, err
+				}
+				break
+			}
+			last = next
+			c.Rows += int64(len(rows))
+			if err := writeRows(to, t.name, t.columns, rows); err != nil {
+				return c, fmt.Errorf("copy table %s: %w", t.name, err)
+			}
+		}
+	}
+	return c, nil
+}
+
+// readPage reads the rows after the one with the key last.
+func readPage(t *tx, table string, key, columns []string, last []any) (rows [][]any, next []any, err error) {
+	keys := strings.Join(key, ", ")
+	query := "SELECT " + keys + ", " + strings.Join(columns, ", ") + " FROM " + table
+	if last != nil {
+		query += " WHERE (" + keys + ") > " + marks(len(key))
+	}
+	err = t.each(fmt.Sprintf("%s ORDER BY %s LIMIT %d", query, keys, copyPage), last, func(scan func(...any) error) error {
+		values := make([]any, len(key)+len(columns))
+		into := make([]any, len(values))
+		for i := range into {
+			into[i] = &values[i]
+		}
+		err := scan(into...)
+		next, rows = values[:len(key)], append(rows, values[len(key):])
+		return err
+	})
+	return rows, next, err
+}
+
+// mostValues bounds the values of one statement, as SQLite does.
+const mostValues = 30_000
+
+func writeRows(t *tx, table string, columns []string, rows [][]any) error {
+	for len(rows) > 0 {
+		n := min(len(rows), mostValues/len(columns))
+		var args []any
+		for _, row := range rows[:n] {
+			args = append(args, row...)
+		}
+		rows = rows[n:]
+		one := marks(len(columns))
+		query := "INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") VALUES " + strings.Repeat(one+", ", n-1) + one
+		if _, err := t.exec(query, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// same compares the copy with what was copied: how many rows each table has, and
+// the log, whose root covers every event.
+func same(from, to *tx, c *Copied) error {
+	for _, t := range tables {
+		var had, has int64
+		query := "SELECT count(*) FROM " + t.name
+		if err := errors.Join(from.get(query, nil, &had), to.get(query, nil, &has)); err != nil {
+			return err
+		}
+		if had != has {
+			return fmt.Errorf("the copy has %d rows of %d in table %s", has, had, t.name)
+		}
+	}
+	var logs [2]Copied
+	for i, t := range []*tx{from, to} {
+		r, err := readLog(t)
+		if err != nil {
+			return err
+		}
+		logs[i] = r
+	}
+	if logs[0] != logs[1] {
+		return errors.New("the log of the copy is another one")
+	}
+	c.Events, c.Root = logs[1].Events, logs[1].Root
+	return nil
+}
+
+// readLog hashes every event anew.
+func readLog(t *tx) (c Copied, err error) {
+	reader := &ledger.Reader{}
+	for leaf, err := range t.Leaves(0) {
+		if err != nil {
+			return c, err
+		}
+		if err := reader.Next(leaf); err != nil {
+			return c, err
+		}
+	}
+	return Copied{Events: reader.Size(), Root: reader.Root()}, nil
+}
+
+// Backup writes a copy of the database, as it stands at one moment, to a SQLite
+// file (mode 0600), replacing an older one. Writers are not held up. The copy is
+// complete, checked and on disk before it gets its name: a backup that was cut
+// short leaves a temporary file "<file>.*.tmp" at worst.
+func (db *DB) Backup(ctx context.Context, file string) error {
+	if e, ok := db.engine.(*sqlite.DB); ok {
+		return e.Backup(ctx, file)
+	}
+	return sqlite.WriteFile(ctx, file, func(path string) error {
+		path, err := filepath.Abs(path)
+		if err != nil {
+			return err
+		}
+		target, err := openBare(ctx, Config{URL: "sqlite:" + path})
+		if err != nil {
+			return err
+		}
+		_, err = copyAll(ctx, db, target)
+		return errors.Join(err, target.Close())
+	})
+}
