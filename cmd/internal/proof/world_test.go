@@ -176,7 +176,7 @@ func newWorld(t *testing.T, made template, s script) *world {
 		Slack: w.slack, Circle: w.circle, Gateway: w, Codes: &w.codes, Secret: func(user string) totp.Secret { return w.secrets[user] },
 		Self: w.self, Blind: s.Blind, Orderly: s.orderly(), Violation: w.violation,
 	}
-	env := []string{"RGW_SETTING_PENDING_TTL=2m", "RGW_SETTING_DEPLOY_APPROVAL_WINDOW_MINUTES=1"}
+	env := []string{"RGW_SETTING_PENDING_TTL=2m", "RGW_SETTING_REMIND_AFTER=1m", "RGW_SETTING_DEPLOY_APPROVAL_WINDOW_MINUTES=1"}
 	for i, ls := range s.Lanes {
 		l := story.NewLane(all, i, ls)
 		w.lanes = append(w.lanes, l)

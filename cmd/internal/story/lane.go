@@ -93,7 +93,7 @@ func (l *Lane) Settings() []string {
 		prefix + "SLACK_CHANNEL=" + l.Channel, prefix + "ON_CLOSE=" + string(l.Script.OnClose),
 		prefix + fmt.Sprintf("REQUIRED_APPROVALS=%d", l.Script.Required),
 		prefix + fmt.Sprintf("CIRCLECI_AUTO_APPROVE_ON_APPROVAL=%t", l.Script.Auto), prefix + fmt.Sprintf("MFA_ON_REJECT=%t", l.Script.CodeOnReject),
-		prefix + "BREAK_GLASS=" + Admin(l.Number, 0), prefix + "REMIND_AFTER=1m",
+		prefix + "BREAK_GLASS=" + Admin(l.Number, 0),
 	}
 }
 
