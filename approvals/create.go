@@ -83,7 +83,7 @@ func (s *Service) Refused(ctx context.Context, t Token, app string, why *Error) 
 	if !ValidName(app) {
 		app = ""
 	}
-	err := s.Record(ctx, Event{Type: EventRefused, App: app, Actor: t.actor(), Source: "api", Outcome: "refused", Reason: cmp.Or(why.Reason, string(why.Code))})
+	err := s.Record(ctx, Event{Type: EventRefused, App: app, Actor: t.actor(), Source: "api", Outcome: "refused", Reason: cmp.Or(string(why.Reason), string(why.Code))})
 	if err != nil {
 		s.log.Error("record a refused request", "err", err)
 	}

@@ -41,7 +41,7 @@ const (
 type Error struct {
 	Code       Code
 	Message    string
-	Reason     string        // which check failed, for codes that stand for several; empty = the code says it
+	Reason     Reason        // of a refused credential; empty = the code says it
 	Fields     []FieldError  // for CodeInvalid: what is wrong where
 	RetryAfter time.Duration // for the codes that end in "unavailable"
 }

@@ -75,27 +75,30 @@ func (t Token) mayUse(p Policy, workflowID string) error {
 	return nil
 }
 
-// Reasons of refusals that concern a credential. Those that begin with oidc name
-// the check that an OIDC token did not pass.
+// Reason is the stable name of what is wrong with a credential.
+type Reason string
+
+// The reasons. Those that begin with oidc name the check that an OIDC token did not
+// pass.
 const (
-	ReasonCredential = "credential_not_accepted"
-	ReasonMalformed  = "oidc_malformed"
-	ReasonAlgorithm  = "oidc_algorithm"
-	ReasonKey        = "oidc_key_unknown"
-	ReasonIssuer     = "oidc_issuer"
-	ReasonAudience   = "oidc_audience"
-	ReasonAudiences  = "oidc_audience_not_single"
-	ReasonExpired    = "oidc_expired"
-	ReasonNotYet     = "oidc_not_yet_valid"
-	ReasonLifetime   = "oidc_lifetime"
-	ReasonSSH        = "oidc_ssh_rerun"
-	ReasonProject    = "oidc_project"
-	ReasonOrigin     = "oidc_origin"
-	ReasonWorkflow   = "oidc_workflow"
+	ReasonCredential Reason = "credential_not_accepted"
+	ReasonMalformed  Reason = "oidc_malformed"
+	ReasonAlgorithm  Reason = "oidc_algorithm"
+	ReasonKey        Reason = "oidc_key_unknown"
+	ReasonIssuer     Reason = "oidc_issuer"
+	ReasonAudience   Reason = "oidc_audience"
+	ReasonAudiences  Reason = "oidc_audience_not_single"
+	ReasonExpired    Reason = "oidc_expired"
+	ReasonNotYet     Reason = "oidc_not_yet_valid"
+	ReasonLifetime   Reason = "oidc_lifetime"
+	ReasonSSH        Reason = "oidc_ssh_rerun"
+	ReasonProject    Reason = "oidc_project"
+	ReasonOrigin     Reason = "oidc_origin"
+	ReasonWorkflow   Reason = "oidc_workflow"
 )
 
 // notThis refuses what a valid credential does not allow.
-func notThis(reason, format string, args ...any) error {
+func notThis(reason Reason, format string, args ...any) error {
 	e := refuse(CodeForbidden, format, args...)
 	e.Reason = reason
 	return e

@@ -49,7 +49,7 @@ func reason(err error) string {
 	if !errors.As(err, &why) {
 		return ""
 	}
-	return strings.TrimSpace(string(why.Code) + " " + why.Reason)
+	return strings.TrimSpace(string(why.Code) + " " + string(why.Reason))
 }
 
 func TestWhoAJobIs(t *testing.T) {

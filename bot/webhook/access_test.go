@@ -2,6 +2,7 @@ package webhook_test
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -293,6 +295,39 @@ func TestSlowCallsOfOneTokenLeaveRoom(t *testing.T) {
 	if got := ask(t, s, "GET", "/api/v1/audit/checkpoint", auditToken, ""); got.StatusCode != 200 {
 		t.Errorf("another call beside slow exports: got %d; want 200", got.StatusCode)
 	}
+}
+
+// Callers whose OIDC tokens wait for their issuer take no room from those with API
+// tokens.
+func TestSlowIssuerHoldsUpNobodyElse(t *testing.T) {
+	t.Parallel()
+	f, s := serve(t, func(c *webhook.Config) { c.MaxInFlight = 4 })
+	f.issuing = make(chan struct{}, 4)
+	ctx, cancel := context.WithCancel(t.Context())
+	var waiting sync.WaitGroup
+	for range 4 {
+		req, err := http.NewRequestWithContext(ctx, "GET", s.URL+requests, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer a.b.c")
+		waiting.Go(func() {
+			if res, err := http.DefaultTransport.RoundTrip(req); err == nil {
+				res.Body.Close()
+			}
+		})
+	}
+	for range 4 {
+		<-f.issuing
+	}
+	if got := ask(t, s, "GET", requests, auditToken, ""); got.StatusCode != 200 {
+		t.Errorf("an API token: got %d %s; want 200", got.StatusCode, got.body)
+	}
+	if got := ask(t, s, "GET", requests, "a.b.c", ""); got.StatusCode != 429 {
+		t.Errorf("one more OIDC token: got %d %s; want 429", got.StatusCode, got.body)
+	}
+	cancel()
+	waiting.Wait()
 }
 
 // Failed calls to the API do not close the enrolment page, which has a limit of

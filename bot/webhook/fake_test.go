@@ -41,6 +41,7 @@ type fakeService struct {
 	panics   bool
 	awaiting chan struct{} // gets a value when an Await begins
 	exports  []audit.Export
+	issuing  chan struct{} // gets a value for each OIDC token, which is then waited with; nil = none is
 	cutOff   error         // what an export ends with after its second page
 	paged    chan struct{} // an export writes one page for each value; nil = at once
 }
@@ -55,9 +56,13 @@ var tokens = map[string]approvals.Token{
 	auditToken:   {ID: "audit", Name: "auditor", Role: approvals.RoleAuditor},
 }
 
-func (f *fakeService) Authenticate(_ context.Context, text string) (approvals.Token, error) {
+func (f *fakeService) Authenticate(ctx context.Context, text string) (approvals.Token, error) {
 	if t, ok := tokens[text]; ok {
 		return t, nil
+	}
+	if f.issuing != nil && approvals.IsJWT(text) {
+		f.issuing <- struct{}{}
+		<-ctx.Done() // the issuer does not answer
 	}
 	if approvals.IsJWT(text) {
 		return approvals.Token{}, &approvals.Error{Code: approvals.CodeUnauthorized, Reason: approvals.ReasonAudience, Message: "another audience"}

@@ -67,7 +67,7 @@ type Problem struct {
 	Status    int                    `json:"status"`
 	Detail    string                 `json:"detail,omitempty"`
 	Code      approvals.Code         `json:"code"`
-	Reason    string                 `json:"reason,omitempty"` // which check failed, where the code stands for several
+	Reason    approvals.Reason       `json:"reason,omitempty"` // of a refused credential
 	RequestID string                 `json:"request_id"`
 	Errors    []approvals.FieldError `json:"errors,omitempty"`
 

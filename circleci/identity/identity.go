@@ -227,6 +227,6 @@ func unavailable(cause error) error {
 	return e
 }
 
-func refuse(reason, format string, args ...any) error {
+func refuse(reason approvals.Reason, format string, args ...any) error {
 	return &approvals.Error{Code: approvals.CodeUnauthorized, Reason: reason, Message: fmt.Sprintf(format, args...)}
 }

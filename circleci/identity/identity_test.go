@@ -84,7 +84,7 @@ func refusal(err error) string {
 	if !errors.As(err, &why) {
 		return "no refusal"
 	}
-	return strings.TrimSpace(string(why.Code) + " " + why.Reason)
+	return strings.TrimSpace(string(why.Code) + " " + string(why.Reason))
 }
 
 func TestJob(t *testing.T) {
@@ -106,7 +106,7 @@ func TestClaims(t *testing.T) {
 	now := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	for name, c := range map[string]struct {
 		changed func() map[string]any
-		want    string // "" = accepted
+		want    approvals.Reason // "" = accepted
 	}{
 		"as CircleCI makes them":   {func() map[string]any { return nil }, ""},
 		"one audience in a list":   {func() map[string]any { return map[string]any{"aud": []string{audience}} }, ""},
@@ -154,7 +154,7 @@ func TestClaims(t *testing.T) {
 					}
 					return
 				}
-				if got, want := refusal(err), "unauthorized "+c.want; got != want {
+				if got, want := refusal(err), "unauthorized "+string(c.want); got != want {
 					t.Errorf("got %s; want %s", got, want)
 				}
 				if strings.Contains(err.Error(), token) || strings.Contains(err.Error(), workflow) {
@@ -184,7 +184,10 @@ func TestForgeries(t *testing.T) {
 		mac.Write([]byte(hs))
 		foreign := circlecitest.NewIssuer("https://issuer.example")
 		foreign.Rotate()
-		for _, c := range []struct{ name, token, want string }{
+		for _, c := range []struct {
+			name, token string
+			want        approvals.Reason
+		}{
 			{"good", good, "no refusal"},
 			{"alg none", head(map[string]any{"alg": "none"}) + "." + parts[1] + ".", approvals.ReasonAlgorithm},
 			{"alg HS256", hs + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)), approvals.ReasonAlgorithm},
@@ -201,7 +204,7 @@ func TestForgeries(t *testing.T) {
 			{"empty", "", approvals.ReasonMalformed},
 		} {
 			_, err := v.Job(t.Context(), c.token)
-			if got := strings.TrimPrefix(refusal(err), "unauthorized "); got != c.want {
+			if got := strings.TrimPrefix(refusal(err), "unauthorized "); got != string(c.want) {
 				t.Errorf("%s: got %s (%v); want %s", c.name, got, err, c.want)
 			}
 		}
@@ -221,7 +224,7 @@ func TestKeysAreFetchedOnceAMinute(t *testing.T) {
 				t.Fatalf("got %v; want %s", err, want)
 			}
 		}
-		const unknown = "unauthorized " + approvals.ReasonKey
+		const unknown = "unauthorized " + string(approvals.ReasonKey)
 		judge("no refusal", nil)
 		for range 50 {
 			judge(unknown, map[string]any{"kid": "made-up"})
@@ -268,7 +271,7 @@ func TestIssuerIsDown(t *testing.T) {
 		judge("no refusal", nil)
 		i.SetDown(false)
 		time.Sleep(time.Minute)
-		judge("unauthorized "+approvals.ReasonKey, map[string]any{"kid": "made-up"})
+		judge("unauthorized "+string(approvals.ReasonKey), map[string]any{"kid": "made-up"})
 	})
 }
 
@@ -306,7 +309,7 @@ func TestIssuerMisbehaves(t *testing.T) {
 		}, "unavailable"},
 		"no keys": {func(i *circlecitest.Issuer) http.Handler {
 			return documents(i, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{}`) })
-		}, "unauthorized " + approvals.ReasonKey},
+		}, "unauthorized " + string(approvals.ReasonKey)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			issued(t, func(t *testing.T, i *circlecitest.Issuer, at *direct, v *identity.Verifier) {

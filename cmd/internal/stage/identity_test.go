@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,19 +27,20 @@ const (
 )
 
 // issuing sets a product up that takes OIDC tokens alone.
-func issuing(t *testing.T) (*play, *circlecitest.Issuer) {
+func issuing(t *testing.T, log io.Writer) (*play, *circlecitest.Issuer) {
 	t.Helper()
 	issuer, stop := circlecitest.StartIssuer()
 	t.Cleanup(stop)
 	o := settings("CI_IDENTITY=oidc", "CIRCLECI_PROJECT_ID="+projectID)
-	o.Env = append(o.Env, "RGW_OIDC_ISSUER="+issuer.URL())
+	o.Log, o.Env = log, append(o.Env, "RGW_OIDC_ISSUER="+issuer.URL(), "RGW_LOG_LEVEL=debug")
 	return setup(t, o), issuer
 }
 
 // Each fault of an OIDC token is refused with a code of its own, by the daemon as it
 // runs, and leaves nothing behind.
 func TestOIDCTokensThatAreRefused(t *testing.T) {
-	p, issuer := issuing(t)
+	var log bytes.Buffer
+	p, issuer := issuing(t, &log)
 	workflow := p.Pipeline(stage.Number)
 	claims := issuer.Claims(p.URL, projectID, workflow, jobID)
 	body := filing{CreateBody: webhook.CreateBody{App: stage.App, GitCommit: stage.Revision}, workflow: workflow}.body()
@@ -60,7 +62,7 @@ func TestOIDCTokensThatAreRefused(t *testing.T) {
 	for _, c := range []struct {
 		name, token string
 		status      int
-		reason      string
+		reason      approvals.Reason
 	}{
 		{"wrong audience", one("aud", circlecitest.Org), 401, approvals.ReasonAudience},
 		{"several audiences", one("aud", []string{p.URL, circlecitest.Org}), 401, approvals.ReasonAudiences},
@@ -100,6 +102,14 @@ func TestOIDCTokensThatAreRefused(t *testing.T) {
 	if status, problem := file(with(map[string]any{oidc + "vcs-origin": "github.com/MyOrg/myapp"})); status != 201 {
 		t.Errorf("a good token while the issuer is down: got %d %+v; want 201", status, problem)
 	}
+	p.until("the card stands", func() bool { return len(p.cards()) == 1 })
+	thread := p.thread(asked{card: p.cards()[0]})
+	p.Stop()
+	for _, part := range parts {
+		if strings.Contains(log.String()+thread, part) {
+			t.Errorf("a part of a token stands in the log or the thread: %s", part)
+		}
+	}
 }
 
 // environment is that of a CircleCI job without any stored secret: its program
@@ -123,7 +133,7 @@ echo %s
 
 // A whole deploy without any API token: request, wait, verify, deploy.
 func TestDeployWithoutAStoredSecret(t *testing.T) {
-	p, issuer := issuing(t)
+	p, issuer := issuing(t, nil)
 	p.operator("token", "revoke", "ci-myapp")
 	workflow := p.Pipeline(stage.Number)
 	env := environment(p, issuer, workflow)
