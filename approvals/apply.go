@@ -126,6 +126,8 @@ func (r *Request) note(e Event, at time.Time) {
 		r.decided(e, at, ActionApprove)
 	case EventReminded:
 		r.RemindedAt = at
+	case EventCommitsRead:
+		r.Commits = e.Commits
 	case EventRestored:
 		r.Restored = true
 	case EventWaiting:

@@ -122,6 +122,10 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, 
 	if t.Job != nil && t.Job.PipelineID != "" && t.Job.PipelineID != strings.ToLower(facts.PipelineID) {
 		return Request{}, false, notThis(ReasonWorkflow, "the OIDC token is of another pipeline than the workflow")
 	}
+	code, err := s.askCommits(ctx, p, n, facts)
+	if err != nil {
+		return Request{}, false, err
+	}
 	what, metadata := newRequest(t, p, n, facts)
 	var r Request
 	created := true
@@ -132,7 +136,7 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, 
 			return err
 		}
 		r = Request{Metadata: metadata, Seen: Seen{Told: -1, GateStatus: gate.Status}}
-		return s.file(c, &r, what, p, n, t)
+		return s.file(c, &r, what, code, p, n, t)
 	})
 	if err != nil {
 		return Request{}, false, err
@@ -327,7 +331,7 @@ func newRequest(t Token, p Policy, n NewRequest, f Facts) (Asked, []byte) {
 }
 
 // file stores a new request with all that it causes.
-func (s *Service) file(c *Change, r *Request, asked Asked, p Policy, n NewRequest, t Token) error {
+func (s *Service) file(c *Change, r *Request, asked Asked, code codeAnswer, p Policy, n NewRequest, t Token) error {
 	newest, err := c.Requests(Filter{Limit: 1})
 	if err != nil {
 		return err
@@ -355,6 +359,9 @@ func (s *Service) file(c *Change, r *Request, asked Asked, p Policy, n NewReques
 		if errors.Is(err, errTooLong) {
 			return refuse(CodeInvalid, "the request is too long to be recorded: shorten the message or the names")
 		}
+		return err
+	}
+	if err := s.addCommits(c, r, p, code); err != nil {
 		return err
 	}
 	if err := c.recognise(r.Facts); err != nil {

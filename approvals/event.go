@@ -14,6 +14,7 @@ type EventType string
 const (
 	EventRequested     EventType = "request.created"
 	EventRefused       EventType = "request.refused"
+	EventCommitsRead   EventType = "commits.read" // what the code host says of the commit
 	EventCardPosted    EventType = "card.posted"
 	EventModalOpened   EventType = "modal.opened"
 	EventClickRefused  EventType = "decision.refused"
@@ -96,6 +97,7 @@ type Event struct {
 	People      []string  `json:"people,omitempty"` // whose votes decided, or do not count any more
 	Asked       *Asked    `json:"asked,omitempty"`  // of request.created
 	Granted     *Granted  `json:"granted,omitempty"`
+	Commits     *Commits  `json:"commits,omitempty"` // of commits.read
 	// Settings lists what settings.changed found.
 	Settings []SettingChange `json:"settings,omitempty"`
 }
@@ -160,6 +162,7 @@ const (
 	ActorJob      = "ci" // a CI job that proved who it is; its id is ci:<project>/<workflow>
 	ActorOperator = "operator"
 	ActorCI       = "circleci"
+	ActorCodeHost = "github"
 	ActorSystem   = "system"
 )
 
@@ -251,6 +254,8 @@ func (e Event) told() (rank int, told bool) {
 		return RankRemark, e.Data["again"] == ""
 	case EventVerifyRefused:
 		return RankNotice, e.Data["count"] == ""
+	case EventCommitsRead:
+		return RankRemark, e.Data["late"] != "" // the first line tells it otherwise
 	case EventClickRefused:
 		why := Refusal{Code: RefusalCode(e.Reason)}
 		return RankRemark, e.Data["count"] == "" && why.AboutRight()

@@ -49,7 +49,7 @@ func (w *Worker) Drain(ctx context.Context) bool {
 	left := 3000
 	for busy := true; busy; {
 		busy = false
-		for _, family := range []string{FamilyLocal, FamilyCI, FamilySlack} {
+		for _, family := range []string{FamilyLocal, FamilyCI, FamilyCode, FamilySlack} {
 			d := &dispatcher{w: w, family: family, free: 1, busy: map[string]bool{}, served: map[string]time.Time{}}
 			for {
 				lanes, _, err := d.lanes(ctx)

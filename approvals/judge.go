@@ -3,6 +3,7 @@ package approvals
 import (
 	"errors"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -133,6 +134,9 @@ type starter struct {
 	// known: somebody on record did. Whether a vote is the starter's own can be told
 	// then alone.
 	known bool
+	// authors are those who wrote the commits, while nobody on record set the workflow
+	// off: each of them may be behind it.
+	authors *Commits
 }
 
 // starterOf looks for whoever set a workflow off among the people on record, those
@@ -143,8 +147,19 @@ func starterOf(tx Tx, proven *proof, r Request) (starter, error) {
 		everybody = proven.everybody
 	}
 	all, err := everybody()
-	return starter{facts: r.Facts, known: slices.ContainsFunc(all, r.Facts.startedBy)}, err
+	s := starter{facts: r.Facts, known: slices.ContainsFunc(all, r.Facts.startedBy)}
+	if s.known || r.Commits == nil {
+		return s, err
+	}
+	s.authors = r.Commits
+	s.known = r.Commits.Everybody && len(r.Commits.Authors) > 0 && !slices.ContainsFunc(r.Commits.Authors, func(login string) bool {
+		return !slices.ContainsFunc(all, func(p Person) bool { return strings.EqualFold(p.VCSLogin, login) })
+	})
+	return s, err
 }
+
+// is reports whether a person set the workflow off, or may be behind it.
+func (s starter) is(person Person) bool { return s.facts.startedBy(person) || s.authors.wrote(person) }
 
 // refusal says why a person may not approve because of who set the workflow off,
 // nil when nothing forbids it.
@@ -156,7 +171,7 @@ func (s starter) refusal(p Policy, person Person) *Refusal {
 		return nil
 	case person.VCSLogin == "":
 		return &Refusal{Code: RefusedNoLogin, App: p.App, By: person.SlackID}
-	case s.facts.startedBy(person):
+	case s.is(person):
 		return &Refusal{Code: RefusedSelf, App: p.App, Who: p.Approvers}
 	}
 	return nil
@@ -165,7 +180,7 @@ func (s starter) refusal(p Policy, person Person) *Refusal {
 // approves says whether a vote of this person is that of the starter.
 func (s starter) approves(person Person) SelfApproval {
 	switch {
-	case s.facts.startedBy(person):
+	case s.is(person):
 		return SelfYes
 	case s.known && person.VCSLogin != "":
 		return SelfNo

@@ -16,14 +16,14 @@ import (
 var layers = [][]string{
 	{ // types
 		"doc", "store", "ci", "work", "event", "status", "request", "person", "token", "facts", "error", "refusal", "text",
-		"policy", "settings", "setting_keys", "setting_globs", "setting_text", "setting_changes", "freeze",
+		"policy", "codehost", "settings", "setting_keys", "setting_globs", "setting_text", "setting_changes", "freeze",
 	},
 	{"apply", "look", "step", "pace"},                // rules, without a store
 	{"change", "journal", "proof", "log", "rebuild"}, // the log and the rows that cache it
 	{"judge"}, // rules that read the store
 	// use cases
 	{
-		"service", "worker", "create", "close", "decide", "verify", "follow", "people", "admin", "enrol", "token_expiry",
+		"service", "worker", "create", "commits", "close", "decide", "verify", "follow", "people", "admin", "enrol", "token_expiry",
 		"recover", "read", "show",
 	},
 }

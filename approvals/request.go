@@ -26,6 +26,7 @@ type Request struct {
 	Round     int        // of votes, from 1; Retry starts another
 	Decisions []Decision // of the current round
 
+	Commits *Commits // what the code host says; nil = nothing yet
 	Gate    Gate
 	Attempt Attempt
 	Closing Closing
@@ -181,6 +182,7 @@ const (
 	FailWithdrawn     = "withdrawn"
 	FailCIEnded       = "workflow_ended"
 	FailFactsChanged  = "facts_changed"
+	FailForeignConfig = "config_not_from_commit"
 	FailAppGone       = "app_removed"
 	FailRefused       = "circleci_refused"
 	FailCIGone        = "circleci_gone"

@@ -14,6 +14,7 @@ type Service struct {
 	store    Store
 	ci       CI
 	dir      Directory
+	code     CodeHost
 	identity Identity // nil = OIDC tokens are not taken
 	settings Settings
 	log      *slog.Logger
@@ -35,9 +36,11 @@ type Config struct {
 	Store     Store
 	CI        CI
 	Directory Directory
-	Identity  Identity // checks the OIDC tokens of CI jobs; nil = they are not taken
-	Settings  Settings
-	Log       *slog.Logger
+	// Code tells of commits and pull requests; nil = there is no code host to ask.
+	Code     CodeHost
+	Identity Identity // checks the OIDC tokens of CI jobs; nil = they are not taken
+	Settings Settings
+	Log      *slog.Logger
 	// Poll is how often open gates and running deploys are looked up.
 	Poll time.Duration
 	// Hold says why no decision may be taken now, "" when nothing forbids it.
@@ -73,7 +76,7 @@ func New(c Config) *Service {
 		c.Poll = 15 * time.Second
 	}
 	s := &Service{
-		store: c.Store, ci: c.CI, dir: c.Directory, identity: c.Identity, settings: c.Settings, log: c.Log,
+		store: c.Store, ci: c.CI, dir: c.Directory, code: c.Code, identity: c.Identity, settings: c.Settings, log: c.Log,
 		poll: c.Poll, onHold: c.Hold, rolled: c.Rolled, operator: c.Operator, pace: newPace(lookRate, c.Nodes),
 		journal: newJournal(c.Store, c.Signer, c.Log), waiters: newWaiters(), clicks: newClicks(),
 		due: make(chan struct{}, 1),

@@ -295,6 +295,16 @@ func endedText(r Request, workflow WorkflowStatus) string {
 	return fmt.Sprintf("The workflow is over in CircleCI (%s) and never reached %s", workflow, r.GateName)
 }
 
+// foreign ends a request whose configuration is not the file of its commit, as the
+// code host says.
+func (s *step) foreign() bool {
+	if s.r.Commits == nil || s.r.Commits.Config != ConfigOther {
+		return false
+	}
+	s.canceled(Failure{FailForeignConfig, "The CI configuration is not the file in the commit"}, Actor{Kind: ActorCodeHost})
+	return true
+}
+
 // unfit ends a request whose gate is not the one that was reviewed, or whose
 // facts changed, once a second look says so too. It reports whether the rules for
 // a gate that waits do not apply.
@@ -302,6 +312,8 @@ func (s *step) unfit() bool {
 	t := &s.m.Trail
 	sure, why := false, ""
 	switch {
+	case s.foreign():
+		return true
 	case s.state == gateOdd:
 		why = s.odd
 		sure = s.confirmed(why, &t.Odd, &t.OddAt)
@@ -349,7 +361,7 @@ func (s *step) pending() {
 	case s.k.Overtaken != nil:
 		s.ends(EventSuperseded, Actor{Kind: ActorSystem}, "timer", Failure{}, Data{"by": s.k.Overtaken.ID, "number": itoa(s.k.Overtaken.Number)})
 		return
-	case s.quorum():
+	case s.foreign(), s.quorum():
 		return
 	}
 	s.freeze()

@@ -11,13 +11,14 @@ type Kind string
 
 // The kinds of work.
 const (
-	WorkFollow Kind = "follow" // follow the workflow Subject at the CI provider
-	WorkCard   Kind = "card"   // bring the card of request Subject to its present state
-	WorkThread Kind = "thread" // tell the events of request Subject that the thread lacks
-	WorkNotice Kind = "notice" // tell one event outside a thread; see [ParseNotice]
-	WorkAlarm  Kind = "alarm"  // tell the channel Subject what was found wrong with the log
-	WorkPeople Kind = "people" // ask Slack who people and groups are
-	WorkTokens Kind = "tokens" // warn of tokens that expire soon
+	WorkFollow  Kind = "follow"  // follow the workflow Subject at the CI provider
+	WorkCard    Kind = "card"    // bring the card of request Subject to its present state
+	WorkThread  Kind = "thread"  // tell the events of request Subject that the thread lacks
+	WorkNotice  Kind = "notice"  // tell one event outside a thread; see [ParseNotice]
+	WorkAlarm   Kind = "alarm"   // tell the channel Subject what was found wrong with the log
+	WorkPeople  Kind = "people"  // ask Slack who people and groups are
+	WorkCommits Kind = "commits" // ask the code host about request Subject
+	WorkTokens  Kind = "tokens"  // warn of tokens that expire soon
 )
 
 // Families of lanes. Each has workers of its own, so that one slow service
@@ -25,6 +26,7 @@ const (
 const (
 	FamilyCI    = "circleci"
 	FamilySlack = "slack"
+	FamilyCode  = "codehost"
 	FamilyLocal = "local"
 )
 
@@ -112,6 +114,10 @@ func ParseNotice(subject string) (seq int64, to string, err error) {
 
 func peopleWork() Work {
 	return Work{Kind: WorkPeople, Lane: FamilyLocal + ":people"}
+}
+
+func commitsWork(r Request) Work {
+	return Work{Kind: WorkCommits, Subject: r.ID, Lane: FamilyCode + ":commits", Rank: rankRoutine}
 }
 
 func tokensWork() Work {

@@ -51,7 +51,7 @@ const (
 // never wait for their channel's turn, because a claim is made only when it has
 // come.
 func crews() map[string]int {
-	return map[string]int{FamilyCI: 8, FamilySlack: 16, FamilyLocal: 2}
+	return map[string]int{FamilyCI: 8, FamilySlack: 16, FamilyCode: 4, FamilyLocal: 2}
 }
 
 // Run works until ctx ends. A delivery that is under way then has five seconds
@@ -346,6 +346,8 @@ func (w *Worker) deliver(ctx context.Context, work Work) (out Outcome) {
 		return w.Service.follow(own, work)
 	case WorkPeople:
 		return w.Service.refreshPeople(own)
+	case WorkCommits:
+		return w.Service.readCommits(own, work)
 	case WorkTokens:
 		return w.Service.warnTokens(own)
 	}

@@ -208,6 +208,9 @@ func notes(r approvals.Request, open, stranger bool) []line {
 	}
 	if open {
 		l = append(l, origins(r.Facts, stranger)...)
+		if r.Commits != nil && r.Commits.Behind > 0 {
+			l = append(l, say("⚠️ This is a step back: ", plural(r.Commits.Behind, "commit"), " of the last deploy would be undone."))
+		}
 		if changed, known := r.ConfigChanged(); changed {
 			l = append(l, say("⚠️ The CI configuration changed since the last deploy."))
 		} else if !known {

@@ -88,7 +88,7 @@ func button(action, value, text string, style slack.Style) *slack.ButtonBlockEle
 // since the last deploy, and then what CI wrote, which nobody vouches for.
 func (v view) subject(r approvals.Request) []slack.Block {
 	blocks := []slack.Block{v.facts(r).block()}
-	if commit := commit(r); commit != nil {
+	if commit := v.commit(r); commit != nil {
 		blocks = append(blocks, commit.block())
 	}
 	if changes := v.changes(r); changes != nil {
@@ -118,36 +118,6 @@ func (v view) facts(r approvals.Request) line {
 		}
 	}
 	return l
-}
-
-// commit is the subject of the commit, and its pull request.
-func commit(r approvals.Request) line {
-	f := r.Facts
-	var l line
-	if f.Subject != "" {
-		l = say(quoted(f.Subject, limitMessage))
-	}
-	if f.PullRequest == "" {
-		return l
-	}
-	pull := say(link(pullURL(r.Project, f.PullRequest), "PR #"+f.PullRequest))
-	if l == nil {
-		return pull
-	}
-	return say(l, " (", pull, ")")
-}
-
-// changes links what is new since the last deploy, where that is known.
-func (v view) changes(r approvals.Request) line {
-	if r.Last == nil {
-		return nil
-	}
-	last := r.Last.Revision
-	compare := compareURL(r.Project, last, r.Facts.Revision)
-	if compare == "" {
-		return nil
-	}
-	return say(link(compare, "Changes since the last deploy"), " (", link(CommitURL(r.Project, last), short(last)), ", ", at(r.Last.At), ")")
 }
 
 // saysNoMore reports whether a message only repeats the facts, as in "Deploy

@@ -99,7 +99,22 @@ func cards() map[string]approvals.Card {
 		c.Stranger = true
 		return c
 	}
+	// told is a card of which the code host said something.
+	told := func(c approvals.Commits) approvals.Card {
+		return with(func(r *approvals.Request) { r.Facts.Subject, r.Message, r.Commits = "Fix the invoice rounding", "", &c })
+	}
+	newest := []approvals.Commit{{Hash: revision, Subject: "Fix the invoice rounding <!here>", Author: "alice"}, {Hash: previous, Subject: "Begin", Author: "Bob B."}}
 	all := map[string]approvals.Card{
+		"pending-commits": told(approvals.Commits{
+			Count: 2, Newest: newest, Authors: []string{"alice", "bob"}, Everybody: true, Config: approvals.ConfigSame,
+			Pull: &approvals.PullRequest{Number: 77, Title: "Fix the invoice rounding", Review: approvals.ReviewApproved},
+		}),
+		"pending-many-commits": told(approvals.Commits{
+			Count: 10_000, Behind: 3, Newest: newest, Authors: []string{"a", "b", "c", "d", "e"}, Everybody: true,
+			Pull: &approvals.PullRequest{Number: 77, Title: "Round *invoices* <!channel>", Review: approvals.ReviewMissing},
+		}),
+		"pending-commits-of-others":    told(approvals.Commits{Count: 1, Authors: []string{"alice"}, Pull: &approvals.PullRequest{Number: 8, Title: "x", Review: approvals.ReviewChanges}}),
+		"pending-commits-of-nobody":    told(approvals.Commits{Count: 3, Newest: newest}),
 		"pending-api":                  started("api", "", "mallory", "run_migrations=false", "where=<!channel> *eu*"),
 		"pending-by-hand":              started("explicit", "", "mallory"),
 		"pending-webhook":              started("webhook", "custom_webhook", ""),
@@ -309,10 +324,20 @@ func TestReplies(t *testing.T) {
 		"unknown":          event("thing.happened", func(e *approvals.Event) { e.Reason = "why" }),
 	}
 	events["rejected-known-starter"] = events["rejected"]
+	commits := &approvals.Commits{
+		Count: 7, Config: approvals.ConfigSame,
+		Newest: []approvals.Commit{{Hash: revision, Subject: "Fix <!here>", Author: "alice"}, {Hash: previous, Subject: "Begin", Author: "Bob B."}},
+	}
+	events["requested-commits"] = events["requested"]
+	events["commits-late"] = event(approvals.EventCommitsRead, func(e *approvals.Event) { e.Commits = commits })
+	events["commits-refused"] = event(approvals.EventCommitsRead, func(e *approvals.Event) { e.Commits = &approvals.Commits{Config: approvals.ConfigOther} })
 	now := monday.Add(20*time.Minute + 2*time.Second)
 	for name, e := range events {
 		t.Run(name, func(t *testing.T) {
 			told := approvals.Told{Event: e, Request: r}
+			if name == "requested-commits" {
+				told.Request.Commits = commits
+			}
 			if strings.HasSuffix(name, "-known-starter") {
 				told.Starter = bea
 			}

@@ -58,6 +58,9 @@ func (v view) tell(t approvals.Told, now time.Time) (line, []slack.Block) {
 	if t.Event.Type == approvals.EventRequested {
 		return v.requested(t.Request)
 	}
+	if t.Event.Type == approvals.EventCommitsRead {
+		return v.commitsRead(t)
+	}
 	if l := beginning(t, now); l != nil {
 		return l, nil
 	}
@@ -173,12 +176,13 @@ func (v view) requested(r approvals.Request) (line, []slack.Block) {
 	if r.Facts.WorkflowName != "" {
 		l = say(l, ", workflow ", name(r.Facts.WorkflowName))
 	}
-	l = say(l, ".")
+	l = say(l, ".", configuration(r.Commits))
+	blocks := v.commitList(r)
 	// The card shows the start of a long message; the whole is here.
 	if _, whole := excerpt(r.Message); !whole {
-		return l, []slack.Block{quote(cut(visible(r.Message), limitWhole))}
+		blocks = append([]slack.Block{quote(cut(visible(r.Message), limitWhole))}, blocks...)
 	}
-	return l, nil
+	return l, blocks
 }
 
 func codeFailed(e approvals.Event, _ approvals.Request) line {

@@ -1,0 +1,109 @@
+package approvals
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	// codeWait is how long filing a request waits for the code host at the most. After
+	// that the card is posted without its word, and completed when it comes.
+	codeWait = time.Second
+	// codeTime ends a reading that nobody waits for.
+	codeTime = 20 * time.Second
+	// codeAgain and codeMost are the pauses after readings that failed.
+	codeAgain = 5 * time.Second
+	codeMost  = 5 * time.Minute
+)
+
+// codeAnswer is what the code host said to a question; nil = nothing in time.
+type codeAnswer struct {
+	query CommitQuery
+	said  *Commits
+}
+
+// askCommits asks the code host about a commit while a request is filed. It refuses a
+// configuration that is not the file of the commit.
+func (s *Service) askCommits(ctx context.Context, p Policy, n NewRequest, f Facts) (a codeAnswer, err error) {
+	if s.code == nil {
+		return a, nil
+	}
+	var last *DeployedBefore
+	if err := s.view(ctx, func(tx Tx) (err error) { last, err = lastDeployed(tx, n); return err }); err != nil {
+		return a, err
+	}
+	q, ok := commitQuery(p, f, last)
+	if !ok {
+		return a, nil
+	}
+	soon, cancel := context.WithTimeout(ctx, codeWait)
+	defer cancel()
+	said, err := s.code.Commits(soon, q)
+	switch {
+	case err != nil:
+		s.log.Debug("ask the code host", "commit", q.Commit, "err", err)
+		return a, ctx.Err()
+	case said.Config == ConfigOther:
+		return a, refuse(CodeConfigNotFromCommit, "the pipeline's configuration is not the file %s of its commit. Start a pipeline that takes it from the commit", q.ConfigPath)
+	}
+	return codeAnswer{q, &said}, nil
+}
+
+// addCommits records what the code host said, or has it asked again.
+func (s *Service) addCommits(c *Change, r *Request, p Policy, a codeAnswer) error {
+	q, ok := commitQuery(p, r.Facts, r.Last)
+	switch {
+	case s.code == nil || !ok:
+		return nil
+	case a.said != nil && a.query == q:
+		return c.happen(r, commitsRead(*r, a.said, false))
+	}
+	return c.ask(commitsWork(*r))
+}
+
+// commitsRead is what the code host said. late: the card stands without it.
+func commitsRead(r Request, said *Commits, late bool) Event {
+	e := about(r, EventCommitsRead, Actor{Kind: ActorCodeHost}, "github")
+	e.Commits = said
+	if late {
+		e.Data = Data{"late": "true"}
+	}
+	return e
+}
+
+// readCommits asks the code host about a request that was filed without its word.
+func (s *Service) readCommits(ctx context.Context, w Work) Outcome {
+	var r Request
+	err := s.view(ctx, func(tx Tx) (err error) { r, err = tx.Request(w.Subject); return err })
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return Again(Backoff(w.Attempt, time.Second, 30*time.Second), err)
+	}
+	p, unknown := s.settings.Lookup(r.App, r.Environment)
+	q, ok := commitQuery(p, r.Facts, r.Last)
+	if err != nil || unknown != nil || s.code == nil || !ok || !r.wantsCommits() {
+		return Done()
+	}
+	ctx, cancel := context.WithTimeout(ctx, codeTime)
+	defer cancel()
+	said, err := s.code.Commits(ctx, q)
+	if err != nil {
+		return Again(max(Backoff(w.Attempt, codeAgain, codeMost), min(retryAfter(err), time.Hour)), err)
+	}
+	out := Done()
+	out.Record = func(c *Change) error {
+		r, err := c.Request(w.Subject)
+		if err != nil || !r.wantsCommits() {
+			return err
+		}
+		if err := c.happen(&r, commitsRead(r, &said, true)); err != nil {
+			return err
+		}
+		// It may end the request, or make votes count no more.
+		return c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankUrgent))
+	}
+	return out
+}
+
+// wantsCommits reports whether the code host's word is still missing and of use.
+func (r Request) wantsCommits() bool { return r.Status.Open() && r.Commits == nil }

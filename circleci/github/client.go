@@ -1,0 +1,253 @@
+// Package github is a client for the few calls of GitHub's REST API that tell people what a deploy brings: the commits
+// since the last deploy, the pull request, and whether the CI configuration is the file of the commit. It only reads.
+//
+// Nothing waits for GitHub: while it does not answer, or asks to wait, calls fail at once for a while. What was read is
+// remembered, so that asking again costs only what is still missing. Answers are bounded, and texts hold no control
+// characters.
+//
+// See https://docs.github.com/en/rest.
+package github
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// DefaultURL is the API base of github.com.
+const DefaultURL = "https://api.github.com"
+
+const (
+	apiVersion       = "2022-11-28"
+	defaultUserAgent = "rack-gateway-approvals"
+	timeout          = 10 * time.Second // of one exchange
+	maxAnswer        = 4 << 20          // bytes of one answer
+	maxKnown         = 100              // answers that are remembered
+	maxRedirects     = 3
+
+	keepLong  = time.Hour        // what names a commit never changes
+	keepShort = 30 * time.Second // reviews do
+
+	restDown    = 10 * time.Second // after no answer, or a 5xx
+	restLimited = time.Minute      // when GitHub limits the rate and does not say for how long
+	restMost    = time.Hour
+)
+
+// Config says where GitHub is.
+type Config struct {
+	// URL is the API base; empty means DefaultURL. For GitHub Enterprise Server it ends in /api/v3.
+	URL string
+	// Token needs read access to the contents and pull requests of the repositories.
+	Token string
+	// HTTP supplies the transport; nil means our own that insists on TLS 1.2 or newer.
+	HTTP *http.Client
+	// UserAgent is sent with each call; empty means the name of this product. GitHub refuses calls without one.
+	UserAgent string
+}
+
+// Client asks GitHub. It implements approvals.CodeHost and is safe for concurrent use. All its errors are
+// *approvals.CIError.
+type Client struct {
+	base      string
+	token     string
+	http      *http.Client
+	userAgent string
+	known     *lru.Cache[string, answer]
+
+	mu    sync.Mutex
+	until time.Time // no call is made before
+	why   string
+}
+
+// answer is what was read, or why nothing is to be had.
+type answer struct {
+	value any
+	err   *approvals.CIError
+	until time.Time
+}
+
+var _ approvals.CodeHost = (*Client)(nil)
+
+// New checks the configuration and makes a client; it calls nobody. Its errors never hold the token.
+func New(cfg Config) (*Client, error) {
+	if cfg.URL == "" {
+		cfg.URL = DefaultURL
+	}
+	u, err := url.Parse(cfg.URL)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("GitHub API URL: must be an http or https URL without user and query")
+	}
+	if cfg.Token == "" || strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, errors.New("GitHub token: is empty, or holds characters that a header cannot carry")
+	}
+	known, err := lru.New[string, answer](maxKnown)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{base: strings.TrimRight(u.String(), "/"), token: cfg.Token, userAgent: cfg.UserAgent, known: known}
+	if c.userAgent == "" {
+		c.userAgent = defaultUserAgent
+	}
+	c.http = &http.Client{CheckRedirect: checkRedirect, Transport: &http.Transport{
+		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
+		MaxIdleConnsPerHost: 4, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 64 << 10,
+	}}
+	if cfg.HTTP != nil && cfg.HTTP.Transport != nil {
+		c.http.Transport = cfg.HTTP.Transport
+	}
+	return c, nil
+}
+
+// String keeps the token out of a careless print.
+func (c *Client) String() string { return "github client for " + c.base }
+
+// GoString keeps the token out of %#v.
+func (c *Client) GoString() string { return c.String() }
+
+// checkRedirect follows a renamed repository, and nobody to another host: net/http would send the token along.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	if len(via) > maxRedirects || req.URL.Scheme != via[0].URL.Scheme || req.URL.Host != via[0].URL.Host {
+		return http.ErrUseLastResponse
+	}
+	return nil
+}
+
+// call is one GET.
+type call struct {
+	doing  string // in words, for errors
+	path   string // escaped, below the base, with its query
+	accept string
+	keep   time.Duration // how long the answer holds
+	// read makes the value of the body of a 200. It may stop before the end.
+	read func(io.Reader) (any, error)
+}
+
+// get returns what a call says, if need be from memory. What GitHub refuses for good is remembered, too.
+func (c *Client) get(ctx context.Context, k call) (any, error) {
+	if a, ok := c.known.Get(k.path); ok && time.Now().Before(a.until) {
+		if a.err != nil {
+			return nil, a.err
+		}
+		return a.value, nil
+	}
+	value, err := c.ask(ctx, k)
+	a := answer{value: value, err: err, until: time.Now().Add(k.keep)}
+	switch {
+	case err == nil:
+	case err.Temporary():
+		return nil, err
+	default:
+		a.until = time.Now().Add(keepShort)
+	}
+	c.known.Add(k.path, a)
+	if err != nil {
+		return nil, err
+	}
+	return value, nil
+}
+
+// ask makes the exchange.
+func (c *Client) ask(ctx context.Context, k call) (any, *approvals.CIError) {
+	if err := c.resting(k.doing); err != nil {
+		return nil, err
+	}
+	begun := ctx
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+k.path, nil)
+	if err != nil {
+		return nil, &approvals.CIError{Op: k.doing, Message: "cannot be put into a request", Err: approvals.ErrCIInvalid}
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("Accept", k.accept)
+	req.Header.Set("User-Agent", c.userAgent)
+	req.Header.Set("X-GitHub-Api-Version", apiVersion)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		// That our caller went away, or waits no longer, says nothing of GitHub.
+		if begun.Err() == nil {
+			c.rest(restDown, "GitHub did not answer")
+		}
+		return nil, &approvals.CIError{Op: k.doing, Message: "no answer from GitHub", Err: err}
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, c.refused(k.doing, resp)
+	}
+	body := &io.LimitedReader{R: resp.Body, N: maxAnswer + 1}
+	value, err := k.read(body)
+	switch {
+	case ctx.Err() != nil:
+		return nil, &approvals.CIError{Op: k.doing, Message: "no answer from GitHub", Err: ctx.Err()}
+	case body.N <= 0:
+		return nil, unusable(k.doing, fmt.Sprintf("it is larger than %d MiB", maxAnswer>>20))
+	case err != nil:
+		return nil, unusable(k.doing, "it is not what the API promises")
+	}
+	return value, nil
+}
+
+// unusable is the error of an answer that will not be another one when it is asked for again.
+func unusable(doing, why string) *approvals.CIError {
+	return &approvals.CIError{Op: doing, Status: http.StatusUnprocessableEntity, Message: "the answer from GitHub cannot be used: " + why}
+}
+
+// refused is the error of an answer that is no 200. Both of GitHub's limits answer with 403 or 429.
+// Source: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
+func (c *Client) refused(doing string, resp *http.Response) *approvals.CIError {
+	e := &approvals.CIError{Op: doing, Status: resp.StatusCode, Message: fmt.Sprintf("GitHub answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))}
+	limited := resp.StatusCode == http.StatusTooManyRequests ||
+		resp.StatusCode == http.StatusForbidden && (resp.Header.Get("X-RateLimit-Remaining") == "0" || resp.Header.Get("Retry-After") != "")
+	switch {
+	case limited:
+		e.Status = http.StatusTooManyRequests // what 403 means otherwise does not go away
+		e.Message, e.RetryAfter = "GitHub limits the rate of calls", limit(resp.Header, time.Now())
+		c.rest(e.RetryAfter, e.Message)
+	case resp.StatusCode >= 500:
+		e.RetryAfter = restDown
+		c.rest(restDown, e.Message)
+	}
+	return e
+}
+
+// limit is how long GitHub asks to wait.
+func limit(h http.Header, now time.Time) time.Duration {
+	wait := restLimited
+	if s, err := strconv.Atoi(h.Get("Retry-After")); err == nil {
+		wait = time.Duration(s) * time.Second
+	} else if at, err := strconv.ParseInt(h.Get("X-RateLimit-Reset"), 10, 64); err == nil && h.Get("X-RateLimit-Remaining") == "0" {
+		wait = time.Unix(at, 0).Sub(now)
+	}
+	return min(max(wait, time.Second), restMost)
+}
+
+// rest makes no calls for a while.
+func (c *Client) rest(pause time.Duration, why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if until := time.Now().Add(pause); until.After(c.until) {
+		c.until, c.why = until, why
+	}
+}
+
+// resting says why no call is made now, nil when it is.
+func (c *Client) resting(doing string) *approvals.CIError {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if left := time.Until(c.until); left > 0 {
+		return &approvals.CIError{Op: doing, Status: http.StatusTooManyRequests, Message: c.why + " and is not asked again yet", RetryAfter: left}
+	}
+	return nil
+}

@@ -1,0 +1,342 @@
+package github
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"unicode"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// Bounds of what is taken over.
+const (
+	perPage    = 100 // GitHub's most
+	maxNewest  = 5
+	maxAuthors = 50
+	maxSubject = 120 // characters
+	maxName    = 60  // characters of a login or a name
+)
+
+const (
+	acceptJSON = "application/vnd.github+json"
+	acceptRaw  = "application/vnd.github.raw+json"
+)
+
+var (
+	repoPattern = regexp.MustCompile(`^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$`)
+	hashPattern = regexp.MustCompile(`^[0-9a-f]{40}$`)
+)
+
+// Commits reads what is new since the last deploy, the pull request, and whether the configuration is the file of the
+// commit, side by side.
+func (c *Client) Commits(ctx context.Context, q approvals.CommitQuery) (approvals.Commits, error) {
+	if !repoPattern.MatchString(q.Repository) || !hashPattern.MatchString(q.Commit) || q.Since != "" && !hashPattern.MatchString(q.Since) {
+		return approvals.Commits{}, &approvals.CIError{Op: "read commits", Message: "the repository or a commit cannot be right", Err: approvals.ErrCIInvalid}
+	}
+	repo := "/repos/" + q.Repository
+	var (
+		out    approvals.Commits
+		config approvals.ConfigMatch
+		pull   *approvals.PullRequest
+		failed [3]error
+		all    sync.WaitGroup
+	)
+	all.Go(func() { out, failed[0] = c.changes(ctx, repo, q) })
+	all.Go(func() { pull, failed[1] = c.pullRequest(ctx, repo, q.Commit) })
+	all.Go(func() { config, failed[2] = c.config(ctx, repo, q) })
+	all.Wait()
+	for _, err := range failed {
+		var e *approvals.CIError
+		if errors.As(err, &e) && e.Temporary() {
+			return approvals.Commits{}, err
+		}
+	}
+	if failed[0] != nil && failed[1] != nil && failed[2] != nil {
+		return approvals.Commits{}, failed[0] // the token, or the repository
+	}
+	out.Pull, out.Config = pull, config
+	// Without the commit, a file that is not found may be one that the token may not see.
+	if failed[0] != nil && errors.Is(failed[2], errNoFile) {
+		out.Config = ""
+	}
+	return out, nil
+}
+
+// wireCommit is a commit as GitHub lists it.
+type wireCommit struct {
+	SHA    string `json:"sha"`
+	Commit struct {
+		Message string `json:"message"`
+		Author  struct {
+			Name string `json:"name"`
+		} `json:"author"`
+	} `json:"commit"`
+	// Author is the account behind the author's address, null when there is none.
+	Author *struct {
+		Login string `json:"login"`
+	} `json:"author"`
+}
+
+func (w wireCommit) login() string {
+	if w.Author == nil {
+		return ""
+	}
+	return clean(w.Author.Login, maxName)
+}
+
+func (w wireCommit) commit() approvals.Commit {
+	author := w.login()
+	if author == "" {
+		author = clean(w.Commit.Author.Name, maxName)
+	}
+	return approvals.Commit{Hash: clean(w.SHA, 40), Subject: w.Commit.Message, Author: author}
+}
+
+// UnmarshalJSON keeps of the message the subject alone: what is read is remembered.
+func (w *wireCommit) UnmarshalJSON(data []byte) error {
+	type plain wireCommit
+	if err := json.Unmarshal(data, (*plain)(w)); err != nil {
+		return err
+	}
+	subject, _, _ := strings.Cut(strings.TrimLeft(w.Commit.Message, "\r\n"), "\n")
+	w.Commit.Message = clean(subject, maxSubject)
+	return nil
+}
+
+// comparison is one page of a comparison, oldest commit first.
+type comparison struct {
+	total, behind int
+	commits       []wireCommit
+}
+
+// changes lists what is new. Of many commits it reads the first page, which has their number, and the newest.
+func (c *Client) changes(ctx context.Context, repo string, q approvals.CommitQuery) (approvals.Commits, error) {
+	if q.Since == "" {
+		v, err := c.get(ctx, call{"read commit", repo + "/commits/" + q.Commit, acceptJSON, keepLong, readJSON[wireCommit]})
+		if err != nil {
+			return approvals.Commits{}, err
+		}
+		out := of([]wireCommit{v.(wireCommit)})
+		out.Everybody = false // of all that is deployed for the first time
+		return out, nil
+	}
+	page := func(n int) (comparison, error) {
+		path := fmt.Sprintf("%s/compare/%s...%s?per_page=%d&page=%d", repo, q.Since, q.Commit, perPage, n)
+		v, err := c.get(ctx, call{"compare commits", path, acceptJSON, keepLong, readComparison})
+		if err != nil {
+			return comparison{}, err
+		}
+		return v.(comparison), nil
+	}
+	first, err := page(1)
+	if err != nil {
+		return approvals.Commits{}, err
+	}
+	commits, whole := first.commits, first.total == len(first.commits)
+	if last := (first.total + perPage - 1) / perPage; last > 1 {
+		for n := max(2, last-1); n <= last; n++ {
+			more, err := page(n)
+			if err != nil {
+				return approvals.Commits{}, err
+			}
+			commits = append(slices.Clone(commits), more.commits...)
+		}
+		whole = first.total == len(commits)
+	}
+	out := of(commits)
+	out.Count, out.Behind, out.Everybody = first.total, first.behind, out.Everybody && whole
+	return out, nil
+}
+
+// of sums up commits that are listed oldest first.
+func of(commits []wireCommit) approvals.Commits {
+	out := approvals.Commits{Everybody: true}
+	for _, w := range slices.Backward(commits) {
+		if len(out.Newest) < maxNewest {
+			out.Newest = append(out.Newest, w.commit())
+		}
+		login := w.login()
+		known := slices.ContainsFunc(out.Authors, func(a string) bool { return strings.EqualFold(a, login) })
+		switch {
+		case login == "" || !known && len(out.Authors) == maxAuthors:
+			out.Everybody = false
+		case !known:
+			out.Authors = append(out.Authors, login)
+		}
+	}
+	return out
+}
+
+// readComparison reads the parts that count. The changes of all files, which can be many megabytes, come after them.
+func readComparison(r io.Reader) (any, error) {
+	var out comparison
+	into := map[string]any{"total_commits": &out.total, "behind_by": &out.behind, "commits": &out.commits}
+	d := json.NewDecoder(r)
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, errors.New("no object")
+	}
+	for left := len(into); left > 0; {
+		name, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		if name == json.Delim('}') {
+			return nil, errors.New("something is missing")
+		}
+		key, _ := name.(string)
+		target, wanted := into[key]
+		if !wanted {
+			target = new(json.RawMessage)
+		} else {
+			left--
+			delete(into, key)
+		}
+		if err := d.Decode(target); err != nil {
+			return nil, err
+		}
+	}
+	if out.total < 0 || out.behind < 0 || len(out.commits) > perPage {
+		return nil, errors.New("impossible numbers")
+	}
+	return out, nil
+}
+
+type wirePull struct {
+	Number int     `json:"number"`
+	Title  string  `json:"title"`
+	Merged *string `json:"merged_at"`
+}
+
+type wireReview struct {
+	State string `json:"state"`
+	User  *struct {
+		Login string `json:"login"`
+	} `json:"user"`
+}
+
+// pullRequest finds the pull request of a commit: the one that brought it to its branch, else the newest.
+func (c *Client) pullRequest(ctx context.Context, repo, commit string) (*approvals.PullRequest, error) {
+	v, err := c.get(ctx, call{"find the pull request", repo + "/commits/" + commit + "/pulls", acceptJSON, keepShort, readJSON[[]wirePull]})
+	if err != nil {
+		return nil, err
+	}
+	pulls := v.([]wirePull)
+	if len(pulls) == 0 {
+		return nil, nil
+	}
+	found := slices.MaxFunc(pulls, func(a, b wirePull) int { return a.Number - b.Number })
+	for _, p := range pulls {
+		if p.Merged != nil {
+			found = p
+		}
+	}
+	if found.Number < 1 {
+		return nil, nil
+	}
+	out := &approvals.PullRequest{Number: found.Number, Title: clean(found.Title, maxSubject)}
+	path := fmt.Sprintf("%s/pulls/%d/reviews?per_page=%d", repo, found.Number, perPage)
+	if v, err = c.get(ctx, call{"read reviews", path, acceptJSON, keepShort, readJSON[[]wireReview]}); err != nil {
+		var e *approvals.CIError
+		if errors.As(err, &e) && e.Temporary() {
+			return nil, err
+		}
+		return out, nil
+	}
+	out.Review = reviewOf(v.([]wireReview))
+	return out, nil
+}
+
+// reviewOf sums up reviews, oldest first: the newest word of each reviewer counts, and a comment is none. Of a list that
+// may go on, nothing is known.
+func reviewOf(reviews []wireReview) approvals.Review {
+	if len(reviews) == perPage {
+		return ""
+	}
+	state := map[string]string{}
+	for _, r := range reviews {
+		if r.User != nil && slices.Contains([]string{"APPROVED", "CHANGES_REQUESTED", "DISMISSED"}, r.State) {
+			state[r.User.Login] = r.State
+		}
+	}
+	out := approvals.ReviewMissing
+	for _, s := range state {
+		switch s {
+		case "CHANGES_REQUESTED":
+			return approvals.ReviewChanges
+		case "APPROVED":
+			out = approvals.ReviewApproved
+		}
+	}
+	return out
+}
+
+// errNoFile marks a commit without the file.
+var errNoFile = errors.New("no such file")
+
+// config compares the pipeline's configuration with the file of the commit.
+func (c *Client) config(ctx context.Context, repo string, q approvals.CommitQuery) (approvals.ConfigMatch, error) {
+	if q.Config == "" {
+		return "", nil
+	}
+	path := repo + "/contents/" + (&url.URL{Path: strings.TrimPrefix(q.ConfigPath, "/")}).EscapedPath() + "?ref=" + q.Commit
+	v, err := c.get(ctx, call{"read the CI configuration", path, acceptRaw, keepLong, readDigests})
+	var e *approvals.CIError
+	switch {
+	case errors.As(err, &e) && e.Status == 404:
+		return approvals.ConfigOther, errNoFile
+	case err != nil:
+		return "", err
+	case slices.Contains(v.([]approvals.Digest), q.Config):
+		return approvals.ConfigSame, nil
+	}
+	return approvals.ConfigOther, nil
+}
+
+// readDigests names a file in all forms that differ only in line ends and in blanks at its end.
+func readDigests(r io.Reader) (any, error) {
+	file, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	var out []approvals.Digest
+	unix := bytes.ReplaceAll(file, []byte("\r\n"), []byte("\n"))
+	for _, text := range [][]byte{file, unix} {
+		short := bytes.TrimRight(text, " \t\r\n")
+		for _, form := range [][]byte{text, short, append(slices.Clone(short), '\n')} {
+			sum := sha256.Sum256(form)
+			out = append(out, approvals.Digest(hex.EncodeToString(sum[:])))
+		}
+	}
+	return out, nil
+}
+
+func readJSON[T any](r io.Reader) (any, error) {
+	var v T
+	err := json.NewDecoder(r).Decode(&v)
+	return v, err
+}
+
+// clean makes one line of at most n characters, without control characters.
+func clean(text string, n int) string {
+	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD"))), " ")
+	if runes := []rune(text); len(runes) > n {
+		return string(runes[:n-1]) + "…"
+	}
+	return text
+}
