@@ -73,6 +73,19 @@ func (c *Client) Commits(ctx context.Context, q approvals.CommitQuery) (approval
 	return out, nil
 }
 
+// Readable asks whether the token may read the code and the pull requests of a repository (org/repo).
+func (c *Client) Readable(ctx context.Context, repository string) error {
+	if !repoPattern.MatchString(repository) {
+		return &approvals.CIError{Op: "read repository", Message: "the repository cannot be right", Err: approvals.ErrCIInvalid}
+	}
+	for _, path := range []string{"/commits?per_page=1", "/pulls?per_page=1"} {
+		if _, err := c.ask(ctx, call{"read repository", "/repos/" + repository + path, acceptJSON, 0, readJSON[[]json.RawMessage]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // wireCommit is a commit as GitHub lists it.
 type wireCommit struct {
 	SHA    string `json:"sha"`

@@ -269,6 +269,23 @@ func TestWhatTheTokenMayNotRead(t *testing.T) {
 	}
 }
 
+func TestReadable(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	if err := w.Readable(ctx(t), repo); err != nil {
+		t.Errorf("got %v; want it readable", err)
+	}
+	for _, name := range []string{"MyOrg/other", "x", "../x"} {
+		if err := w.Readable(ctx(t), name); err == nil {
+			t.Errorf("%s: got no error", name)
+		}
+	}
+	w.Inject(githubtest.Fault{Path: "/pulls", Status: 403, Body: `{"message":"Resource not accessible by personal access token"}`})
+	if err := w.Readable(ctx(t), repo); err == nil || !strings.Contains(err.Error(), "403 Forbidden") {
+		t.Errorf("without pull requests: got %v; want 403", err)
+	}
+}
+
 func TestTrouble(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -13,6 +13,8 @@ var errNotFound = errors.New("Not Found")
 // read answers one route below a repository: JSON, or the bytes of a file.
 func (r *repo) read(kind, rest string, req *http.Request) (body any, raw []byte, err error) {
 	switch {
+	case rest == "" && (kind == "commits" || kind == "pulls"):
+		body = []any{} // what they list is of no use here
 	case kind == "commits" && strings.HasSuffix(rest, "/pulls"):
 		body, err = r.pullsOf(strings.TrimSuffix(rest, "/pulls"))
 	case kind == "commits":

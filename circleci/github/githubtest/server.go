@@ -216,9 +216,12 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 		s.left--
 	}
 	parts := strings.SplitN(strings.TrimPrefix(r.URL.Path, "/repos/"), "/", 4)
-	if r.Method != http.MethodGet || !strings.HasPrefix(r.URL.Path, "/repos/") || len(parts) < 4 || s.repos[parts[0]+"/"+parts[1]] == nil {
+	if r.Method != http.MethodGet || !strings.HasPrefix(r.URL.Path, "/repos/") || len(parts) < 3 || s.repos[parts[0]+"/"+parts[1]] == nil {
 		refuse(http.StatusNotFound, "Not Found")
 		return
+	}
+	if len(parts) == 3 {
+		parts = append(parts, "")
 	}
 	body, raw, err := s.repos[parts[0]+"/"+parts[1]].read(parts[2], parts[3], r)
 	switch {

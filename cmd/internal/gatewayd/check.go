@@ -18,6 +18,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci/github"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/identity"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
@@ -82,6 +83,7 @@ func (k *checker) run(ctx context.Context) {
 	}
 	k.circleCI(ctx)
 	k.issuer(ctx)
+	k.gitHub(ctx)
 	k.daemon(ctx)
 }
 
@@ -230,6 +232,27 @@ func (k *checker) issuer(ctx context.Context) {
 	}
 	err := identity.New(k.cfg.issuer()).Reach(ctx)
 	k.judge("oidc issuer", err, "compare RGW_OIDC_ISSUER with the organisation's id in Organization Settings > Overview", "answers; tokens need the audience "+k.cfg.audience)
+}
+
+// gitHub looks whether the token, if there is one, may read the apps' repositories.
+func (k *checker) gitHub(ctx context.Context) {
+	if k.cfg.GitHubToken.reveal() == "" {
+		return
+	}
+	client, err := github.New(github.Config{URL: k.cfg.GitHubURL, Token: k.cfg.GitHubToken.reveal(), UserAgent: "rack-gatewayd/" + cli.Version()})
+	if err != nil {
+		k.fault("github", err.Error(), "")
+		return
+	}
+	var seen []string
+	for _, p := range k.cfg.settings.Policies() {
+		if p.VCSProvider != "github" || slices.Contains(seen, p.VCSRepo) {
+			continue
+		}
+		seen = append(seen, p.VCSRepo)
+		k.judge("github repository "+p.VCSRepo, client.Readable(ctx, p.VCSRepo),
+			"GITHUB_TOKEN needs read access to the contents and pull requests of this repository", "readable by the token")
+	}
 }
 
 // gates looks whether the newest pipelines of a project have the approval jobs that

@@ -51,6 +51,8 @@ type variables struct {
 	CircleToken    secret `env:"CIRCLECI_TOKEN"`
 	CircleURL      string `env:"CIRCLECI_URL,default=https://circleci.com/api/v2"`
 	CircleAppURL   string `env:"CIRCLECI_APP_URL,default=https://app.circleci.com"`
+	GitHubToken    secret `env:"GITHUB_TOKEN"`
+	GitHubURL      string `env:"GITHUB_API_URL,default=https://api.github.com"`
 	SlackBotToken  secret `env:"SLACK_BOT_TOKEN"`
 	SlackAppToken  secret `env:"SLACK_APP_TOKEN"`
 	SlackSigning   secret `env:"SLACK_SIGNING_SECRET"`
@@ -76,7 +78,7 @@ func (v variables) source(name string) string {
 }
 
 // secretNames are the variables that may also be given as NAME_FILE.
-var secretNames = []string{"RGW_DATABASE_URL", "RGW_SECRET_KEYS", "CIRCLECI_TOKEN", "SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET"}
+var secretNames = []string{"RGW_DATABASE_URL", "RGW_SECRET_KEYS", "CIRCLECI_TOKEN", "GITHUB_TOKEN", "SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET"}
 
 // config is the checked configuration of a serve.
 type config struct {
@@ -436,5 +438,11 @@ func (c *config) checkCI(f *faults) {
 	}
 	if !httpURL(c.CircleAppURL) {
 		f.add("CIRCLECI_APP_URL", "must be an http or https URL")
+	}
+	switch {
+	case !httpURL(c.GitHubURL):
+		f.add("GITHUB_API_URL", "must be an http or https URL")
+	case openURL(c.GitHubURL):
+		f.add("GITHUB_API_URL", "must be an https URL: the token would travel unencrypted")
 	}
 }

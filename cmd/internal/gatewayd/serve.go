@@ -21,6 +21,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci/github"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
@@ -261,13 +262,17 @@ func (d *daemon) build() error {
 	if err != nil {
 		return err
 	}
+	code, err := d.cfg.codeHost()
+	if err != nil {
+		return err
+	}
 	d.slack = bot.Open(bot.Settings{
 		BotToken: d.cfg.SlackBotToken.reveal(), AppToken: d.cfg.SlackAppToken.reveal(),
 		SigningSecret: d.cfg.SlackSigning.reveal(), APIURL: d.cfg.SlackAPIURL,
 		HTTPClient: &http.Client{Timeout: slackTime, Transport: datedTransport{heldTransport{http.DefaultTransport, d.db.Holds}, d.dated(d.clock.observeSlack)}},
 	})
 	d.service = approvals.New(approvals.Config{
-		Store: d.db, CI: d.ci, Directory: d.slack, Identity: d.cfg.identity(), Settings: d.cfg.settings, Log: d.log,
+		Store: d.db, CI: d.ci, Directory: d.slack, Code: code, Identity: d.cfg.identity(), Settings: d.cfg.settings, Log: d.log,
 		Poll: d.cfg.poll, Hold: d.hold, Nodes: d.nodes, Signer: d.signer, Rolled: d.broken, Operator: d.operator,
 	})
 	d.bot = bot.New(bot.Config{Workspace: d.slack, Service: d.service, Links: d.ci.Links(), Log: d.log, Metrics: d.metrics.bot()})
@@ -279,6 +284,14 @@ func (d *daemon) build() error {
 		d.anchor = &anchor{path: d.cfg.AnchorFile, service: d.service, held: d.held, written: d.metrics.anchors.Inc}
 	}
 	return nil
+}
+
+// codeHost is the client of GitHub, nil without a token.
+func (c *config) codeHost() (approvals.CodeHost, error) {
+	if c.GitHubToken.reveal() == "" {
+		return nil, nil
+	}
+	return github.New(github.Config{URL: c.GitHubURL, Token: c.GitHubToken.reveal(), UserAgent: "rack-gatewayd/" + cli.Version()})
 }
 
 // dated judges the clock that times are taken from: with a server it is the

@@ -132,7 +132,7 @@ func TestConfigurationReport(t *testing.T) {
 	env := []string{
 		"RGW_LISTEN=secretvalue", "RGW_DATABASE_URL=secretvalue", "RGW_SECRET_KEYS=secretvalue", "SLACK_BOT_TOKEN=secretvalue",
 		"SLACK_APP_TOKEN=secretvalue", "SLACK_SIGNING_SECRET=secretvalue", "SLACK_CHANNEL=secretvalue", "SLACK_API_URL=secretvalue",
-		"CIRCLECI_URL=secretvalue", "CIRCLECI_APP_URL=secretvalue", "CIRCLECI_TOKEN_FILE=/nonexistent/secretvalue", "RGW_PUBLIC_URL=secretvalue",
+		"CIRCLECI_URL=secretvalue", "CIRCLECI_APP_URL=secretvalue", "GITHUB_API_URL=secretvalue", "GITHUB_TOKEN_FILE=/nonexistent/secretvalue", "CIRCLECI_TOKEN_FILE=/nonexistent/secretvalue", "RGW_PUBLIC_URL=secretvalue",
 		"RGW_TRUSTED_PROXIES=secretvalue", "RGW_RATE_LIMIT=secretvalue", "RGW_POLL_INTERVAL=secretvalue", "RGW_LOG_LEVEL=secretvalue",
 		"RGW_LOG_FORMAT=secretvalue", "RGW_METRICS_LISTEN=secretvalue", "RGW_APP_X_SETTING_VCS_REPO=secretvalue", "RGW_APP_X_SETTING_NOSUCH=secretvalue",
 	}

@@ -74,6 +74,11 @@ func TestImports(t *testing.T) {
 			"circleci imports approvals and a reader of YAML",
 		},
 		{
+			"github", func(p string) bool { return p == "circleci/github" },
+			func(i string) bool { rest, is := ours(i); return is && rest != "approvals" },
+			"github calls no other adapter",
+		},
+		{
 			"adapters", func(p string) bool { return p == "bot" || p == "bot/webhook" || p == "bot/enroll" },
 			func(i string) bool {
 				rest, is := ours(i)
