@@ -207,7 +207,7 @@ func (d row) Outcome() string {
 
 // Stopped says whether the deploy job was told not to deploy.
 func (d row) Stopped() string {
-	switch n := len(d.refused); {
+	switch n := d.refusals(); {
 	case n == 1:
 		return "The deploy job was refused once"
 	case n > 1:

@@ -29,7 +29,6 @@ type story struct {
 	breakGlass bool      // by an emergency release, in any round
 	retries    int
 	refused    []approvals.Event // deploy jobs that were told not to deploy
-
 }
 
 func storyOf(history []approvals.Event) story {
@@ -42,7 +41,6 @@ func storyOf(history []approvals.Event) story {
 
 func (s *story) take(e approvals.Event) {
 	switch e.Type {
-	case approvals.EventRequested:
 	case approvals.EventReopened:
 		s.retries++
 		s.mfa, s.reason = "", ""
