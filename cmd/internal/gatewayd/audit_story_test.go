@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -155,6 +156,7 @@ func TestAuditOfAHistory(t *testing.T) {
 	t.Run("csv", func(t *testing.T) { h.csv(t, auditor, limited) })
 	t.Run("jsonl", func(t *testing.T) { h.jsonl(t, auditor, limited) })
 	t.Run("report", h.report)
+	t.Run("metrics", h.metrics)
 	t.Run("reconcile", h.reconcile)
 }
 
@@ -256,6 +258,44 @@ func (h *history) report(t *testing.T) {
 	h.ok(err)
 	if r.Code != 1 || !strings.Contains(r.Stderr, "the comparison is not complete") || !strings.Contains(string(text), "The list is not complete:") || !strings.Contains(string(text), "<th>unreadable</th>") {
 		t.Errorf("with a hole: got exit %d, %s; want 1 and a page that says so", r.Code, r.Stderr)
+	}
+}
+
+// metrics has every series that the alert rules and the dashboard ask for.
+func (h *history) metrics(t *testing.T) {
+	h.t = t
+	res, err := http.Get(h.Health + "/metrics")
+	h.ok(err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	h.ok(err)
+	there := map[string]bool{}
+	for line := range strings.Lines(string(body)) {
+		name, _, _ := strings.Cut(line, "{")
+		name, _, _ = strings.Cut(name, " ")
+		there[name] = true
+	}
+	asked := regexp.MustCompile(`\b(?:rgw|process)_[a-z_]+\b`)
+	for _, file := range []string{"prometheus/alerts.yml", "grafana-dashboard.json"} {
+		text, err := os.ReadFile("../../rack-gatewayd/deploy/" + file)
+		h.ok(err)
+		names := asked.FindAllString(string(text), -1)
+		if len(names) < 5 {
+			t.Errorf("%s asks for %q; want more", file, names)
+		}
+		for _, name := range names {
+			if !there[name] {
+				t.Errorf("%s asks for %s, which /metrics does not have", file, name)
+			}
+		}
+		// An event that is alarming is there before it happens.
+		for _, kinds := range regexp.MustCompile(`\btype=~?\\?"([a-z_.|]+)\\?"`).FindAllStringSubmatch(string(text), -1) {
+			for kind := range strings.SplitSeq(kinds[1], "|") {
+				if !strings.Contains(string(body), `rgw_events_total{type="`+kind+`"}`) {
+					t.Errorf("%s asks for events %s, which /metrics does not have", file, kind)
+				}
+			}
+		}
 	}
 }
 

@@ -91,8 +91,15 @@ type storeCollector struct {
 	decision prometheus.Histogram
 }
 
+// alarming are the events that people are alarmed by. They are counted from 0 on: of a
+// counter that appears with its first event, Prometheus cannot tell that it has grown.
+var alarming = []approvals.EventType{
+	approvals.EventBypassed, approvals.EventGateBypassed, approvals.EventBreakGlass, approvals.EventCodeLocked, approvals.EventVerifyRefused,
+	approvals.EventUndeliverable,
+}
+
 func newStoreCollector(db *store.DB, nodes func() int) *storeCollector {
-	return &storeCollector{
+	c := &storeCollector{
 		db:       db,
 		count:    nodes,
 		next:     -1,
@@ -107,6 +114,10 @@ func newStoreCollector(db *store.DB, nodes func() int) *storeCollector {
 			Buckets: []float64{5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600},
 		}),
 	}
+	for _, t := range alarming {
+		c.events.WithLabelValues(string(t))
+	}
+	return c
 }
 
 // Describe implements prometheus.Collector.

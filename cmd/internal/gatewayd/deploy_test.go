@@ -1,0 +1,100 @@
+package gatewayd
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
+)
+
+const deployFiles = "../../rack-gatewayd/deploy"
+
+// assignment is a variable with its value, in any of the files that set some.
+var assignment = regexp.MustCompile(`(?m)^[\s-]*(?:Environment=|\{name: )?((?:RGW|SLACK|CIRCLECI|GITHUB)_[A-Z0-9_]+)(?:=|: |, value: )"?([^"\n}]*)"?`)
+
+// Every variable that a file for running the gateway names is one that the daemon knows.
+func TestDeployFilesNameKnownVariables(t *testing.T) {
+	t.Parallel()
+	known := variableNames()
+	name := regexp.MustCompile(`\b(?:RGW|SLACK|CIRCLECI|GITHUB)_[A-Z0-9_]+\b`)
+	seen := 0
+	err := filepath.WalkDir(deployFiles, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, v := range name.FindAllString(string(text), -1) {
+			seen++
+			if !isSetting(v) && !slices.Contains(known, v) || unknownSetting(v) != "" {
+				t.Errorf("%s: %s is not a variable of the daemon", path, v)
+			}
+		}
+		return err
+	})
+	if err != nil || seen < 50 {
+		t.Errorf("got %d names, %v; want those of all files", seen, err)
+	}
+}
+
+// With secrets in place, what the files say is a configuration that the daemon starts with.
+func TestDeployFilesAreAConfiguration(t *testing.T) {
+	t.Parallel()
+	secrets := map[string]string{
+		"RGW_SECRET_KEYS": storetest.Keys, "CIRCLECI_TOKEN": "CCIPAT_x", "SLACK_BOT_TOKEN": "xoxb-1", "SLACK_APP_TOKEN": "xapp-1",
+	}
+	for name, files := range map[string][]string{
+		"compose":    {"rack-gateway.env.example", "compose/compose.yaml"},
+		"systemd":    {"systemd/rack-gatewayd.service", "rack-gateway.env.example"},
+		"kubernetes": {"kubernetes/configuration.yaml", "kubernetes/gateway.yaml"},
+		"convox":     {"convox.yml"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			values := map[string]string{}
+			for _, file := range files {
+				text, err := os.ReadFile(filepath.Join(deployFiles, file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, m := range assignment.FindAllStringSubmatch(string(text), -1) {
+					values[m[1]] = m[2]
+				}
+			}
+			if name == "convox" { // takes these from its own environment
+				for k, v := range map[string]string{
+					"RGW_DATABASE_URL": "sqlite:x", "RGW_PUBLIC_URL": "https://gate.example.com", "SLACK_CHANNEL": "C0123456789",
+					"RGW_APP_MYAPP_SETTING_VCS_REPO": "MyOrg/myapp", "RGW_APP_MYAPP_SETTING_CIRCLECI_APPROVAL_JOB_NAME": "approve",
+				} {
+					values[k] = v
+				}
+			}
+			var env []string
+			for k, v := range values {
+				if secret, ok := secrets[strings.TrimSuffix(k, "_FILE")]; ok && strings.HasSuffix(k, "_FILE") {
+					v = filepath.Join(t.TempDir(), k)
+					if err := os.WriteFile(v, []byte(secret), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				env = append(env, k+"="+v)
+			}
+			for k, v := range secrets {
+				if values[k+"_FILE"] == "" {
+					env = append(env, k+"="+v)
+				}
+			}
+			cfg, err := serveConfig(env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if apps := cfg.settings.Apps(); !slices.Equal(apps, []string{"myapp"}) {
+				t.Errorf("got the apps %q; want myapp", apps)
+			}
+		})
+	}
+}
