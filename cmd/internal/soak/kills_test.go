@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -36,9 +37,18 @@ func TestKills(t *testing.T) {
 	}
 	defer c.Close()
 	if err := c.torment(t.Context(), *kills, *seed); err != nil {
-		t.Error(err)
+		t.Errorf("%v; the end of the daemon's log:\n%s", err, c.lastWords())
 	}
 	c.report(t, time.Since(started))
+}
+
+// lastWords is the end of the daemon's log.
+func (c *chamber) lastWords() []byte {
+	text, err := os.ReadFile(c.log.Name())
+	if err != nil {
+		return []byte(err.Error())
+	}
+	return text[max(0, len(text)-2000):]
 }
 
 // torment kills the daemon as often as asked while stories are played.
