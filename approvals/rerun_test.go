@@ -60,7 +60,7 @@ func TestTokenExpiryIsAnnounced(t *testing.T) {
 	bubble(t, "", func(w *world) {
 		_, token, err := approvals.Admin{Store: w.store}.CreateToken(w.ctx, "ci-short", approvals.RoleCICD, nil, 20*24*time.Hour)
 		w.must(err)
-		warned := func() (n int) {
+		warned := func(token approvals.Token) (n int) {
 			w.must(w.store.View(w.ctx, func(tx approvals.Tx) error {
 				for line, err := range tx.Leaves(0) {
 					if err != nil {
@@ -80,9 +80,18 @@ func TestTokenExpiryIsAnnounced(t *testing.T) {
 		}
 		for _, step := range []struct{ days, want int }{{5, 0}, {2, 1}, {8, 1}, {3, 2}, {1, 2}} {
 			w.wait(time.Duration(step.days) * 24 * time.Hour)
-			if got := warned(); got != step.want {
+			if got := warned(token); got != step.want {
 				t.Errorf("after %d more days: got %d warnings; want %d", step.days, got, step.want)
 			}
+		}
+		// Of one that was rotated nobody has to know: its successor is there.
+		_, old, err := w.admin.CreateToken(w.ctx, "ci-old", approvals.RoleCICD, nil, 20*24*time.Hour)
+		w.must(err)
+		_, _, _, err = w.admin.RotateToken(w.ctx, "ci-old", 90*24*time.Hour, 19*24*time.Hour)
+		w.must(err)
+		w.wait(18 * 24 * time.Hour)
+		if got := warned(old); got != 0 {
+			t.Errorf("of a rotated token: got %d warnings; want none", got)
 		}
 	})
 }
