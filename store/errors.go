@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
+	"github.com/rack-gateway/rack-gateway-approvals/store/postgres"
 	"github.com/rack-gateway/rack-gateway-approvals/store/sqlite"
 )
 
@@ -20,6 +21,7 @@ var (
 	ErrNewerSchema  = engine.ErrNewerSchema
 	ErrDamaged      = engine.ErrDamaged
 	ErrWeakSettings = engine.ErrWeakSettings
+	ErrWentBack     = postgres.ErrWentBack
 )
 
 // Why [Open] refuses a key ring.

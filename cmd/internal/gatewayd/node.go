@@ -2,6 +2,7 @@ package gatewayd
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"strings"
@@ -59,6 +60,16 @@ func (t heldTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	return t.next.RoundTrip(r)
+}
+
+// canWrite tries whether the database can be written. One that went back stops
+// decisions, also after a restart.
+func (d *daemon) canWrite(ctx context.Context) error {
+	err := d.db.CanWrite(ctx)
+	if errors.Is(err, store.ErrWentBack) {
+		d.service.WentBack(ctx, err)
+	}
+	return err
 }
 
 // meet takes in which nodes work on the database.

@@ -143,6 +143,28 @@ func TestNodeWaitsForTheServer(t *testing.T) {
 	}
 }
 
+// A database that lacks what it had acknowledged approves nothing, also after a
+// restart, until the operator accepts it.
+func TestServerWentBack(t *testing.T) {
+	t.Parallel()
+	w, database := onServer(t, "RGW_SETTING_SUPERSEDE=off")
+	_, id := w.request(1)
+	storetest.SQL(t, database, "UPDATE nodes SET turn = turn - 2")
+	w.notReady("the database went back to an older state")
+	if code := w.Stop(); code != 0 {
+		t.Fatalf("stop: got exit %d; want 0", code)
+	}
+	w.must(w.StartUntil(w.ctx, "503"))
+	w.notReady("the database went back to an older state")
+	if code := w.Stop(); code != 0 {
+		t.Fatalf("stop: got exit %d; want 0", code)
+	}
+	w.operator(0, "recover", "--accept-rollback")
+	w.must(w.Start(w.ctx))
+	w.until(func() bool { return w.status(id) == "expired" })
+	w.request(3)
+}
+
 // A gateway moves to PostgreSQL: the log is the same byte for byte, and what was
 // open goes on.
 func TestMove(t *testing.T) {

@@ -138,7 +138,7 @@ func (d *daemon) storePart(ctx context.Context, b *board) {
 	if err := d.health.fault(partIntegrity); err != nil {
 		wrong = err.Error()
 	}
-	if err := d.health.canWrite(ctx, d.db.CanWrite); err != nil {
+	if err := d.health.canWrite(ctx, d.canWrite); err != nil {
 		wrong = unwritable(err)
 	}
 	anchor := d.health.fault(partAnchor)

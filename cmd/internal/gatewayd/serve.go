@@ -341,7 +341,7 @@ func (d *daemon) run(ctx context.Context, cancel context.CancelCauseFunc, doors 
 	front.Go(func() { d.checkFile(ctx) })
 	front.Go(func() {
 		watch := storeWatch{
-			probe: func(ctx context.Context) error { return d.health.canWrite(ctx, d.db.CanWrite) },
+			probe: func(ctx context.Context) error { return d.health.canWrite(ctx, d.canWrite) },
 			gone:  func() bool { return d.cfg.database != "" && missing(d.db.Path()) },
 			log:   d.log,
 		}

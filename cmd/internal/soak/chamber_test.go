@@ -62,7 +62,7 @@ type lane struct {
 func newChamber(ctx context.Context, dir string, lanes int, seed uint64, out io.Writer, env ...string) (*chamber, error) {
 	c := &chamber{out: out, ends: map[approvals.Status]int{}}
 	var err error
-	if c.Stage, err = stage.New(dir, stage.Options{Env: append(env, "RGW_RATE_LIMIT=0", "RGW_LOG_LEVEL=warn", "RGW_APP_APP0_SETTING_PENDING_TTL=1m")}); err != nil {
+	if c.Stage, err = stage.New(dir, stage.Options{Env: append(env, "RGW_RATE_LIMIT=0", "RGW_LOG_LEVEL=warn", "RGW_APP_APP0_SETTING_PENDING_TTL=2m")}); err != nil {
 		return nil, err
 	}
 	world := &story.World{Slack: c.Slack, Circle: c.Circle, Gateway: c, Codes: &c.codes, Secret: c.Secret, Violation: c.violation}
