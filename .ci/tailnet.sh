@@ -15,6 +15,7 @@ tags=$(GOOS='' GOARCH='' go run -modfile="$mod" tailscale.com/cmd/featuretags --
 stamp="-X tailscale.com/version.shortStamp=${version#v} -X tailscale.com/version.longStamp=${version#v}"
 go build -modfile="$mod" -trimpath -tags "$tags" -ldflags "-s -w $stamp" -o "$1/tailscaled" tailscale.com/cmd/tailscaled
 ln -sf tailscaled "$1/tailscale"
+sh .ci/notices.sh -modfile="$mod" -tags "$tags" tailscale.com/cmd/tailscaled >"$1/NOTICES"
 if [ "${2:-}" = hub ]; then
   go vet -modfile="$mod" -trimpath -tags "$tags" ./.ci/tailnet
   go build -modfile="$mod" -trimpath -tags "$tags" -ldflags '-s -w' -o "$1/hub" ./.ci/tailnet
