@@ -72,12 +72,14 @@ func gate() circlecitest.Job { return circlecitest.Job{Name: stage.Gate, Type: "
 // TestRefusedCreateStoresAndPostsNothing runs each refusal through the client and
 // again through the bare API.
 func TestRefusedCreateStoresAndPostsNothing(t *testing.T) {
-	o := settings("ALLOWED_BRANCHES=main,release/*,tag:v*")
+	o := settings("ALLOWED_BRANCHES=main,release/*,tag:v*,pull/*", "ALLOWED_TRIGGERS=webhook,explicit")
 	o.Env = append(o.Env,
 		"RGW_APP_OTHER_SETTING_VCS_REPO=MyOrg/other", "RGW_APP_OTHER_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold",
+		"RGW_APP_APP_SETTING_VCS_REPO=MyOrg/app", "RGW_APP_APP_SETTING_CIRCLECI_PROJECT_SLUG=circleci/4tXr/9pLk", "RGW_APP_APP_SETTING_CIRCLECI_APPROVAL_JOB_NAME="+stage.Gate,
 		"RGW_RATE_LIMIT=0")
 	p := setup(t, o)
 	p.Circle.AddProject(circlecitest.Project{Slug: "gh/MyOrg/foreign"})
+	p.Circle.AddProject(circlecitest.Project{Slug: "circleci/4tXr/9pLk"})
 	auditor, err := p.NewToken(p.ctx, "auditor", "--role", "auditor", "--app", stage.App)
 	p.ok(err)
 	revoked, err := p.NewToken(p.ctx, "revoked", "--role", "cicd", "--app", stage.App)
@@ -120,6 +122,13 @@ func TestRefusedCreateStoresAndPostsNothing(t *testing.T) {
 	}{
 		{"workflow of another repository", wf(circlecitest.Pipeline{Project: "gh/MyOrg/foreign"}), 422, "workflow_wrong_project", 9, "gh/MyOrg/foreign", true},
 		{"pipeline of a fork", wf(circlecitest.Pipeline{OriginURL: "https://github.com/mallory/myapp"}), 422, "workflow_wrong_project", 9, "fork", true},
+		{"pull request of an unknown repository", func(f *filing) {
+			f.App, f.token = "app", everything
+			f.workflow = p.plain(circlecitest.Pipeline{Project: "circleci/4tXr/9pLk", NoVCS: true, Branch: "pull/77"})
+		}, 422, "workflow_wrong_project", 9, "counts as a fork", true},
+		{"started through the API", wf(circlecitest.Pipeline{TriggerType: "api"}), 422, "trigger_not_allowed", 9, "webhook, explicit", true},
+		{"configuration through the API", wf(circlecitest.Pipeline{ConfigSource: "api"}), 422, "config_not_from_commit", 9, "sent through the API", true},
+		{"configuration of another commit", wf(circlecitest.Pipeline{ConfigRevision: strings.Repeat("f", 40)}), 422, "config_not_from_commit", 9, "fffff", true},
 		{"another commit", with(func(f *filing) { f.GitCommit = "ffffffff" }), 422, "commit_mismatch", 9, "ffffffff", true},
 		{"another commit of the same beginning", with(func(f *filing) { f.GitCommit = stage.Revision[:39] + "0" }), 422, "commit_mismatch", 9, stage.Revision, true},
 		{"commit too short", with(func(f *filing) { f.GitCommit = "1a2b3c" }), 400, "invalid", 9, "git_commit", true},

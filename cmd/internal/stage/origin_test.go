@@ -1,0 +1,282 @@
+package stage_test
+
+import (
+	"crypto/sha256"
+	"encoding/csv"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci/github/githubtest"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
+)
+
+// started is a workflow of a pipeline that somebody started in their own way. Its
+// gate is on hold as soon as it was asked for.
+func (p *play) started(pipe circlecitest.Pipeline, by string) string {
+	p.t.Helper()
+	pipe.Project, pipe.ActorLogin = stage.Project, by
+	if pipe.Revision == "" {
+		pipe.Revision = stage.Revision
+	}
+	id := p.Circle.AddWorkflow(circlecitest.Workflow{Pipeline: p.Circle.AddPipeline(pipe).ID, Jobs: circlecitest.DeployJobs(stage.Gate)})
+	return p.ready(id)
+}
+
+// says checks that card and modal say something.
+func (p *play) says(a asked, want ...string) {
+	p.t.Helper()
+	view := p.press(stage.Ana, a, "approve")
+	for where, text := range map[string]string{"card": words(a.card.Blocks), "modal": words(view.Blocks)} {
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				p.t.Errorf("the %s does not say %q:\n%s", where, w, text)
+			}
+		}
+	}
+	p.ok(p.Slack.CloseView(stage.Ana))
+}
+
+var shownLink = regexp.MustCompile(`⟦<[^|>]*\|([^>]*)>⟧`)
+
+// words are what blocks say, without the addresses of their links.
+func words(blocks []slacktest.Block) string {
+	return shownLink.ReplaceAllString(slacktest.Text(blocks), "$1")
+}
+
+// needs checks how many approvals the card asks for.
+func (p *play) needs(a asked, want string) {
+	p.t.Helper()
+	if text := words(a.card.Blocks); !strings.Contains(text, want) {
+		p.t.Errorf("the card does not say %q:\n%s", want, text)
+	}
+}
+
+// row is the row of a request in the CSV.
+func (p *play) row(id string) map[string]string {
+	p.t.Helper()
+	r := p.Operator(p.ctx, "", "audit", "export", "--format", "csv")
+	rows, err := csv.NewReader(strings.NewReader(r.Stdout)).ReadAll()
+	if r.Code != 0 || err != nil || len(rows) < 2 {
+		p.t.Fatalf("audit export: exit %d, %v, %s", r.Code, err, r.Stderr)
+	}
+	for _, cells := range rows[1:] {
+		row := map[string]string{}
+		for i, name := range rows[0] {
+			row[name] = cells[i]
+		}
+		if row["request_id"] == id {
+			return row
+		}
+	}
+	p.t.Fatalf("the CSV has no row for %s", id)
+	return nil
+}
+
+// What is not a plain push by somebody on record is said on card and modal, and stands in log and CSV.
+func TestWhatIsNoPlainPush(t *testing.T) {
+	const source = "version: 2.1\nparameters:\n  run_migrations:\n    type: boolean\n    default: true\n"
+	sum := sha256.Sum256([]byte(source))
+	p := setup(t, settings("CONFIG_CHANGE_APPROVALS=2", "SUPERSEDE=off"))
+	declared := map[string]any{"run_migrations": true}
+
+	first := p.askFor(p.started(circlecitest.Pipeline{Number: 1, Config: source}, "alice"))
+	p.approve(stage.Ana, first, "approve")
+	p.until("the first is deployed", func() bool {
+		_ = p.Circle.Succeed(first.workflow, "deploy") // it fails until the gate is open
+		return p.get(first.id).Status == approvals.Deployed
+	})
+	if row := p.row(first.id); row["trigger"] != "webhook" || row["config_sha256"] != hex.EncodeToString(sum[:]) || row["config_changed"] != "no" || row["self_approval"] != "no" || row["required"] != "1" {
+		t.Errorf("the CSV says of a push: %v", row)
+	}
+
+	t.Run("by the API with parameters", func(t *testing.T) {
+		p := p.in(t)
+		a := p.askFor(p.started(circlecitest.Pipeline{
+			Number: 2, Config: source, TriggerType: "api", Defaults: declared, Parameters: map[string]any{"run_migrations": false},
+		}, "mallory"))
+		p.says(a, "Started through the API by mallory, with parameters: run_migrations=false.", "The starter, mallory, is nobody I know", "pipeline 2")
+		p.approve(stage.Bea, a, "approve")
+		p.until("it is released", func() bool { return p.get(a.id).Status.Passed() })
+		if row := p.row(a.id); row["trigger"] != "api" || row["parameters"] != "run_migrations=false" || row["config_changed"] != "no" || row["self_approval"] != "unknown" {
+			t.Errorf("the CSV says %v", row)
+		}
+	})
+	t.Run("by a merge queue", func(t *testing.T) {
+		p := p.in(t)
+		p.Circle.AddUser(circlecitest.User{Login: "github-merge-queue[bot]"})
+		a := p.askFor(p.started(circlecitest.Pipeline{Number: 3, Config: source}, "github-merge-queue[bot]"))
+		p.says(a, "The starter, github-merge-queue[bot], is nobody I know, so I can’t tell whose deploy this is.")
+	})
+	t.Run("with another configuration", func(t *testing.T) {
+		p := p.in(t)
+		a := p.askFor(p.started(circlecitest.Pipeline{Number: 4, Config: source + "# and more\n"}, "alice"))
+		p.says(a, "The CI configuration changed since the last deploy.")
+		p.needs(a, "Needs 2 approvals")
+		if row := p.row(a.id); row["config_changed"] != "yes" || row["required"] != "2" {
+			t.Errorf("the CSV says %v", row)
+		}
+	})
+	t.Run("unreadable configuration", func(t *testing.T) {
+		p := p.in(t)
+		id := p.started(circlecitest.Pipeline{Number: 5, Config: source}, "alice")
+		p.Circle.Inject(circlecitest.Fault{Op: "config", Count: -1, Status: 500})
+		defer p.Circle.ClearFaults()
+		a := p.askFor(id)
+		p.says(a, "I couldn’t read the CI configuration")
+		p.needs(a, "Needs 2 approvals")
+		if row := p.row(a.id); row["config_changed"] != "unknown" || row["config_sha256"] != "" {
+			t.Errorf("the CSV says %v", row)
+		}
+	})
+}
+
+// in is the same product in a subtest.
+func (p *play) in(t *testing.T) *play {
+	return &play{Stage: p.Stage, t: t, ctx: p.ctx, codes: p.codes}
+}
+
+// parent was deployed before the commit of the stage.
+const parent = "5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f80"
+
+// withGitHub is a product beside a GitHub that knows the stage's repository.
+func withGitHub(t *testing.T, kv ...string) (*play, *githubtest.Server) {
+	t.Helper()
+	hub := githubtest.New()
+	const name = "MyOrg/myapp"
+	hub.AddCommit(name, githubtest.Commit{SHA: parent, Message: "Deployed", Login: "bob", Files: map[string]string{".circleci/config.yml": "version: 2.1\n"}})
+	hub.AddCommit(name, githubtest.Commit{SHA: strings.Repeat("a", 40), Parent: parent, Message: "Begin <!channel> *now*", Login: "bob"})
+	hub.AddCommit(name, githubtest.Commit{SHA: stage.Revision, Parent: strings.Repeat("a", 40), Message: "Fix the invoice rounding", Login: "alice"})
+	hub.AddPull(name, githubtest.Pull{Number: 77, Title: "Round invoices", Merged: true, Commits: []string{stage.Revision}, Reviews: []githubtest.Review{{Login: "bea", State: "APPROVED"}}})
+	url, stop := hub.Start()
+	t.Cleanup(stop)
+	o := settings(append(kv, "SUPERSEDE=off")...)
+	o.Env = append(o.Env, "GITHUB_TOKEN="+githubtest.Token, "GITHUB_API_URL="+url)
+	return setup(t, o), hub
+}
+
+// deployParent deploys the commit before the one of the stage.
+func (p *play) deployParent() {
+	p.t.Helper()
+	id := p.started(circlecitest.Pipeline{Number: 1, Revision: parent}, "alice")
+	r := p.Client(p.ctx, "", "deploy-approval", "request", "--app", stage.App, "--git-commit", parent, "--ci-metadata", fmt.Sprintf(`{"workflow_id":%q}`, id))
+	if r.Code != 0 {
+		p.t.Fatalf("request: exit %d, %s", r.Code, r.Stderr)
+	}
+	a := asked{id, strings.TrimSpace(r.Stdout), p.card(strings.TrimSpace(r.Stdout))}
+	p.approve(stage.Ana, a, "approve")
+	p.until("the parent is deployed", func() bool {
+		_ = p.Circle.Succeed(id, "deploy") // it fails until the gate is open
+		return p.get(a.id).Status == approvals.Deployed
+	})
+}
+
+func TestGitHubOnTheCard(t *testing.T) {
+	p, _ := withGitHub(t)
+	p.deployParent()
+	a := p.askFor(p.started(circlecitest.Pipeline{Number: 2, Subject: "Fix the invoice rounding"}, "alice"))
+	p.says(a, "Fix the invoice rounding (PR #77 “Round invoices”, approved)", "2 commits by alice and bob since the last deploy (5d6e7f8")
+	reply, err := p.Replied(p.ctx, a.card, "CI configuration: as in the commit.")
+	p.ok(err)
+	if text := words(reply.Blocks); !strings.Contains(text, "1a2b3c4 Fix the invoice rounding (alice)") || !strings.Contains(text, "aaaaaaa Begin <!channel> *now* (bob)") {
+		t.Errorf("the thread does not list the commits:\n%s", text)
+	}
+	if strings.Contains(reply.Text, "<!channel>") {
+		t.Errorf("the text of the reply calls the channel: %s", reply.Text)
+	}
+}
+
+// Whatever GitHub does, the card stands within two seconds, and shows later what it says.
+func TestGitHubInTrouble(t *testing.T) {
+	for name, fault := range map[string]githubtest.Fault{
+		"down":         {Count: -1, Drop: true},
+		"slow":         {Count: -1, Delay: 30 * time.Second},
+		"forbidden":    {Count: -1, Status: 403, Body: `{"message":"Resource not accessible"}`},
+		"rate-limited": {Count: -1, Status: 429, Header: map[string]string{"Retry-After": "2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, hub := withGitHub(t)
+			p.deployParent()
+			hub.Inject(fault)
+			// A query that was not made before, so that nothing is remembered of it.
+			hub.AddCommit("MyOrg/myapp", githubtest.Commit{SHA: strings.Repeat("b", 40), Parent: stage.Revision, Message: "More", Login: "alice"})
+			id := p.started(circlecitest.Pipeline{Number: 2, Revision: strings.Repeat("b", 40)}, "alice")
+			begun := time.Now()
+			r := p.Client(p.ctx, "", "deploy-approval", "request", "--app", stage.App, "--git-commit", "bbbbbbb", "--ci-metadata", fmt.Sprintf(`{"workflow_id":%q}`, id))
+			if r.Code != 0 {
+				t.Fatalf("request: exit %d, %s", r.Code, r.Stderr)
+			}
+			card := p.card(strings.TrimSpace(r.Stdout))
+			// Two seconds are promised; a machine that is busy with other tests gets some more.
+			if took := time.Since(begun); took > 5*time.Second {
+				t.Errorf("the card came after %v", took)
+			} else {
+				t.Logf("the card came after %v", took.Round(time.Millisecond))
+			}
+			if text := words(card.Blocks); !strings.Contains(text, "Changes since the last deploy") {
+				t.Errorf("the card does not link the changes:\n%s", text)
+			}
+			hub.ClearFaults()
+			if _, err := p.Replied(p.ctx, card, "3 commits since the last deploy:"); err != nil {
+				t.Error(err)
+			}
+			p.until("the card is completed", func() bool {
+				return strings.Contains(words(p.card(strings.TrimSpace(r.Stdout)).Blocks), "3 commits by alice and bob since the last deploy")
+			})
+		})
+	}
+}
+
+func TestGitHubRefusesAForeignConfiguration(t *testing.T) {
+	p, hub := withGitHub(t)
+	f := filing{token: p.Token, workflow: p.started(circlecitest.Pipeline{Number: 2, Config: "version: 2.1\n# mine\n"}, "mallory")}
+	f.App, f.GitCommit = stage.App, stage.Revision
+	if r := p.Client(p.ctx, "", f.args()...); r.Code != 9 || !strings.Contains(r.Stderr, "config_not_from_commit") || !strings.Contains(r.Stderr, "not the file .circleci/config.yml of its commit") {
+		t.Errorf("got exit %d, %s; want 9 and why", r.Code, r.Stderr)
+	}
+	if got := p.refusals(); !slices.Equal(got, []string{"config_not_from_commit"}) {
+		t.Errorf("the log has the refusals %q", got)
+	}
+	p.nothingFiled()
+
+	// It comes out when the card stands already.
+	hub.Inject(githubtest.Fault{Count: 3, Delay: 3 * time.Second, Path: "/contents/"})
+	hub.AddCommit("MyOrg/myapp", githubtest.Commit{SHA: strings.Repeat("c", 40), Parent: stage.Revision, Message: "x", Login: "mallory"})
+	id := p.started(circlecitest.Pipeline{Number: 3, Revision: strings.Repeat("c", 40), Config: "version: 2.1\n# mine\n"}, "mallory")
+	r := p.Client(p.ctx, "", "deploy-approval", "request", "--app", stage.App, "--git-commit", "ccccccc", "--ci-metadata", fmt.Sprintf(`{"workflow_id":%q}`, id))
+	late := strings.TrimSpace(r.Stdout)
+	if r.Code != 0 {
+		t.Fatalf("request: exit %d, %s", r.Code, r.Stderr)
+	}
+	p.until("it is closed", func() bool { return p.get(late).Status == approvals.Canceled })
+	p.until("the card says why", func() bool {
+		return strings.Contains(words(p.card(late).Blocks), "The CI configuration is not the file in the commit")
+	})
+}
+
+// Behind a merge queue everybody who wrote the commits may stand.
+func TestGitHubAuthors(t *testing.T) {
+	p, _ := withGitHub(t, "UNKNOWN_STARTER=refuse")
+	p.deployParent()
+	p.Circle.AddUser(circlecitest.User{Login: "merge[bot]"})
+	a := p.askFor(p.started(circlecitest.Pipeline{Number: 2}, "merge[bot]"))
+	if got := p.refused(stage.Ana, a, "approve"); !strings.Contains(got, "merge[bot], is nobody I know") {
+		t.Errorf("bob is not on record: %s is told %q", stage.Ana, got)
+	}
+	p.ok(p.Admin(p.ctx, "U0BOB", "Bob", "bob"))
+	if got := p.refused(stage.Alice, a, "approve"); !strings.Contains(got, "You started this pipeline") && !strings.Contains(got, "someone else has to approve") {
+		t.Errorf("alice wrote a commit, and is told %q", got)
+	}
+	p.approve(stage.Ana, a, "approve")
+	p.until("it is released", func() bool { return p.get(a.id).Status.Passed() })
+	if row := p.row(a.id); row["self_approval"] != "no" {
+		t.Errorf("the CSV says self_approval=%s; want no", row["self_approval"])
+	}
+}
