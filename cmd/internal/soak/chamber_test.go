@@ -8,10 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"pgregory.net/rapid"
@@ -20,7 +17,6 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/proof"
-	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/story"
 )
 
@@ -36,19 +32,11 @@ const (
 // admins of its own, so that stories run side by side and neither Slack's pace
 // per channel nor the one code per half minute and person holds them up.
 type chamber struct {
-	*stage.Stage
+	*rig
 	lanes  []*lane
-	quick  *webhook.Client // gives up at once
-	codes  proof.Codes
 	killer *killer
-	log    *os.File
-	out    io.Writer // what is told while it goes on
-
-	mu      sync.Mutex
-	told    int                      // stories
-	ends    map[approvals.Status]int // how they ended
-	broken  []string
-	anchors [][]byte
+	told   int                      // stories
+	ends   map[approvals.Status]int // how they ended
 }
 
 // lane plays one script after the other on an app of its own.
@@ -60,15 +48,12 @@ type lane struct {
 
 // newChamber prepares everything but the daemon, which gets the variables of env.
 func newChamber(ctx context.Context, dir string, lanes int, seed uint64, out io.Writer, env ...string) (*chamber, error) {
-	c := &chamber{out: out, ends: map[approvals.Status]int{}}
-	var err error
-	if c.Stage, err = stage.New(dir, stage.Options{Env: append(env, "RGW_RATE_LIMIT=0", "RGW_LOG_LEVEL=warn", "RGW_APP_APP0_SETTING_PENDING_TTL=2m")}); err != nil {
+	r, err := newRig(ctx, dir, out, append(env, "RGW_LOG_LEVEL=warn", "RGW_APP_APP0_SETTING_PENDING_TTL=90s"))
+	if err != nil {
 		return nil, err
 	}
-	world := &story.World{Slack: c.Slack, Circle: c.Circle, Gateway: c, Codes: &c.codes, Secret: c.Secret, Violation: c.violation}
-	if world.Self, err = c.MachineID(ctx); err != nil {
-		return nil, err
-	}
+	c := &chamber{rig: r, ends: map[approvals.Status]int{}}
+	world := &story.World{Slack: c.Slack, Circle: c.Circle, Gateway: c, Codes: &c.codes, Secret: c.Secret, Self: c.self, Violation: c.violation}
 	for i := range lanes {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)+1))
 		l := &lane{Lane: story.NewLane(world, i, draw(rng)), rng: rng}
@@ -81,14 +66,7 @@ func newChamber(ctx context.Context, dir string, lanes int, seed uint64, out io.
 			}
 		}
 	}
-	if c.Token, err = c.NewToken(ctx, "kills", "--role", "cicd", "--all-apps"); err != nil {
-		return nil, err
-	}
-	if c.quick, err = webhook.NewClient(webhook.ClientConfig{URL: c.URL, Token: c.Token, UserAgent: "kills", RetryFor: -1}); err != nil {
-		return nil, err
-	}
-	c.log, err = os.Create(filepath.Join(dir, "daemon.log"))
-	return c, err
+	return c, nil
 }
 
 // draw chooses a script as the tests in simulated time do.
@@ -132,14 +110,14 @@ func (c *chamber) play(ctx context.Context, l *lane) {
 	l.over, l.Stories, l.Trace = append(l.over, l.Stories...), nil, nil
 }
 
-// settle waits until nothing more is to come. What nobody decided is withdrawn;
-// only the first lane's requests expire soon.
+// settle waits until nothing more is to come. What nobody decided is withdrawn. Only
+// the first lane's requests expire soon, and only a long run waits for that.
 func (c *chamber) settle(ctx context.Context, l *lane) {
 	_, before := c.progress()
 	for now := before; now == before; _, now = c.progress() {
 		l.Nudge(ctx)
 		for _, s := range l.Stories {
-			if cases, _, err := c.Cases(ctx, s.ID); l.Number > 0 && s.ID != "" && err == nil && cases[0].Status == approvals.Pending {
+			if cases, _, err := c.Cases(ctx, s.ID); (l.Number > 0 || *kills < autopsyEvery) && s.ID != "" && err == nil && cases[0].Status == approvals.Pending {
 				_ = c.Withdraw(ctx, s.ID) // or the next time
 			}
 		}
@@ -243,36 +221,6 @@ func (c *chamber) verdict(ctx context.Context) {
 			c.ends[e.Status]++
 		}
 	}
-}
-
-// violation keeps a broken promise with all that tells of its cause.
-func (c *chamber) violation(what string) {
-	fmt.Fprintf(c.out, "VIOLATION %s\n", what)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.broken = append(c.broken, what)
-}
-
-// keepAnchor keeps what the daemon last signed.
-func (c *chamber) keepAnchor() {
-	text, err := os.ReadFile(c.Variable("RGW_ANCHOR_FILE"))
-	if err != nil {
-		return // not written yet
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if n := len(c.anchors); n == 0 || string(c.anchors[n-1]) != string(text) {
-		c.anchors = append(c.anchors, text)
-	}
-}
-
-// autopsy judges log and file while no daemon runs.
-func (c *chamber) autopsy(ctx context.Context) ([]approvals.Event, error) {
-	events, found, err := autopsy(ctx, c.Stage, c.anchors)
-	for _, f := range found {
-		c.violation(f)
-	}
-	return events, err
 }
 
 // progress tells how many stories were played and promises broken.

@@ -24,7 +24,7 @@
 //	-lanes N         as above
 //
 // TestOutages takes Slack, CircleCI and both away, with a SIGKILL in the middle;
-// half of the time they answer 503, half of the time they refuse connections. It
+// half of the time they answer 503, half of the time they take no connections. It
 // also lets CircleCI refuse the token, and with -outage 5m or more somebody open a
 // gate after its request expired:
 //

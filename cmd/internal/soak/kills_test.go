@@ -2,6 +2,7 @@ package soak_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -9,15 +10,10 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 )
 
 // How often the database is opened and judged between two lives of the daemon.
 const autopsyEvery = 50
-
-// startTime is how long a daemon may take to be ready at the end.
-const startTime = 15 * time.Second
 
 func TestKills(t *testing.T) {
 	many := *lanes
@@ -35,7 +31,7 @@ func TestKills(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	defer c.close()
 	if err := c.torment(t.Context(), *kills, *seed); err != nil {
 		t.Errorf("%v; the end of the daemon's log:\n%s", err, c.lastWords())
 	}
@@ -71,18 +67,7 @@ func (c *chamber) torment(ctx context.Context, kills int, seed uint64) error {
 	}
 	playing.Wait()
 	c.verdict(ctx)
-	if err := proc.Stop(); err != nil {
-		c.violation(fmt.Sprintf("the daemon did not stop well: %v", err))
-	}
-	c.keepAnchor()
-	events, err := c.autopsy(ctx)
-	if err != nil {
-		return err
-	}
-	for _, f := range c.codes.Broken(events) {
-		c.violation(f)
-	}
-	return ctx.Err()
+	return errors.Join(c.last(ctx, proc), ctx.Err())
 }
 
 func (c *chamber) kill(ctx context.Context, kills int) error {
@@ -105,21 +90,6 @@ func (c *chamber) kill(ctx context.Context, kills int) error {
 		}
 	}
 	return nil
-}
-
-// live starts a daemon that nobody kills, and waits until it is ready.
-func (c *chamber) live(ctx context.Context) (*stage.Process, error) {
-	proc, err := c.Spawn(c.log)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, startTime)
-	defer cancel()
-	if err := c.Ready(ctx, proc); err != nil {
-		proc.Kill()
-		return nil, fmt.Errorf("the daemon is not ready after all kills: %w", err)
-	}
-	return proc, nil
 }
 
 // report tells what was done and found.

@@ -1,9 +1,6 @@
 package soak_test
 
 import (
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -112,51 +109,5 @@ func TestLookout(t *testing.T) {
 		if tt.want == "" && found != "" || !strings.Contains(found, tt.want) {
 			t.Errorf("%s: got %q; want %q", tt.name, found, tt.want)
 		}
-	}
-}
-
-// TestWire cuts a connection that is in use, and mends it.
-func TestWire(t *testing.T) {
-	t.Parallel()
-	entered := make(chan struct{}, 1)
-	far := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/wait" {
-			entered <- struct{}{}
-			<-r.Context().Done()
-		}
-		io.WriteString(w, "here")
-	}))
-	defer far.Close()
-	w, base, err := newWire(far.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.cut()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	get := func(path string) error {
-		resp, err := client.Get(base + path)
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err
-	}
-	if err := get("/"); err != nil {
-		t.Fatalf("whole: got %v; want an answer", err)
-	}
-	waiting := make(chan error)
-	go func() { waiting <- get("/wait") }()
-	<-entered
-	w.cut()
-	if err := <-waiting; err == nil {
-		t.Error("cut in the middle: got an answer; want none")
-	}
-	if err := get("/"); err == nil || !strings.Contains(err.Error(), "refused") {
-		t.Errorf("cut: got %v; want that the connection is refused", err)
-	}
-	if err := w.mend(); err != nil {
-		t.Fatal(err)
-	}
-	if err := get("/"); err != nil {
-		t.Errorf("mended: got %v; want an answer", err)
 	}
 }

@@ -85,15 +85,7 @@ func (s *scene) verdict(ctx context.Context) error {
 	if err := s.healthy(ctx); err != nil {
 		return err
 	}
-	if err := s.proc.Stop(); err != nil {
-		s.violation(fmt.Sprintf("the daemon did not stop well: %v", err))
-	}
-	s.keepAnchor()
-	events, found, err := autopsy(ctx, s.Stage, s.anchors)
-	for _, f := range append(found, s.codes.Broken(events)...) {
-		s.violation(f)
-	}
-	return err
+	return s.last(ctx, s.proc)
 }
 
 // wrong judges a request whose end is known.

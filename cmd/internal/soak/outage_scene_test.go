@@ -1,21 +1,19 @@
 package soak_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
-	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
-	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/proof"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 )
 
@@ -32,37 +30,32 @@ var places = []place{{stage.App, stage.Project, stage.Channel}, {"web", "gh/MyOr
 
 // scene is one episode on a stage of its own.
 type scene struct {
-	*stage.Stage
+	*rig
 	plan          outagePlan
 	name          string
 	opts          sceneOptions
 	rng           *rand.Rand
 	slack, circle *service
-	quick         *webhook.Client // gives up at once
-	self          string          // our user id at CircleCI
-	log           *os.File
 	proc          *stage.Process
-	codes         proof.Codes
-	anchors       [][]byte
 
-	mu       sync.Mutex
 	asked    []*asked
 	pipeline int64
 	idle     []string // people who have not approved anything
 	figures  []string
-	broken   []string
 }
 
 // run plays an episode from an empty database to the judgement of the log.
-func (s *scene) run(ctx context.Context, dir string, play func(*scene, context.Context) error) {
+func (s *scene) run(ctx context.Context, play func(*scene, context.Context) error) {
+	defer s.close()
 	ctx, cancel := context.WithTimeoutCause(ctx, s.plan.patience(), errors.New("the scene did not come to its end"))
 	defer cancel()
-	if err := s.open(ctx, dir); err != nil {
-		s.violation(fmt.Sprintf("prepare: %v", err))
-		return
+	err := s.open(ctx)
+	if s.proc != nil {
+		defer func() { s.proc.Kill() }() // unless it was stopped
 	}
-	defer s.shut()
-	err := play(s, ctx)
+	if err == nil {
+		err = play(s, ctx)
+	}
 	if err == nil {
 		err = s.verdict(ctx)
 	}
@@ -77,18 +70,17 @@ func (p outagePlan) patience() time.Duration {
 	return p.length + 10*time.Minute + 6*time.Second*time.Duration(p.requests)
 }
 
-func (s *scene) open(ctx context.Context, dir string) error {
+// newScene prepares a scene.
+func newScene(ctx context.Context, dir string, out io.Writer, p outagePlan, e episode, rng *rand.Rand) (*scene, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+		return nil, err
 	}
+	s := &scene{plan: p, name: e.name, opts: e.opts, rng: rng}
+	s.opts.onClose = cmp.Or(s.opts.onClose, approvals.CloseCancelJob)
 	env := []string{
-		"RGW_RATE_LIMIT=0", "RGW_SETTING_SUPERSEDE=off", "RGW_SETTING_CIRCLECI_AUTO_APPROVE_ON_APPROVAL=true",
-		fmt.Sprintf("RGW_SETTING_DEPLOY_APPROVAL_WINDOW_MINUTES=%d", s.plan.window/time.Minute),
+		"RGW_SETTING_SUPERSEDE=off", "RGW_SETTING_CIRCLECI_AUTO_APPROVE_ON_APPROVAL=true", "RGW_SETTING_ON_CLOSE=" + string(s.opts.onClose),
+		fmt.Sprintf("RGW_SETTING_DEPLOY_APPROVAL_WINDOW_MINUTES=%d", p.window/time.Minute),
 	}
-	if s.opts.onClose == "" {
-		s.opts.onClose = approvals.CloseCancelJob
-	}
-	env = append(env, "RGW_SETTING_ON_CLOSE="+string(s.opts.onClose))
 	if s.opts.pendingTTL > 0 {
 		env = append(env, "RGW_SETTING_PENDING_TTL="+s.opts.pendingTTL.String())
 	}
@@ -97,26 +89,18 @@ func (s *scene) open(ctx context.Context, dir string) error {
 		env = append(env, prefix+"VCS_REPO="+strings.TrimPrefix(p.project, "gh/"), prefix+"CIRCLECI_APPROVAL_JOB_NAME="+stage.Gate, prefix+"SLACK_CHANNEL="+p.channel)
 	}
 	var err error
-	if s.Stage, err = stage.New(dir, stage.Options{Env: env}); err != nil {
-		return err
-	}
-	if s.self, err = s.MachineID(ctx); err == nil {
-		err = s.services()
-	}
-	if err == nil {
-		err = s.furnish(ctx)
-	}
-	if err == nil {
-		s.log, err = os.Create(filepath.Join(dir, "daemon.log"))
-	}
-	if err == nil {
-		err = s.live(ctx)
+	s.rig, err = newRig(ctx, dir, out, env)
+	return s, err
+}
+
+// open starts the daemon with its people.
+func (s *scene) open(ctx context.Context) (err error) {
+	s.services()
+	if err = s.furnish(ctx); err == nil {
+		s.proc, err = s.live(ctx)
 	}
 	if err == nil {
 		err = s.Confirmed(ctx)
-	}
-	if err != nil {
-		s.shut()
 	}
 	return err
 }
@@ -136,25 +120,6 @@ func (s *scene) furnish(ctx context.Context) error {
 			s.Circle.AddProject(circlecitest.Project{Slug: p.project})
 		}
 		s.Slack.SetChannel(slacktest.Channel{ID: p.channel, Name: p.app, Members: members})
-	}
-	var err error
-	if s.Token, err = s.NewToken(ctx, "outage", "--role", "cicd", "--all-apps"); err != nil {
-		return err
-	}
-	s.quick, err = webhook.NewClient(webhook.ClientConfig{URL: s.URL, Token: s.Token, UserAgent: "outage", RetryFor: -1})
-	return err
-}
-
-// live starts the daemon and waits until Slack reaches it.
-func (s *scene) live(ctx context.Context) error {
-	var err error
-	if s.proc, err = s.Spawn(s.log); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, startTime)
-	defer cancel()
-	if err := s.Ready(ctx, s.proc); err != nil {
-		return fmt.Errorf("the daemon is not ready: %w", err)
 	}
 	return nil
 }
@@ -178,34 +143,6 @@ func (s *scene) relive(ctx context.Context) (time.Duration, error) {
 		return 0, fmt.Errorf("the daemon is not ready after SIGKILL: %w", err)
 	}
 	return time.Since(began), nil
-}
-
-func (s *scene) keepAnchor() {
-	if text, err := os.ReadFile(s.Variable("RGW_ANCHOR_FILE")); err == nil {
-		s.anchors = append(s.anchors, text)
-	}
-}
-
-func (s *scene) shut() {
-	if s.proc != nil {
-		s.proc.Kill() // unless it was stopped
-	}
-	s.Close()
-	for _, v := range []*service{s.slack, s.circle} {
-		if v != nil {
-			v.wire.cut()
-		}
-	}
-	if s.log != nil {
-		s.log.Close()
-	}
-}
-
-// violation keeps a broken promise.
-func (s *scene) violation(what string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.broken = append(s.broken, what)
 }
 
 // figure adds to the scene's line.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,69 +15,62 @@ import (
 type service struct {
 	name        string // as /readyz calls it
 	namedWithin time.Duration
-	wire        *wire
-	refuse      func() (mend func()) // answers everything with 503
+	refuse      func() (mend func())       // answers everything with 503
+	cut         func() (mend func() error) // takes no connection
 
 	mu   sync.Mutex
-	mend func() // nil while it is there
+	mend []func() error // none while it is there
 }
 
-// services puts wires in front of both simulators.
-func (s *scene) services() error {
-	wire, base, err := newWire(strings.TrimSuffix(s.Slack.URL(), "/api/"))
-	if err != nil {
-		return err
-	}
-	s.Slack.SetBaseURL(base) // sockets and response URLs go over it as well
-	s.slack = &service{name: "slack", namedWithin: nameSlackWithin, wire: wire, refuse: func() func() {
+// services are both simulators. Slack cuts every connection without an answer;
+// nobody listens at CircleCI's address.
+func (s *scene) services() {
+	s.slack = &service{name: "slack", namedWithin: nameSlackWithin, refuse: func() func() {
 		remove := s.Slack.AddFault(slacktest.Fault{Status: http.StatusServiceUnavailable})
 		s.Slack.CloseSockets()
 		return remove
+	}, cut: func() func() error {
+		s.Slack.SetOutage(true)
+		return func() error { s.Slack.SetOutage(false); return nil }
 	}}
-	s.SetEnv("SLACK_API_URL=" + s.Slack.URL())
-	if wire, base, err = newWire(s.Variable("CIRCLECI_URL")); err != nil {
-		return err
-	}
-	s.circle = &service{name: "circleci", namedWithin: nameCircleWithin, wire: wire, refuse: func() func() {
+	s.circle = &service{name: "circleci", namedWithin: nameCircleWithin, refuse: func() func() {
 		s.Circle.Inject(circlecitest.Fault{Status: http.StatusServiceUnavailable, Body: `{"message":"unavailable"}`, Count: -1})
 		return s.Circle.ClearFaults
-	}}
-	s.SetEnv("CIRCLECI_URL=" + base)
-	return nil
+	}, cut: s.CutCircle}
 }
 
 // down lets the service answer 503 from now on, unless it does already.
 func (v *service) down() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.mend == nil {
-		v.mend = v.refuse()
+	if len(v.mend) == 0 {
+		mend := v.refuse()
+		v.mend = append(v.mend, func() error { mend(); return nil })
 	}
 }
 
-// hangUp lets it refuse connections instead.
+// hangUp lets it take no connections instead.
 func (v *service) hangUp() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.mend != nil {
-		v.wire.cut()
+	if len(v.mend) > 0 {
+		v.mend = append(v.mend, v.cut())
 	}
 }
 
 // up ends the outage.
-func (v *service) up() error {
+func (v *service) up() (err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.mend == nil {
-		return nil
+	for _, mend := range v.mend {
+		err = errors.Join(err, mend())
 	}
-	v.mend()
 	v.mend = nil
-	return v.wire.mend()
+	return err
 }
 
 // without takes services away for so long: they answer 503 for one half of it
-// and refuse connections for the other. meanwhile is played in it, and may make
+// and take no connections for the other. meanwhile is played in it, and may make
 // it longer. The result is when they were back.
 func (s *scene) without(ctx context.Context, length time.Duration, services []*service, meanwhile func(until time.Time, looks *lookout) error) (time.Time, error) {
 	s.Slack.SetRateLimits(true) // with all that Slack grants at once

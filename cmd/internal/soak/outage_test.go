@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -48,18 +49,24 @@ func TestOutages(t *testing.T) {
 	if p.length < bypassFrom {
 		t.Logf("note: the gate that is opened after its request expired is left out, as by every -outage below %s", bypassFrom)
 	}
-	for i, e := range p.episodes() {
-		t.Run(e.name, func(t *testing.T) {
-			t.Parallel()
-			began := time.Now()
-			s := &scene{plan: p, name: e.name, opts: e.opts, rng: rand.New(rand.NewPCG(*seed, uint64(i)))}
-			s.run(t.Context(), filepath.Join(p.dir, e.name), e.play)
-			for _, v := range s.broken {
-				t.Errorf("VIOLATION %s", v)
-			}
-			t.Logf("%d violations, %s: %s", len(s.broken), time.Since(began).Round(time.Second), strings.Join(s.figures, "; "))
+	var playing sync.WaitGroup
+	for i, e := range p.episodes() { // at once, however many tests go test runs in parallel
+		playing.Go(func() {
+			t.Run(e.name, func(t *testing.T) {
+				began := time.Now()
+				s, err := newScene(t.Context(), filepath.Join(p.dir, e.name), t.Output(), p, e, rand.New(rand.NewPCG(*seed, uint64(i))))
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.run(t.Context(), e.play)
+				for _, v := range s.broken {
+					t.Errorf("VIOLATION %s", v)
+				}
+				t.Logf("%d violations, %s: %s", len(s.broken), time.Since(began).Round(time.Second), strings.Join(s.figures, "; "))
+			})
 		})
 	}
+	playing.Wait()
 }
 
 // episode is one scene of the drill: what is done in it, on a stage of its own.

@@ -10,11 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rack-gateway/rack-gateway-approvals/approvals"
-	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/proof"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/story"
-	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
 // The flags; the package's doc comment tells of each.
@@ -109,22 +106,4 @@ func again(ctx context.Context, step func() bool) error {
 		}
 	}
 	return nil
-}
-
-// autopsy opens the database while no daemon runs, and judges log and file.
-func autopsy(ctx context.Context, s *stage.Stage, anchors [][]byte) (events []approvals.Event, found []string, err error) {
-	keys, err := store.ParseKeys(s.Variable("RGW_SECRET_KEYS"))
-	if err != nil {
-		return nil, nil, err
-	}
-	db, err := store.Open(ctx, store.Config{URL: s.Variable("RGW_DATABASE_URL"), Keys: keys})
-	if err != nil {
-		return nil, nil, err
-	}
-	defer db.Close()
-	signer, err := approvals.OpenLog(ctx, db)
-	if err != nil {
-		return nil, nil, err
-	}
-	return proof.Log(ctx, db, signer.VerifierKey(), anchors)
 }

@@ -274,6 +274,23 @@ func (s *Stage) Stop() int {
 	return r.code
 }
 
+// CutCircle ends the simulated CircleCI's connections and leaves its address, so that
+// connections are refused, as when a host is down. mend listens there again.
+func (s *Stage) CutCircle() (mend func() error) {
+	s.stopCircle()
+	address := strings.TrimSuffix(strings.TrimPrefix(s.Variable("CIRCLECI_URL"), "http://"), "/api/v2")
+	return func() (err error) {
+		for range 50 { // somebody's outgoing connection may have the port for a moment
+			if _, s.stopCircle, err = s.Circle.StartAt(address); err == nil {
+				return nil
+			}
+			s.stopCircle = func() {}
+			time.Sleep(100 * time.Millisecond)
+		}
+		return err
+	}
+}
+
 // Close ends everything.
 func (s *Stage) Close() {
 	s.Stop()
