@@ -2,6 +2,7 @@ package soak_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -40,7 +41,7 @@ func TestKillsOfNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	defer c.close()
 	pair, err := newNodes(c, database)
 	if err != nil {
 		t.Fatal(err)
@@ -103,20 +104,7 @@ func (p *nodes) torment(ctx context.Context, kills int, seed uint64) error {
 	}
 	playing.Wait()
 	p.verdict(ctx)
-	for i, proc := range p.slots {
-		if err := proc.Stop(); err != nil {
-			p.violation(fmt.Sprintf("node %d did not stop well: %v", i, err))
-		}
-	}
-	p.keepAnchor()
-	events, err := p.autopsy(ctx)
-	if err != nil {
-		return err
-	}
-	for _, f := range p.codes.Broken(events) {
-		p.violation(f)
-	}
-	return ctx.Err()
+	return errors.Join(p.last(ctx, p.slots[:]...), ctx.Err())
 }
 
 func (p *nodes) kill(ctx context.Context, kills int, rng *rand.Rand) error {

@@ -120,10 +120,12 @@ func (r *rig) autopsy(ctx context.Context) ([]approvals.Event, error) {
 	return events, err
 }
 
-// last stops the daemon and judges what it left, and every code that was sent.
-func (r *rig) last(ctx context.Context, proc *stage.Process) error {
-	if err := proc.Stop(); err != nil {
-		r.violation(fmt.Sprintf("the daemon did not stop well: %v", err))
+// last stops the daemons and judges what they left, and every code that was sent.
+func (r *rig) last(ctx context.Context, procs ...*stage.Process) error {
+	for _, proc := range procs {
+		if err := proc.Stop(); err != nil {
+			r.violation(fmt.Sprintf("a daemon did not stop well: %v", err))
+		}
 	}
 	r.keepAnchor()
 	events, err := r.autopsy(ctx)
