@@ -169,7 +169,8 @@ func TestAJobOfAnotherPipeline(t *testing.T) {
 // With ci_identity=oidc a static token may read, but neither file nor verify; with
 // token it is the other way round.
 func TestKindsOfCredentials(t *testing.T) {
-	const env = " RGW_APP_SHOP_ENV_PROD_SETTING_CIRCLECI_APPROVAL_JOB_NAME=prod RGW_APP_SHOP_ENV_PROD_SETTING_CI_IDENTITY=token"
+	const env = " RGW_APP_SHOP_ENV_PROD_SETTING_CIRCLECI_APPROVAL_JOB_NAME=prod RGW_APP_SHOP_ENV_PROD_SETTING_CI_IDENTITY=token" +
+		" RGW_APP_SHOP_ENV_EU_SETTING_CIRCLECI_APPROVAL_JOB_NAME=eu RGW_APP_SHOP_ENV_EU_SETTING_CIRCLECI_PROJECT_ID=00000000-0000-4000-8000-000000000007"
 	bubble(t, "CI_IDENTITY=oidc CIRCLECI_PROJECT_ID="+shopProject+env, func(w *world) {
 		n := asks(w, 1)
 		if _, _, err := w.svc.Request(w.ctx, w.token, n); reason(err) != "forbidden credential_not_accepted" {
@@ -180,10 +181,12 @@ func TestKindsOfCredentials(t *testing.T) {
 			t.Errorf("a static token verifies: got %v", err)
 		}
 		me := jobCaller(w, approvals.CIJob{ProjectID: shopProject, WorkflowID: n.WorkflowID})
-		elsewhere := n
-		elsewhere.Environment = "prod"
-		if _, _, err := w.svc.Request(w.ctx, me, elsewhere); reason(err) != "forbidden credential_not_accepted" {
-			t.Errorf("a job files where tokens are taken: got %v", err)
+		for env, want := range map[string]string{"prod": "forbidden credential_not_accepted", "eu": "forbidden oidc_project"} {
+			elsewhere := n
+			elsewhere.Environment = env
+			if _, _, err := w.svc.Request(w.ctx, me, elsewhere); reason(err) != want {
+				t.Errorf("a job files in %s: got %v; want %s", env, err, want)
+			}
 		}
 		r, _, err := w.svc.Request(w.ctx, me, n)
 		w.must(err)
