@@ -3,6 +3,7 @@ package approvals
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 )
@@ -75,6 +76,7 @@ type Told struct {
 	Event          Event
 	Rank           int      // of the line within its channel: outcomes go before remarks
 	Request        Request  // zero for an event without one
+	With           []Event  // earlier events that this line tells, too
 	CheckpointSize int64    // of the first tree that holds the event; 0 = shown without
 	CheckpointRoot string   // base64
 	Notify         []string // who is told of the app's cards; only with an emergency release
@@ -132,8 +134,9 @@ func (s *Service) tell(tx Tx, e Event) (Told, error) {
 }
 
 // Untold lists the events of a request that its thread lacks and tells, oldest
-// first. newest is the number of the newest event of the request, told or not.
-func (s *Service) Untold(ctx context.Context, requestID string) (lines []Told, newest int64, err error) {
+// first. newest is the number of the event up to which nothing is left to tell
+// then; due is when there will be more, zero if only another event can bring it.
+func (s *Service) Untold(ctx context.Context, requestID string) (lines []Told, newest int64, due time.Time, err error) {
 	err = s.view(ctx, func(tx Tx) error {
 		r, err := tx.Request(requestID)
 		if err != nil {
@@ -148,8 +151,17 @@ func (s *Service) Untold(ctx context.Context, requestID string) (lines []Told, n
 			return err
 		}
 		newest = r.Told
+		with := map[int64][]Event{}
 		for i, e := range events {
-			newest = e.Seq
+			if teller, ok := e.toldWith(events[i+1:]); ok {
+				with[teller] = append(with[teller], e)
+				newest = e.Seq
+				continue
+			}
+			if due = r.awaits(e, events[i+1:]); due.After(tx.Now()) {
+				return nil
+			}
+			due, newest = time.Time{}, e.Seq
 			if _, told := e.told(); !told || e.Type == EventReminded && !r.reminds(events[i:]) {
 				continue
 			}
@@ -157,11 +169,54 @@ func (s *Service) Untold(ctx context.Context, requestID string) (lines []Told, n
 			if err != nil {
 				return err
 			}
+			t.With = with[e.Seq]
 			lines = append(lines, t)
 		}
 		return nil
 	})
-	return lines, newest, err
+	return lines, newest, due, err
+}
+
+// toldWith finds the later event whose line tells this one, too: the decision that
+// a vote led to at once, the release after the call that was accepted, and the
+// outcome after what the deploy job said of its own end.
+func (e Event) toldWith(later []Event) (seq int64, ok bool) {
+	var by []EventType
+	switch {
+	case e.Type == EventVoted && len(later) > 0 && later[0].Seq == e.Seq+1:
+		by, later = []EventType{EventApproved}, later[:1]
+	case e.Type == EventAccepted:
+		by = []EventType{EventReleased}
+	case e.Type == EventDeployReport && Phase(e.Outcome) != PhaseStarted:
+		by = []EventType{EventDeployed, EventDeployFailed}
+	}
+	i := slices.IndexFunc(later, func(l Event) bool { return slices.Contains(by, l.Type) })
+	if i < 0 {
+		return 0, false
+	}
+	return later[i].Seq, true
+}
+
+// Times for which a line waits for the event that may tell it, too: the release
+// that follows an accepted call, and the look that finds the end of a deploy.
+const (
+	releaseSoon = settleTime
+	outcomeSoon = 45 * time.Second
+)
+
+// awaits is until when the newest event of a request waits for the one that may
+// tell it, too; zero = it does not.
+func (r Request) awaits(e Event, later []Event) time.Time {
+	if _, told := e.told(); !told || slices.ContainsFunc(later, func(l Event) bool { _, told := l.told(); return told }) {
+		return time.Time{}
+	}
+	switch {
+	case e.Type == EventAccepted && r.Status == Approved:
+		return e.At().Add(releaseSoon)
+	case e.Type == EventDeployReport && Phase(e.Outcome) != PhaseStarted && (r.Status == Approved || r.Status == Released):
+		return e.At().Add(outcomeSoon)
+	}
+	return time.Time{}
 }
 
 // reminds reports whether the reminder that the events begin with is still to be

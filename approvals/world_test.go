@@ -49,6 +49,7 @@ type world struct {
 
 	mu      sync.Mutex
 	told    []approvals.EventType // thread lines, in order
+	merged  []approvals.EventType // what these lines tell, too
 	notices []approvals.EventType // what the channel is told
 	alarms  []string
 	cards   map[string]approvals.Card
@@ -271,15 +272,19 @@ func (w *world) Deliver(ctx context.Context, work approvals.Work) approvals.Outc
 			out.Record = w.svc.Posted(card.Request, approvals.SlackRef{Channel: defaultChannel, TS: "1", Permalink: "https://slack/" + work.Subject}, "")
 		}
 	case approvals.WorkThread:
-		lines, newest, err := w.svc.Untold(ctx, work.Subject)
+		lines, newest, due, err := w.svc.Untold(ctx, work.Subject)
 		if err != nil {
 			return approvals.Again(time.Second, err)
 		}
 		w.mu.Lock()
 		for _, t := range lines {
+			for _, e := range t.With {
+				w.merged = append(w.merged, e.Type)
+			}
 			w.told = append(w.told, t.Event.Type)
 		}
 		w.mu.Unlock()
+		out.Due = due
 		out.Record = w.svc.TellUntil(work.Subject, newest)
 	case approvals.WorkNotice:
 		seq, _, err := approvals.ParseNotice(work.Subject)

@@ -25,7 +25,7 @@ type Decider interface {
 type Reader interface {
 	Card(ctx context.Context, requestID string) (approvals.Card, error)
 	Tell(ctx context.Context, seq int64) (approvals.Told, error)
-	Untold(ctx context.Context, requestID string) (lines []approvals.Told, newest int64, err error)
+	Untold(ctx context.Context, requestID string) (lines []approvals.Told, newest int64, due time.Time, err error)
 	Person(ctx context.Context, slackUser string) (approvals.Person, *approvals.AuthenticatorInfo, error)
 	Recent(ctx context.Context, f approvals.Filter) ([]approvals.Request, error)
 	Story(ctx context.Context, idOrNumber string) (approvals.Request, []approvals.Event, error)

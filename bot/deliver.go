@@ -140,12 +140,12 @@ func (b *Bot) update(ctx context.Context, channel, ts string, m message) error {
 // deliverThread posts the lines that a thread lacks, in order, as many as the
 // channel takes now. The cursor moves with each line that stands.
 func (b *Bot) deliverThread(ctx context.Context, w approvals.Work) approvals.Outcome {
-	lines, newest, err := b.service.Untold(ctx, w.Subject)
+	lines, newest, due, err := b.service.Untold(ctx, w.Subject)
 	if err != nil {
 		return unread(w, err)
 	}
 	if len(lines) == 0 {
-		return approvals.Outcome{Record: b.service.TellUntil(w.Subject, newest)}
+		return approvals.Outcome{Due: due, Rank: w.Rank, Record: b.service.TellUntil(w.Subject, newest)}
 	}
 	card := lines[0].Request.Slack
 	if card.TS == "" {
@@ -160,7 +160,7 @@ func (b *Bot) deliverThread(ctx context.Context, w approvals.Work) approvals.Out
 	told, out := b.tellLines(ctx, w, card, lines, stand)
 	switch {
 	case out.Due.IsZero():
-		out.Record = b.service.TellUntil(w.Subject, newest)
+		out = approvals.Outcome{Due: due, Rank: w.Rank, Record: b.service.TellUntil(w.Subject, newest)}
 	case told > 0:
 		out.Record = b.service.TellUntil(w.Subject, lines[told-1].Event.Seq)
 	}

@@ -187,12 +187,12 @@ func (s *service) Story(_ context.Context, number string) (approvals.Request, []
 	return approvals.Request{}, nil, approvals.ErrNotFound
 }
 
-func (s *service) Untold(_ context.Context, id string) (lines []approvals.Told, newest int64, err error) {
+func (s *service) Untold(_ context.Context, id string) (lines []approvals.Told, newest int64, due time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, ok := s.requests[id]
 	if !ok {
-		return nil, 0, approvals.ErrNotFound
+		return nil, 0, due, approvals.ErrNotFound
 	}
 	newest = r.Told
 	for _, seq := range slices.Sorted(maps.Keys(s.told)) {
@@ -203,7 +203,7 @@ func (s *service) Untold(_ context.Context, id string) (lines []approvals.Told, 
 		t.Request, newest = r, seq
 		lines = append(lines, t)
 	}
-	return lines, newest, nil
+	return lines, newest, due, nil
 }
 
 func (s *service) Fault() string {

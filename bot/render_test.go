@@ -331,10 +331,28 @@ func TestReplies(t *testing.T) {
 	events["requested-commits"] = events["requested"]
 	events["commits-late"] = event(approvals.EventCommitsRead, func(e *approvals.Event) { e.Commits = commits })
 	events["commits-refused"] = event(approvals.EventCommitsRead, func(e *approvals.Event) { e.Commits = &approvals.Commits{Config: approvals.ConfigOther} })
+	report := func(outcome, reason string) approvals.Event {
+		return event(approvals.EventDeployReport, func(e *approvals.Event) { e.Outcome, e.Reason = outcome, reason })
+	}
+	with := map[string][]approvals.Event{ // what lines tell, too
+		"approved-by-vote":       {events["voted"]},
+		"approved-by-last-vote":  {event(approvals.EventVoted, func(e *approvals.Event) { data("votes", "2", "needed", "2")(e); e.MFA = "totp" })},
+		"released-after-call":    {events["accepted"]},
+		"deployed-and-reported":  {report("succeeded", "")},
+		"deployed-but-reported":  {report("failed", "exit status 1")},
+		"deploy-failed-reported": {report("failed", "exit status 1")},
+	}
+	for name := range with {
+		kind, _, _ := strings.Cut(name, "-")
+		if kind == "deploy" {
+			kind = "deploy-failed"
+		}
+		events[name] = events[kind]
+	}
 	now := monday.Add(20*time.Minute + 2*time.Second)
 	for name, e := range events {
 		t.Run(name, func(t *testing.T) {
-			told := approvals.Told{Event: e, Request: r}
+			told := approvals.Told{Event: e, Request: r, With: with[name]}
 			if name == "requested-commits" {
 				told.Request.Commits = commits
 			}

@@ -86,13 +86,7 @@ var steps = map[approvals.EventType]func(approvals.Event, approvals.Request) lin
 		return say(l, "their authenticator is disabled. The operator can issue a new one.")
 	},
 	approvals.EventReminded: reminded,
-	approvals.EventVoted: func(e approvals.Event, _ approvals.Request) line {
-		l := say(mention(e.Actor.ID), " approved", withCode(e))
-		if e.Data["votes"] != "" && e.Data["needed"] != "" {
-			l = say(l, " (", quoted(e.Data["votes"], limitName), " of ", quoted(e.Data["needed"], limitName), ")")
-		}
-		return say(l, ".")
-	},
+	approvals.EventVoted:    voted,
 	approvals.EventBreakGlass: func(e approvals.Event, r approvals.Request) line {
 		l := say("⚠️ Emergency release by ", mention(e.Actor.ID), withCode(e), inQuotes(e.Reason), ". Nobody else approved it.")
 		if until := e.Data["frozen"]; until != "" {
@@ -196,6 +190,14 @@ func codeFailed(e approvals.Event, _ approvals.Request) line {
 	return say(l, ".")
 }
 
+func voted(e approvals.Event, _ approvals.Request) line {
+	l := say(mention(e.Actor.ID), " approved", withCode(e))
+	if n := e.Data["needed"]; n != "" && n != "1" {
+		l = say(l, " (", quoted(e.Data["votes"], limitName), " of ", quoted(e.Data["needed"], limitName), ")")
+	}
+	return say(l, ".")
+}
+
 // reminded asks those who can still approve.
 func reminded(e approvals.Event, r approvals.Request) line {
 	l := say("This has been waiting since ", at(r.CreatedAt), " and expires ", at(r.ExpiresAt()), ".")
@@ -210,7 +212,14 @@ func reminded(e approvals.Event, r approvals.Request) line {
 
 // mayRun says what may happen now that a request is approved.
 func mayRun(t approvals.Told, _ time.Time) line {
-	return say("Decided: approved. ", mayOpen(t.Event, t.Request))
+	for _, vote := range t.With {
+		return say(voted(vote, t.Request), " ", mayOpen(t.Event, t.Request))
+	}
+	l := say("Decided: approved")
+	if people := t.Event.People; len(people) > 0 {
+		l = say(l, " by ", mentions(people, "and"))
+	}
+	return say(l, ". ", mayOpen(t.Event, t.Request))
 }
 
 // mayOpen says what may happen to the gate of a request that was decided, and until when.
@@ -295,7 +304,20 @@ func finished(t approvals.Told, _ time.Time) line {
 	if d := r.Deploy.FinishedAt.Sub(r.ReleasedAt); !r.ReleasedAt.IsZero() && d > 0 {
 		l = say(l, " in ", duration(d))
 	}
-	return say(l, ".", starter(t))
+	return say(l, ".", jobSays(t), starter(t))
+}
+
+// jobSays is what the deploy job said of its own end, where that adds something to
+// the outcome.
+func jobSays(t approvals.Told) line {
+	var l line
+	for _, e := range t.With {
+		failed := approvals.Phase(e.Outcome) == approvals.PhaseFailed
+		if e.Reason != "" || failed != (t.Event.Type == approvals.EventDeployFailed) {
+			l = say(l, " ", steps[approvals.EventDeployReport](e, t.Request))
+		}
+	}
+	return l
 }
 
 // call mentions who set it off, because it is over. Of a request whose place was

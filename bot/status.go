@@ -35,6 +35,9 @@ var wordings = map[approvals.Status]wording{
 			if !t.Request.AutoApprove && t.Event.Actor.ID != "" {
 				return say("Released: ", gate, " was approved in CircleCI by ", name(t.Event.Actor.ID), ".")
 			}
+			for _, e := range t.With {
+				return say("Released: CircleCI accepted the approval", attemptNumber(e, t.Request), " and opened ", gate, ".")
+			}
 			return say("Released: ", gate, " is approved.")
 		},
 	},
@@ -44,7 +47,7 @@ var wordings = map[approvals.Status]wording{
 	approvals.DeployFailed: {
 		headline: "Deploy failed: %s ❌", card: deployFailed, begins: approvals.EventDeployFailed, late: alreadyApproved,
 		thread: func(t approvals.Told, _ time.Time) line {
-			return say("Deploy failed", failedJob(t.Event), ".", starter(t))
+			return say("Deploy failed", failedJob(t.Event), ".", jobSays(t), starter(t))
 		},
 	},
 	approvals.Rejected: {

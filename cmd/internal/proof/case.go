@@ -116,6 +116,19 @@ func tells(e approvals.Event) bool {
 	return slices.Contains(told, e.Type) && e.Data["again"] != "true"
 }
 
+// tellsToo reports whether the line of a later event may tell this one, too.
+func tellsToo(later, e approvals.Event) bool {
+	switch e.Type {
+	case approvals.EventVoted:
+		return later.Type == approvals.EventApproved && later.Seq == e.Seq+1
+	case approvals.EventAccepted:
+		return later.Type == approvals.EventReleased
+	case approvals.EventDeployReport:
+		return e.Outcome != "started" && (later.Type == approvals.EventDeployed || later.Type == approvals.EventDeployFailed)
+	}
+	return false
+}
+
 // alarms are the events that the channel hears of, outside of the thread; of those
 // that are true the person hears, too.
 var alarms = map[approvals.EventType]bool{approvals.EventGateBypassed: false, approvals.EventBreakGlass: false, approvals.EventCodeLocked: true}
@@ -151,8 +164,10 @@ func (c Case) Unsettled() []string {
 		wait("I5: the card of a request that is %s still offers Retry, which ends %s", c.Status, c.RetryUntil.Format(time.TimeOnly))
 	}
 	have, heard := seqs(c.Thread), seqs(c.Channel)
-	for _, e := range c.Events {
-		if tells(e) && !slices.Contains(have, e.Seq) {
+	for i, e := range c.Events {
+		if tells(e) && !slices.Contains(have, e.Seq) && !slices.ContainsFunc(c.Events[i+1:], func(l approvals.Event) bool {
+			return tellsToo(l, e) && slices.Contains(have, l.Seq)
+		}) {
 			wait("I5: the thread does not tell event %d %s", e.Seq, e.Type)
 		}
 		toPerson, alarm := alarms[e.Type]

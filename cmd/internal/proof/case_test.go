@@ -78,6 +78,7 @@ func TestBrokenPromisesAreFound(t *testing.T) {
 		{"an emergency release without a code", func(c *proof.Case) { emergency(c); c.Events[1].MFA = "" }, "I2"},
 		{"an emergency release without a reason", func(c *proof.Case) { emergency(c); c.Events[1].Reason = "" }, "I2"},
 		{"an emergency release after the decision", func(c *proof.Case) { c.Events = append(c.Events, event(9, approvals.EventBreakGlass, "ana")) }, "I3"},
+		{"a vote that the decision tells", func(c *proof.Case) { c.Thread = slices.Delete(c.Thread, 1, 2) }, ""},
 		{"reminded twice", func(c *proof.Case) {
 			c.Events = slices.Insert(c.Events, 1, event(-2, approvals.EventReminded, ""), event(-1, approvals.EventReminded, ""))
 		}, "I5"},

@@ -70,7 +70,7 @@ func TestSettingsOfTheCreationStay(t *testing.T) {
 		{"channel", nil, []string{"SLACK_CHANNEL=" + other}, func(p *play, a asked) {
 			p.approve(stage.Ana, a, "approve")
 			p.released(a)
-			p.inOrder(a, "Asked by", "Decided: approved", "Released")
+			p.inOrder(a, "Asked by", "CircleCI may run", "Released")
 			p.cardSays(a, closed, "Released: myapp")
 			if m := p.Slack.AllMessages(other); len(m) != 0 {
 				p.t.Errorf("got %d messages in the new channel; want none of the old request", len(m))
@@ -415,7 +415,7 @@ func TestRequestOutlivesItsToken(t *testing.T) {
 	p.Token, err = p.NewToken(p.ctx, "ci-myapp-2", "--role", "cicd", "--app", stage.App)
 	p.ok(err)
 	p.released(a)
-	p.inOrder(a, "Asked by ci-myapp", "Decided: approved", "Released")
+	p.inOrder(a, "Asked by ci-myapp", "CircleCI may run", "Released")
 }
 
 // pause is a moment of a wait; when the test's time is over, it says what was awaited.

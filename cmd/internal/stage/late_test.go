@@ -91,7 +91,7 @@ func TestTwoApprovalsNeedTwoPeople(t *testing.T) {
 	if len(r.Decisions) != 2 {
 		t.Errorf("got %+v; want two votes", r.Decisions)
 	}
-	p.replied(a, "⟦<@U0ANA>⟧ approved with a code (1 of 2)", "⟦<@U0BEA>⟧ approved with a code (2 of 2)", "Decided: approved")
+	p.replied(a, "⟦<@U0ANA>⟧ approved with a code (1 of 2)", "⟦<@U0BEA>⟧ approved with a code (2 of 2). ")
 	p.releasedOnce(a, 1)
 }
 

@@ -41,7 +41,7 @@ func TestRepliesWithoutAThreadStandInTheChannelOnce(t *testing.T) {
 				t.Fatalf("got %+v; want it accepted", got)
 			}
 			p.becomes(a, approvals.Released)
-			for _, text := range []string{"approved with a code", "Decided: approved", "accepted the approval", "Released: approve"} {
+			for _, text := range []string{"approved with a code", "Released: CircleCI accepted"} {
 				told := func() (all, named int) {
 					for _, m := range p.Slack.Messages(stage.Channel) {
 						if strings.Contains(m.Text, text) {
@@ -89,7 +89,7 @@ func TestDeletedCardOfAnOpenRequestComesAgain(t *testing.T) {
 			a.card = m
 			p.approve(stage.Ana, a, "approve")
 			p.released(a)
-			p.replied(a, "Decided: approved", "Released")
+			p.replied(a, "CircleCI may run", "Released")
 			if n := len(p.cards()); n != 1 {
 				t.Errorf("got %d cards; want 1", n)
 			}

@@ -1,0 +1,77 @@
+package approvals_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+)
+
+// What a later line tells, too, has no line of its own; what no line tells gets one
+// after a while.
+func TestThreadTellsEachStepOnce(t *testing.T) {
+	const (
+		asked, voted, approved, accepted = approvals.EventRequested, approvals.EventVoted, approvals.EventApproved, approvals.EventAccepted
+		released, reported, deployed     = approvals.EventReleased, approvals.EventDeployReport, approvals.EventDeployed
+	)
+	report := func(w *world, r approvals.Request, phase approvals.Phase) {
+		_, err := w.svc.ReportDeploy(w.ctx, w.token, r.ID, phase, "", "")
+		w.must(err)
+	}
+	for name, c := range map[string]struct {
+		settings string
+		play     func(*world, approvals.Request)
+		told     []approvals.EventType
+		merged   []approvals.EventType
+	}{
+		"a normal deploy": {"", func(w *world, r approvals.Request) {
+			w.must(w.approve("U01", r))
+			report(w, r, approvals.PhaseStarted)
+			report(w, r, approvals.PhaseSucceeded)
+			w.ci.set(r.Facts.WorkflowID, "deploy", approvals.JobSuccess)
+			w.wait(20 * time.Second)
+		}, []approvals.EventType{asked, approved, released, reported, deployed}, []approvals.EventType{voted, accepted, reported}},
+		"two votes": {"REQUIRED_APPROVALS=2", func(w *world, r approvals.Request) {
+			w.must(w.approve("U01", r))
+			w.must(w.approve("U02", r))
+		}, []approvals.EventType{asked, voted, approved, released}, []approvals.EventType{voted, accepted}},
+		"a gate that stays closed": {"", func(w *world, r approvals.Request) {
+			w.ci.set(r.Facts.WorkflowID, "hold", approvals.JobBlocked)
+			w.must(w.approve("U01", r))
+			w.must(w.svc.Happen(w.ctx, r.ID, approvals.Event{Type: accepted, Data: approvals.Data{"attempt": "1", "status": "202"}}))
+			w.wait(14 * time.Second)
+			if w.toldOf(accepted) != 0 {
+				t.Error("told before the release had time to come")
+			}
+			w.wait(2 * time.Second)
+		}, []approvals.EventType{asked, approved, accepted}, []approvals.EventType{voted}},
+		"a deploy that goes on": {"", func(w *world, r approvals.Request) {
+			w.must(w.approve("U01", r))
+			report(w, r, approvals.PhaseSucceeded)
+			w.wait(44 * time.Second)
+			if w.toldOf(reported) != 0 {
+				t.Error("told before the outcome had time to come")
+			}
+			w.wait(2 * time.Second)
+		}, []approvals.EventType{asked, approved, released, reported}, []approvals.EventType{voted, accepted}},
+		"a line that others follow": {"", func(w *world, r approvals.Request) {
+			w.must(w.approve("U01", r))
+			report(w, r, approvals.PhaseFailed)
+			report(w, r, approvals.PhaseStarted)
+			w.wait(0)
+		}, []approvals.EventType{asked, approved, released, reported, reported}, []approvals.EventType{voted, accepted}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, c.settings, func(w *world) {
+				r := w.request(1, "on_hold")
+				c.play(w, r)
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				if !slices.Equal(w.told, c.told) || !slices.Equal(w.merged, c.merged) {
+					t.Errorf("got the lines %v, which tell %v, too; want %v and %v", w.told, w.merged, c.told, c.merged)
+				}
+			})
+		})
+	}
+}
