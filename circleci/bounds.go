@@ -17,9 +17,9 @@ const (
 	maxWord  = 100 // a status, a type, a revision and the like
 	maxFacts = 8 << 10
 
-	maxSubject = 120     // characters of a commit's subject; what is longer is cut
-	maxConfig  = 8 << 20 // bytes of a configuration, with what CircleCI made of it
-	maxParsed  = 1 << 20 // bytes of a configuration that is read for its defaults
+	maxSubject = 120       // characters of a commit's subject; what is longer is cut
+	maxConfig  = 8 << 20   // bytes of a configuration, with what CircleCI made of it
+	maxParsed  = 256 << 10 // bytes of a configuration that is read for its defaults
 )
 
 // bounded says what is wrong with a text of an answer; it is empty when the text can be used.

@@ -136,6 +136,10 @@ func (b *browser) doers() map[string]doer {
 			b.push(who.Login)
 			return nil
 		}),
+		"api": plain(func(_ context.Context, who person, _ act) error {
+			b.byAPI(who.Login)
+			return nil
+		}),
 		"context": b.setContext,
 		"finish":  plain(func(_ context.Context, _ person, a act) error { return b.hand(a.Workflow, a.Job, true) }),
 		"fail":    plain(func(_ context.Context, _ person, a act) error { return b.hand(a.Workflow, a.Job, false) }),

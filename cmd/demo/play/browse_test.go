@@ -240,6 +240,12 @@ func TestBrowse(t *testing.T) {
 		t.Errorf("got the deploy job %+v; want that it did not deploy and says why", run)
 	}
 
+	v.do("api", act{As: stage.Bea})
+	s = v.until(stage.Bea, "a third card", func(s state) bool { return open(s) && len(s.Pipelines) == 3 })
+	if m, _ := card(s); !strings.Contains(slacktest.Text(m.Blocks), "Started through the API by bea, with parameters: run_migrations=false.") {
+		t.Errorf("the card does not say how the pipeline was started:\n%s", slacktest.Text(m.Blocks))
+	}
+
 	v.do("slash", act{As: stage.Bea, Text: "whoami"})
 	v.until(stage.Bea, "the answer to the slash command", func(s state) bool { return len(s.Private) == 1 })
 	v.do("home", act{As: stage.Bea})

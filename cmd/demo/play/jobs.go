@@ -60,8 +60,18 @@ type jobRun struct {
 
 // push commits something: a pipeline whose next job asks for approval.
 func (r *runner) push(login string) (workflow string) {
+	return r.start(circlecitest.Pipeline{ActorLogin: login})
+}
+
+// byAPI starts a pipeline through the API of CircleCI, without the migrations.
+func (r *runner) byAPI(login string) (workflow string) {
+	return r.start(circlecitest.Pipeline{ActorLogin: login, TriggerType: "api", Parameters: map[string]any{"run_migrations": false}})
+}
+
+func (r *runner) start(p circlecitest.Pipeline) (workflow string) {
 	n := len(r.Circle.Snapshot().Pipelines)
-	p := circlecitest.Pipeline{Project: stage.Project, Branch: stage.Branch, Subject: subjects[n%len(subjects)], ActorLogin: login}
+	p.Project, p.Branch, p.Subject = stage.Project, stage.Branch, subjects[n%len(subjects)]
+	p.Defaults = map[string]any{"run_migrations": true}
 	if n == 0 {
 		p.Number, p.Revision = stage.Number, stage.Revision
 	}

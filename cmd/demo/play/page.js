@@ -347,6 +347,7 @@ function log(run, status) {
 }
 
 $('push').onclick = () => act('push');
+$('api').onclick = () => act('api');
 $('context').onsubmit = (event) => {
   event.preventDefault();
   act('context', { url: $('url').value || $('url').placeholder, token: $('token').value });
