@@ -67,6 +67,12 @@ func TestPage(t *testing.T) {
 	b.Await(`document.querySelector('.jobs .failed details').open`, "true")
 	fits(t, b)
 	b.Photograph("bypassed")
+
+	// On a phone the newest card comes first, and the guide stays in sight.
+	b.Screen(390, 700, true, "dark")
+	b.Await(`document.querySelector('#messages .card-title').textContent`, "Approved outside: myapp ⚠️")
+	b.Await(`(scrollTo(0, document.body.scrollHeight), scrollY > 300)`, "true")
+	b.Await(`(() => { const r = document.querySelector('#guide').getBoundingClientRect(); return r.top >= 0 && r.bottom < 200; })()`, "true")
 }
 
 // fits fails if the page is wider than the smallest phone.
