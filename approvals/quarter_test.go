@@ -2,6 +2,7 @@ package approvals_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha1"
 	"flag"
 	"fmt"
@@ -181,6 +182,8 @@ func (q *quarter) ask(app, message, starter string) approvals.Request {
 			f.facts.Trigger = "scheduled_pipeline"
 		}
 		f.facts.Revision = revision
+		f.facts.Subject = "Subject of " + revision[:7]
+		f.facts.Config = approvals.Digest(fmt.Sprintf("%064x", q.n/60)) // changes now and then
 		f.job("ask").Status = approvals.JobSuccess
 	})
 	environment := ""
@@ -299,13 +302,13 @@ func (q *quarter) answers(page *html.Node, kind string, r approvals.Request) {
 	}
 	said := textOf(row)
 	want := []string{r.Facts.Branch, r.Facts.Revision[:12], fmt.Sprintf("pipeline %d", r.Facts.PipelineNumber), string(r.Status), fmt.Sprintf("%d needed", r.Required)}
-	if line, _, _ := strings.Cut(r.Message, "\n"); line != "" {
+	if line, _, _ := strings.Cut(cmp.Or(r.Message, r.Facts.Subject), "\n"); line != "" {
 		want = append(want, strings.NewReplacer("\u202e", "‹U+202E›", "\u00ad", "‹U+00AD›").Replace(string([]rune(line)[:min(len([]rune(line)), 190)])))
 	}
 	if starters := r.Facts.Starters(); len(starters) > 0 {
 		want = append(want, "started by "+starters[0])
 	} else {
-		want = append(want, "started by a schedule")
+		want = append(want, "started by a schedule, triggered by scheduled_pipeline")
 	}
 	names := map[string]string{"U01": "Ana (U01)", "U02": "Béa <b> (U02)", "U03": "Chi‹U+202E›ko (U03)"}
 	verbs := map[approvals.Action]string{approvals.ActionApprove: "approved", approvals.ActionReject: "rejected", approvals.ActionBreakGlass: "released in an emergency"}
@@ -362,8 +365,20 @@ func (q *quarter) figures(page *html.Node) {
 		}
 		return n
 	}
+	all, err := q.svc.Recent(q.ctx, approvals.Filter{})
+	q.must(err)
+	other := 0
+	for _, r := range all {
+		if changed, _ := r.ConfigChanged(); changed {
+			other++
+		}
+	}
+	if other < 2 {
+		q.t.Errorf("got %d requests with another CI configuration; want some", other)
+	}
 	for title, want := range map[string]int{
-		"Opened past the gateway": k("opened past the gateway", "rejected, then opened"), "Emergency releases": k("emergency release"),
+		"Another CI configuration": other,
+		"Opened past the gateway":  k("opened past the gateway", "rejected, then opened"), "Emergency releases": k("emergency release"),
 		"Deploy jobs that were refused": k("opened past the gateway"), "Retries": k("not used in time, retried"),
 		"Authenticators that were reset, replaced or locked": 1, "Changed settings": 3, "Database put back or changed": 0,
 	} {

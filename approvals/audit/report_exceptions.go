@@ -15,6 +15,7 @@ const (
 	excBypassed exception = iota
 	excBreakGlass
 	excOwn
+	excConfig
 	excRefused
 	excRetried
 	excAuthenticator
@@ -30,6 +31,7 @@ var exceptions = []struct {
 	{excBypassed, "Opened past the gateway", "Somebody approved the gate in CircleCI itself. A deploy job that asks the gateway first (verify) is refused then."},
 	{excBreakGlass, "Emergency releases", "One person released alone, whatever freeze and quorum said."},
 	{excOwn, "Own deploys, or nobody knows whose", "The person who started the workflow approved it, or the starter is not known, so that this cannot be told."},
+	{excConfig, "Another CI configuration", "The configuration of the pipeline was not the one that was deployed last to the same place."},
 	{excRefused, "Deploy jobs that were refused", "A deploy job asked whether it may deploy, and the answer was no."},
 	{excRetried, "Retries", "A fresh round of votes after an approval that was not used in time or could not be delivered."},
 	{excAuthenticator, "Authenticators that were reset, replaced or locked", "Whoever gets a new authenticator can approve with it. Too many wrong codes lock one."},
@@ -52,6 +54,10 @@ func (r *reading) look(e approvals.Event, d *deploy) {
 		r.found[kind] = append(r.found[kind], f)
 	}
 	switch by := r.actor(e.Actor); e.Type {
+	case approvals.EventRequested:
+		if changed, _ := d.ConfigChanged(); changed {
+			note(excConfig, "started by %s", row{deploy: d, r: r}.StartedBy())
+		}
 	case approvals.EventBypassed:
 		note(excBypassed, "%s approved the gate in CircleCI while the request was open", by)
 	case approvals.EventGateBypassed:

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	_ "embed" // for the page
 	"fmt"
 	"html/template"
@@ -145,6 +146,24 @@ func (d row) StartedBy() string {
 		return "a schedule"
 	}
 	return "nobody on record"
+}
+
+// Message is what CI wrote, else the subject of the commit.
+func (d row) Message() string { return cmp.Or(d.deploy.Message, d.Facts.Subject) }
+
+// Unusual says what is not a plain push.
+func (d row) Unusual() string {
+	var said []string
+	if !d.Facts.Push() {
+		said = append(said, "triggered by "+cmp.Or(d.Facts.Trigger, "something that CircleCI does not name"))
+	}
+	if list := parametersOf(d.Facts.Parameters); list != "" {
+		said = append(said, "with the parameters "+list)
+	}
+	if changed, _ := d.ConfigChanged(); changed {
+		said = append(said, "with another CI configuration than the deploy before")
+	}
+	return strings.Join(said, ", ")
 }
 
 // Acts says what people did, in order.
