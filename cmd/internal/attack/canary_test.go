@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -161,6 +162,7 @@ func newCanary(t *testing.T, o stage.Options) *canary {
 	ring := c.Variable("RGW_SECRET_KEYS") + "," + c.product("key", "keygen", "--kid", "older")
 	c.SetEnv("CIRCLECI_TOKEN="+circle, "RGW_SECRET_KEYS="+ring)
 	c.hide("CIRCLECI_TOKEN", circle)
+	c.hide("GITHUB_TOKEN", hostileGitHub(t, c))
 	c.hide("SLACK_BOT_TOKEN", c.Slack.Config().BotToken)
 	c.hide("SLACK_APP_TOKEN", c.Slack.Config().AppToken)
 	c.hide("SLACK_SIGNING_SECRET", c.Slack.Config().SigningSecret)
@@ -177,6 +179,23 @@ func newCanary(t *testing.T, o stage.Options) *canary {
 	c.operator(secret.Base32()+"\n", "user", "enroll", "--slack-id", stage.Ana, "--secret-stdin")
 	c.key(stage.Ana, secret)
 	return c
+}
+
+// hostileGitHub answers with the token that it is given, and returns that token.
+func hostileGitHub(t *testing.T, c *canary) (token string) {
+	token = "github_pat_canary_5fd1c7"
+	hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "per_page=1" { // the question of check whether it may read
+			fmt.Fprint(w, "[]")
+			return
+		}
+		w.Header().Set("Location", "http://"+token+"@localhost:1/?"+r.Header.Get("Authorization"))
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprintf(w, `{"message":%q}`, r.Header.Get("Authorization"))
+	}))
+	t.Cleanup(hub.Close)
+	c.SetEnv("GITHUB_TOKEN="+token, "GITHUB_API_URL="+hub.URL)
+	return token
 }
 
 func (c *canary) key(user string, secret totp.Secret) {

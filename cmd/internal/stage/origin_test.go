@@ -178,6 +178,18 @@ func (p *play) deployParent() {
 	})
 }
 
+func TestCheckReadsGitHub(t *testing.T) {
+	p, hub := withGitHub(t)
+	const line = "github repository MyOrg/myapp"
+	if r := p.Operator(p.ctx, "", "check"); !strings.Contains(r.Stdout, line) || !strings.Contains(r.Stdout, "readable by the token") || strings.Contains(r.Stdout, "FAULT "+line) {
+		t.Errorf("got exit %d, %s%s; want the repository to be readable", r.Code, r.Stdout, r.Stderr)
+	}
+	hub.Inject(githubtest.Fault{Path: "/pulls", Count: -1, Status: 403, Body: `{"message":"Resource not accessible by personal access token"}`})
+	if r := p.Operator(p.ctx, "", "check"); r.Code != 1 || !strings.Contains(r.Stdout, "FAULT "+line) || !strings.Contains(r.Stdout, "403 Forbidden") || !strings.Contains(r.Stdout, "GITHUB_TOKEN needs read access") {
+		t.Errorf("got exit %d, %s; want a fault that says what the token needs", r.Code, r.Stdout)
+	}
+}
+
 func TestGitHubOnTheCard(t *testing.T) {
 	p, _ := withGitHub(t)
 	p.deployParent()
