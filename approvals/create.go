@@ -248,32 +248,71 @@ func standing(tx Tx, n NewRequest) (Request, bool, error) {
 
 // compare checks the facts against the settings and the claims.
 func (s *Service) compare(ctx context.Context, p Policy, n NewRequest, f Facts) error {
-	same, err := s.ci.SameProject(ctx, p.Project, f.Project)
-	if err != nil {
-		return lookupRefused(err)
-	}
-	if !same {
-		return refuse(CodeWorkflowWrongProject, "the workflow belongs to project %s, but app %q is %s", f.Project, p.App, p.Project)
-	}
-	switch {
-	case f.Fork() && f.Origin == "":
-		return refuse(CodeWorkflowWrongProject, "the pipeline builds a pull request (%s), and CircleCI does not say that its repository is %s itself: it counts as a fork", refText(f), p.Project)
-	case f.Fork():
-		return refuse(CodeWorkflowWrongProject, "the pipeline builds a fork (%s), not %s itself", f.Origin, p.Project)
-	}
-	if err := compareClaims(n, f); err != nil {
-		return err
-	}
-	if !p.AllowsRef(f.Branch, f.Tag) {
-		return refuse(CodeBranchNotAllowed, "%s may not be deployed: allowed are %s", refText(f), strings.Join(p.AllowedBranches, ", "))
-	}
-	if len(p.AllowedTriggers) > 0 && !slices.Contains(p.AllowedTriggers, f.Trigger) {
-		return refuse(CodeTriggerNotAllowed, "a pipeline with the trigger %q may not be deployed: allowed are %s", f.Trigger, strings.Join(p.AllowedTriggers, ", "))
-	}
-	if from := f.ConfigElsewhere(); from != "" {
-		return refuse(CodeConfigNotFromCommit, "the pipeline's configuration is not that of its commit: %s. Start a pipeline that takes it from the commit", from)
+	for i, q := range s.requirements(ctx, p, f) {
+		if i == claimsAfter {
+			if err := compareClaims(n, f); err != nil {
+				return err
+			}
+		}
+		if err := q.check(); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// requirement is what a workflow has to be before anybody may ask for it.
+type requirement struct {
+	what  string
+	check func() error
+}
+
+// claimsAfter is after how many requirements the claims are compared: before, they
+// may be about another repository.
+const claimsAfter = 2
+
+// requirements lists what the settings demand of the facts, in the order in which
+// it is checked.
+func (s *Service) requirements(ctx context.Context, p Policy, f Facts) []requirement {
+	return []requirement{
+		{"the workflow belongs to the app's project", func() error {
+			same, err := s.ci.SameProject(ctx, p.Project, f.Project)
+			if err != nil {
+				return lookupRefused(err)
+			}
+			if !same {
+				return refuse(CodeWorkflowWrongProject, "the workflow belongs to project %s, but app %q is %s", f.Project, p.App, p.Project)
+			}
+			return nil
+		}},
+		{"it builds the repository itself and no fork", func() error {
+			switch {
+			case f.Fork() && f.Origin == "":
+				return refuse(CodeWorkflowWrongProject, "the pipeline builds a pull request (%s), and CircleCI does not say that its repository is %s itself: it counts as a fork", refText(f), p.Project)
+			case f.Fork():
+				return refuse(CodeWorkflowWrongProject, "the pipeline builds a fork (%s), not %s itself", f.Origin, p.Project)
+			}
+			return nil
+		}},
+		{"its branch or tag is allowed", func() error {
+			if !p.AllowsRef(f.Branch, f.Tag) {
+				return refuse(CodeBranchNotAllowed, "%s may not be deployed: allowed are %s", refText(f), strings.Join(p.AllowedBranches, ", "))
+			}
+			return nil
+		}},
+		{"its trigger is allowed", func() error {
+			if len(p.AllowedTriggers) > 0 && !slices.Contains(p.AllowedTriggers, f.Trigger) {
+				return refuse(CodeTriggerNotAllowed, "a pipeline with the trigger %q may not be deployed: allowed are %s", f.Trigger, strings.Join(p.AllowedTriggers, ", "))
+			}
+			return nil
+		}},
+		{"its configuration is that of its commit", func() error {
+			if from := f.ConfigElsewhere(); from != "" {
+				return refuse(CodeConfigNotFromCommit, "the pipeline's configuration is not that of its commit: %s. Start a pipeline that takes it from the commit", from)
+			}
+			return nil
+		}},
+	}
 }
 
 func compareClaims(n NewRequest, f Facts) error {

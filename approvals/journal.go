@@ -77,7 +77,7 @@ func (j *journal) hold() string {
 	switch {
 	case j.fault != "":
 		return j.fault
-	case !j.whole:
+	case !j.whole && !j.offline:
 		return "the log is being verified after the start; that takes some seconds"
 	}
 	return ""

@@ -24,7 +24,7 @@ var layers = [][]string{
 	// use cases
 	{
 		"service", "worker", "create", "commits", "close", "decide", "verify", "follow", "people", "admin", "enrol", "token_expiry",
-		"recover", "read", "show",
+		"recover", "read", "show", "explain",
 	},
 }
 

@@ -101,6 +101,11 @@ func unknownStarter(why *approvals.Refusal) line {
 		commandLine("rack-gatewayd user add --slack-id … --vcs-login …"), ". You can still reject it.")
 }
 
+// Refusal is what somebody is told who may not do what they want, in plain text.
+func Refusal(why *approvals.Refusal, user string, action approvals.Action, now time.Time) string {
+	return refusal(why, user, action, now).plain()
+}
+
 // because is the reason behind a sentence, where one is known.
 func because(detail string) line {
 	if detail == "" {

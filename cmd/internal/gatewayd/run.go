@@ -66,7 +66,7 @@ Exit codes: 0 done, 1 fault, 2 usage, 130 interrupted.`,
   rack-gatewayd serve`,
 	}
 	root.AddCommand(
-		c.serve(), c.check(), c.keygen(), c.healthcheck(), c.settingsCommand(), c.manifest(),
+		c.serve(), c.check(), c.keygen(), c.healthcheck(), c.explainCommand(), c.settingsCommand(), c.manifest(),
 		c.tokenCommand(), c.userCommand(), c.backup(), c.migrate(), c.copy(), c.recover(), c.rebuild(), c.keysCommand(), c.auditCommand(), c.accessReview(),
 	)
 	return root

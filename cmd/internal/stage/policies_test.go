@@ -1,6 +1,7 @@
 package stage_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -114,4 +115,68 @@ func TestReminder(t *testing.T) {
 			}
 		})
 	}
+}
+
+// explain says for a real workflow what speaks for and against its approval.
+func TestExplain(t *testing.T) {
+	p := setup(t, settings("BREAK_GLASS="+stage.Bea, "REQUIRED_APPROVALS=2", "ALLOWED_BRANCHES=release/*,main"))
+	type explained struct {
+		Checks []struct{ Check, Answer, Detail string }
+		People []struct {
+			SlackID         string `json:"slack_id"`
+			Approve, Reject bool
+			BreakGlass      bool `json:"break_glass"`
+			Told            string
+		}
+	}
+	ask := func(workflow string) (x explained, answers map[string]string) {
+		t.Helper()
+		r := p.Operator(p.ctx, "", "explain", "--app", stage.App, "--workflow", workflow, "-o", "json")
+		if r.Code != 0 {
+			t.Fatalf("explain: got %+v", r)
+		}
+		p.ok(json.Unmarshal([]byte(r.Stdout), &x))
+		answers = map[string]string{}
+		for _, c := range x.Checks {
+			answers[c.Check] = c.Answer + " " + c.Detail
+		}
+		return x, answers
+	}
+	workflow := p.Pipeline(stage.Number)
+	before, answers := ask(workflow)
+	for check, want := range map[string]string{
+		"CircleCI tells what the workflow is": "yes pipeline 1234 of gh/MyOrg/myapp, branch \"main\"", "the workflow belongs to the app's project": "yes",
+		"its branch or tag is allowed": "yes", "the approval job is in the workflow": "yes approve_deploy_production", "a request was made": "no nobody asked",
+		"enough people can approve": "yes there are 0 of 2 approvals; people who can give one now: 2", "approving is not frozen": "yes", "the log is as it was left": "yes",
+	} {
+		if !strings.HasPrefix(answers[check], want) {
+			t.Errorf("%s: got %q; want %q", check, answers[check], want)
+		}
+	}
+	if len(before.People) != 3 {
+		t.Fatalf("got people %+v", before.People)
+	}
+	a := p.askFor(workflow)
+	p.approve(stage.Ana, a, "approve")
+	after, answers := ask(workflow)
+	if got := answers["a request was made"]; got != "yes #1 is pending" {
+		t.Errorf("got %q", got)
+	}
+	for _, who := range after.People {
+		want := map[string]string{stage.Ana: "You have approved this already", stage.Alice: "You started this pipeline", stage.Bea: ""}[who.SlackID]
+		if who.Approve != (want == "") || !strings.HasPrefix(who.Told, want) || who.BreakGlass != (who.SlackID == stage.Bea) || !who.Reject {
+			t.Errorf("got %+v; want %q", who, want)
+		}
+	}
+	_, answers = ask("11111111-2222-4333-8444-555555555555")
+	if got := answers["CircleCI tells what the workflow is"]; !strings.HasPrefix(got, "no workflow not found") || len(answers) != 1 {
+		t.Errorf("a workflow that is not there: got %q", answers)
+	}
+	for args, code := range map[string]int{"--app nope --workflow " + workflow: 1, "--app myapp --workflow x": 2, "--app myapp": 2} {
+		if r := p.Operator(p.ctx, "", append([]string{"explain"}, strings.Fields(args)...)...); r.Code != code {
+			t.Errorf("explain %s: got %+v; want exit %d", args, r, code)
+		}
+	}
+	text := p.Operator(p.ctx, "", "explain", "--app", stage.App, "--workflow", workflow)
+	t.Log(text.Stdout)
 }

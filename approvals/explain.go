@@ -1,0 +1,179 @@
+package approvals
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Answer is what a check of an [Explanation] says.
+type Answer string
+
+// The answers. What cannot be read is unknown, never yes.
+const (
+	AnswerYes     Answer = "yes"
+	AnswerNo      Answer = "no"
+	AnswerUnknown Answer = "unknown"
+)
+
+// Finding is one check of an [Explanation].
+type Finding struct {
+	Check  string // what has to be so
+	Answer Answer
+	Detail string // what is known of it, for people
+}
+
+// Explanation says of a workflow which checks it passes, and who could approve it
+// now.
+type Explanation struct {
+	Findings []Finding
+	People   []Judged // active people, by id; nil when the facts cannot be read
+}
+
+// Judged is what a person may do with a request now: nil = they may.
+type Judged struct {
+	Person
+	Approve, Reject, BreakGlass *Refusal
+}
+
+// Explain makes every check that a request for a workflow, and a decision on it,
+// has to pass. It only reads, and knows of Slack what the database knows. The error
+// is an *[Error] when the app or the environment is not in the settings, or the id
+// is none.
+func (s *Service) Explain(ctx context.Context, app, environment, workflow string) (x Explanation, err error) {
+	p, err := s.settings.Lookup(app, environment)
+	if err != nil {
+		return x, err
+	}
+	if workflow = strings.ToLower(workflow); !uuidPattern.MatchString(workflow) {
+		return x, refuse(CodeInvalid, "the workflow must be the id (UUID) of a CircleCI workflow")
+	}
+	facts, err := s.ci.Facts(ctx, workflow)
+	x.add("CircleCI tells what the workflow is", lookupRefused(err), factsText(facts))
+	if err != nil {
+		return x, nil
+	}
+	x.add("CircleCI tells who started it", s.knowStarter(ctx, facts), cmp.Or(strings.Join(facts.Starters(), ", "), "nobody, as of a schedule"))
+	for _, q := range s.requirements(ctx, p, facts) {
+		x.add(q.what, q.check(), "")
+	}
+	s.explainGate(ctx, &x, p, workflow, facts)
+	fault, err := LogFault(ctx, s.store)
+	if err == nil && fault != "" {
+		err = refuse(CodeConflict, "%s", fault)
+	}
+	x.add("the log is as it was left", err, "")
+	return x, s.view(ctx, func(tx Tx) error { return s.explainDecision(tx, &x, p, workflow, facts) })
+}
+
+// add notes what came of a check. A refusal for good is a no, any other error an
+// unknown.
+func (x *Explanation) add(check string, err error, detail string) {
+	f := Finding{Check: check, Answer: AnswerYes, Detail: detail}
+	var why *Error
+	switch {
+	case err == nil:
+	case errors.As(err, &why) && why.Code != CodeCIUnavailable && why.Code != CodeCIUnauthorized:
+		f.Answer, f.Detail = AnswerNo, why.Message
+	case errors.As(err, &why):
+		f.Answer, f.Detail = AnswerUnknown, why.Message
+	default:
+		f.Answer, f.Detail = AnswerUnknown, err.Error()
+	}
+	x.Findings = append(x.Findings, f)
+}
+
+func factsText(f Facts) string {
+	return fmt.Sprintf("pipeline %d of %s, %s, commit %s, workflow %s", f.PipelineNumber, f.Project, refText(f), f.Revision, f.WorkflowStatus)
+}
+
+// explainGate looks for the gate in the job list.
+func (s *Service) explainGate(ctx context.Context, x *Explanation, p Policy, workflow string, f Facts) {
+	jobs, err := s.ci.Jobs(ctx, workflow)
+	if err != nil {
+		x.add("CircleCI tells the jobs of the workflow", lookupRefused(err), "")
+		return
+	}
+	gate, refused := findGate(jobs, p.Gate)
+	if refused != nil {
+		x.add("the approval job is in the workflow", refused, "")
+		return
+	}
+	x.add("the approval job is in the workflow", nil, p.Gate)
+	var over error
+	if gate.Status.Final() || f.WorkflowStatus.Final() {
+		over = refuse(CodeWorkflowFinished, "the approval job is %s, the workflow %s", gate.Status, f.WorkflowStatus)
+	}
+	x.add("the approval job can still be approved", over, string(gate.Status))
+}
+
+// explainDecision judges the request for the workflow, or one that would be made
+// for it now, and everybody on record.
+func (s *Service) explainDecision(tx Tx, x *Explanation, p Policy, workflow string, f Facts) error {
+	r := Request{App: p.App, Environment: p.Environment, Status: Pending, Round: 1, CreatedAt: tx.Now()}
+	r.Facts, r.PendingTTL, r.Required = f, p.PendingTTL, p.Required
+	made, err := tx.Requests(Filter{Apps: []string{p.App}, Environment: p.Environment, WorkflowID: workflow, Limit: 1})
+	if err != nil {
+		return err
+	}
+	var none error = refuse(CodeNotFound, "nobody asked for this workflow; people are judged as if somebody did now")
+	detail := ""
+	if len(made) > 0 {
+		r, none = made[0], nil
+		detail = fmt.Sprintf("#%d is %s", r.Number, r.Status)
+	}
+	x.add("a request was made", none, detail)
+	var frozen error
+	if until := p.Freeze.Says(tx.Now()); until != "" {
+		frozen = refuse(CodeConflict, "approving is frozen until %s", until)
+	}
+	x.add("approving is not frozen", frozen, "")
+	if err := s.explainPeople(tx, x, r); err != nil {
+		return err
+	}
+	can := 0
+	for _, who := range x.People {
+		if who.Approve == nil {
+			can++
+		}
+	}
+	valid, _, _, _, err := tally(tx, nil, p, r)
+	if err != nil {
+		return err
+	}
+	var tooFew error
+	missing := max(0, needed(r, p)-valid)
+	detail = fmt.Sprintf("there are %d of %d approvals; people who can give one now: %d", valid, needed(r, p), can)
+	if can < missing && r.Status == Pending {
+		tooFew = refuse(CodeConflict, "%s", detail)
+	}
+	x.add("enough people can approve", tooFew, detail)
+	return nil
+}
+
+func (s *Service) explainPeople(tx Tx, x *Explanation, r Request) error {
+	team, err := tx.Secret(secretTeam)
+	if err != nil {
+		return err
+	}
+	all, err := people(tx)
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		if !p.RemovedAt.IsZero() {
+			continue
+		}
+		j := Judged{Person: p}
+		for action, why := range map[Action]**Refusal{ActionApprove: &j.Approve, ActionReject: &j.Reject, ActionBreakGlass: &j.BreakGlass} {
+			_, _, err := s.judge(tx, nil, Clicker{Team: team, User: p.SlackID}, r, action)
+			if err != nil && !errors.As(err, why) {
+				return err
+			}
+		}
+		x.People = append(x.People, j)
+	}
+	return nil
+}
