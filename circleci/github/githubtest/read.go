@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-var errNotFound = errors.New("Not Found")
+var errNotFound = errors.New("not found")
 
 // read answers one route below a repository: JSON, or the bytes of a file.
 func (r *repo) read(kind, rest string, req *http.Request) (body any, raw []byte, err error) {

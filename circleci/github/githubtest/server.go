@@ -226,7 +226,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	body, raw, err := s.repos[parts[0]+"/"+parts[1]].read(parts[2], parts[3], r)
 	switch {
 	case err != nil:
-		refuse(http.StatusNotFound, err.Error())
+		refuse(http.StatusNotFound, "Not Found")
 	case raw != nil:
 		w.Header().Set("Content-Type", "application/vnd.github.raw+json; charset=utf-8")
 		_, _ = w.Write(raw)

@@ -17,6 +17,12 @@ import (
 // explainFor is how long the look-up may take that makes a refusal clear.
 const explainFor = 10 * time.Second
 
+// notDeployed is why the deploy command was not run.
+type notDeployed struct{ error }
+
+func (e notDeployed) Error() string { return "Not deploying: " + e.error.Error() }
+func (e notDeployed) Unwrap() error { return e.error }
+
 // notDeploying marks every error of the commands that let a deploy through as the
 // reason why nothing was deployed: people and scripts tell by its words that an exit
 // code is not the deploy command's.
@@ -24,7 +30,7 @@ func notDeploying(at *cobra.Command, err error) error {
 	e := &cli.Exit{Code: cli.ExitFault, Err: err}
 	errors.As(err, &e)
 	if name := at.Name(); e.Err != nil && (name == "deploy" || name == "verify") {
-		return &cli.Exit{Code: e.Code, Err: fmt.Errorf("Not deploying: %w", e.Err)}
+		return &cli.Exit{Code: e.Code, Err: notDeployed{e.Err}}
 	}
 	return err
 }
