@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/goccy/go-yaml/parser"
+
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
 
@@ -28,6 +30,9 @@ func TestDeployFilesNameKnownVariables(t *testing.T) {
 			return err
 		}
 		text, err := os.ReadFile(path)
+		if ext := filepath.Ext(path); err == nil && (ext == ".yml" || ext == ".yaml" || ext == ".json") {
+			_, err = parser.ParseBytes(text, 0)
+		}
 		for _, v := range name.FindAllString(string(text), -1) {
 			seen++
 			if !isSetting(v) && !slices.Contains(known, v) || unknownSetting(v) != "" {
