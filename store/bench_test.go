@@ -69,16 +69,24 @@ func rateF(b *testing.B) float64 {
 // BenchmarkCreate is a request with its event and two pieces of work, at full
 // durability, by several callers at once.
 func BenchmarkCreate(b *testing.B) {
-	for _, callers := range []int{1, 8, 32} {
-		b.Run(fmt.Sprint("c=", callers), func(b *testing.B) {
-			db := storetest.New(b)
-			f := rateF(b)
-			side(b, callers, func(i int64) error {
-				r := request("api")
-				return db.Update(b.Context(), func(tx approvals.Tx) error { return step(tx, &r) })
+	for _, engine := range []struct {
+		name string
+		open func(b *testing.B) *store.DB
+	}{
+		{"sqlite", func(b *testing.B) *store.DB { return storetest.New(b) }},
+		{"postgres", func(b *testing.B) *store.DB { return storetest.OpenURL(b, storetest.Server(b), storetest.Keys) }},
+	} {
+		for _, callers := range []int{1, 8, 32} {
+			b.Run(fmt.Sprint(engine.name, "/c=", callers), func(b *testing.B) {
+				db := engine.open(b)
+				f := rateF(b)
+				side(b, callers, func(i int64) error {
+					r := request("api")
+					return db.Update(b.Context(), func(tx approvals.Tx) error { return step(tx, &r) })
+				})
+				b.ReportMetric(f, "F/s")
 			})
-			b.ReportMetric(f, "F/s")
-		})
+		}
 	}
 }
 

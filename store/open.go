@@ -56,6 +56,10 @@ func (db *DB) Unclean() bool { return db.engine.Unclean() }
 // Close ends all connections.
 func (db *DB) Close() error { return db.engine.Close() }
 
+// Describe says where the data lives and what its place promises, in a line for
+// operators. It does not repeat the URL.
+func (db *DB) Describe(ctx context.Context) (string, error) { return db.engine.Describe(ctx) }
+
 // Path is the absolute path of the file, "" for a database on a server.
 func (db *DB) Path() string {
 	if e, ok := db.engine.(*sqlite.DB); ok {

@@ -31,6 +31,9 @@ type Engine interface {
 	Check(ctx context.Context) error
 	// Unclean reports whether a Check at the start is worth its time.
 	Unclean() bool
+	// Describe says in a line for operators where the data lives and what its place
+	// promises, without the names and passwords of a URL.
+	Describe(ctx context.Context) (string, error)
 	// Size is how many bytes the database takes on disk.
 	Size(ctx context.Context) (int64, error)
 	// Shared reports whether several nodes serve at once. Then there is a table of

@@ -165,6 +165,18 @@ func (db *DB) Sound() error {
 	return nil
 }
 
+// Describe implements [engine.Engine].
+func (db *DB) Describe(ctx context.Context) (string, error) {
+	var version, standbys string
+	err := db.reader.QueryRowContext(ctx, "SELECT current_setting('server_version'), current_setting('synchronous_standby_names')").Scan(&version, &standbys)
+	text := "PostgreSQL " + version + "; "
+	if standbys == "" {
+		// Storage that is replicated below the server does not show here.
+		return text + "no synchronous standby: a failover to another one may lose what was acknowledged last", db.Fault(err)
+	}
+	return text + "a synchronous standby has whatever is acknowledged", db.Fault(err)
+}
+
 // Check implements [engine.Engine]: damage is the server's to find.
 func (db *DB) Check(context.Context) error { return nil }
 

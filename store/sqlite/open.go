@@ -102,6 +102,9 @@ func (db *DB) Close() error {
 // Path is the absolute path of the file.
 func (db *DB) Path() string { return db.path }
 
+// Describe implements [engine.Engine].
+func (db *DB) Describe(context.Context) (string, error) { return db.path, nil }
+
 // Node implements [engine.Engine].
 func (db *DB) Node() string { return db.node }
 

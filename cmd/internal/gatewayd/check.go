@@ -98,7 +98,8 @@ func (k *checker) database(ctx context.Context) {
 		return
 	}
 	defer db.Close()
-	k.judge("database", db.CanWrite(ctx), "", db.Path())
+	where, err := db.Describe(ctx)
+	k.judge("database", errors.Join(err, db.CanWrite(ctx)), "", where)
 	k.log(ctx, db)
 	k.team, err = approvals.Workspace(ctx, db)
 	if err == nil {

@@ -48,6 +48,9 @@ func TestTwoNodes(t *testing.T) {
 	if _, metrics, err := fetch(w.Health + "/metrics"); err != nil || !strings.Contains(metrics, "\nrgw_nodes 2\n") {
 		t.Errorf("metrics: got %v, no two nodes", err)
 	}
+	if r := w.Operator(w.ctx, "", "check"); !strings.Contains(r.Stdout, "database: PostgreSQL ") || !strings.Contains(r.Stdout, "no synchronous standby") {
+		t.Errorf("check: got %s%s; want what the database is, and what it promises", r.Stdout, r.Stderr)
+	}
 	_, body := w.readyz()
 	if strings.Contains(body, "secretvalue") || strings.Contains(body, database) {
 		t.Errorf("readyz shows the URL: %s", body)
