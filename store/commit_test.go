@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -21,6 +22,7 @@ type wire struct {
 	network, address string
 	cut              atomic.Int32 // what becomes of the next COMMIT
 	closed           atomic.Bool  // no connection is let through
+	held             atomic.Bool  // what the server says is kept from a client that waits
 	running          sync.WaitGroup
 }
 
@@ -30,6 +32,7 @@ const (
 	made    // it reaches the server, whose answer does not come back
 	notMade // it does not reach the server
 	gone    // as made, and the server is away afterwards
+	silent  // as made, but the connection stays as it is
 )
 
 // newWire returns a wire, and the URL that leads through it.
@@ -74,6 +77,9 @@ func (w *wire) carry(client net.Conn) {
 		buf := make([]byte, 64<<10)
 		for {
 			n, err := server.Read(buf)
+			if err == nil && muted.Load() && w.held.Load() {
+				continue
+			}
 			if err != nil || muted.Load() {
 				return
 			}
@@ -89,13 +95,15 @@ func (w *wire) carry(client net.Conn) {
 			return
 		}
 		if bytes.Contains(buf[:n], []byte("COMMIT\x00")) {
-			switch w.cut.Swap(whole) {
+			cut := w.cut.Swap(whole)
+			w.held.Store(cut == silent)
+			switch cut {
 			case notMade:
 				return
 			case gone:
 				w.closed.Store(true)
 				fallthrough
-			case made:
+			case made, silent:
 				muted.Store(true)
 			}
 		}
@@ -143,5 +151,24 @@ func TestCommitWithoutAnswer(t *testing.T) {
 	}
 	if err := db.CanWrite(t.Context()); err != nil {
 		t.Errorf("at the end: got %v; want nil", err)
+	}
+}
+
+// When the server does not answer a commit, such as because it waits for its
+// standby, nobody is told that it was made. The node goes on afterwards.
+func TestCommitThatIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	url := storetest.Server(t)
+	w, through := newWire(t, url)
+	db := storetest.OpenURL(t, through, storetest.Keys)
+	w.cut.Store(silent)
+	started := time.Now()
+	err := db.Update(t.Context(), func(tx approvals.Tx) error { return set(tx, "x", "1") })
+	if took := time.Since(started); !errors.Is(err, store.ErrUnavailable) || took > 30*time.Second {
+		t.Errorf("got %v after %v; want %v", err, took, store.ErrUnavailable)
+	}
+	update(t, db, func(tx approvals.Tx) error { return set(tx, "y", "1") })
+	if err := db.CanWrite(t.Context()); err != nil {
+		t.Errorf("afterwards: got %v; want nil", err)
 	}
 }

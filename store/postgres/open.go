@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,17 +90,28 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return patient{conn}, nil
+	return &patient{Conn: conn}, nil
 }
 
 // patient is a connection on which nothing is waited for longer than answerTime.
-type patient struct{ net.Conn }
+type patient struct {
+	net.Conn
+	over atomic.Bool // it was waited for too long; pgx would try once more
+}
 
-func (c patient) Read(b []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(answerTime)); err != nil {
+func (c *patient) Read(b []byte) (int, error) {
+	if c.over.Load() {
+		return 0, os.ErrDeadlineExceeded
+	}
+	until := time.Now().Add(answerTime)
+	if err := c.SetReadDeadline(until); err != nil {
 		return 0, err
 	}
-	return c.Conn.Read(b)
+	n, err := c.Conn.Read(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) && !time.Now().Before(until) {
+		c.over.Store(true)
+	}
+	return n, err
 }
 
 // checkServer refuses a server that does not keep what it acknowledges.

@@ -127,6 +127,8 @@ func (t *transaction) rollback() {
 	t.conn.Close()
 }
 
+var errNotReplicated = errors.New("the commit was made, but perhaps not on the standby")
+
 // warned names the warning that came on a connection last.
 const warned = "warned"
 
@@ -150,8 +152,16 @@ func (t *transaction) commit() error {
 		return fmt.Errorf("the server rolled back: %s", results[0].CommandTag)
 	case errors.As(err, &e) && e.SeverityUnlocalized == "ERROR":
 		return err // nothing was made
+	case errors.Is(err, errNotReplicated):
+		t.made()
+		return engine.Trouble(err)
 	}
 	t.db.sure = false
+	if pgconn.Timeout(err) {
+		// The server is alive and waits, such as for a standby: that the commit is there
+		// would not say that it lasts.
+		return engine.Trouble(fmt.Errorf("the server did not answer; nobody knows whether it was made: %w", err))
+	}
 	return t.resolve(err)
 }
 
@@ -162,7 +172,7 @@ func (t *transaction) sendCommit() (results []*pgconn.Result, err error) {
 		results, err = conn.Exec(context.Background(), "COMMIT").ReadAll()
 		// The server stopped waiting for its standby, which may not have the commit.
 		if text, ok := conn.CustomData()[warned]; ok && err == nil {
-			err = fmt.Errorf("the commit was made, but perhaps not on the standby: %s", text)
+			err = fmt.Errorf("%w: %s", errNotReplicated, text)
 		}
 		return err
 	})
