@@ -301,8 +301,10 @@ func (s *Service) requirements(ctx context.Context, p Policy, f Facts) []require
 			return nil
 		}},
 		{"its trigger is allowed", func() error {
-			if len(p.AllowedTriggers) > 0 && !slices.Contains(p.AllowedTriggers, f.Trigger) {
-				return refuse(CodeTriggerNotAllowed, "a pipeline with the trigger %q may not be deployed: allowed are %s", f.Trigger, strings.Join(p.AllowedTriggers, ", "))
+			for _, t := range f.triggers() {
+				if len(p.AllowedTriggers) > 0 && !slices.Contains(p.AllowedTriggers, t) {
+					return refuse(CodeTriggerNotAllowed, "a pipeline with the trigger %q may not be deployed: allowed are %s", t, strings.Join(p.AllowedTriggers, ", "))
+				}
 			}
 			return nil
 		}},

@@ -160,6 +160,16 @@ func (f Facts) Push() bool {
 	return false
 }
 
+// triggers are the words that allowed_triggers must have, all of them. The provider
+// calls a custom webhook a webhook, like a push, so that its event counts as well.
+func (f Facts) triggers() []string {
+	switch {
+	case f.Event == "", f.Event == "push", f.Event == "pull_request", f.Event == f.Trigger, f.Scheduled() && f.Event == "schedule":
+		return []string{f.Trigger}
+	}
+	return []string{f.Trigger, f.Event}
+}
+
 // Scheduled reports whether no person set the pipeline off.
 func (f Facts) Scheduled() bool { return strings.Contains(f.Trigger, "schedule") }
 
