@@ -89,12 +89,12 @@ func newMachine(t *testing.T, shell []string) *machine {
 // install puts this program on the PATH under a name.
 func (m *machine) install(name string) {
 	m.t.Helper()
-	// A link would lead through a directory that other users cannot read.
-	program, err := os.ReadFile(must(os.Executable()))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(m.bin, name), program, 0o755)
+	// A symbolic link would lead through a directory that other users cannot read.
+	program, file := must(os.Executable()), filepath.Join(m.bin, name)
+	if os.Link(program, file) == nil {
+		return
 	}
-	if err != nil {
+	if err := os.WriteFile(file, must(os.ReadFile(program)), 0o755); err != nil {
 		m.t.Fatal(err)
 	}
 }
