@@ -463,7 +463,7 @@ func (s *Service) judge(tx Tx, proven *proof, who Clicker, r Request, action Act
 	}
 	if action == ActionApprove {
 		if until := p.Freeze.Says(tx.Now()); until != "" {
-			return p, person, &Refusal{Code: RefusedFrozen, App: r.App, Detail: until}
+			return p, person, &Refusal{Code: RefusedFrozen, App: r.App, Who: p.BreakGlass, Detail: until}
 		}
 		if vote, ok := r.voteOf(who.User); ok && r.Status == Pending && vote.Seq > person.AddedSeq {
 			return p, person, &Refusal{Code: RefusedVoted, App: r.App}

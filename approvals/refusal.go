@@ -2,7 +2,7 @@ package approvals
 
 import "time"
 
-// RefusalCode names why a person may not do what he pressed.
+// RefusalCode names why a person may not do what they pressed.
 type RefusalCode string
 
 // Why a person is refused.
@@ -20,8 +20,8 @@ const (
 	RefusedStaleGroup      RefusalCode = "stale_group"      // group Group not confirmed since At (zero = never)
 	RefusedSelf            RefusalCode = "self_approval"    // the starter; Who can
 	RefusedUnknownStarter  RefusalCode = "unknown_starter"  // nobody on record set it off, and the settings ask for somebody: By
-	RefusedNoLogin         RefusalCode = "no_vcs_login"     // whether he is the starter cannot be told
-	RefusedFrozen          RefusalCode = "frozen"           // until Detail
+	RefusedNoLogin         RefusalCode = "no_vcs_login"     // whether they are the starter cannot be told
+	RefusedFrozen          RefusalCode = "frozen"           // until Detail; Who may release in an emergency
 	RefusedVoted           RefusalCode = "already_voted"    // has a vote in this round
 	RefusedNoAuthenticator RefusalCode = "no_authenticator" // not enrolled
 	RefusedDisabled        RefusalCode = "authenticator_disabled"

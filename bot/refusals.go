@@ -57,7 +57,11 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 		return say("I don’t know your GitHub or Bitbucket username, so I can’t tell whether this is your own deploy. Ask the operator to set it: ",
 			commandLine("rack-gatewayd user add --slack-id "+user+" --vcs-login …"), ". You can still reject it.")
 	case approvals.RefusedFrozen:
-		return say(frozen(why.App, why.Detail), " You can still reject it.")
+		l := say(frozen(why.App, why.Detail), " You can still reject it.")
+		if len(why.Who) > 0 {
+			l = say(l, " In an emergency, ", who, " can release it.")
+		}
+		return l
 	case approvals.RefusedVoted:
 		return say("You have approved this already. Someone else has to approve it, too.")
 	case approvals.RefusedNoAuthenticator:

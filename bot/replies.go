@@ -124,7 +124,7 @@ var steps = map[approvals.EventType]func(approvals.Event, approvals.Request) lin
 	approvals.EventDeployReport: func(e approvals.Event, _ approvals.Request) line {
 		l := say("The deploy job reports: ", quoted(e.Outcome, limitName))
 		if e.Reason != "" {
-			l = say(l, ": ", quoted(e.Reason, limitMessage))
+			l = say(l, " (", quoted(e.Reason, limitMessage), ")")
 		}
 		return say(l, ".")
 	},

@@ -24,7 +24,7 @@ const (
 // I/O errors, damage and replaced files ([store.Broken]) end the process after
 // brokenTime, with a code that makes a supervisor start it anew: that opens the
 // files afresh and checks them, and refuses to start, with the reason, when they
-// are bad. What a start would not mend does not end it. On a disk that is full
+// are bad. What a start would not fix does not end it. On a disk that is full
 // or read-only, requests can still be read, callers get a clear answer, and the
 // first write that succeeds ends the trouble. When the database file is gone, a
 // start would make an empty one, and this process may be all that still has the
