@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -165,6 +166,21 @@ func TestDaemonHasZones(t *testing.T) {
 	for _, p := range list(t) {
 		if p.ImportPath == module+"cmd/rack-gatewayd" && !slices.Contains(p.Deps, "time/tzdata") {
 			t.Error("the daemon does not bring its own zone data")
+		}
+	}
+}
+
+// A newcomer sees at the top what the product consists of and nothing else; files
+// for machines begin with a dot.
+func TestTopLevel(t *testing.T) {
+	known := strings.Fields("approvals bot circleci cmd store go.mod go.sum Dockerfile manifest.yml README.md LICENSE")
+	entries, err := os.ReadDir("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") && !slices.Contains(known, e.Name()) {
+			t.Errorf("%s: everything finds its place below %s", e.Name(), known)
 		}
 	}
 }
