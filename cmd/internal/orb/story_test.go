@@ -89,6 +89,14 @@ func (p *play) approve(person, workflow string, card slacktest.Message) {
 	p.ok(p.Circle.Wait(p.ctx, func() bool { return p.Circle.JobStatus(workflow, stage.Gate) == "success" }))
 }
 
+// deployed ends the deploy job in CircleCI and waits for the word of it.
+func (p *play) deployed(workflow string, card slacktest.Message) {
+	p.t.Helper()
+	p.ok(p.Circle.Succeed(workflow, "deploy"))
+	_, err := p.Replied(p.ctx, card, "Deployed")
+	p.ok(err)
+}
+
 func TestTheJobsOfTheOrb(t *testing.T) {
 	t.Parallel()
 	for name, shell := range map[string][]string{"bash": bash, "posix shell": posix} {
@@ -133,8 +141,7 @@ func TestTheJobsOfTheOrb(t *testing.T) {
 			if strings.Contains(m.read("environment"), p.Token) {
 				t.Error("the deploy's command sees the token")
 			}
-			_, err := p.Replied(p.ctx, card, "succeeded")
-			p.ok(err)
+			p.deployed(workflow, card)
 		})
 	}
 }
