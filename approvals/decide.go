@@ -283,7 +283,7 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 			return late
 		}
 		if a != nil {
-			wrong, first, err := s.check(c, who, &r, *a)
+			wrong, newAuth, err := s.check(c, who, &r, *a)
 			if err != nil {
 				return err
 			}
@@ -291,12 +291,8 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 				refused = wrong
 				return nil
 			}
-			if first && d.Action != ActionReject {
-				auth, err := c.authenticator(who.User)
-				if err != nil {
-					return err
-				}
-				d.NewAuth = auth.EnrolledAt
+			if d.Action != ActionReject {
+				d.NewAuth = newAuth
 			}
 		}
 		if why != nil {
@@ -323,31 +319,30 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 }
 
 // check compares a code. A right one uses its step and clears the count; a used
-// one is not counted; a wrong one stays counted. first: it is the first code of
-// this authenticator.
-func (s *Service) check(c *Change, who Clicker, r *Request, a attempt) (wrong *Refusal, first bool, err error) {
+// one is not counted; a wrong one stays counted. newAuth is when the authenticator
+// was set up, if this is its first code.
+func (s *Service) check(c *Change, who Clicker, r *Request, a attempt) (wrong *Refusal, newAuth time.Time, err error) {
 	auth, err := c.authenticator(who.User)
 	if err != nil {
-		return nil, false, unreadable(err)
+		return nil, newAuth, unreadable(err)
 	}
 	now := c.Now()
 	step, ok := auth.Secret.Match(a.code, now)
 	failed := about(*r, EventCodeFailed, who.actor(), "slack")
 	switch {
 	case ok && step > auth.LastStep:
-		first = auth.FirstUsed.IsZero()
-		if first {
-			auth.FirstUsed = now
+		if auth.FirstUsed.IsZero() {
+			auth.FirstUsed, newAuth = now, auth.EnrolledAt
 		}
 		auth.LastStep = step
 		auth.Throttle = totp.Throttle{}
-		return nil, first, c.saveAuthenticator(who.User, &auth)
+		return nil, newAuth, c.saveAuthenticator(who.User, &auth)
 	case ok:
 		failed.Outcome = "used"
 		wrong = &Refusal{Code: RefusedCodeUsed, Until: totp.StepEnd(max(auth.LastStep, totp.Step(now)))}
 		auth.Throttle = auth.Throttle.Uncounted(a.before)
 		if err := c.saveAuthenticator(who.User, &auth); err != nil {
-			return nil, false, err
+			return nil, newAuth, err
 		}
 	default:
 		failed.Outcome = "wrong"
@@ -364,7 +359,7 @@ func (s *Service) check(c *Change, who Clicker, r *Request, a attempt) (wrong *R
 	if wrong.Code == RefusedCodeWaiting || wrong.Code == RefusedDisabled {
 		events = append(events, locked(*r, who, wrong))
 	}
-	return wrong, false, c.happen(r, events...)
+	return wrong, newAuth, c.happen(r, events...)
 }
 
 // locked is the pause or the end of an authenticator; its owner and the channel

@@ -104,6 +104,26 @@ func (b *Bot) observe(kind string, started time.Time) {
 	}
 }
 
+// buttonActions is what the buttons of a card ask for, by their action ids.
+var buttonActions = map[string]approvals.Action{
+	ActionApprove: approvals.ActionApprove, ActionRetry: approvals.ActionApprove,
+	ActionReject: approvals.ActionReject, ActionBreakGlass: approvals.ActionBreakGlass,
+}
+
+// settled judges a click. A quick hand may press before it is recorded where the
+// card came to stand, which takes milliseconds.
+func (b *Bot) settled(ctx context.Context, who approvals.Clicker, id string, action approvals.Action) (approvals.Prompt, error) {
+	prompt, err := b.service.MayDecide(ctx, who, id, action)
+	for range unsettledLooks {
+		if err != nil || prompt.Request.Slack.TS != "" {
+			break
+		}
+		time.Sleep(unsettledPause)
+		prompt, err = b.service.MayDecide(ctx, who, id, action)
+	}
+	return prompt, err
+}
+
 // clicked answers a button: the modal, or in private why not. Nothing slow may
 // come before the modal.
 func (b *Bot) clicked(p interaction, answer ack) {
@@ -111,15 +131,8 @@ func (b *Bot) clicked(p interaction, answer ack) {
 	if len(p.Actions) == 0 {
 		return
 	}
-	var action approvals.Action
-	switch p.Actions[0].ActionID {
-	case ActionApprove, ActionRetry:
-		action = approvals.ActionApprove
-	case ActionReject:
-		action = approvals.ActionReject
-	case ActionBreakGlass:
-		action = approvals.ActionBreakGlass
-	default: // a link, or a button of a time long ago
+	action, ok := buttonActions[p.Actions[0].ActionID]
+	if !ok { // a link, or a button of a time long ago
 		return
 	}
 	ctx, cancel := context.WithTimeout(b.working, openTime)
@@ -138,15 +151,7 @@ func (b *Bot) clicked(p interaction, answer ack) {
 		b.tellSoon(p, say("You pressed buttons more than ten times within a minute, so I did not look. Wait a minute, then press again."))
 		return
 	}
-	prompt, err := b.service.MayDecide(ctx, who, id, action)
-	// A quick hand may press before it is recorded where the card came to stand.
-	for range unsettledLooks {
-		if err != nil || prompt.Request.Slack.TS != "" {
-			break
-		}
-		time.Sleep(unsettledPause)
-		prompt, err = b.service.MayDecide(ctx, who, id, action)
-	}
+	prompt, err := b.settled(ctx, who, id, action)
 	var why *approvals.Refusal
 	switch {
 	case errors.As(err, &why):

@@ -6,6 +6,9 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
+// verbs say what somebody wanted to do.
+var verbs = map[approvals.Action]string{approvals.ActionApprove: "approve", approvals.ActionReject: "reject", approvals.ActionBreakGlass: "release"}
+
 // refusal puts a refusal into words: why, who can, what next. user is who was
 // refused, action what they wanted.
 func refusal(why *approvals.Refusal, user string, action approvals.Action, now time.Time) line {
@@ -13,13 +16,7 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 	if len(why.Who) > 0 {
 		who = mentions(why.Who, "and")
 	}
-	verb := "approve"
-	switch action {
-	case approvals.ActionReject:
-		verb = "reject"
-	case approvals.ActionBreakGlass:
-		verb = "release"
-	}
+	verb := verbs[action]
 	switch why.Code {
 	case approvals.RefusedUnknownRequest:
 		return say("I don’t know this request any more. ", askAgain)
@@ -77,6 +74,13 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 			return say("Say why, in 10 to 500 characters.")
 		}
 		return say("Say why, in 1 to 500 characters.")
+	}
+	return codeRefusal(why, now)
+}
+
+// codeRefusal is refusal for what is wrong with a code.
+func codeRefusal(why *approvals.Refusal, now time.Time) line {
+	switch why.Code {
 	case approvals.RefusedCodeMalformed:
 		return say("A code has six digits.")
 	case approvals.RefusedCodeWrong:
