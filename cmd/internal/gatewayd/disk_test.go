@@ -36,7 +36,11 @@ func (w world) notReady(why string) {
 	w.t.Helper()
 	var code int
 	var body string
-	w.until(func() bool { code, body = w.readyz(); return code == http.StatusServiceUnavailable })
+	// Before it has started, the daemon is not ready for another reason.
+	w.until(func() bool {
+		code, body = w.readyz()
+		return code == http.StatusServiceUnavailable && !strings.Contains(body, `"role":{"status":"waiting"`)
+	})
 	if !strings.Contains(body, why) || !strings.Contains(body, `"store":{"status":"unavailable"`) {
 		w.t.Errorf("readyz: got %d %s; want the store unavailable with %q", code, body, why)
 	}
