@@ -149,7 +149,8 @@ func TestForeignConfiguration(t *testing.T) {
 	})
 }
 
-// While nobody on record is known to have started it, whoever wrote the commits may be behind it.
+// Until somebody on record is known to have started a workflow, each author of its
+// commits counts as a possible starter.
 func TestAuthorsAsStarters(t *testing.T) {
 	bot := func(f *approvals.Facts) { f.Actor, f.StartedBy = "github-merge-queue[bot]", "" }
 	for name, tt := range map[string]struct {

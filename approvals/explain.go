@@ -22,7 +22,7 @@ const (
 type Finding struct {
 	Check  string // what has to be so
 	Answer Answer
-	Detail string // what is known of it, for people
+	Detail string // what was found, in words for people
 }
 
 // Explanation says of a workflow which checks it passes, and who could approve it

@@ -131,11 +131,11 @@ func right(tx Tx, proven *proof, p Policy, r Request, user string, action Action
 // starter is what is known of who set a workflow off.
 type starter struct {
 	facts Facts
-	// known: somebody on record did. Whether a vote is the starter's own can be told
-	// then alone.
+	// known: somebody on record did. Only then can be told whether a vote is the
+	// starter's own.
 	known bool
 	// authors are those who wrote the commits, while nobody on record set the workflow
-	// off: each of them may be behind it.
+	// off. Each of them then counts as a possible starter.
 	authors *Commits
 }
 
@@ -158,7 +158,8 @@ func starterOf(tx Tx, proven *proof, r Request) (starter, error) {
 	return s, err
 }
 
-// is reports whether a person set the workflow off, or may be behind it.
+// is reports whether a person set the workflow off, or counts as a possible starter
+// because they wrote one of its commits.
 func (s starter) is(person Person) bool { return s.facts.startedBy(person) || s.authors.wrote(person) }
 
 // refusal says why a person may not approve because of who set the workflow off,

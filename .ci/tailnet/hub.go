@@ -121,7 +121,8 @@ func serveSTUN(address string) error {
 			}
 			if id, err := stun.ParseBindingRequest(packet[:n]); err == nil {
 				from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-				_, _ = conn.WriteToUDPAddrPort(stun.Response(id, from), from) // whoever asks asks again
+				// A client that gets no answer asks again.
+				_, _ = conn.WriteToUDPAddrPort(stun.Response(id, from), from)
 			}
 		}
 	}()

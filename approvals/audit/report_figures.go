@@ -226,7 +226,7 @@ type plot struct {
 	Bars          []bar
 	Above         []label // numbers at bars
 	Below         []label // names on the axis
-	Left, Right   []label // names of rows, and what to say of them
+	Left, Right   []label // the names of the rows, and the values beside them
 	Legend        []ending
 	Base          float64 // height of the base line; 0 = none
 }

@@ -180,7 +180,8 @@ func until429(t *testing.T, w *world, most int, path string, from func(n int) st
 }
 
 // TestStrangersAreHeldBack: who has no token gets about 30 calls a minute from one
-// address, whatever he claims to be forwarded for; who has one is not held up by him.
+// address, whatever they claim to be forwarded for. Callers with a token are not held
+// up by them.
 // A proxy inside that nobody named has about 600 for all that come through it.
 func TestStrangersAreHeldBack(t *testing.T) {
 	t.Parallel()
