@@ -30,9 +30,10 @@ func (s *Service) MayDecide(ctx context.Context, who Clicker, requestID string, 
 		if err != nil {
 			return err
 		}
-		p, _, err := s.judge(tx, nil, who, r, action)
-		who, failed := starterOf(tx, nil, r)
-		out = Prompt{Request: r, Policy: p, NeedsCode: needsCode(p, action), Stranger: !who.known, Frozen: p.Freeze.Says(tx.Now())}
+		started := findStarter(tx, nil, r)
+		p, _, err := s.judge(tx, nil, who, r, action, started)
+		by, failed := started()
+		out = Prompt{Request: r, Policy: p, NeedsCode: needsCode(p, action), Stranger: !by.known, Frozen: p.Freeze.Says(tx.Now())}
 		return cmp.Or(err, failed)
 	})
 	var why *Refusal
@@ -206,7 +207,7 @@ func (s *Service) countAttempt(ctx context.Context, who Clicker, requestID strin
 		if err != nil {
 			return err
 		}
-		if _, _, err := s.judge(c.Tx, nil, who, r, action); err != nil {
+		if _, _, err := s.judge(c.Tx, nil, who, r, action, findStarter(c.Tx, nil, r)); err != nil {
 			return err
 		}
 		auth, err := c.authenticator(who.User)
@@ -277,7 +278,7 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 				return err
 			}
 		}
-		p, person, late := s.judge(c.Tx, proven, who, r, d.Action)
+		p, person, late := s.judge(c.Tx, proven, who, r, d.Action, findStarter(c.Tx, proven, r))
 		var why *Refusal
 		if late != nil && !errors.As(late, &why) {
 			return late
@@ -437,7 +438,7 @@ func (s *Service) breakGlass(c *Change, proven *proof, who Clicker, p Policy, pe
 // judge says whether the clicker may do action with the request now: its state
 // first, then the person's right. With a proof the right comes from the log
 // alone. A refusal is a *[Refusal].
-func (s *Service) judge(tx Tx, proven *proof, who Clicker, r Request, action Action) (Policy, Person, error) {
+func (s *Service) judge(tx Tx, proven *proof, who Clicker, r Request, action Action, started func() (starter, error)) (Policy, Person, error) {
 	team, err := tx.Secret(secretTeam)
 	if err != nil {
 		return Policy{}, Person{}, err
@@ -452,7 +453,7 @@ func (s *Service) judge(tx Tx, proven *proof, who Clicker, r Request, action Act
 	if err != nil {
 		return Policy{}, Person{}, &Refusal{Code: RefusedAppGone, App: r.App}
 	}
-	person, why, err := right(tx, proven, p, r, who.User, action)
+	person, why, err := right(tx, proven, p, who.User, action, started)
 	if err != nil || why != nil {
 		return p, person, orRefusal(why, err)
 	}

@@ -162,13 +162,14 @@ func (s *Service) explainPeople(tx Tx, x *Explanation, r Request) error {
 	if err != nil {
 		return err
 	}
+	started := findStarter(tx, nil, r)
 	for _, p := range all {
 		if !p.RemovedAt.IsZero() {
 			continue
 		}
 		j := Judged{Person: p}
 		for action, why := range map[Action]**Refusal{ActionApprove: &j.Approve, ActionReject: &j.Reject, ActionBreakGlass: &j.BreakGlass} {
-			_, _, err := s.judge(tx, nil, Clicker{Team: team, User: p.SlackID}, r, action)
+			_, _, err := s.judge(tx, nil, Clicker{Team: team, User: p.SlackID}, r, action, started)
 			if err != nil && !errors.As(err, why) {
 				return err
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -96,8 +97,8 @@ func closedRefusal(tx Tx, r Request) (*Refusal, error) {
 
 // right judges the person alone: an active admin, confirmed by Slack, allowed
 // for the app or, in an emergency, by break_glass, and for approving not the
-// starter.
-func right(tx Tx, proven *proof, p Policy, r Request, user string, action Action) (Person, *Refusal, error) {
+// starter, of whom it asks started.
+func right(tx Tx, proven *proof, p Policy, user string, action Action, started func() (starter, error)) (Person, *Refusal, error) {
 	read := func(user string) (Person, error) { return person(tx, user) }
 	if proven != nil {
 		read = proven.person
@@ -119,7 +120,7 @@ func right(tx Tx, proven *proof, p Policy, r Request, user string, action Action
 		return person, why, err
 	}
 	if action == ActionApprove {
-		s, err := starterOf(tx, proven, r)
+		s, err := started()
 		if err != nil {
 			return person, nil, err
 		}
@@ -156,6 +157,12 @@ func starterOf(tx Tx, proven *proof, r Request) (starter, error) {
 		return !slices.ContainsFunc(all, func(p Person) bool { return strings.EqualFold(p.VCSLogin, login) })
 	})
 	return s, err
+}
+
+// findStarter is [starterOf] that looks once, when it is first asked: everybody on
+// record is read for it.
+func findStarter(tx Tx, proven *proof, r Request) func() (starter, error) {
+	return sync.OnceValues(func() (starter, error) { return starterOf(tx, proven, r) })
 }
 
 // is reports whether a person set the workflow off, or counts as a possible starter
@@ -227,13 +234,18 @@ func listRefusal(tx Tx, p Policy, user string, action Action) (*Refusal, error) 
 // authenticator any more), and whether that cannot be told for want of fresh
 // knowledge. self: whether a vote that counts is that of the starter.
 func tally(tx Tx, proven *proof, p Policy, r Request) (valid int, lost []string, stale bool, self SelfApproval, err error) {
+	votes := r.Deciding()
+	if len(votes) == 0 {
+		return 0, nil, false, "", nil
+	}
 	var counted []string
-	s, err := starterOf(tx, proven, r)
+	started := findStarter(tx, proven, r)
+	s, err := started()
 	if err != nil {
 		return 0, nil, false, "", err
 	}
-	for _, d := range r.Deciding() {
-		person, why, err := right(tx, proven, p, r, d.SlackUser, d.Action)
+	for _, d := range votes {
+		person, why, err := right(tx, proven, p, d.SlackUser, d.Action, started)
 		switch {
 		case err != nil:
 			return 0, nil, false, "", err
@@ -260,8 +272,9 @@ func able(tx Tx, p Policy, r Request) ([]string, error) {
 		return nil, err
 	}
 	can, stale := []string{}, false
+	started := findStarter(tx, nil, r)
 	for _, who := range all {
-		_, why, err := right(tx, nil, p, r, who.SlackID, ActionApprove)
+		_, why, err := right(tx, nil, p, who.SlackID, ActionApprove, started)
 		if err != nil {
 			return nil, err
 		}
@@ -286,7 +299,7 @@ func overtaken(tx Tx, r Request, mode Supersede) (*Request, error) {
 	if mode == SupersedeOff {
 		return nil, nil
 	}
-	open, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Statuses: OpenStatuses()})
+	open, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Statuses: OpenStatuses(), After: r.Number})
 	if err != nil {
 		return nil, err
 	}
@@ -306,12 +319,12 @@ func overtaken(tx Tx, r Request, mode Supersede) (*Request, error) {
 // releasedSince lists releases to the same place of newer pipelines since the
 // request was made.
 func releasedSince(tx Tx, r Request) (newer []Request, err error) {
-	last, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Released: true, Limit: 20})
+	since, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Released: true, ReleasedAfter: r.CreatedAt, Limit: 20})
 	if err != nil {
 		return nil, err
 	}
-	for _, o := range last {
-		if o.ID != r.ID && o.Facts.PipelineNumber > r.Facts.PipelineNumber && o.ReleasedAt.After(r.CreatedAt) {
+	for _, o := range since {
+		if o.ID != r.ID && o.Facts.PipelineNumber > r.Facts.PipelineNumber {
 			newer = append(newer, o)
 		}
 	}

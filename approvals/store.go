@@ -100,7 +100,9 @@ type Filter struct {
 	CreatedTo   time.Time
 	// Released selects those whose gate was opened by the decision, and lists the
 	// newest release first.
-	Released bool
-	Before   int64 // number below which to go on; 0 = from the newest
-	Limit    int   // 0 = no limit
+	Released      bool
+	ReleasedAfter time.Time // of those only what was released after this moment
+	After         int64     // number above which; 0 = any
+	Before        int64     // number below which to go on; 0 = from the newest
+	Limit         int       // 0 = no limit
 }

@@ -35,6 +35,8 @@ func lists() []list {
 		{"open of a place", approvals.Filter{Apps: app, Environment: "production", Statuses: open}, "requests_by_place", false},
 		{"newest deployed of a place", approvals.Filter{Apps: app, Environment: "nowhere", Statuses: []approvals.Status{approvals.Deployed}, Limit: 1}, "requests_by_place", false},
 		{"last release of a place", approvals.Filter{Apps: app, Environment: "production", Released: true, Limit: 1}, "requests_by_release", false},
+		{"releases of a place since", approvals.Filter{Apps: app, Environment: "production", Released: true, ReleasedAfter: then, Limit: 20}, "requests_by_release", false},
+		{"open of a place since", approvals.Filter{Apps: app, Environment: "production", Statuses: open, After: 500_000}, "requests_by_place", false},
 		{"last release of an empty place", approvals.Filter{Apps: app, Environment: "nowhere", Released: true, Limit: 1}, "requests_by_release", false},
 		{"workflow", approvals.Filter{WorkflowID: "w500000"}, "requests_by_workflow", false},
 		{"workflow of a place", approvals.Filter{Apps: app, Environment: "production", WorkflowID: "w500000", Limit: 1}, "requests_by_workflow", false},

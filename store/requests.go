@@ -193,9 +193,15 @@ func (a arm) search() (query string, args []any) {
 	if f.Before > 0 {
 		and(number+" < ?", f.Before)
 	}
+	if f.After > 0 {
+		and(number+" > ?", f.After)
+	}
 	order := number + " DESC"
 	if f.Released {
-		and("released_at > 0")
+		and("released_at > 0") // as the index says
+		if !f.ReleasedAfter.IsZero() {
+			and("released_at > ?", millis(f.ReleasedAfter))
+		}
 		order = "released_at DESC, " + order
 	}
 	query = "SELECT number FROM requests"

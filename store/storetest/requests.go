@@ -169,6 +169,8 @@ func testFilters(t *testing.T, s approvals.Store) {
 		{"last page", approvals.Filter{Before: 1}, nil},
 		{"released", approvals.Filter{Released: true}, []int64{1, 7, 4, 10}},
 		{"released of a place", approvals.Filter{Released: true, Apps: []string{"api"}, Environment: "production"}, []int64{4, 10}},
+		{"released after", approvals.Filter{Released: true, ReleasedAfter: start.Add(98 * time.Minute)}, []int64{1, 7, 4}},
+		{"after", approvals.Filter{Apps: both, Statuses: approvals.OpenStatuses(), After: 6}, []int64{12, 9}},
 		{"released of apps before", approvals.Filter{Released: true, Apps: both, Before: 8}, []int64{1, 7, 4}},
 	} {
 		for _, limit := range []int{0, 2, 100} {

@@ -65,7 +65,7 @@ func (w *world) Cases(ctx context.Context, ids ...string) (cases []proof.Case, c
 			if err != nil {
 				return err
 			}
-			events, err := proof.History(tx, id)
+			events, err := w.history(tx, id)
 			if err != nil {
 				return err
 			}
@@ -75,6 +75,21 @@ func (w *world) Cases(ctx context.Context, ids ...string) (cases []proof.Case, c
 		return nil
 	})
 	return cases, cards, err
+}
+
+// history reads what was appended to the history of a request since it was read
+// last. That the rest did not change is judged at the end.
+func (w *world) history(tx approvals.Tx, id string) (events []approvals.Event, err error) {
+	w.mu.Lock()
+	had := w.read[id]
+	w.mu.Unlock()
+	if events, err = proof.History(tx, id, had); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.read[id] = events
+	return events, nil
 }
 
 // Click implements story.Gateway.

@@ -5,23 +5,31 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
-// History reads the events of a request, oldest first.
-func History(tx approvals.Tx, request string) ([]approvals.Event, error) {
-	lines, err := tx.History(request, -1)
+// History reads the events of a request, oldest first. had are those that were
+// read before: only what came after them is read.
+func History(tx approvals.Tx, request string, had []approvals.Event) ([]approvals.Event, error) {
+	after := int64(-1)
+	if len(had) > 0 {
+		after = had[len(had)-1].Seq
+	}
+	lines, err := tx.History(request, after)
 	if err != nil {
 		return nil, err
 	}
-	events := make([]approvals.Event, len(lines))
-	for i, line := range lines {
-		if events[i], err = approvals.ParseEvent(line); err != nil {
+	events := slices.Clip(had)
+	for _, line := range lines {
+		e, err := approvals.ParseEvent(line)
+		if err != nil {
 			return nil, err
 		}
+		events = append(events, e)
 	}
 	return events, nil
 }

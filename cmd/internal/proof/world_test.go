@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -143,6 +144,7 @@ type world struct {
 	lost    []lostAnswer
 	anchors [][]byte
 	broken  []string
+	read    map[string][]approvals.Event // the histories as they were read, by request
 }
 
 // newWorld builds what a script asks for.
@@ -159,7 +161,7 @@ func newWorld(t *testing.T, made template, s script) *world {
 	w := &world{
 		slack: slacktest.New(slacktest.Config{Scopes: scopes, RateLimits: s.RateLimits}), circle: circlecitest.New(),
 		path: path, db: open(t, path), secrets: made.secrets, crashes: s.Crashes, lost: slices.Clone(s.Lost),
-		processes: max(s.Processes, 1),
+		processes: max(s.Processes, 1), read: map[string][]approvals.Event{},
 	}
 	w.net = &network{slack: w.slack, circle: w.circle, faults: s.Faults, counts: map[string]int{}}
 	w.slack.SetBaseURL("http://" + slackHost)
@@ -308,5 +310,14 @@ func (w *world) inquest(ctx context.Context) {
 	}
 	for _, f := range append(found, w.codes.Broken(events)...) {
 		w.violation(f)
+	}
+	logged := map[string][]approvals.Event{}
+	for _, e := range events {
+		logged[e.Request] = append(logged[e.Request], e)
+	}
+	for id, had := range w.read {
+		if now := logged[id]; len(now) < len(had) || !reflect.DeepEqual(now[:len(had)], had) {
+			w.violation(fmt.Sprintf("I7: the history of request %s is not what it was", id))
+		}
 	}
 }

@@ -25,7 +25,10 @@ func (l *Lane) Nudge(ctx context.Context) {
 			continue
 		}
 		l.End(s, "request_approval", "deploy")
-		if c, _, err := l.Gateway.Cases(ctx, s.ID); err == nil && c[0].Status == approvals.Approved && !l.Script.Auto {
+		if l.Script.Auto {
+			continue
+		}
+		if c, _, err := l.Gateway.Cases(ctx, s.ID); err == nil && c[0].Status == approvals.Approved {
 			_ = l.Circle.ApproveAs("alice", s.Workflow, Gate) // the card asks for it
 		}
 	}
