@@ -72,6 +72,7 @@ func (r *Request) turn(e Event, at time.Time) {
 		r.Decisions, r.ApprovedAt, r.Window, r.ClosedAt = nil, time.Time{}, 0, time.Time{}
 		r.Gate, r.Failure, r.Closing, r.Restored = Gate{}, Failure{}, Closing{}, false
 		r.Attempt = Attempt{IDs: r.Attempt.IDs}
+		r.Deploy.Asked = time.Time{}
 	case EventApproved, EventBreakGlass:
 		r.ApprovedAt = at
 		r.Window = time.Duration(e.Data.number("window_seconds")) * time.Second
@@ -149,6 +150,8 @@ func (r *Request) note(e Event, at time.Time) {
 		r.Closing.Answer, r.Closing.Said = e.Data.number("status"), e.said()
 	case EventGateBypassed:
 		r.Gate.Status, r.Gate.ApprovedBy, r.Gate.Bypassed = JobSuccess, e.Actor.ID, true
+	case EventVerified:
+		r.Deploy.Asked = at
 	case EventVerifyRefused:
 		r.Deploy.Stopped = at
 	case EventDeployReport:

@@ -45,6 +45,7 @@ const (
 	EventClosing       EventType = "gate.closing"     // on_close is about to act on the gate
 	EventGateClosed    EventType = "gate.closed"
 	EventGateBypassed  EventType = "gate.bypassed"
+	EventVerified      EventType = "verify.passed"  // a deploy job asked, and may deploy: the first time of each round
 	EventVerifyRefused EventType = "verify.refused" // a deploy job asked and was told not to deploy
 	EventDeployReport  EventType = "deploy.reported"
 	EventNewerWorkflow EventType = "workflow.newer"
@@ -250,8 +251,12 @@ func (e Event) told() (rank int, told bool) {
 		return RankNotice, true
 	case EventRequested, EventReminded, EventCodeFailed, EventDelayed, EventReopened, EventNewerWorkflow:
 		return RankRemark, true
-	case EventAccepted, EventGateRefused, EventGateClosed, EventDeployReport:
+	case EventAccepted, EventGateRefused, EventGateClosed:
 		return RankRemark, e.Data["again"] == ""
+	case EventVerified:
+		return RankRemark, true
+	case EventDeployReport:
+		return RankRemark, e.Data["verified"] == "" // the answer that let it start is told
 	case EventVerifyRefused:
 		return RankNotice, e.Data["count"] == ""
 	case EventCommitsRead:

@@ -167,6 +167,8 @@ type Deploy struct {
 	FinishedAt time.Time
 	Detail     string
 	Reported   string // what the deploy job reported last
+	// Asked is when the deploy job was told first in this round that it may deploy; zero = never.
+	Asked time.Time
 	// Stopped is when the deploy job was told last not to deploy; zero = never.
 	Stopped time.Time
 }

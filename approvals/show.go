@@ -205,9 +205,11 @@ const (
 )
 
 // awaits is until when the newest event of a request waits for the one that may
-// tell it, too; zero = it does not.
+// tell it, too; zero = it does not. A deploy job that asks before the release was
+// seen does not make the accepted call a line of its own.
 func (r Request) awaits(e Event, later []Event) time.Time {
-	if _, told := e.told(); !told || slices.ContainsFunc(later, func(l Event) bool { _, told := l.told(); return told }) {
+	follows := func(l Event) bool { _, told := l.told(); return told && l.Type != EventVerified }
+	if _, told := e.told(); !told || slices.ContainsFunc(later, follows) {
 		return time.Time{}
 	}
 	switch {

@@ -14,7 +14,12 @@ func TestThreadTellsEachStepOnce(t *testing.T) {
 	const (
 		asked, voted, approved, accepted = approvals.EventRequested, approvals.EventVoted, approvals.EventApproved, approvals.EventAccepted
 		released, reported, deployed     = approvals.EventReleased, approvals.EventDeployReport, approvals.EventDeployed
+		verified                         = approvals.EventVerified
 	)
+	verify := func(w *world, r approvals.Request) {
+		_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+		w.must(err)
+	}
 	report := func(w *world, r approvals.Request, phase approvals.Phase) {
 		_, err := w.svc.ReportDeploy(w.ctx, w.token, r.ID, phase, "", "")
 		w.must(err)
@@ -27,11 +32,28 @@ func TestThreadTellsEachStepOnce(t *testing.T) {
 	}{
 		"a normal deploy": {"", func(w *world, r approvals.Request) {
 			w.must(w.approve("U01", r))
+			verify(w, r)
+			verify(w, r)
 			report(w, r, approvals.PhaseStarted)
 			report(w, r, approvals.PhaseSucceeded)
 			w.ci.set(r.Facts.WorkflowID, "deploy", approvals.JobSuccess)
 			w.wait(20 * time.Second)
-		}, []approvals.EventType{asked, approved, released, reported, deployed}, []approvals.EventType{voted, accepted, reported}},
+		}, []approvals.EventType{asked, approved, released, verified, deployed}, []approvals.EventType{voted, accepted, reported}},
+		"a deploy job that asks before the release is seen": {"", func(w *world, r approvals.Request) {
+			w.ci.set(r.Facts.WorkflowID, "hold", approvals.JobBlocked)
+			w.must(w.approve("U01", r))
+			w.must(w.svc.Happen(w.ctx, r.ID, approvals.Event{Type: approvals.EventAttempt, Data: approvals.Data{"attempt": "1", "approval_request_id": "x"}}))
+			w.must(w.svc.Happen(w.ctx, r.ID, approvals.Event{Type: accepted, Data: approvals.Data{"attempt": "1", "status": "202"}}))
+			verify(w, r)
+			w.wait(time.Second)
+			w.must(w.svc.Happen(w.ctx, r.ID, approvals.Event{Type: released}))
+			w.wait(time.Second)
+		}, []approvals.EventType{asked, approved, verified, released}, []approvals.EventType{voted, accepted}},
+		"a report without a question": {"", func(w *world, r approvals.Request) {
+			w.must(w.approve("U01", r))
+			report(w, r, approvals.PhaseStarted)
+			w.wait(0)
+		}, []approvals.EventType{asked, approved, released, reported}, []approvals.EventType{voted, accepted}},
 		"two votes": {"REQUIRED_APPROVALS=2", func(w *world, r approvals.Request) {
 			w.must(w.approve("U01", r))
 			w.must(w.approve("U02", r))

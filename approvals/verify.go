@@ -26,12 +26,16 @@ type Verified struct {
 	Receipt ledger.Receipt
 }
 
-// Verify is the deploy job's question. It fails with not_approved,
-// approval_expired or commit_not_approved, which the log and the thread tell.
+// Verify is the deploy job's question. Log and thread tell the answer: a yes once
+// for each round, and a no, which is one of not_approved, approval_expired and
+// commit_not_approved.
 func (s *Service) Verify(ctx context.Context, t Token, v Verification) (Verified, error) {
 	n := NewRequest{App: v.App, Environment: v.Environment, GitCommit: v.GitCommit, WorkflowID: v.WorkflowID}
 	out, err := s.verify(ctx, t, &n)
 	var why *Error
+	if err == nil {
+		s.verifyPassed(ctx, t, out.Request)
+	}
 	if errors.As(err, &why) && (why.Code == CodeNotApproved || why.Code == CodeApprovalExpired || why.Code == CodeCommitNotApproved) {
 		s.verifyRefused(ctx, t, n, why)
 	}
@@ -86,6 +90,26 @@ func (s *Service) verify(ctx context.Context, t Token, n *NewRequest) (Verified,
 		return err
 	})
 	return out, err
+}
+
+// verifyPassed records the first yes of a round. The receipt proves it as well, so
+// that a deploy is not stopped when the record cannot be made.
+func (s *Service) verifyPassed(ctx context.Context, t Token, r Request) {
+	if !r.Deploy.Asked.IsZero() {
+		return
+	}
+	err := s.update(Background(ctx), func(c *Change) error {
+		r, err := c.Request(r.ID)
+		if err != nil || !r.Deploy.Asked.IsZero() {
+			return err
+		}
+		e := about(r, EventVerified, t.actor(), "api")
+		e.Data = Data{"commit": r.Facts.Revision, "workflow_id": r.Facts.WorkflowID}
+		return c.happen(&r, e)
+	})
+	if err != nil {
+		s.log.Error("record that a deploy may go on", "err", err)
+	}
 }
 
 // verifyRefused records that a deploy job was told not to deploy: once per caller,
@@ -245,6 +269,9 @@ func (s *Service) ReportDeploy(ctx context.Context, t Token, idOrNumber string, 
 		e := about(r, EventDeployReport, t.actor(), "api")
 		e.Outcome, e.Reason = string(phase), detail
 		e.Data = Data{"round": itoa(r.Round)}
+		if phase == PhaseStarted && detail == "" && !r.Deploy.Asked.IsZero() {
+			e.Data["verified"] = "true"
+		}
 		if jobID != "" {
 			e.Data["job_id"] = strings.ToLower(jobID)
 		}

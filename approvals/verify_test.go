@@ -100,6 +100,26 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// A yes is an event, once for each round, and says who asked.
+func TestPassedVerifyIsRecordedOnce(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		r := w.approved(1, "on_hold")
+		for range 3 {
+			_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: "shop", GitCommit: r.Facts.Revision[:8], WorkflowID: r.Facts.WorkflowID})
+			w.must(err)
+		}
+		if n := w.count(r, approvals.EventVerified); n != 1 {
+			t.Errorf("got %d events; want one", n)
+		}
+		events, err := w.svc.History(w.ctx, w.token, r.ID)
+		w.must(err)
+		last := events[len(events)-1]
+		if last.Type != approvals.EventVerified || last.Actor.ID != w.token.ID || last.Data["commit"] != r.Facts.Revision || last.Data["workflow_id"] != r.Facts.WorkflowID {
+			t.Errorf("the newest event is %+v; want the yes to %s", last, w.token.Name)
+		}
+	})
+}
+
 // Who is told not to deploy appears in the log and in the thread, once for each
 // reason, however often the job asks.
 func TestRefusedVerifyIsTold(t *testing.T) {

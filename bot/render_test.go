@@ -312,6 +312,7 @@ func TestReplies(t *testing.T) {
 		"superseded":     event(approvals.EventSuperseded, data("number", "128")),
 		"gate-bypassed":  event(approvals.EventGateBypassed, func(e *approvals.Event) { e.Actor = approvals.Actor{ID: "mallory"}; e.Outcome = "rejected" }),
 		"gate-closed":    event(approvals.EventGateClosed, func(e *approvals.Event) { e.Outcome = "cancel_job" }),
+		"asked":          event(approvals.EventVerified, nil),
 		"stopped":        event(approvals.EventVerifyRefused, func(e *approvals.Event) { e.Outcome, e.Reason = "bypassed", "not_approved" }),
 		"stopped-commit": event(approvals.EventVerifyRefused, func(e *approvals.Event) {
 			e.Outcome, e.Reason = "released", "commit_not_approved"

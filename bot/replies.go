@@ -128,6 +128,9 @@ var steps = map[approvals.EventType]func(approvals.Event, approvals.Request) lin
 		}
 		return say(l, ".")
 	},
+	approvals.EventVerified: func(approvals.Event, approvals.Request) line {
+		return say("The deploy job asked, and its answer was yes.")
+	},
 	approvals.EventVerifyRefused: func(e approvals.Event, r approvals.Request) line {
 		return say("The deploy job asked and was stopped: ", notToDeploy(e, r), ".")
 	},

@@ -150,7 +150,7 @@ func eventTypes() []approvals.EventType {
 	return []approvals.EventType{
 		approvals.EventRequested, approvals.EventVoted, approvals.EventApproved, approvals.EventBreakGlass, approvals.EventReminded, approvals.EventRejected, approvals.EventClickRefused,
 		approvals.EventGateRefused, approvals.EventDelayed, approvals.EventDeployFailed, approvals.EventCanceled, approvals.EventBypassed,
-		approvals.EventUndeliverable, approvals.EventGateBypassed, approvals.EventGateClosed, approvals.EventNewerWorkflow, approvals.EventDeployReport, approvals.EventVerifyRefused,
+		approvals.EventUndeliverable, approvals.EventGateBypassed, approvals.EventGateClosed, approvals.EventNewerWorkflow, approvals.EventDeployReport, approvals.EventVerified, approvals.EventVerifyRefused,
 		approvals.EventSuperseded, approvals.EventCodeLocked, "some.thing",
 	}
 }

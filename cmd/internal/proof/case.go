@@ -100,7 +100,7 @@ var told = []approvals.EventType{
 	approvals.EventRequested, approvals.EventCodeFailed, approvals.EventVoted, approvals.EventApproved, approvals.EventBreakGlass, approvals.EventRejected,
 	approvals.EventAccepted, approvals.EventGateRefused, approvals.EventDelayed, approvals.EventReleased, approvals.EventDeployed,
 	approvals.EventDeployFailed, approvals.EventExpired, approvals.EventSuperseded, approvals.EventCanceled, approvals.EventBypassed,
-	approvals.EventUndeliverable, approvals.EventGateClosed, approvals.EventGateBypassed, approvals.EventDeployReport,
+	approvals.EventUndeliverable, approvals.EventGateClosed, approvals.EventGateBypassed, approvals.EventVerified, approvals.EventDeployReport,
 	approvals.EventReopened, approvals.EventNewerWorkflow,
 }
 
@@ -113,7 +113,7 @@ var never = []approvals.EventType{
 // tells reports whether people must read the event in the thread. When CircleCI
 // answers one call after the other alike, they read it once.
 func tells(e approvals.Event) bool {
-	return slices.Contains(told, e.Type) && e.Data["again"] != "true"
+	return slices.Contains(told, e.Type) && e.Data["again"] != "true" && e.Data["verified"] != "true"
 }
 
 // tellsToo reports whether the line of a later event may tell this one, too.

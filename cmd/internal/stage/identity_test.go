@@ -158,7 +158,7 @@ func TestDeployWithoutAStoredSecret(t *testing.T) {
 	if r := client(0, "deploy", "--app", stage.App, "--", "sh", "-c", "echo deployed; env"); !strings.HasPrefix(r.Stdout, "deployed\n") {
 		t.Errorf("got %+v; want the output of the command", r)
 	}
-	p.replied(a, "Asked by its CircleCI job for", "The deploy job reports: started")
+	p.replied(a, "Asked by its CircleCI job for", "The deploy job asked, and its answer was yes.")
 
 	var shown webhook.Request
 	p.ok(json.Unmarshal([]byte(client(0, "deploy-approval", "show", id, "-o", "json").Stdout), &shown))

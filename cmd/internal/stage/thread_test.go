@@ -26,7 +26,7 @@ func TestNormalDeployHasFiveReplies(t *testing.T) {
 			p.replied(a, "Deployed: ")
 			want := []string{
 				"Asked by ci-myapp for ", "⟦<@U0ANA>⟧ approved with a code. CircleCI may run approve_deploy_production until ",
-				"Released: CircleCI accepted the approval (attempt 1) and opened approve_deploy_production.", "The deploy job reports: started.", "Deployed: deploy finished",
+				"Released: CircleCI accepted the approval (attempt 1) and opened approve_deploy_production.", "The deploy job asked, and its answer was yes.", "Deployed: deploy finished",
 			}
 			thread := p.Slack.Thread(a.card.Channel, a.card.TS)
 			if len(thread) != len(want) {
