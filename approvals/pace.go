@@ -24,7 +24,7 @@ func newPace(perSecond float64, nodes func() int) *pace {
 // take is for how long some calls keep others waiting. Each node takes its part of
 // the rate.
 func (p *pace) take(calls int) time.Duration {
-	return time.Duration(calls*max(1, p.nodes())) * p.every
+	return time.Duration(calls*p.nodes()) * p.every
 }
 
 // reserve takes the next turn for some calls, and returns when it is.

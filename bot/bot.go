@@ -65,6 +65,9 @@ type Config struct {
 	Links     CILinks // nil = no links to CI
 	Log       *slog.Logger
 	Metrics   Metrics
+	// Nodes is how many processes work for this app, this one included; they share
+	// what Slack takes. nil = this one alone.
+	Nodes func() int
 	// Workers is how many clicks and submissions are worked on at once; 0 = 32.
 	Workers int
 }
@@ -76,6 +79,7 @@ type Bot struct {
 	view    view
 	log     *slog.Logger
 	metrics Metrics
+	nodes   func() int
 
 	pace    *pace
 	health  *health // the workspace's: what its own look-ups find is there, too
@@ -100,12 +104,15 @@ func New(c Config) *Bot {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Nodes == nil {
+		c.Nodes = func() int { return 1 }
+	}
 	if c.Workers == 0 {
 		c.Workers = defaultWorkers
 	}
 	b := &Bot{
-		ws: c.Workspace, service: c.Service, view: view{links: c.Links}, log: c.Log, metrics: c.Metrics,
-		health: &c.Workspace.health, pace: newPace(), seen: newSeenEvents(), presses: newPresses(),
+		ws: c.Workspace, service: c.Service, view: view{links: c.Links}, log: c.Log, metrics: c.Metrics, nodes: c.Nodes,
+		health: &c.Workspace.health, pace: newPace(c.Nodes), seen: newSeenEvents(), presses: newPresses(),
 	}
 	b.working, b.end = context.WithCancel(context.Background())
 	b.workers = newPool(c.Workers, b.panicked)

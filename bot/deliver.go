@@ -358,9 +358,11 @@ func (b *Bot) notNow(w approvals.Work, channel string) approvals.Outcome {
 	return approvals.Outcome{Due: due, Rank: w.Rank, Failed: w.Attempt > 1}
 }
 
-// nextTurn is when a channel may get its next message.
+// nextTurn is about when a channel may get its next message, from any of the nodes
+// that share its rate. This one still waits for its own turn.
 func (b *Bot) nextTurn(channel string) time.Time {
-	return latest(time.Now(), b.pace.turn(channel, false))
+	now := time.Now()
+	return now.Add(max(0, b.pace.turn(channel, false).Sub(now)) / time.Duration(b.nodes()))
 }
 
 // later decides when what did not succeed is tried again, and tells the operator

@@ -336,12 +336,12 @@ func newWorld(t *testing.T, cfg slacktest.Config, edit ...func(*bot.Config)) *wo
 }
 
 // newBubble is a world without a network, so that its clock can be synctest's.
-func newBubble(t *testing.T, cfg slacktest.Config) *world {
+func newBubble(t *testing.T, cfg slacktest.Config, edit ...func(*bot.Config)) *world {
 	t.Helper()
 	time.Sleep(time.Until(monday)) // a bubble begins in a year in which Slack's time stamps are shorter
 	s := slacktest.New(cfg)
 	s.SetBaseURL("http://slack.test")
-	return connect(t, s, inProcess{s})
+	return connect(t, s, inProcess{s}, edit...)
 }
 
 // inProcess hands requests to the simulated Slack in this goroutine.

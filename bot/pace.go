@@ -13,8 +13,14 @@ import (
 // rates: a channel gets one message a second, and a method that was refused with
 // 429 rests as long as Slack says. After trouble the channel, or all of Slack,
 // rests for a while. Nothing ever waits here.
+//
+// Several nodes share the rate of a channel: each takes its part, so that together
+// they keep to it without asking one another. Rests are each node's own, because a
+// second call that Slack refuses does no harm.
 // Source: https://docs.slack.dev/apis/web-api/rate-limits
 type pace struct {
+	nodes func() int // how many share the rates
+
 	mu       sync.Mutex
 	rests    map[string]rest // by method, channel or allOfSlack
 	channels map[string]*rate.Limiter
@@ -35,8 +41,24 @@ const (
 	allOfSlack   = "slack"
 )
 
-func newPace() *pace {
-	return &pace{rests: map[string]rest{}, channels: map[string]*rate.Limiter{}}
+func newPace(nodes func() int) *pace {
+	return &pace{nodes: nodes, rests: map[string]rest{}, channels: map[string]*rate.Limiter{}}
+}
+
+// share is this node's part of what a channel takes; the caller holds the lock.
+func (p *pace) share(channel string) *rate.Limiter {
+	n := p.nodes()
+	limit, burst := rate.Limit(float64(postsPerSecond)/float64(n)), max(1, postBurst/n)
+	l := p.channels[channel]
+	if l == nil {
+		l = rate.NewLimiter(limit, burst)
+		p.channels[channel] = l
+	}
+	if l.Limit() != limit {
+		l.SetLimit(limit)
+		l.SetBurst(burst)
+	}
+	return l
 }
 
 // call makes a call unless its method rests.
@@ -72,13 +94,12 @@ func (p *pace) turn(channel string, updates bool) time.Time {
 	for _, name := range []string{allOfSlack, channel, method} {
 		at = latest(at, p.rests[name].until)
 	}
-	limiter := p.channels[channel]
-	if updates || limiter == nil {
+	if updates || p.channels[channel] == nil {
 		return at
 	}
-	from := latest(at, time.Now())
-	if missing := 1 - limiter.TokensAt(from); missing > 0 {
-		at = from.Add(time.Duration(math.Ceil(missing*1000/postsPerSecond)) * time.Millisecond)
+	share, from := p.share(channel), latest(at, time.Now())
+	if missing := 1 - share.TokensAt(from); missing > 0 {
+		at = from.Add(time.Duration(math.Ceil(missing*1000/float64(share.Limit()))) * time.Millisecond)
 	}
 	return at
 }
@@ -90,10 +111,7 @@ func (p *pace) take(channel string) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.channels[channel] == nil {
-		p.channels[channel] = rate.NewLimiter(postsPerSecond, postBurst)
-	}
-	return p.channels[channel].Allow()
+	return p.share(channel).Allow()
 }
 
 // trouble makes a channel or all of Slack rest, longer each time. What fails

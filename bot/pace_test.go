@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 )
 
@@ -58,6 +59,34 @@ func TestTurn(t *testing.T) {
 		w.wantTurns(t, 600*time.Millisecond, 0, 0)
 		time.Sleep(600 * time.Millisecond)
 		w.wantTurns(t, 0, 0, 0)
+		wantDone(t, w.deliver(t, thread))
+		w.wantTurns(t, time.Second, 0, 0)
+	})
+}
+
+// Nodes share what a channel takes. Work that a node puts off is due when another
+// one may have a turn.
+func TestTurnIsShared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		nodes := 2
+		w := newBubble(t, slacktest.Config{}, func(c *bot.Config) { c.Nodes = func() int { return nodes } })
+		w.postCard(t)
+		w.wantTurns(t, 2*time.Second, 0, 0)
+		w.tell(0, nil)
+		if out := w.deliver(t, thread); time.Until(out.Due) != time.Second {
+			t.Errorf("put off for %s; want a second", time.Until(out.Due))
+		}
+		time.Sleep(2 * time.Second)
+		wantDone(t, w.deliver(t, thread))
+		w.wantTurns(t, 2*time.Second, 0, 0)
+
+		nodes = 1 // the other one ended
+		w.wantTurns(t, time.Second, 0, 0)
+		time.Sleep(3 * time.Second)
+		for i := range 3 {
+			w.tell(int64(1+i), nil)
+		}
 		wantDone(t, w.deliver(t, thread))
 		w.wantTurns(t, time.Second, 0, 0)
 	})

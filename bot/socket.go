@@ -395,14 +395,14 @@ func (s *socket) hello(c *connection, f frame) {
 	c.greeted = true
 	s.mu.Lock()
 	s.greeted++
-	ours, doubtful := s.greeted+s.lingering, s.told
+	ours, doubtful := s.greeted+s.lingering+s.bot.nodes()-1, s.told
 	s.mu.Unlock()
 	if f.ConnectionInfo.AppID != "" {
 		s.bot.ws.setAppID(f.ConnectionInfo.AppID)
 	}
 	if f.NumConnections > ours {
 		// Each payload goes to any one of them.
-		s.bot.log.Warn("more than one socket of this app is open: clicks are shared with another process, or an old connection lingers", "num_connections", f.NumConnections, "ours", ours)
+		s.bot.log.Warn("more than one socket of this app is open: clicks are shared with another program, or an old connection lingers", "num_connections", f.NumConnections, "ours", ours)
 	} else {
 		s.bot.log.Info("connected to Slack", "num_connections", f.NumConnections)
 	}

@@ -81,6 +81,7 @@ func (m *metrics) bot() bot.Metrics {
 // says happened since the start.
 type storeCollector struct {
 	db    *store.DB
+	node  string     // "" with SQLite
 	count func() int // of nodes
 
 	requests, depth, age, size, nodes *prometheus.Desc
@@ -98,16 +99,17 @@ var alarming = []approvals.EventType{
 	approvals.EventUndeliverable,
 }
 
-func newStoreCollector(db *store.DB, nodes func() int) *storeCollector {
+func newStoreCollector(db *store.DB, node string, nodes func() int) *storeCollector {
 	c := &storeCollector{
 		db:       db,
+		node:     node,
 		count:    nodes,
 		next:     -1,
 		requests: prometheus.NewDesc("rgw_requests", "Requests by status.", []string{"status"}, nil),
 		depth:    prometheus.NewDesc("rgw_work_depth", "Pieces of work, those included that are not due yet.", []string{"family"}, nil),
 		age:      prometheus.NewDesc("rgw_work_oldest_due_seconds", "For how long the oldest due work has been due.", []string{"family"}, nil),
 		size:     prometheus.NewDesc("rgw_log_events", "Events in the log.", nil, nil),
-		nodes:    prometheus.NewDesc("rgw_nodes", "Daemons that work on the database, as each of them sees it.", nil, nil),
+		nodes:    prometheus.NewDesc("rgw_nodes", "Daemons that work on the database, as the node sees it that is named.", []string{"node"}, nil),
 		events:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rgw_events_total", Help: "Events of the log since the first scrape, such as code.failed or decision.approved."}, []string{"type"}),
 		decision: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "rgw_decision_seconds", Help: "Time from a request to its decision.",
@@ -146,7 +148,9 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, age, family)
 	}
-	ch <- prometheus.MustNewConstMetric(c.nodes, prometheus.GaugeValue, float64(c.count()))
+	if c.node != "" {
+		ch <- prometheus.MustNewConstMetric(c.nodes, prometheus.GaugeValue, float64(c.count()), c.node)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.readLog(ctx); err != nil {

@@ -18,14 +18,20 @@ const beatEvery = time.Second
 
 // node describes this process to the others on the same database.
 func (d *daemon) node() store.Node {
-	return store.Node{Name: nodeName(), Version: cli.Version(), Settings: d.cfg.settings.Hash()}
+	return store.Node{Name: d.name, Version: cli.Version(), Settings: d.cfg.settings.Hash()}
 }
 
-// nodeName is the name of this machine or container.
-func nodeName() string {
+// nodeName is the name of this machine or container. Two nodes on one machine are
+// told apart by HOSTNAME, which containers set to the same name.
+func nodeName(env []string) string {
 	host, err := os.Hostname()
 	if err != nil {
-		return "unknown"
+		host = "unknown"
+	}
+	for _, kv := range env {
+		if name, ok := strings.CutPrefix(kv, "HOSTNAME="); ok && name != "" {
+			host = name
+		}
 	}
 	return host
 }
@@ -36,12 +42,17 @@ func nodeName() string {
 func (d *daemon) live(ctx context.Context) {
 	for {
 		_ = d.db.Beat(ctx)
-		if nodes, err := d.db.Nodes(ctx); err == nil {
-			d.meet(nodes)
-		}
+		d.look(ctx)
 		if !sleep(ctx, beatEvery) {
 			return
 		}
+	}
+}
+
+// look looks who the other nodes are.
+func (d *daemon) look(ctx context.Context) {
+	if nodes, err := d.db.Nodes(ctx); err == nil {
+		d.meet(nodes)
 	}
 }
 
@@ -107,10 +118,10 @@ type company struct {
 	differs string // why nothing may be decided, "" = their settings agree
 }
 
-// nodes is how many nodes work on the database.
+// nodes is how many nodes work on the database, this one always included.
 func (d *daemon) nodes() int {
 	if c := d.company.Load(); c != nil {
-		return c.size
+		return max(1, c.size)
 	}
 	return 1
 }

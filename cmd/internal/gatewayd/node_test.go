@@ -33,9 +33,12 @@ func (w world) nodes(n int) {
 // other one releases it, once, and is told nothing twice.
 func TestTwoNodes(t *testing.T) {
 	t.Parallel()
-	w, database := onServer(t, "RGW_SETTING_SUPERSEDE=off")
-	stop, _ := w.second(io.Discard)
+	w, database := onServer(t, "RGW_SETTING_SUPERSEDE=off", "HOSTNAME=gateway-1")
+	stop, _ := w.second(io.Discard, "HOSTNAME=gateway-2")
 	w.nodes(2)
+	if _, body := w.readyz(); !strings.Contains(body, "gateway-1 (this one), gateway-2") {
+		t.Errorf("readyz: got %s; want both nodes", body)
+	}
 	for i, admin := range []string{stage.Ana, stage.Bea} {
 		workflow, id := w.request(int64(i) + 1)
 		w.approve(admin, id)
@@ -45,7 +48,7 @@ func TestTwoNodes(t *testing.T) {
 			t.Errorf("request %d: got %d approve calls; want 1", i+1, n)
 		}
 	}
-	if _, metrics, err := fetch(w.Health + "/metrics"); err != nil || !strings.Contains(metrics, "\nrgw_nodes 2\n") {
+	if _, metrics, err := fetch(w.Health + "/metrics"); err != nil || !strings.Contains(metrics, "\nrgw_nodes{node=\"gateway-1\"} 2\n") {
 		t.Errorf("metrics: got %v, no two nodes", err)
 	}
 	if r := w.Operator(w.ctx, "", "check"); !strings.Contains(r.Stdout, "database: PostgreSQL ") || !strings.Contains(r.Stdout, "no synchronous standby") {
@@ -92,6 +95,45 @@ func TestTwoNodes(t *testing.T) {
 	w.until(func() bool { return w.status(id) == "released" })
 	if n := len(w.Circle.Approvals(workflow)); n != 1 {
 		t.Errorf("after the kill: got %d approve calls; want 1", n)
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("the second node: got exit %d; want 0", code)
+	}
+}
+
+// Two nodes together post no more to a channel, and look no more up at CircleCI, than
+// one may.
+func TestNodesShareTheRates(t *testing.T) {
+	t.Parallel()
+	w, _ := onServer(t, "RGW_SETTING_SUPERSEDE=off")
+	stop, _ := w.second(io.Discard)
+	w.nodes(2)
+	const many = 10
+	before := len(w.Slack.CallsOf("chat.postMessage"))
+	for i := range many {
+		w.request(int64(i) + 1)
+	}
+	w.must(w.Slack.Wait(w.ctx, func() bool { return len(w.Slack.CallsOf("chat.postMessage")) >= before+many }))
+	posts := w.Slack.CallsOf("chat.postMessage")[before:]
+	for i, first := range posts {
+		for j, last := range posts[i:] {
+			// A node measures the second until it sends, not until the message arrives.
+			if most := 2 + (last.At.Sub(first.At) + 300*time.Millisecond).Seconds(); float64(j+1) > most {
+				t.Errorf("%d messages within %v; want a burst of two, then one a second", j+1, last.At.Sub(first.At))
+			}
+		}
+	}
+	took := posts[many-1].At.Sub(posts[0].At)
+	t.Logf("%d messages in %v", many, took)
+
+	const watched = 6 * time.Second
+	asked := len(w.Circle.Calls())
+	began := time.Now()
+	w.must(w.Circle.Wait(w.ctx, func() bool { return time.Since(began) > watched }))
+	calls := len(w.Circle.Calls()) - asked
+	t.Logf("%d calls to CircleCI in %v", calls, watched)
+	if most := 5 * watched.Seconds(); float64(calls) > most || calls < 6 {
+		t.Errorf("%d calls to CircleCI in %v for %d open gates; want at most %v", calls, watched, many, most)
 	}
 	if code := stop(); code != 0 {
 		t.Errorf("the second node: got exit %d; want 0", code)

@@ -54,7 +54,8 @@ func (c *program) serve() *cobra.Command {
 			c.Service = true
 			d := &daemon{cfg: cfg, operator: c.operator(), log: newLog(c.Err, cfg.LogLevel, cfg.LogFormat)}
 			if cfg.database == "" {
-				d.log = d.log.With("node", nodeName())
+				d.name = nodeName(c.env)
+				d.log = d.log.With("node", d.name)
 			}
 			return d.serve(cmd.Context())
 		},
@@ -66,6 +67,7 @@ type daemon struct {
 	cfg      config
 	log      *slog.Logger
 	operator string // who runs it
+	name     string // of the node, "" with SQLite
 
 	waitsFor atomic.Pointer[webhook.Part] // before the service works
 	lock     *sqlite.Lock                 // nil with a server
@@ -275,7 +277,7 @@ func (d *daemon) build() error {
 		Store: d.db, CI: d.ci, Directory: d.slack, Code: code, Identity: d.cfg.identity(), Settings: d.cfg.settings, Log: d.log,
 		Poll: d.cfg.poll, Hold: d.hold, Nodes: d.nodes, Signer: d.signer, Rolled: d.broken, Operator: d.operator,
 	})
-	d.bot = bot.New(bot.Config{Workspace: d.slack, Service: d.service, Links: d.ci.Links(), Log: d.log, Metrics: d.metrics.bot()})
+	d.bot = bot.New(bot.Config{Workspace: d.slack, Service: d.service, Links: d.ci.Links(), Log: d.log, Metrics: d.metrics.bot(), Nodes: d.nodes})
 	d.api = webhook.New(webhook.Config{
 		Service: audit.Log{Service: d.service, Store: d.db}, Links: d.ci.Links(), Ready: d.ready, RateLimit: d.cfg.rateLimit,
 		TrustedProxies: d.cfg.proxies, Log: d.log, Observe: d.metrics.served,
@@ -330,6 +332,9 @@ func (d *daemon) run(ctx context.Context, cancel context.CancelCauseFunc, doors 
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
 
+	if d.cfg.database == "" {
+		d.look(ctx) // who shares the rates with this node
+	}
 	var front, back sync.WaitGroup
 	if d.anchor != nil {
 		back.Go(func() { d.anchor.run(working, d.anchored) })
