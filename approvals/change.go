@@ -26,7 +26,7 @@ type Change struct {
 	head    head
 	grown   bool
 	woken   []string // requests that changed
-	asked   bool     // work was made due
+	asked   []string // families of lanes for which work was made due
 }
 
 // head is what a transaction commits the log to. It is sealed with the key ring,
@@ -210,7 +210,9 @@ func (c *Change) ask(work ...Work) error {
 		if err := c.Ask(w); err != nil {
 			return fmt.Errorf("ask for %s: %w", w.Kind, err)
 		}
-		c.asked = true
+		if family := (Lane{Name: w.Lane}).Family(); !slices.Contains(c.asked, family) {
+			c.asked = append(c.asked, family)
+		}
 	}
 	return nil
 }

@@ -83,6 +83,12 @@ func TestForgedDatabase(t *testing.T) {
 		"a row that is approved": {forge: func(w *world, r approvals.Request) {
 			w.write(func(tx approvals.Tx) error { return approvedRow(tx, r.ID) })
 		}},
+		"a row that leaves something out": {forge: func(w *world, r approvals.Request) {
+			w.sql("UPDATE requests SET body = json_remove(body, '$.Round') WHERE id = '" + r.ID + "'")
+			if err := w.approve("U01", r); err == nil {
+				w.t.Fatal("an approval was taken by a row that is not what its events say")
+			}
+		}},
 		"the log cut behind the request": {forge: func(w *world, r approvals.Request) {
 			w.sql(fmt.Sprintf("DELETE FROM audit WHERE seq > %d", r.Seq), fmt.Sprintf("DELETE FROM audit_index WHERE seq > %d", r.Seq))
 		}},

@@ -238,7 +238,9 @@ func (s *Service) readLog(ctx context.Context) error {
 			return
 		}
 		s.log.Info("the log is verified", "events", size, "took", time.Since(started).Round(time.Millisecond).String())
-		s.nudge()
+		for family := range crews() {
+			s.nudge(family)
+		}
 	}()
 	return nil
 }

@@ -245,6 +245,11 @@ func differences(a, b []byte) string {
 			names = append(names, name)
 		}
 	}
+	for name := range right {
+		if _, both := left[name]; !both {
+			names = append(names, name)
+		}
+	}
 	slices.Sort(names)
 	return strings.Join(names, ", ")
 }

@@ -9,7 +9,8 @@ import (
 
 // Request asks to deploy one commit of one app to one environment: one workflow,
 // one gate. All of it but Version, Metadata and [Seen] is what its events say;
-// [Request.apply] is the only function that changes it.
+// [Request.apply] is the only function that changes it. Its row leaves zero values
+// out: it is read much more often than it is written, and most of it stays zero.
 type Request struct {
 	ID      string
 	Number  int64
@@ -23,29 +24,29 @@ type Request struct {
 	// Metadata is ci_metadata as CI sent it, compact. The log holds only its hash.
 	Metadata json.RawMessage
 
-	Round     int        // of votes, from 1; Retry starts another
-	Decisions []Decision // of the current round
+	Round     int        `json:",omitzero"` // of votes, from 1; Retry starts another
+	Decisions []Decision `json:",omitzero"` // of the current round
 
-	Commits *Commits // what the code host says; nil = nothing yet
-	Gate    Gate
-	Attempt Attempt
-	Closing Closing
-	Deploy  Deploy
-	Failure Failure
+	Commits *Commits `json:",omitzero"` // what the code host says; nil = nothing yet
+	Gate    Gate     `json:",omitzero"`
+	Attempt Attempt  `json:",omitzero"`
+	Closing Closing  `json:",omitzero"`
+	Deploy  Deploy   `json:",omitzero"`
+	Failure Failure  `json:",omitzero"`
 
 	// Restored: approved in a backup that was restored. What happened since is for
 	// the provider to say.
-	Restored     bool
-	SupersededBy string   // id of the request that took this one's place
-	NewerFlows   []string // workflows of the pipeline whose gate was seen to wait without a request
+	Restored     bool     `json:",omitzero"`
+	SupersededBy string   `json:",omitzero"` // id of the request that took this one's place
+	NewerFlows   []string `json:",omitzero"` // workflows of the pipeline whose gate was seen to wait without a request
 
-	CreatedAt  time.Time
+	CreatedAt  time.Time     `json:",omitzero"`
 	RemindedAt time.Time     `json:",omitzero"` // when people were reminded of it
-	ApprovedAt time.Time     // of the current round
-	Window     time.Duration // how long the approval can be used
-	ReleasedAt time.Time
-	ClosedAt   time.Time
-	DecidedBy  string // who rejected, withdrew or cancelled, for people
+	ApprovedAt time.Time     `json:",omitzero"` // of the current round
+	Window     time.Duration `json:",omitzero"` // how long the approval can be used
+	ReleasedAt time.Time     `json:",omitzero"`
+	ClosedAt   time.Time     `json:",omitzero"`
+	DecidedBy  string        `json:",omitzero"` // who rejected, withdrew or cancelled, for people
 
 	Seen `json:"-"`
 }

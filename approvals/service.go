@@ -27,8 +27,9 @@ type Service struct {
 	waiters  *waiters
 	clicks   *clicks
 
-	refreshFailing time.Time     // since when rounds of people have failed; zero = they do not; only [Service.refreshPeople] uses it
-	due            chan struct{} // holds a value when this process made work due
+	refreshFailing time.Time // since when rounds of people have failed; zero = they do not; only [Service.refreshPeople] uses it
+	// due holds a value for each family of lanes for which this process made work due.
+	due map[string]chan struct{}
 }
 
 // Config builds a [Service].
@@ -79,7 +80,10 @@ func New(c Config) *Service {
 		store: c.Store, ci: c.CI, dir: c.Directory, code: c.Code, identity: c.Identity, settings: c.Settings, log: c.Log,
 		poll: c.Poll, onHold: c.Hold, rolled: c.Rolled, operator: c.Operator, pace: newPace(lookRate, c.Nodes),
 		journal: newJournal(c.Store, c.Signer, c.Log), waiters: newWaiters(), clicks: newClicks(),
-		due: make(chan struct{}, 1),
+		due: map[string]chan struct{}{},
+	}
+	for family := range crews() {
+		s.due[family] = make(chan struct{}, 1)
 	}
 	s.journal.offline = c.Offline
 	return s
@@ -96,16 +100,16 @@ func (s *Service) update(ctx context.Context, fn func(*Change) error) error {
 		return err
 	}
 	s.waiters.wake(c.woken)
-	if c.asked {
-		s.nudge()
+	for _, family := range c.asked {
+		s.nudge(family)
 	}
 	return nil
 }
 
-// nudge tells the worker that work may be due.
-func (s *Service) nudge() {
+// nudge tells the worker that work of a family may be due.
+func (s *Service) nudge(family string) {
 	select {
-	case s.due <- struct{}{}:
+	case s.due[family] <- struct{}{}:
 	default:
 	}
 }

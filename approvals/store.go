@@ -63,8 +63,9 @@ type Tx interface {
 	// that is brought forward has failed once at most, so that tries which came
 	// early do not lengthen the pause after the next one.
 	Ask(Work) error
-	// Lanes lists the lanes of a family that have work which is not claimed, or
-	// whose claim is over, with the earliest time at which it is due.
+	// Lanes lists the lanes of a family, or with "" of all families, that have work
+	// which is not claimed, or whose claim is over, with the earliest time at which it
+	// is due.
 	Lanes(family string) ([]Lane, error)
 	// Claim takes at most n pieces of work of a lane that are due now: the lowest
 	// Rank first, then what is due longest, then what was asked for first. The claim ends with Finish, or after

@@ -51,6 +51,12 @@ type Lane struct {
 	Due  time.Time // the earliest
 }
 
+// Family is the first part of its name.
+func (l Lane) Family() string {
+	family, _, _ := strings.Cut(l.Name, ":")
+	return family
+}
+
 // Ranks within a lane of Slack: outcomes are told before remarks.
 const (
 	RankOutcome = iota

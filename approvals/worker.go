@@ -60,22 +60,10 @@ func (w *Worker) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	var crew []*dispatcher
 	for family, n := range crews() {
-		d := &dispatcher{w: w, family: family, free: n, busy: map[string]bool{}, served: map[string]time.Time{}, wake: make(chan struct{}, 1)}
+		d := &dispatcher{w: w, family: family, free: n, busy: map[string]bool{}, served: map[string]time.Time{}}
 		crew = append(crew, d)
 		all.Go(func() { d.run(ctx) })
 	}
-	all.Go(func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-w.Service.due:
-			}
-			for _, d := range crew {
-				d.nudge()
-			}
-		}
-	})
 	all.Go(func() { w.pulse(ctx, crew) })
 	all.Wait()
 }
@@ -95,12 +83,12 @@ func (w *Worker) pulse(ctx context.Context, crew []*dispatcher) {
 		case <-ticker.C:
 		}
 		err := w.Service.view(ctx, func(tx Tx) error {
+			lanes, err := tx.Lanes("")
+			if err != nil {
+				return err
+			}
 			for _, d := range crew {
-				lanes, err := tx.Lanes(d.family)
-				if err != nil {
-					return err
-				}
-				if slices.ContainsFunc(lanes, func(l Lane) bool { return l.Due.Before(d.sleepsUntil()) }) {
+				if slices.ContainsFunc(lanes, func(l Lane) bool { return l.Family() == d.family && l.Due.Before(d.sleepsUntil()) }) {
 					d.nudge()
 				}
 			}
@@ -127,7 +115,6 @@ func (w *Worker) keepUp(ctx context.Context) {
 type dispatcher struct {
 	w      *Worker
 	family string
-	wake   chan struct{}
 
 	mu      sync.Mutex
 	until   time.Time // when it looks again by itself
@@ -138,12 +125,7 @@ type dispatcher struct {
 	running sync.WaitGroup
 }
 
-func (d *dispatcher) nudge() {
-	select {
-	case d.wake <- struct{}{}:
-	default:
-	}
-}
+func (d *dispatcher) nudge() { d.w.Service.nudge(d.family) }
 
 // sleepsUntil is when the dispatcher looks again by itself.
 func (d *dispatcher) sleepsUntil() time.Time {
@@ -165,7 +147,7 @@ func (d *dispatcher) run(ctx context.Context) {
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
-		case <-d.wake:
+		case <-d.w.Service.due[d.family]:
 		case <-timer.C:
 		}
 		timer.Stop()

@@ -47,7 +47,11 @@ const selectLanes = `WITH RECURSIVE names (lane) AS (
 func (t *tx) Lanes(family string) ([]approvals.Lane, error) {
 	var out []approvals.Lane
 	// The lanes of the family are those from "family:" to "family;", the next character.
-	err := t.each(selectLanes, []any{family + ":", family + ";", t.now.UnixMilli()}, func(scan func(...any) error) error {
+	from, to := family+":", family+";"
+	if family == "" {
+		from, to = "", "\x7f" // after every name of a family
+	}
+	err := t.each(selectLanes, []any{from, to, t.now.UnixMilli()}, func(scan func(...any) error) error {
 		var l approvals.Lane
 		if err := scan(&l.Name, stamp{&l.Due}); err != nil {
 			return err

@@ -135,6 +135,14 @@ func testLanes(t *testing.T, s approvals.Store) {
 		in("slack:b", "3", 0, later), in("slack:b", "4", 0, past(1)),
 		in("slack:c", "5", 0, past(1)),
 		in("slackish:a", "6", 0, past(0)), in("circleci:w", "7", 0, past(0)))
+	all := []approvals.Lane{{Name: "circleci:w", Due: past(0)}, {Name: "slack:a", Due: past(7)}, {Name: "slack:b", Due: past(1)}, {Name: "slack:c", Due: past(1)}, {Name: "slackish:a", Due: past(0)}}
+	view(t, s, func(tx approvals.Tx) error {
+		got, err := tx.Lanes("")
+		if diff := cmp.Diff(all, got); diff != "" {
+			t.Errorf("of all families: -want +got:\n%s", diff)
+		}
+		return err
+	})
 	held := append(claim(t, s, "slack:b", 1, time.Hour), claim(t, s, "slack:c", 1, time.Hour)...)
 	want := []approvals.Lane{{Name: "slack:a", Due: past(7)}, {Name: "slack:b", Due: later}}
 	if diff := cmp.Diff(want, lanes()); diff != "" {
