@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
@@ -252,6 +257,76 @@ func TestWeakServerIsRefused(t *testing.T) {
 	for _, setting := range []string{"synchronous_commit%3Doff", "synchronous_commit%3Dlocal"} {
 		if err := tryOpenURL(t, url+"&options=-c%20"+setting, storetest.Keys); !errors.Is(err, store.ErrWeakSettings) {
 			t.Errorf("%s: got %v; want %v", setting, err, store.ErrWeakSettings)
+		}
+	}
+}
+
+// PgBouncer is refused with a sentence, however much it is told to ignore.
+func TestPooler(t *testing.T) {
+	program, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		t.Skip("pgbouncer is not here: nothing is tested with it")
+	}
+	cfg, err := pgx.ParseConfig(storetest.Server(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ignored, want := range map[string]string{
+		"": "it does not take the time-outs of a session",
+		"ignore_startup_parameters = extra_float_digits,search_path,idle_in_transaction_session_timeout,lock_timeout,statement_timeout," +
+			"tcp_user_timeout,tcp_keepalives_idle,tcp_keepalives_interval,tcp_keepalives_count": "a pooler such as PgBouncer stands in between",
+	} {
+		for _, mode := range []string{"transaction", "session"} {
+			address := pooler(t, program, fmt.Sprintf("* = host=%s port=%d dbname=%s user=%s", cfg.Host, cfg.Port, cfg.Database, cfg.User), mode, ignored)
+			err := tryOpenURL(t, "postgres://"+cfg.User+"@"+address+"/any?sslmode=disable", storetest.Keys)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("mode %s, %q: got %v; want %q", mode, ignored, err, want)
+			}
+		}
+	}
+}
+
+// pooler runs PgBouncer, which refuses to be root, until the end of the test.
+func pooler(t *testing.T, program, database, mode, more string) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address = l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.CreateTemp("", "pgbouncer-*.ini")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(file.Name()) })
+	_, err = fmt.Fprintf(file, "[databases]\n%s\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %s\nunix_socket_dir =\nauth_type = any\npool_mode = %s\n%s\n", database, port, mode, more)
+	if err := errors.Join(err, file.Chmod(0o644), file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, file.Name())
+	cmd.Dir = "/"
+	if os.Getuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}} // nobody
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+			return address
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("pgbouncer does not listen: %v", err)
 		}
 	}
 }

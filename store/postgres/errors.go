@@ -92,7 +92,7 @@ func reason(err error) string {
 	var certificate *tls.CertificateVerificationError
 	switch text := err.Error(); {
 	case errors.As(err, &e) && strings.Contains(e.Message, "startup parameter"):
-		return "it does not take the time-outs of a session, as a pooler such as PgBouncer; connect to PostgreSQL itself"
+		return "it does not take the time-outs of a session: " + ErrPooler.Error()
 	case errors.As(err, &e):
 		return "it refuses the connection (SQLSTATE " + e.Code + ", see its log)"
 	case errors.As(err, &certificate):

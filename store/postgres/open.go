@@ -114,8 +114,39 @@ func (c *patient) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// ErrPooler says that another program passes transactions on to sessions that it
+// shares among clients. Time-outs, and what a session knows of a transaction whose
+// answer was lost, would be those of somebody else.
+var ErrPooler = errors.New("a pooler such as PgBouncer stands in between; connect to PostgreSQL itself")
+
+// checkDirect refuses a pooler: it answers with a process id of its own.
+func (db *DB) checkDirect(ctx context.Context) error {
+	conn, err := db.reader.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	results, err := send(ctx, conn, "SELECT pg_backend_pid()")
+	if err != nil {
+		return err
+	}
+	there, err := numbers(results[0], 1)
+	if err != nil {
+		return err
+	}
+	return conn.Raw(func(driven any) error {
+		if int64(driven.(*stdlib.Conn).Conn().PgConn().PID()) != there[0] {
+			return ErrPooler
+		}
+		return nil
+	})
+}
+
 // checkServer refuses a server that does not keep what it acknowledges.
 func (db *DB) checkServer(ctx context.Context) error {
+	if err := db.checkDirect(ctx); err != nil {
+		return err
+	}
 	var version int
 	var standby bool
 	var encoding string

@@ -36,6 +36,16 @@ func (c Config) Check() error {
 	return err
 }
 
+// HasPassword reports whether the URL holds a password.
+func (c Config) HasPassword() bool {
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return true // it cannot be told, and may be what is wrong
+	}
+	_, has := u.User.Password()
+	return has || u.Query().Has("password") || u.Query().Has("sslpassword")
+}
+
 func (c Config) parse() (*pgx.ConnConfig, error) {
 	u, err := url.Parse(c.URL)
 	if err != nil || !IsURL(c.URL) {
