@@ -176,12 +176,13 @@ func plain() []story.Script {
 	}
 }
 
-// every is which part of the tables is played: all of them in long runs only.
-func every() int {
+// every is which part of a table is played: each entry in long runs only, otherwise
+// one of so many.
+func every(short int) int {
 	if *stories >= 1000 {
 		return 1
 	}
-	return 7
+	return short
 }
 
 // TestFaultTable breaks every call in every way.
@@ -189,7 +190,7 @@ func TestFaultTable(t *testing.T) {
 	made := newTemplate(t)
 	for i, op := range operations() {
 		for j, kind := range faultKinds() {
-			if (i*len(faultKinds())+j)%every() != 0 {
+			if (i*len(faultKinds())+j)%every(7) != 0 {
 				continue
 			}
 			t.Run(op+"/"+kind, func(t *testing.T) {
@@ -204,20 +205,25 @@ func TestFaultTable(t *testing.T) {
 }
 
 // TestLostAnswers lets the answer to the first commit be lost, to the second, and
-// so on: of commits that were made, and of those that were not.
+// so on: of commits that were made, and of those that were not. It does so to one
+// process, and to two that live on one database.
 func TestLostAnswers(t *testing.T) {
 	made := newTemplate(t)
-	lanes := plain()[:3]
-	whole := play(t, made, script{Lanes: lanes})
-	for n := 0; n <= whole.commits; n += every() {
-		for _, happened := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%d/made %t", n, happened), func(t *testing.T) {
-				t.Parallel()
-				p := play(t, made, script{Lanes: lanes, Lost: []lostAnswer{{At: n, Made: happened}}})
-				for _, b := range p.broken {
-					t.Error(b)
-				}
-			})
+	for processes, lanes := range map[int][]story.Script{1: plain()[:3], 2: plain()} {
+		whole := play(t, made, script{Lanes: lanes, Processes: processes})
+		for _, b := range whole.broken {
+			t.Error(b)
+		}
+		for n := 0; n <= whole.commits; n += every(7 * processes) {
+			for _, happened := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%d processes/%d/made %t", processes, n, happened), func(t *testing.T) {
+					t.Parallel()
+					p := play(t, made, script{Lanes: lanes, Processes: processes, Lost: []lostAnswer{{At: n, Made: happened}}})
+					for _, b := range p.broken {
+						t.Error(b)
+					}
+				})
+			}
 		}
 	}
 }
@@ -231,7 +237,7 @@ func TestTwoProcesses(t *testing.T) {
 	for _, b := range whole.broken {
 		t.Error(b)
 	}
-	for n := 1; n <= whole.commits; n += 2 * every() {
+	for n := 1; n <= whole.commits; n += every(14) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			p := play(t, made, script{Lanes: lanes, Processes: 2, Crashes: []int{n}})
@@ -251,7 +257,7 @@ func TestCrashAfterEveryCommit(t *testing.T) {
 	for _, b := range whole.broken {
 		t.Error(b)
 	}
-	for n := 1; n <= whole.commits; n += every() {
+	for n := 1; n <= whole.commits; n += every(7) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			p := play(t, made, script{Lanes: lanes, Crashes: []int{n}})
