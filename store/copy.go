@@ -43,7 +43,8 @@ type Copied struct {
 
 // Copy copies everything from one database, as it stands at one moment, to another
 // one, which must be empty, and compares the two. It needs no key ring. While
-// somebody serves on either of them it is refused with [ErrServed].
+// somebody serves on either of them it is refused with [ErrServed], also when they
+// started meanwhile: the copy lacks what they did.
 func Copy(ctx context.Context, from, to Config) (c Copied, err error) {
 	from.Existing = true
 	source, err := openBare(ctx, from)
@@ -56,12 +57,22 @@ func Copy(ctx context.Context, from, to Config) (c Copied, err error) {
 		return c, fmt.Errorf("open the database to copy to: %w", err)
 	}
 	defer func() { err = errors.Join(err, target.Close()) }()
-	for _, db := range []*DB{source, target} {
-		if nodes, err := db.Nodes(ctx); err != nil || len(nodes) > 0 {
-			return c, errors.Join(err, ErrServed)
-		}
+	if err := errors.Join(unserved(ctx, source), unserved(ctx, target)); err != nil {
+		return c, err
 	}
-	return copyAll(ctx, source, target)
+	if c, err = copyAll(ctx, source, target); err != nil {
+		return c, err
+	}
+	return c, unserved(ctx, source)
+}
+
+// unserved refuses a database on which nodes work.
+func unserved(ctx context.Context, db *DB) error {
+	nodes, err := db.Nodes(ctx)
+	if len(nodes) > 0 {
+		return ErrServed
+	}
+	return err
 }
 
 // ErrServed says that a serve works on a database.

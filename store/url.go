@@ -19,6 +19,9 @@ func (c Config) Path() (path string, err error) {
 	return sqlite.ParseURL(c.URL)
 }
 
+// HasPassword reports whether the URL holds one.
+func (c Config) HasPassword() bool { return postgres.IsURL(c.URL) && c.server().HasPassword() }
+
 func (c Config) server() postgres.Config {
 	return postgres.Config{URL: c.URL, CAFile: c.CAFile, Existing: c.Existing}
 }
