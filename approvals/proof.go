@@ -287,8 +287,19 @@ func (p *proof) sign(size int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Another process may have had the log go on under a new name meanwhile.
+	key, err := p.tx.Secret(secretSigner)
+	if err != nil {
+		return nil, err
+	}
+	if now, err := ledger.NewSigner(key); err != nil || now.VerifierKey() != p.j.signer.VerifierKey() {
+		return nil, ErrRecovered
+	}
 	return p.j.signer.Checkpoint(size, root)
 }
+
+// ErrRecovered says that the log goes on under another name, since this process began.
+var ErrRecovered = errors.New("the log was recovered while this process was running: restart it")
 
 // root is the root of the first size leaves, which is proven to lead to the head.
 func (p *proof) root(size int64) (tlog.Hash, error) {

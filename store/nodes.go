@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
 // forgetDead is how long the row of a dead node is kept. It may still ask what
@@ -106,6 +108,35 @@ func (db *DB) Nodes(ctx context.Context) (nodes []Node, err error) {
 
 // living selects the nodes that work.
 const living = "serving AND NOT dead AND until > ? ORDER BY name, id"
+
+// ID names this opening of the database. It changes after others declared it dead.
+func (db *DB) ID() string { return db.engine.Node() }
+
+// Alone is the store for changes that nobody may serve beside: its Update is refused
+// with [ErrServed] while a node works. A node that was silent for long is declared
+// dead, so that it has to begin anew when it goes on.
+func (db *DB) Alone() approvals.Store { return alone{db} }
+
+type alone struct{ *DB }
+
+// Update implements [approvals.Store].
+func (db alone) Update(ctx context.Context, fn func(approvals.Tx) error) error {
+	return db.update(ctx, func(t *tx) error {
+		if db.engine.Shared() {
+			var served bool
+			if err := t.get("SELECT EXISTS (SELECT 1 FROM nodes WHERE serving AND NOT dead AND until > ?)", []any{t.now.UnixMilli()}, &served); err != nil {
+				return err
+			}
+			if served {
+				return ErrServed
+			}
+			if _, err := t.exec("UPDATE nodes SET dead = true WHERE serving AND NOT dead"); err != nil {
+				return err
+			}
+		}
+		return fn(t)
+	})
+}
 
 // ErrKeysDiffer says that a node lacks the key that another one seals with. It
 // would take what it cannot open for something that was changed from outside.

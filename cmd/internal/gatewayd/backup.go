@@ -91,7 +91,11 @@ expire; approved ones are compared with CircleCI before anything is approved.`,
 				}
 				defer lock.Release()
 			}
-			return c.withStore(cmd.Context(), func(db *store.DB) error { return c.recoverLog(cmd.Context(), db, cfg.AnchorFile) })
+			err = c.withStore(cmd.Context(), func(db *store.DB) error { return c.recoverLog(cmd.Context(), db, cfg.AnchorFile) })
+			if errors.Is(err, store.ErrServed) {
+				return errRunning
+			}
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&accept, "accept-rollback", false, "accept that what happened since the backup is lost")
@@ -100,8 +104,9 @@ expire; approved ones are compared with CircleCI before anything is approved.`,
 
 // recoverLog has the log of a database that no daemon uses go on under a new name.
 func (c *program) recoverLog(ctx context.Context, db *store.DB, anchorFile string) error {
-	if nodes, err := db.Nodes(ctx); err != nil || len(nodes) > 0 {
-		return errors.Join(err, errRunning)
+	alone := db.Alone()
+	if err := alone.Update(ctx, func(approvals.Tx) error { return nil }); err != nil {
+		return err
 	}
 	signer, err := approvals.OpenLog(ctx, db)
 	if err != nil {
@@ -116,7 +121,7 @@ func (c *program) recoverLog(ctx context.Context, db *store.DB, anchorFile strin
 	if err := db.Doubt(ctx); err != nil {
 		return err
 	}
-	if err := approvals.Recover(ctx, db, lost, c.operator()); err != nil {
+	if err := approvals.Recover(ctx, alone, lost, c.operator()); err != nil {
 		return err
 	}
 	if signer, err = approvals.OpenLog(ctx, db); err != nil {

@@ -38,10 +38,20 @@ func nodeName(env []string) string {
 
 // live tells the other nodes every second that this one lives, takes over what dead
 // ones had claimed, and looks who the others are. That the database does not answer
-// is said by the watch of the store.
-func (d *daemon) live(ctx context.Context) {
+// is said by the watch of the store. A process that was declared dead goes on, unless
+// the operator recovered the log meanwhile: then fail ends it.
+func (d *daemon) live(ctx context.Context, fail context.CancelCauseFunc) {
 	for {
 		_ = d.db.Beat(ctx)
+		if now := d.db.ID(); now != d.joined {
+			signer, err := approvals.OpenLog(ctx, d.db)
+			switch {
+			case err == nil && signer.VerifierKey() != d.signer.VerifierKey():
+				fail(approvals.ErrRecovered)
+			case err == nil:
+				d.joined = now
+			}
+		}
 		d.look(ctx)
 		if !sleep(ctx, beatEvery) {
 			return

@@ -227,8 +227,14 @@ func TestMove(t *testing.T) {
 		t.Errorf("from nothing: got %s", r.Stderr)
 	}
 	before := w.operator(0, "audit", "checkpoint").Stdout
-	w.operator(0, "copy", "--from", "sqlite:"+w.file(""), "--to", server)
 	w.SetEnv("RGW_DATABASE_URL=" + server)
+	if r := w.operator(0, "copy", "--from", "sqlite:"+w.file("")); strings.Contains(r.Stderr, "Warning") {
+		t.Errorf("with the URL in a variable: got %s; want no warning", r.Stderr)
+	}
+	shown := strings.Replace(server, "postgres@", "postgres:secretvalue@", 1)
+	if r := w.Operator(w.ctx, "", "copy", "--from", shown, "--to", "sqlite:"+w.file("2")); r.Code != 0 || !strings.Contains(r.Stderr, "Warning") || strings.Contains(r.Stderr, "secretvalue") {
+		t.Errorf("with a password in a flag: got exit %d, %s; want a warning", r.Code, r.Stderr)
+	}
 	if after := w.operator(0, "audit", "checkpoint").Stdout; after != before {
 		t.Errorf("got the checkpoint\n%s\nwant\n%s", after, before)
 	}

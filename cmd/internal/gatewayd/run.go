@@ -24,13 +24,18 @@ type program struct {
 }
 
 // Run runs one command line until it is done or ctx ends, and returns the exit
-// code: 0 done, 1 fault, 2 usage, 130 interrupted. serve ends with ctx and 0.
+// code: 0 done, 1 fault, 2 usage, [exitNewer], 130 interrupted. serve ends with ctx
+// and 0.
 func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	c := &program{env: env}
 	c.Console = cli.Console{In: cli.Interruptible(ctx, stdin), Out: stdout, Err: stderr}
 	c.Explain = explain
 	return c.Run(ctx, c.root(), args)
 }
+
+// exitNewer is the exit code when a newer version has migrated the database: this
+// one must not be started again.
+const exitNewer = 3
 
 // explain puts an error of the core into words for the operator. What was typed
 // and cannot be right is a usage fault.
@@ -40,6 +45,8 @@ func explain(_ *cobra.Command, err error) error {
 	switch {
 	case errors.As(err, &exit):
 		return err
+	case errors.Is(err, store.ErrNewerSchema):
+		return &cli.Exit{Code: exitNewer, Err: err}
 	case errors.Is(err, store.ErrUnavailable): // why is for the operator to know
 		return fmt.Errorf("the database cannot be used: %w", err)
 	case approvals.LogChanged(err): // so is what was changed
@@ -61,7 +68,8 @@ commands are the operator's and work beside a running daemon.
 
 The configuration comes from the environment: cmd/rack-gatewayd/README.md lists it.
 
-Exit codes: 0 done, 1 fault, 2 usage, 130 interrupted.`,
+Exit codes: 0 done, 1 fault, 2 usage, 3 a newer version has migrated the database,
+130 interrupted.`,
 		Example: `  rack-gatewayd check
   rack-gatewayd serve`,
 	}

@@ -73,6 +73,7 @@ type daemon struct {
 	lock     *sqlite.Lock                 // nil with a server
 	company  atomic.Pointer[company]
 	db       *store.DB
+	joined   string // the name of this opening of the database
 	signer   *ledger.Signer
 	clock    *clock
 	ci       *circleci.Client
@@ -211,6 +212,7 @@ func (d *daemon) openLog(ctx context.Context) error {
 	if err := d.db.Join(ctx, d.node()); err != nil {
 		return err
 	}
+	d.joined = d.db.ID()
 	var err error
 	if d.signer, err = approvals.OpenLog(ctx, d.db); err != nil {
 		return err
@@ -356,7 +358,7 @@ func (d *daemon) run(ctx context.Context, cancel context.CancelCauseFunc, doors 
 	})
 
 	if d.cfg.database == "" {
-		back.Go(func() { d.live(working) })
+		back.Go(func() { d.live(working, cancel) })
 	}
 	doors.admit(d)
 	d.log.Info("serving", "address", doors.listener.Addr().String(), "version", cli.Version(), "transport", d.transport(), "apps", len(d.cfg.settings.Apps()))
