@@ -158,17 +158,17 @@ func wholeNumber(what string, low, high int) func(string) (int, error) {
 
 func parseReminder(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
-	if err != nil || d != 0 && d < time.Minute || d > 90*24*time.Hour {
-		return 0, fmt.Errorf("must be 0 for no reminder, or a duration from 1m to 2160h, such as 2h")
+	if err != nil || d != 0 && d < time.Second || d > 90*24*time.Hour {
+		return 0, fmt.Errorf("must be 0 for no reminder, or a duration from 1s to 2160h, such as 2h")
 	}
 	return d, nil
 }
 
 func parseTTL(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
-	if err != nil || d < time.Minute || d > 90*24*time.Hour {
+	if err != nil || d < time.Second || d > 90*24*time.Hour {
 		// A gate itself can wait for 90 days in CircleCI.
-		return 0, fmt.Errorf("must be a duration from 1m to 2160h, such as 24h")
+		return 0, fmt.Errorf("must be a duration from 1s to 2160h, such as 24h")
 	}
 	return d, nil
 }

@@ -35,14 +35,15 @@ func (s Settings) Hash() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// TakesOIDC reports whether any app takes the OIDC tokens of CI jobs.
-func (s Settings) TakesOIDC() bool {
-	for _, p := range s.policies {
+// TakesOIDC names the variable by which an app takes the OIDC tokens of CI jobs,
+// the first of several; "" = none does.
+func (s Settings) TakesOIDC() string {
+	for _, p := range s.Policies() {
 		if p.takes(CredentialOIDC) {
-			return true
+			return p.Source["ci_identity"]
 		}
 	}
-	return false
+	return ""
 }
 
 // ofProject lists the policies that take the OIDC tokens of a project's jobs.

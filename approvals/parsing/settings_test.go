@@ -38,7 +38,7 @@ var keyCases = []keyCase{
 	{key: "required_approvals", fallback: "1", levels: [3]string{"2", "3", "20"}},
 	{key: "allow_self_approval", fallback: "false", levels: [3]string{"true", "false", "true"}},
 	{key: "allowed_branches", levels: [3]string{"main", "release/*", "main,tag:v*"}},
-	{key: "pending_ttl", fallback: "24h0m0s", levels: [3]string{"1m", "90m", "2160h"}, shown: [3]string{"1m0s", "1h30m0s", "2160h0m0s"}},
+	{key: "pending_ttl", fallback: "24h0m0s", levels: [3]string{"1s", "90m", "2160h"}, shown: [3]string{"1s", "1h30m0s", "2160h0m0s"}},
 	{key: "deploy_approval_window_minutes", fallback: "15", levels: [3]string{"1", "30", "1440"}},
 	{key: "mfa_on_reject", fallback: "false", levels: [3]string{"true", "false", "true"}},
 	{key: "on_close", fallback: "cancel_job", levels: [3]string{"cancel_workflow", "nothing", "cancel_job"}},
@@ -49,7 +49,7 @@ var keyCases = []keyCase{
 	},
 	{key: "ci_identity", fallback: "token", levels: [3]string{"oidc", "token", "either"}},
 	{key: "circleci_project_id", levels: [3]string{projectID, "11111111-2222-4333-8444-555555555555", strings.ToUpper(projectID)}, shown: [3]string{"", "", projectID}},
-	{key: "remind_after", fallback: "0s", levels: [3]string{"1m", "90m", "0"}, shown: [3]string{"1m0s", "1h30m0s", "0s"}},
+	{key: "remind_after", fallback: "0s", levels: [3]string{"1s", "90m", "0"}, shown: [3]string{"1s", "1h30m0s", "0s"}},
 	{key: "break_glass", levels: [3]string{"UGGG", "SAAA", "UEEE,SEEE"}},
 	{key: "allowed_triggers", levels: [3]string{"webhook", "api, explicit", "github_app,scheduled_pipeline"}, shown: [3]string{"webhook", "api,explicit", "github_app,scheduled_pipeline"}},
 	{key: "unknown_starter", fallback: "note", levels: [3]string{"refuse", "note", "refuse"}},
@@ -127,7 +127,7 @@ func TestSettingBadValues(t *testing.T) {
 		"required_approvals":                {mark, "0", "-1", "21", "1.5", "99999999999999999999"},
 		"allow_self_approval":               {mark},
 		"allowed_branches":                  {"[" + mark, "main,tag:[" + mark, "*[" + mark},
-		"pending_ttl":                       {mark, "24", "59s", "-1h", "2161h", "0"},
+		"pending_ttl":                       {mark, "24", "999ms", "-1h", "2161h", "0"},
 		"deploy_approval_window_minutes":    {mark, "0", "1441", "15m", "-5"},
 		"mfa_on_reject":                     {mark},
 		"ci_identity":                       {mark, "OIDC", "token,oidc"},
@@ -139,7 +139,7 @@ func TestSettingBadValues(t *testing.T) {
 			"Fre 16:00-Mon 07:00 UTC", "Mon 07:00-Mon 07:00 UTC", "2026-02-30 12:00-2026-03-02 09:00 UTC", "2026-12-24 12:00-2026-12-24 12:00 UTC", "2027-12-24 12:00-2026-12-24 12:00 UTC",
 			"Fri 16:00-2026-12-24 12:00 UTC", "Fri 16:00-Mon 07:00 UTC, Sat 00:00-Sun 00:00 UTC", ";", " ; ",
 		},
-		"remind_after":            {mark, "2", "59s", "-1h", "2161h"},
+		"remind_after":            {mark, "2", "999ms", "-1h", "2161h"},
 		"break_glass":             {mark, "U012345;" + mark, "all"},
 		"allowed_triggers":        {mark, "webhook," + mark, "web hook", "API", "a-b"},
 		"unknown_starter":         {mark, "Note", "true"},
@@ -404,13 +404,13 @@ func TestOIDCNeedsTheProject(t *testing.T) {
 	for name, c := range map[string]struct {
 		environ []string
 		fault   string // "" = none
-		takes   bool
+		takes   string
 	}{
-		"tokens alone":  {nil, "", false},
-		"oidc":          {[]string{"RGW_APP_SHOP_SETTING_CI_IDENTITY=oidc"}, "RGW_APP_SHOP_SETTING_CIRCLECI_PROJECT_ID: required, because RGW_APP_SHOP_SETTING_CI_IDENTITY takes OIDC tokens", true},
-		"either, wider": {[]string{"RGW_SETTING_CI_IDENTITY=either"}, "RGW_APP_SHOP_SETTING_CIRCLECI_PROJECT_ID: required, because RGW_SETTING_CI_IDENTITY takes OIDC tokens", true},
-		"with it":       {[]string{"RGW_SETTING_CI_IDENTITY=either", "RGW_APP_SHOP_SETTING_CIRCLECI_PROJECT_ID=" + projectID}, "", true},
-		"a bad one":     {[]string{"RGW_SETTING_CI_IDENTITY=oidc", "RGW_APP_SHOP_SETTING_CIRCLECI_PROJECT_ID=shop"}, "RGW_APP_SHOP_SETTING_CIRCLECI_PROJECT_ID: must be the project's id (a UUID): Project Settings > Overview in CircleCI shows it", true},
+		"tokens alone":  {nil, "", ""},
+		"oidc":          {[]string{"RGW_APP_SHOP_SETTING_CI_IDENTITY=oidc"}, "RGW_APP_SHOP_SETTING_CIRCLECI_PROJECT_ID: required, because RGW_APP_SHOP_SETTING_CI_IDENTITY takes OIDC tokens", "RGW_APP_SHOP_SETTING_CI_IDENTITY"},
+		"either, wider": {[]string{"RGW_SETTING_CI_IDENTITY=either"}, "RGW_APP_SHOP_SETTING_CIRCLECI_PROJECT_ID: required, because RGW_SETTING_CI_IDENTITY takes OIDC tokens", "RGW_SETTING_CI_IDENTITY"},
+		"with it":       {[]string{"RGW_SETTING_CI_IDENTITY=either", "RGW_APP_SHOP_SETTING_CIRCLECI_PROJECT_ID=" + projectID}, "", "RGW_SETTING_CI_IDENTITY"},
+		"a bad one":     {[]string{"RGW_SETTING_CI_IDENTITY=oidc", "RGW_APP_SHOP_SETTING_CIRCLECI_PROJECT_ID=shop"}, "RGW_APP_SHOP_SETTING_CIRCLECI_PROJECT_ID: must be the project's id (a UUID): Project Settings > Overview in CircleCI shows it", "RGW_SETTING_CI_IDENTITY"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, faults := approvals.ParseSettings(append(slices.Clone(shop), c.environ...), defaultChannel)
@@ -418,7 +418,7 @@ func TestOIDCNeedsTheProject(t *testing.T) {
 				t.Errorf("got faults %q; want %q", got, c.fault)
 			}
 			if s.TakesOIDC() != c.takes {
-				t.Errorf("takes OIDC: got %t; want %t", s.TakesOIDC(), c.takes)
+				t.Errorf("takes OIDC by %q; want %q", s.TakesOIDC(), c.takes)
 			}
 		})
 	}

@@ -241,7 +241,12 @@ func onlyAbout(f faults, names ...string) faults {
 func (c *config) checkStore(f *faults) {
 	var err error
 	name := c.source("RGW_DATABASE_URL")
+	without := c.store()
+	without.CAFile = ""
+	_, wrongURL := without.Path()
 	switch c.database, err = c.store().Path(); {
+	case err != nil && wrongURL == nil:
+		f.add("RGW_DATABASE_CA_FILE", "%v", err)
 	case err != nil:
 		f.add(name, "%v", err)
 	case c.database != "" && (strings.ContainsAny(c.database[:1], "\"' \t\r\n") || hasScheme(c.database)):
@@ -282,8 +287,8 @@ func serveConfig(env []string) (config, error) {
 	if c.rateLimit, err = strconv.Atoi(c.RateLimit); err != nil || c.rateLimit < 0 || c.rateLimit > 1_000_000 {
 		f.add("RGW_RATE_LIMIT", "must be a whole number of calls per minute, 0 = none")
 	}
-	if c.poll, err = time.ParseDuration(c.PollInterval); err != nil || c.poll < time.Second || c.poll > time.Hour {
-		f.add("RGW_POLL_INTERVAL", "must be a duration from 1s to 1h")
+	if c.poll, err = time.ParseDuration(c.PollInterval); err != nil || c.poll < time.Second || c.poll > 24*time.Hour {
+		f.add("RGW_POLL_INTERVAL", "must be a duration from 1s to 24h")
 	}
 	if _, err := parseLevel(c.LogLevel); err != nil {
 		f.add("RGW_LOG_LEVEL", "must be debug, info, warn or error")
@@ -306,8 +311,8 @@ func (c *config) checkOIDC(f *faults) {
 		switch {
 		case c.OIDCAudience != "":
 			f.between("RGW_OIDC_AUDIENCE", "RGW_OIDC_ISSUER", "set the issuer as well, or none of them")
-		case c.settings.TakesOIDC():
-			f.add("RGW_OIDC_ISSUER", "required, because a setting ci_identity takes OIDC tokens: https://oidc.circleci.com/org/<organisation id>")
+		case c.settings.TakesOIDC() != "":
+			f.add("RGW_OIDC_ISSUER", "required, because %s takes OIDC tokens: https://oidc.circleci.com/org/<organisation id>", c.settings.TakesOIDC())
 		}
 		return
 	}
@@ -333,12 +338,12 @@ func (c *config) issuer() identity.Config {
 }
 
 func (c *config) checkListen(f *faults) {
-	host, port, err := net.SplitHostPort(c.Listen)
-	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n > 65535 {
+	host, port, err := hostPort(c.Listen)
+	if err != nil {
 		f.add("RGW_LISTEN", "must be host:port")
 	}
 	if c.MetricsListen != "" {
-		if _, _, err := net.SplitHostPort(c.MetricsListen); err != nil {
+		if _, _, err := hostPort(c.MetricsListen); err != nil {
 			f.add("RGW_METRICS_LISTEN", "must be host:port")
 		} else if c.MetricsListen == c.Listen {
 			f.between("RGW_LISTEN", "RGW_METRICS_LISTEN", "must differ")
@@ -367,6 +372,14 @@ func (c *config) checkListen(f *faults) {
 		}
 		c.proxies = append(c.proxies, p.Masked())
 	}
+}
+
+// hostPort splits the address of a listener. Its port is a number.
+func hostPort(address string) (host, port string, err error) {
+	if host, port, err = net.SplitHostPort(address); err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	return host, port, err
 }
 
 // loopback reports whether only this machine reaches the listener.

@@ -243,6 +243,28 @@ func TestPlainHTTP(t *testing.T) {
 	}
 }
 
+// A fault names the variable that has to change.
+func TestFaultsNameTheirOwnVariable(t *testing.T) {
+	t.Parallel()
+	const server = "RGW_DATABASE_URL=postgres://u@db.example/rgw"
+	for name, c := range map[string]struct {
+		env  []string
+		want []string
+	}{
+		"no CA":          {[]string{server, "RGW_DATABASE_CA_FILE=/nonexistent"}, []string{"RGW_DATABASE_CA_FILE: the CA file cannot be read: open /nonexistent: no such file or directory"}},
+		"no URL, no CA":  {[]string{"RGW_DATABASE_URL=nonsense", "RGW_DATABASE_CA_FILE=/nonexistent"}, []string{"RGW_DATABASE_URL: must be sqlite:PATH or postgres://…"}},
+		"listen":         {[]string{"RGW_LISTEN=:http", "RGW_METRICS_LISTEN=:65536"}, []string{"RGW_LISTEN: must be host:port", "RGW_METRICS_LISTEN: must be host:port"}},
+		"longest poll":   {[]string{"RGW_POLL_INTERVAL=24h"}, nil},
+		"poll too short": {[]string{"RGW_POLL_INTERVAL=999ms"}, []string{"RGW_POLL_INTERVAL: must be a duration from 1s to 24h"}},
+		"poll too long":  {[]string{"RGW_POLL_INTERVAL=24h1s"}, []string{"RGW_POLL_INTERVAL: must be a duration from 1s to 24h"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			checkReport(t, complete(t, c.env...), c.want...)
+		})
+	}
+}
+
 func TestOIDCVariables(t *testing.T) {
 	t.Parallel()
 	const org, project = "8d7a5c0e-1b2f-4a3c-9d4e-5f6a7b8c9d0e", "c0ffee00-1111-4222-8333-444455556666"
@@ -253,7 +275,7 @@ func TestOIDCVariables(t *testing.T) {
 	}{
 		"right":          {append(takes, "RGW_OIDC_ISSUER=https://oidc.circleci.com/org/"+org), nil},
 		"audience":       {append(takes, "RGW_OIDC_ISSUER=https://oidc.circleci.com/org/"+org, "RGW_OIDC_AUDIENCE=gateway"), nil},
-		"no issuer":      {takes, []string{"RGW_OIDC_ISSUER: required, because a setting ci_identity takes OIDC tokens: https://oidc.circleci.com/org/<organisation id>"}},
+		"no issuer":      {takes, []string{"RGW_OIDC_ISSUER: required, because RGW_SETTING_CI_IDENTITY takes OIDC tokens: https://oidc.circleci.com/org/<organisation id>"}},
 		"audience alone": {[]string{"RGW_OIDC_AUDIENCE=gateway"}, []string{"RGW_OIDC_AUDIENCE and RGW_OIDC_ISSUER: set the issuer as well, or none of them"}},
 		"organisation as audience": {append(takes, "RGW_OIDC_ISSUER=https://oidc.circleci.com/org/"+org, "RGW_OIDC_AUDIENCE="+org),
 			[]string{"RGW_OIDC_AUDIENCE: must not be the organisation's id: every job of CircleCI has a token for that audience"}},
