@@ -57,7 +57,7 @@ func TestExportRefusals(t *testing.T) {
 		"to=2026-13-01":             {"to": "must be a date such as 2026-11-23 or a time such as 2026-11-23T09:30:00Z"},
 		"format=csv&from=2026-02-01&to=2026-01-01T00:00:00Z": {"to": "is before from"},
 		"until=2026-01-01":            {"until": "is not a parameter of this call"},
-		"to=2026-01-01&to=2026-01-02": {"to": "must stand only once"},
+		"to=2026-01-01&to=2026-01-02": {"to": "must be given only once"},
 	} {
 		got := ask(t, s, "GET", "/api/v1/audit?"+query, auditToken, "")
 		fields := map[string]string{}

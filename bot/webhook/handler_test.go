@@ -377,7 +377,7 @@ func TestLists(t *testing.T) {
 		t.Errorf("empty page: got %s", got.body)
 	}
 	for _, query := range []string{
-		"?limit=0", "?limit=201", "?limit=x", "?status=nope", "?cursor=zzz", "?cursor=YmVmb3JlOi0x", "?git_commit=xyz", "?git_commit=1a2b3c",
+		"?limit=0", "?limit=201", "?limit=x", "?status=nope", "?cursor=zzz", "?cursor=YmVmb3JlOi0x", "?git_commit=xyz", "?git_commit=1a2b3c", "?app=MyApp", "?environment=a_b",
 		"?enviroment=x", "?app=a&app=b", "?a;b", "?%zz",
 	} {
 		if got := ask(t, s, "GET", requests+query, ciToken, ""); got.StatusCode != 400 || got.problem(t).Code != "invalid" {

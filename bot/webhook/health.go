@@ -62,9 +62,11 @@ func Waiting(ready func() Readiness, detailed bool) http.Handler {
 		}
 		_ = writeReadiness(w, state)
 	})
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		id := requestID(r)
+		w.Header().Set("X-Request-Id", id)
 		e := &approvals.Error{Code: approvals.CodeUnavailable, Message: "the gateway is starting or stands by: try again"}
-		writeProblem(w, newProblem(e, ""))
+		writeProblem(w, newProblem(e, id))
 	})
 	return mux
 }

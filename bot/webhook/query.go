@@ -40,7 +40,7 @@ func parseQuery(raw string, known ...string) *query {
 		if !slices.Contains(known, name) {
 			q.fault(shown(name), "is not a parameter of this call")
 		} else if len(given) > 1 {
-			q.fault(name, "must stand only once")
+			q.fault(name, "must be given only once")
 		}
 	}
 	slices.SortFunc(q.faults, func(a, b approvals.FieldError) int { return strings.Compare(a.Field, b.Field) })
@@ -73,6 +73,11 @@ func parseFilter(raw string) (approvals.Filter, error) {
 	}
 	if app := q.values.Get("app"); app != "" {
 		f.Apps = []string{app}
+	}
+	for _, name := range []string{"app", "environment"} {
+		if given := q.values.Get(name); given != "" && !approvals.ValidName(given) {
+			q.fault(name, "must be a name: a lower case letter, then up to 39 lower case letters, digits and hyphens")
+		}
 	}
 	if f.Revision != "" && !commitPrefix.MatchString(f.Revision) {
 		q.fault("git_commit", "must be 7 to 40 hex digits")

@@ -3,6 +3,7 @@ package gatewayd_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -77,6 +78,17 @@ func TestSecondServeWaits(t *testing.T) {
 		if got := fmt.Sprint(status, " ", strings.TrimSpace(body)); !strings.HasPrefix(got, want) {
 			t.Errorf("%s while it waits: got %s; want %s", path, got, want)
 		}
+	}
+	resp, err := http.Get("http://" + address + "/api/v1/audit")
+	w.must(err)
+	defer resp.Body.Close()
+	var problem struct {
+		Code      string `json:"code"`
+		RequestID string `json:"request_id"`
+	}
+	w.must(json.NewDecoder(resp.Body).Decode(&problem))
+	if id := resp.Header.Get("X-Request-Id"); id == "" || problem.RequestID != id || problem.Code != "unavailable" || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("a call while it waits: got %+v with %v; want unavailable, the id of the call and Retry-After", problem, resp.Header)
 	}
 	w.operator(0, "token", "list")
 	if code := w.Stop(); code != 0 {
