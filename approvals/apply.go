@@ -201,14 +201,19 @@ func (e Event) said() string { return e.Outcome + " " + e.Reason }
 const noAnswer = 599
 
 // reported takes in what the deploy job says of itself. It never decides the
-// outcome, which only the job list does.
+// outcome, which only the job list does and which then stands in its place.
 func (r *Request) reported(e Event, at time.Time) {
-	r.Deploy.Reported = e.said()
-	if Phase(e.Outcome) == PhaseStarted && r.Deploy.StartedAt.IsZero() {
-		r.Deploy.StartedAt = at
-		if r.Deploy.FinishedAt.IsZero() {
-			r.Deploy.Phase, r.Deploy.Detail = PhaseStarted, e.Reason
-		}
+	d := &r.Deploy
+	d.Reported = e.said()
+	if Phase(e.Outcome) == PhaseStarted && d.StartedAt.IsZero() {
+		d.StartedAt = at
+	}
+	if r.Status == Deployed || r.Status == DeployFailed {
+		return
+	}
+	d.Phase, d.Detail, d.FinishedAt = Phase(e.Outcome), e.Reason, time.Time{}
+	if d.Phase != PhaseStarted {
+		d.FinishedAt = at
 	}
 }
 

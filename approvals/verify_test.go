@@ -204,9 +204,14 @@ func TestReportDeploy(t *testing.T) {
 		w.fails(report("done"), approvals.CodeInvalid)
 		w.must(report("started"))
 		w.must(report("succeeded"))
-		if got := w.is(r, approvals.Released); got.Deploy.Phase != approvals.PhaseStarted || got.Deploy.StartedAt.IsZero() || w.count(r, approvals.EventDeployReport) != 2 {
-			t.Errorf("got %+v; a report must not decide the outcome", got.Deploy)
+		if got := w.is(r, approvals.Released); got.Deploy.Phase != approvals.PhaseSucceeded || got.Deploy.FinishedAt.IsZero() || w.count(r, approvals.EventDeployReport) != 2 {
+			t.Errorf("got %+v; want what was reported, and a report must not decide the outcome", got.Deploy)
 		}
+		w.must(report("started"))
+		if got := w.is(r, approvals.Released); got.Deploy.Phase != approvals.PhaseStarted || got.Deploy.StartedAt.IsZero() || !got.Deploy.FinishedAt.IsZero() {
+			t.Errorf("got %+v; want a deploy that runs again", got.Deploy)
+		}
+		w.must(report("succeeded"))
 		w.ci.set(r.Facts.WorkflowID, "deploy", "failed")
 		w.wait(20 * time.Second)
 		w.is(r, approvals.DeployFailed)

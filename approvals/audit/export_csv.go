@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit/sheet"
 
@@ -93,6 +94,11 @@ func exportRow(tx approvals.Tx, x Export, r approvals.Request) ([]string, error)
 	if repository == "" {
 		repository = r.Project
 	}
+	ended, result := r.Deploy.FinishedAt, r.Deploy.Phase
+	if r.Status != approvals.Deployed && r.Status != approvals.DeployFailed && result != "" {
+		// That the deploy job says how it ended is no evidence: CircleCI has to say it.
+		ended, result = time.Time{}, approvals.PhaseStarted
+	}
 	pipeline := ""
 	if x.PipelineURL != nil {
 		pipeline = x.PipelineURL(r.Facts.Project, r.Facts.PipelineNumber)
@@ -102,7 +108,7 @@ func exportRow(tx approvals.Tx, x Export, r approvals.Request) ([]string, error)
 		r.Requester.TokenName, strings.Join(r.Facts.Starters(), ", "), r.Facts.Trigger, parametersOf(r.Facts.Parameters), string(r.Facts.Config), configChange(r), r.Facts.PullRequest, sheet.Time(r.CreatedAt), string(r.Status), itoa(r.Required),
 		s.decision, sheet.Time(s.at), names["approved"], names["rejected"],
 		s.mfa, cmp.Or(s.reason, r.Failure.Detail), string(s.self), yesNo(s.breakGlass), itoa(s.retries), r.Gate.ApprovedBy, sheet.Time(r.ReleasedAt),
-		sheet.Time(r.Deploy.StartedAt), sheet.Time(r.Deploy.FinishedAt), string(r.Deploy.Phase), itoa(s.refusals()),
+		sheet.Time(r.Deploy.StartedAt), sheet.Time(ended), string(result), itoa(s.refusals()),
 		r.Slack.Permalink, strings.Join(seqs, " "), itoa(size),
 	}, nil
 }

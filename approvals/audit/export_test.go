@@ -73,6 +73,43 @@ func TestExportReadsTheDecisionFromTheLog(t *testing.T) {
 	}
 }
 
+// How a deploy ended is what CircleCI's job list says. The deploy job only claims it.
+func TestExportTellsHowTheDeployEnded(t *testing.T) {
+	t.Parallel()
+	began := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		status approvals.Status
+		deploy approvals.Deploy
+		want   [3]string
+	}{
+		"nothing yet":           {approvals.Released, approvals.Deploy{}, [3]string{}},
+		"claimed by the job":    {approvals.Released, approvals.Deploy{Phase: approvals.PhaseSucceeded, StartedAt: began, FinishedAt: began}, [3]string{"2026-11-23 10:00:00", "", "started"}},
+		"said by the job list":  {approvals.Deployed, approvals.Deploy{Phase: approvals.PhaseSucceeded, StartedAt: began, FinishedAt: began}, [3]string{"2026-11-23 10:00:00", "2026-11-23 10:00:00", "succeeded"}},
+		"failed, says the list": {approvals.DeployFailed, approvals.Deploy{Phase: approvals.PhaseFailed, FinishedAt: began}, [3]string{"", "2026-11-23 10:00:00", "failed"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log := newLog(t)
+			r := storetest.Request(1, "myapp", "")
+			r.Status, r.Deploy = tt.status, tt.deploy
+			if err := log.Store.Update(t.Context(), func(tx approvals.Tx) error { return tx.SaveRequest(&r) }); err != nil {
+				t.Fatal(err)
+			}
+			if err := log.Record(t.Context(), approvals.Event{Type: approvals.EventRequested, Request: r.ID, App: r.App, Asked: &approvals.Asked{}}); err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			if _, err := log.Export(t.Context(), audit.Export{Format: audit.ExportCSV}, &out); err != nil {
+				t.Fatal(err)
+			}
+			row := rowOf(t, out.String(), 1)
+			if got := [3]string{row["deploy_started_at_utc"], row["deploy_ended_at_utc"], row["deploy_result"]}; got != tt.want {
+				t.Errorf("got %q; want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 // A row says how the pipeline was started, with what, and whether its configuration is another one.
 func TestExportTellsHowThePipelineWasStarted(t *testing.T) {
 	t.Parallel()
