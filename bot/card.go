@@ -147,7 +147,10 @@ func rejected(c approvals.Card) line {
 		}
 	}
 	// A gate that was not reached yet is not listed as cancelled.
-	if r.GateStatus == approvals.JobCanceled || r.Closing.Accepted() {
+	switch canceled := r.GateStatus == approvals.JobCanceled || r.Closing.Accepted(); {
+	case canceled && r.OnClose == approvals.CloseCancelWorkflow:
+		l = say(l, " · the CircleCI workflow was cancelled")
+	case canceled:
 		l = say(l, " · the CircleCI job was cancelled")
 	}
 	return l
@@ -225,7 +228,11 @@ func notes(r approvals.Request, open, stranger bool) []line {
 	if r.Gate.Bypassed {
 		l = append(l, say("⚠️ ", literal(r.GateName), " was approved in CircleCI after this request was closed."))
 	}
-	if (r.Gate.Bypassed || r.Status == approvals.Bypassed) && !r.Deploy.Stopped.IsZero() {
+	switch {
+	case !r.Gate.Bypassed && r.Status != approvals.Bypassed:
+	case r.Deploy.Stopped.IsZero():
+		l = append(l, say("The deploy job has not asked whether it may deploy, so nothing has stopped it."))
+	default:
 		l = append(l, say("The deploy job asked and was stopped."))
 	}
 	return l

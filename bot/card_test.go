@@ -129,6 +129,19 @@ func TestEveryCardTellsItsNumber(t *testing.T) {
 	}
 }
 
+func TestARejectedCardTellsWhatWasCancelled(t *testing.T) {
+	t.Parallel()
+	card := cards()["rejected"]
+	for onClose, want := range map[approvals.OnClose]string{
+		approvals.CloseCancelJob: "the CircleCI job was cancelled", approvals.CloseCancelWorkflow: "the CircleCI workflow was cancelled",
+	} {
+		card.Request.OnClose = onClose
+		if got := slacktest.Text(decodeMessage(t, bot.RenderCard(links{}, card)).Blocks); !strings.Contains(got, want) {
+			t.Errorf("%s: got %q; want %q in it", onClose, got, want)
+		}
+	}
+}
+
 func TestNotesAreInTheModalToo(t *testing.T) {
 	t.Parallel()
 	r := request()

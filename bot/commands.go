@@ -130,6 +130,8 @@ func summary(r approvals.Request) line {
 	l := say(number(r.Number, r.Slack.Permalink), " ", r.Place(), " · ", words(string(r.Status)), " · ", brief(r), " · ", at(r.CreatedAt))
 	if d, ok := r.Emergency(); ok {
 		l = say(l, " · emergency release by ", mention(d.SlackUser))
+	} else if r.Status == approvals.Rejected {
+		l = say(l, " · rejected by ", mention(r.DecidedBy))
 	} else if votes := r.Approvals(); len(votes) > 0 {
 		l = say(l, " · approved by ", voters(votes))
 	}

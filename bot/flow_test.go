@@ -400,6 +400,17 @@ func TestSlashCommand(t *testing.T) {
 				t.Errorf("%q: got %q; want %q in it", text, got, want)
 			}
 		}
+		w.request(func(r *approvals.Request) { r.Status, r.DecidedBy = approvals.Rejected, bea })
+		before := len(w.slack.Ephemerals(ana))
+		if _, err := w.slack.Slash(deadline(t), ana, deploys, "history myapp"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.slack.Wait(deadline(t), func() bool { return len(w.slack.Ephemerals(ana)) > before }); err != nil {
+			t.Fatal(err)
+		}
+		if got := slacktest.Text(w.slack.Ephemerals(ana)[before].Blocks); !strings.Contains(got, "rejected by ⟦<@"+bea+">⟧") || strings.Contains(got, "approved by") {
+			t.Errorf("history of a rejected request: got %q; want who rejected it", got)
+		}
 		for _, c := range w.slack.CallsOf("response_url") {
 			if c.Args["metadata"] != "" {
 				t.Errorf("an answer carries the metadata %s", c.Args["metadata"])
