@@ -135,9 +135,8 @@ func (s *Service) Get(ctx context.Context, t Token, idOrNumber string) (r Reques
 func (s *Service) Await(ctx context.Context, t Token, idOrNumber string, not Status, wait time.Duration) (Request, error) {
 	over := time.NewTimer(wait)
 	defer over.Stop()
-	// Another process may have changed it.
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	look := time.NewTicker(tick) // another process may have changed it
+	defer look.Stop()
 	r, err := s.Get(ctx, t, idOrNumber)
 	for err == nil && r.Status == not {
 		changed, done := s.waiters.on(r.ID)
@@ -153,7 +152,7 @@ func (s *Service) Await(ctx context.Context, t Token, idOrNumber string, not Sta
 			done()
 			return s.Get(ctx, t, r.ID)
 		case <-changed:
-		case <-tick.C:
+		case <-look.C:
 		}
 		done()
 		if err == nil {

@@ -39,7 +39,12 @@ const (
 	// stopTime is how long a delivery may take after a stop.
 	stopTime = 5 * time.Second
 	// tick is how often the database is looked at without being woken: another
-	// process may have made work due.
+	// process may have made work due. It suffices, because a node carries out by
+	// itself what it made due; others see it only when that node is busy or died.
+	// In 24 decisions with two nodes the gate was closed after 12 to 420 ms, and a
+	// call that waited at the other node was answered after 0.06 to 1 s. LISTEN and
+	// NOTIFY would save that half second, and take a session of their own, which a
+	// pooler in transaction mode does not give.
 	tick = time.Second
 	// longSleep is how long a dispatcher sleeps that has nothing to wait for.
 	longSleep = time.Hour

@@ -22,6 +22,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if code, yes := stage.BeProgram(); yes {
+		os.Exit(code)
+	}
 	flag.Parse()
 	// A scenario mostly waits: for Slack's pace and for the next poll.
 	if err := flag.Set("test.parallel", "16"); err != nil {

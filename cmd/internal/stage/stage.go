@@ -238,12 +238,23 @@ func (s *Stage) StartUntil(ctx context.Context, status string) error {
 
 // ready waits until /readyz answers with a status and Slack reaches the daemon.
 func (s *Stage) ready(ctx context.Context, ended <-chan struct{}, status string) error {
+	if err := answers(ctx, s.URL, ended, status); err != nil {
+		return err
+	}
+	if s.opts.HTTP {
+		return s.Slack.Wait(ctx, func() bool { return len(s.Slack.CallsOf("auth.test")) > 0 })
+	}
+	return s.Slack.WaitSockets(ctx, 1)
+}
+
+// answers waits until /readyz of a daemon answers with a status.
+func answers(ctx context.Context, base string, ended <-chan struct{}, status string) error {
 	for {
-		resp, err := http.Get(s.URL + "/readyz")
+		resp, err := http.Get(base + "/readyz")
 		if err == nil {
 			resp.Body.Close()
 			if strconv.Itoa(resp.StatusCode) == status {
-				break
+				return nil
 			}
 		}
 		select {
@@ -254,10 +265,6 @@ func (s *Stage) ready(ctx context.Context, ended <-chan struct{}, status string)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	if s.opts.HTTP {
-		return s.Slack.Wait(ctx, func() bool { return len(s.Slack.CallsOf("auth.test")) > 0 })
-	}
-	return s.Slack.WaitSockets(ctx, 1)
 }
 
 // Stop ends the daemon as SIGTERM does and returns its exit code.
