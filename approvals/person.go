@@ -10,15 +10,15 @@ import (
 // their events say.
 type Person struct {
 	SlackID  string
-	Name     string // for people; not part of the log, so that it can be erased
-	VCSLogin string
+	Name     string `json:",omitzero"` // for people; not part of the log, so that it can be erased
+	VCSLogin string `json:",omitzero"`
 	// CircleID is the user id at the CI provider of whoever started a workflow under
 	// this login first. It stays when the login changes there.
-	CircleID  string
+	CircleID  string `json:",omitzero"`
 	AddedAt   time.Time
 	AddedSeq  int64     // number of the event that added them last: older votes do not count
-	RemovedAt time.Time // zero = active admin
-	Enrolled  bool      // has an authenticator
+	RemovedAt time.Time `json:",omitzero"` // zero = active admin
+	Enrolled  bool      `json:",omitzero"` // has an authenticator
 	Seq       int64     // number of the newest event
 
 	Standing Standing `json:"-"` // observed, and sealed on its own
