@@ -359,6 +359,7 @@ $('context').onsubmit = (event) => {
 function guide() {
   const p = state.pipelines.at(-1), w = p?.workflows.at(-1), name = state.me.name;
   if (state.simulators && !state.connected) return 'No rack-gatewayd is connected. Start yours with the variables that the terminal shows.';
+  if (!w && state.url) return 'The context has the gateway’s address and a token. Choose Alice above and push a commit: nobody may approve their own.';
   if (!w) return state.simulators ? 'Your rack-gatewayd is connected. Put the gateway’s address and a token into the context, then push a commit.' : 'Nothing was pushed yet.';
   if (state.jobs.some((j) => j.workflow === w.id && j.by_hand && !w.stopped_at && w.jobs.some((x) => x.name === j.job && x.status === 'running'))) return 'The context is empty: run the command of the job in your own terminal, then say here how the job ended.';
   const jobs = Object.fromEntries(w.jobs.map((j) => [j.name, j]));
