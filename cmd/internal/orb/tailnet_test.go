@@ -63,11 +63,7 @@ func TestTailnet(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	build := exec.CommandContext(t.Context(), "sh", ".ci/tailnet.sh", dir, "hub")
-	build.Dir = "../../.."
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build Tailscale: %v\n%s", err, out)
-	}
+	build(t, dir)
 	t.Logf("built in %s", time.Since(began).Round(time.Second))
 	self := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestTailnet$", "-test.v", "-test.timeout=5m", "-test.parallel=16")
 	self.Env = append(os.Environ(), insideDir+"="+dir)
@@ -76,6 +72,30 @@ func TestTailnet(t *testing.T) {
 	t.Logf("%s", out)
 	if err != nil {
 		t.Fatalf("in a network of its own: %v", err)
+	}
+}
+
+// build puts Tailscale and the hub into dir. They are built in a place that stays,
+// because Go links a program anew unless it finds it there as it would be.
+func build(t *testing.T, dir string) {
+	t.Helper()
+	kept, err := os.UserCacheDir()
+	if err != nil {
+		kept = t.TempDir()
+	}
+	kept = filepath.Join(kept, "rack-gateway-tailnet")
+	script := exec.CommandContext(t.Context(), "sh", ".ci/tailnet.sh", kept, "hub")
+	script.Dir = "../../.."
+	if out, err := script.CombinedOutput(); err != nil {
+		t.Fatalf("build Tailscale: %v\n%s", err, out)
+	}
+	for _, name := range []string{"tailscaled", "hub"} {
+		if err := os.WriteFile(filepath.Join(dir, name), must(os.ReadFile(filepath.Join(kept, name))), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("tailscaled", filepath.Join(dir, "tailscale")); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -198,7 +218,11 @@ func (n *tailnet) connect() {
 	} {
 		at(hub.Process.Pid, line)
 	}
-	for _, line := range []string{"ip link set lo up", "ip addr add " + jobAddress + "/24 dev job0", "ip link set job0 up", "ip route add default via 10.77.2.1"} {
+	for _, line := range []string{
+		"ip link set lo up", "ip addr add " + jobAddress + "/24 dev job0", "ip link set job0 up", "ip route add default via 10.77.2.1",
+		// Name servers of the machine are out of reach, which is to be known at once.
+		"ip route add 10.77.0.0/16 via 10.77.2.1", "ip route add unreachable 0.0.0.0/1", "ip route add unreachable 128.0.0.0/1",
+	} {
 		at(n.job, line)
 	}
 	for _, line := range []string{"addr add " + gatewayAddress + "/24 dev gateway0", "link set gateway0 up", "route add default via 10.77.1.1"} {

@@ -137,7 +137,7 @@ reach() {
   ts ip "$node" >"$dir/ip" 2>&1 ||
     fail "no node named $node is visible to $PARAM_TAGS. Is the name right, is it this tailnet, and does the policy let $PARAM_TAGS reach it?" 10
   # Through a relay a ping works, too, and counts.
-  ts ping --until-direct=false --c=3 --timeout=5s "$node" >"$dir/ping" 2>&1 ||
+  ts ping --until-direct=false --c=2 --timeout=3s "$node" >"$dir/ping" 2>&1 ||
     fail "the node $node is in the tailnet, but offline ($(last_line "$dir/ping"))." 10
   fail "the node $node is there, but $url does not answer. Does the policy let $PARAM_TAGS reach this port, and does rack-gatewayd listen there?" 10
 }
