@@ -32,6 +32,7 @@ type element struct {
 	Description string               `json:"description"`
 	Parameters  map[string]parameter `json:"parameters"`
 	Executor    map[string]any       `json:"executor"`
+	Environment map[string]any       `json:"environment"`
 	Steps       []any                `json:"steps"`
 }
 
@@ -129,7 +130,11 @@ func (o *orb) steps(t *testing.T, list []any) (steps []step) {
 				steps = append(steps, step{Name: "Checkout", checkout: true})
 			case "run":
 				var run step
-				into(t, given, &run)
+				if line, short := v.(string); short {
+					run = step{Name: line, Command: line}
+				} else {
+					into(t, given, &run)
+				}
 				steps = append(steps, run)
 			case "when":
 				if given["condition"] == true {
@@ -175,9 +180,11 @@ func fill(in any, values map[string]any) any {
 
 // environ is a step's environment. A number has no point there, and an empty
 // value is there all the same.
-func (s step) environ() []string {
+func (s step) environ() []string { return environ(s.Environment) }
+
+func environ(values map[string]any) []string {
 	var env []string
-	for name, value := range s.Environment {
+	for name, value := range values {
 		env = append(env, strings.TrimSpace(fmt.Sprintf("%s=%v", name, value)))
 	}
 	return env

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -106,23 +107,41 @@ func must[T any](v T, err error) T {
 }
 
 // samples are all configurations that we show: the orb, its examples, and the
-// blocks of the README files that begin with a version.
+// blocks of all pages. Steps alone are those of a job.
 func samples(t *testing.T) map[string]any {
 	t.Helper()
-	all := map[string]any{"orb.yml": readYAML(t, must(os.ReadFile(packedOrb))), "inline": inline(t)}
+	all := map[string]any{
+		"orb.yml": readYAML(t, must(os.ReadFile(packedOrb))), "inline": inline(t), "original": readYAML(t, must(os.ReadFile("testdata/original.yml"))),
+	}
 	for name, example := range readOrb(t).Examples {
 		all["example "+name] = example.Usage
 	}
-	block := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
-	for _, readme := range []string{"../../rack-gateway/README.md", "../../../circleci/orb/README.md"} {
-		for i, m := range block.FindAllStringSubmatch(string(must(os.ReadFile(readme))), -1) {
-			if strings.HasPrefix(m[1], "version:") {
-				all[readme+" block "+string(rune('1'+i))] = readYAML(t, []byte(m[1]))
+	err := filepath.WalkDir("../../..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".md" {
+			return err
+		}
+		for i, m := range yamlBlock.FindAllStringSubmatch(string(must(os.ReadFile(path))), -1) {
+			block, _ := readYAML(t, []byte(m[1])).(map[string]any)
+			if steps := block["steps"]; steps != nil {
+				block = map[string]any{"version": 2.1, "jobs": map[string]any{"x": map[string]any{"docker": []any{map[string]any{"image": "x"}}, "steps": steps}}}
+			}
+			name := fmt.Sprintf("%s, block %d", path, i+1)
+			switch {
+			case block["version"] != nil:
+				all[name] = block
+			case block["apiVersion"] == nil && block["scrape_configs"] == nil:
+				t.Errorf("%s is not CircleCI's, and not of Kubernetes or Prometheus, which .ci/run checks", name)
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	return all
 }
+
+var yamlBlock = regexp.MustCompile("(?ms)^```ya?ml\n(.*?)^```$")
 
 // The official schema of configurations and orbs is not part of the repository;
 // where it lies beside it, every sample is held against it.
@@ -136,7 +155,7 @@ func TestSamplesFollowTheOfficialSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := samples(t)
-	if len(all) < 8 {
+	if len(all) < 10 {
 		t.Errorf("got %d samples; want the orb, an inline one, its examples and those of the README files", len(all))
 	}
 	for name, sample := range all {
@@ -238,9 +257,8 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-// What the README says to put the orb inline makes a configuration that the
-// schema takes, see samples.
-func inline(t *testing.T) any {
+// inlineOrb is what the README says to put the orb inline.
+func inlineOrb(t *testing.T) string {
 	t.Helper()
 	text := string(must(os.ReadFile("../../../circleci/orb/README.md")))
 	_, text, _ = strings.Cut(text, "```sh\n")
@@ -254,8 +272,13 @@ func inline(t *testing.T) any {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out = append(out, "workflows:\n  deploy:\n    jobs:\n      - rack-gateway/request: {app: myapp, image: x}\n"...)
-	config := readYAML(t, out)
+	return string(out)
+}
+
+// inline is a configuration with the orb inline.
+func inline(t *testing.T) any {
+	t.Helper()
+	config := readYAML(t, []byte(inlineOrb(t)+"workflows:\n  deploy:\n    jobs:\n      - rack-gateway/request: {app: myapp, image: x}\n"))
 	var inlined struct {
 		Orbs map[string]orb `json:"orbs"`
 	}

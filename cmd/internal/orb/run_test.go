@@ -61,14 +61,14 @@ func circleci(args []string) int {
 
 // machine is the container of a job.
 type machine struct {
-	t       *testing.T
-	dir     string // home and work tree
-	bin     string // first on the PATH
-	path    string // the rest of the PATH
-	shell   []string
-	env     []string
-	prefix  []string // runs a command as the user, and in the network, of the job
-	onStart func(step)
+	t      *testing.T
+	dir    string // home and work tree
+	bin    string // first on the PATH
+	path   string // the rest of the PATH
+	shell  []string
+	env    []string
+	prefix []string // runs a command as the user, and in the network, of the job
+	source string   // what a checkout brings; "" = nothing
 }
 
 // bash and posix are how a step is run where there is a bash, and elsewhere.
@@ -123,11 +123,16 @@ func (m *machine) run(ctx context.Context, steps []step) (o outcome) {
 		m.t.Fatal(err)
 	}
 	for _, s := range steps {
-		if s.checkout || o.failed != "" && s.When != "always" {
+		if o.failed != "" && s.When != "always" {
 			continue
 		}
-		if m.onStart != nil {
-			m.onStart(s)
+		if s.checkout {
+			if m.source != "" {
+				if err := os.CopyFS(m.dir, os.DirFS(m.source)); err != nil {
+					m.t.Fatal(err)
+				}
+			}
+			continue
 		}
 		args := append(append(append([]string{}, m.prefix...), m.shell...), "-c", s.Command)
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)

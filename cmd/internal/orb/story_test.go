@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -158,34 +157,6 @@ func (m *machine) read(name string) string {
 		m.t.Fatal(err)
 	}
 	return string(text)
-}
-
-// The configuration that the client's README shows without the orb works as it
-// stands there.
-func TestTheConfigurationOfTheREADME(t *testing.T) {
-	t.Parallel()
-	text := string(must(os.ReadFile("../../rack-gateway/README.md")))
-	_, text, _ = strings.Cut(text, "Without it:\n\n```yaml\n")
-	text, _, _ = strings.Cut(text, "\n```\n")
-	p := setup(t)
-	var config orb
-	into(t, readYAML(t, []byte(strings.ReplaceAll(text, "<< pipeline.number >>", strconv.Itoa(stage.Number)))), &config)
-	workflow := p.Pipeline(stage.Number)
-	m := p.machine(bash, workflow)
-	if err := os.WriteFile(filepath.Join(m.dir, "deploy.sh"), []byte("#!/bin/sh\ntouch deployed\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if o := m.run(p.ctx, config.job(t, "request_approval", nil)); o.failed != "" {
-		t.Fatalf("got %+v; want a request", o)
-	}
-	if o := m.run(p.ctx, config.job(t, "deploy", nil)); o.code != 9 || m.has("deployed") {
-		t.Fatalf("got %+v; want a refusal before the approval", o)
-	}
-	_, card := p.card(workflow)
-	p.approve(stage.Ana, workflow, card)
-	if o := m.run(p.ctx, config.job(t, "deploy", nil)); o.failed != "" || !m.has("deployed") {
-		t.Fatalf("got %+v; want a deploy", o)
-	}
 }
 
 // A deploy of several lines ends with the one that fails, in every shell.
