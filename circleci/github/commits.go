@@ -99,6 +99,9 @@ type wireCommit struct {
 	Author *struct {
 		Login string `json:"login"`
 	} `json:"author"`
+	// coauthors are the logins of those whom the message names as authors, too; "" for
+	// one of whom it tells no login. The API has no field for them.
+	coauthors []string
 }
 
 func (w wireCommit) login() string {
@@ -116,12 +119,39 @@ func (w wireCommit) commit() approvals.Commit {
 	return approvals.Commit{Hash: clean(w.SHA, 40), Subject: w.Commit.Message, Author: author}
 }
 
-// UnmarshalJSON keeps of the message the subject alone: what is read is remembered.
+// coauthor is a line that names another author, wherever it stands, and privateAddress
+// what GitHub gives to people who keep theirs to themselves: the only one that tells a
+// login.
+// Source: https://docs.github.com/en/pull-requests/committing-changes-to-your-project/creating-and-editing-commits/creating-a-commit-with-multiple-authors
+var (
+	coauthor       = regexp.MustCompile(`(?im)^[ \t]*co-authored-by[ \t]*:(.*)$`)
+	privateAddress = regexp.MustCompile(`(?i)<(?:[0-9]+\+)?([a-z0-9-]+(?:\[bot\])?)@users\.noreply\.github\.com>\s*$`)
+)
+
+// coauthorsOf lists whom a message names as authors. Of very many the rest is somebody
+// without a login.
+func coauthorsOf(message string) (logins []string) {
+	for i, m := range coauthor.FindAllStringSubmatch(message, maxAuthors+1) {
+		if i == maxAuthors {
+			return append(logins, "")
+		}
+		login := ""
+		if of := privateAddress.FindStringSubmatch(m[1]); of != nil {
+			login = clean(of[1], maxName)
+		}
+		logins = append(logins, login)
+	}
+	return logins
+}
+
+// UnmarshalJSON keeps of the message the subject and the other authors: what is read is
+// remembered.
 func (w *wireCommit) UnmarshalJSON(data []byte) error {
 	type plain wireCommit
 	if err := json.Unmarshal(data, (*plain)(w)); err != nil {
 		return err
 	}
+	w.coauthors = coauthorsOf(w.Commit.Message)
 	subject, _, _ := strings.Cut(strings.TrimLeft(w.Commit.Message, "\r\n"), "\n")
 	w.Commit.Message = clean(subject, maxSubject)
 	return nil
@@ -179,16 +209,22 @@ func of(commits []wireCommit) approvals.Commits {
 		if len(out.Newest) < maxNewest {
 			out.Newest = append(out.Newest, w.commit())
 		}
-		login := w.login()
-		known := slices.ContainsFunc(out.Authors, func(a string) bool { return strings.EqualFold(a, login) })
-		switch {
-		case login == "" || !known && len(out.Authors) == maxAuthors:
-			out.Everybody = false
-		case !known:
-			out.Authors = append(out.Authors, login)
+		for _, login := range append([]string{w.login()}, w.coauthors...) {
+			wrote(&out, login)
 		}
 	}
 	return out
+}
+
+// wrote adds one who wrote a commit; "" is somebody without a login.
+func wrote(out *approvals.Commits, login string) {
+	known := slices.ContainsFunc(out.Authors, func(a string) bool { return strings.EqualFold(a, login) })
+	switch {
+	case login == "" || !known && len(out.Authors) == maxAuthors:
+		out.Everybody = false
+	case !known:
+		out.Authors = append(out.Authors, login)
+	}
 }
 
 // readComparison reads the parts that count. The changes of all files, which can be many megabytes, come after them.

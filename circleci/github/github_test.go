@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +100,39 @@ func TestCommits(t *testing.T) {
 	}
 	if calls := w.Calls(); len(calls) != 4 {
 		t.Errorf("got the calls %q; want each of four once", calls)
+	}
+}
+
+// Whom a message names as authors counts as well; of whom it tells no login is unknown.
+func TestCoauthors(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		trailers  string
+		authors   []string
+		everybody bool
+	}{
+		"a private address": {"Co-authored-by: Carl <123+carl-gh@users.noreply.github.com>", []string{"alice", "carl-gh"}, true},
+		"an older one, in another spelling, that came by Windows": {"co-authored-BY : Carl <Carl-gh@USERS.noreply.github.com>\r", []string{"alice", "Carl-gh"}, true},
+		"a bot":                        {"Co-authored-by: bot <1+dependabot[bot]@users.noreply.github.com>", []string{"alice", "dependabot[bot]"}, true},
+		"the author again":             {"Co-authored-by: Alice <1+ALICE@users.noreply.github.com>", []string{"alice"}, true},
+		"an address of their own":      {"Co-authored-by: Carl <carl@example.org>", []string{"alice"}, false},
+		"no address":                   {"Co-authored-by: Carl", []string{"alice"}, false},
+		"a look-alike of that address": {"Co-authored-by: Carl <carl@users.noreply.github.com.example.org>", []string{"alice"}, false},
+		"two":                          {"Co-authored-by: A <a@users.noreply.github.com>\nSigned-off-by: X <x@example.org>\nCo-authored-by: B <b@example.org>", []string{"alice", "a"}, false},
+		"more than are listed":         {strings.Repeat("Co-authored-by: Carl <carl@users.noreply.github.com>\n", 60), []string{"alice", "carl"}, false},
+		"only words about it":          {"This is not Co-authored-by: Carl", []string{"alice"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			w.AddCommit(repo, githubtest.Commit{SHA: hash(20), Parent: head, Message: "Do it\n\nat length\n\n" + tt.trailers, Author: "Alice", Login: "alice"})
+			q := query()
+			q.Commit, q.Since = hash(20), head
+			got, err := w.Commits(ctx(t), q)
+			if err != nil || !slices.Equal(got.Authors, tt.authors) || got.Everybody != tt.everybody || got.Newest[0].Subject != "Do it" {
+				t.Errorf("got %+v, %v; want %q, all of them: %v", got, err, tt.authors, tt.everybody)
+			}
+		})
 	}
 }
 
@@ -411,6 +445,7 @@ func TestInvalidQueries(t *testing.T) {
 func FuzzComparison(f *testing.F) {
 	f.Add([]byte(`{"total_commits":1,"behind_by":0,"commits":[{"sha":"ab","commit":{"message":"a\nb","author":{"name":"x"}},"author":{"login":"y"}}],"files":[]}`))
 	f.Add([]byte(`{"commits":[{"author":null},{}],"total_commits":2,"behind_by":9}`))
+	f.Add([]byte(`{"total_commits":1,"behind_by":0,"commits":[{"commit":{"message":"a\n\nCo-authored-by: b <1+b@users.noreply.github.com>\r\nco-authored-by: c"}}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := github.ReadComparison(data)
 		if err != nil {
@@ -418,6 +453,11 @@ func FuzzComparison(f *testing.F) {
 		}
 		if len(c.Newest) > 5 || len(c.Authors) > 50 {
 			t.Fatalf("got %+v", c)
+		}
+		for _, login := range c.Authors {
+			if login == "" || utf8.RuneCountInString(login) > 60 || !utf8.ValidString(login) || strings.ContainsFunc(login, unicode.IsControl) {
+				t.Errorf("got the author %q", login)
+			}
 		}
 		for _, n := range c.Newest {
 			for _, text := range []string{n.Subject, n.Author, n.Hash} {
