@@ -26,9 +26,12 @@ func (r Request) WindowOver(now time.Time) bool { return r.windowOver(now) }
 func (r Request) ClosesGate() bool { return r.closesGate() }
 
 // JudgeJobs names the result of a deploy, and the job that decides a failure.
-func JudgeJobs(behind []Job, names []string, over bool) (result, job string) {
+func JudgeJobs(behind []Job, names []string, over bool) (says, job string) {
 	is, j := outcome(behind, names, over)
-	return map[resultKind]string{resultOpen: "open", resultNothing: "nothing", resultDone: "done", resultFailed: "failed", resultSkipped: "skipped"}[is], j.Name
+	if is != resultFailed && is != resultSkipped {
+		j = Job{}
+	}
+	return map[result]string{resultOpen: "open", resultNothing: "nothing", resultDone: "done", resultFailed: "failed", resultSkipped: "skipped"}[is], j.Name
 }
 
 // GateOf names what a job list says of a request's gate.

@@ -18,7 +18,9 @@ var layers = [][]string{
 		"doc", "store", "ci", "work", "event", "status", "request", "person", "token", "facts", "error", "refusal", "text",
 		"policy", "codehost", "settings", "setting_keys", "setting_globs", "setting_text", "setting_changes", "freeze",
 	},
-	{"apply", "look", "step", "pace"},                // rules, without a store
+	{ // rules, without a store
+		"apply", "look", "pace", "step", "step_gate", "step_silence", "step_pending", "step_approved", "step_released", "step_closed", "step_rerun",
+	},
 	{"change", "journal", "proof", "log", "rebuild"}, // the log and the rows that cache it
 	{"judge"}, // rules that read the store
 	// use cases

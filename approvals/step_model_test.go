@@ -123,7 +123,7 @@ func (m *model) judge(before, after approvals.Request, e approvals.Event) {
 			m.fails("an alarm about our own release")
 		}
 	case approvals.EventCanceled:
-		if !m.gate.Final() && m.workflow == approvals.WorkflowRunning && e.Reason != "withdrawn" && m.trails[after.ID].Odd == "" {
+		if !m.gate.Final() && m.workflow == approvals.WorkflowRunning && e.Reason != "withdrawn" && m.trails[after.ID].Odd.What == "" {
 			m.fails("I10: canceled (%s) although the gate is %s and nothing odd was seen before", e.Data["detail"], m.gate)
 		}
 	case approvals.EventDeployed:
@@ -347,7 +347,7 @@ func (m *model) judgeMove(r approvals.Request, l approvals.Look, k approvals.Kno
 		m.fails("the next look is in the past")
 	case !move.Next.IsZero() && move.Next.Equal(m.now) && len(move.Events) == 0:
 		m.fails("the follower spins")
-	case l.Err == nil && len(l.Jobs) == 0 && m.trails[r.ID].Odd == "" && slices.ContainsFunc(move.Events, func(e approvals.Event) bool { return e.Type == approvals.EventCanceled }):
+	case l.Err == nil && len(l.Jobs) == 0 && m.trails[r.ID].Odd.What == "" && slices.ContainsFunc(move.Events, func(e approvals.Event) bool { return e.Type == approvals.EventCanceled }):
 		m.fails("I10: one odd list canceled a request")
 	}
 }

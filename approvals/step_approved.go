@@ -1,0 +1,150 @@
+package approvals
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
+
+const (
+	// longestSettle is the longest pause between two approve calls.
+	longestSettle = 5 * time.Minute
+	// lateLook is how late a look may be before the time until it counts as time in
+	// which nobody looked.
+	lateLook = time.Minute
+	// heldLook is how soon decisions that are on hold, or people who are not known
+	// well enough, are asked about again.
+	heldLook = 5 * time.Second
+)
+
+// approved are the rules from the decision on until the gate is open.
+func (s *step) approved() {
+	s.m.Urgent = s.r.AutoApprove
+	if !s.seen() {
+		s.silence()
+		return
+	}
+	s.answers()
+	switch {
+	case s.settled():
+	case s.state == gateOnHold:
+		s.reached()
+		if s.r.AutoApprove {
+			s.release()
+		} else {
+			s.handed()
+		}
+	case !s.unfit():
+		s.waits()
+	}
+	s.m.Trail.LookedAt = s.l.At
+}
+
+// waits are the rules for an approval whose gate was not reached yet.
+func (s *step) waits() {
+	if s.now.After(s.r.lastChance()) {
+		s.unused()
+		return
+	}
+	if !s.r.Gate.Waiting {
+		s.happens(EventWaiting, Actor{Kind: ActorCI}, Data{"status": string(s.gate.Status)})
+	}
+	if s.workflowOver() {
+		return
+	}
+	// The job that files a request mostly ends within seconds of it.
+	waited := s.now.Sub(s.r.ApprovedAt)
+	s.in(min(max(quickLook, waited/2), s.k.Poll))
+	s.m.Urgent = waited < time.Minute
+	s.at(s.r.lastChance().Add(time.Millisecond))
+}
+
+// reached notes that a gate which was waited for is on hold. Time in which nobody
+// looked is not credited.
+func (s *step) reached() {
+	if !s.r.Gate.Waiting {
+		return
+	}
+	since := s.now
+	if !s.l.Due.IsZero() && s.now.Sub(s.l.Due) > lateLook {
+		since = latest(s.m.Trail.LookedAt, s.r.ApprovedAt)
+	}
+	s.r.Gate.Waiting, s.r.Gate.Since = false, latest(s.r.Gate.Since, since)
+	s.happens(EventReached, Actor{Kind: ActorCI}, Data{"since": since.Format(timeFormat)})
+}
+
+// handed are the rules for a gate on hold that a person has to open, because
+// auto-approve is off.
+func (s *step) handed() {
+	switch {
+	case s.r.windowOver(s.now):
+		s.unused()
+	case !s.unfit() && !s.workflowOver():
+		s.in(s.k.Poll)
+		s.at(latest(s.r.ApprovedAt, s.r.Gate.Since).Add(s.r.Window + time.Millisecond))
+	}
+}
+
+// release are the rules for a gate on hold that we have to open. Every try starts
+// from a look, so it does not matter where the one before was cut off.
+func (s *step) release() {
+	switch a := s.r.Attempt; {
+	case a.Count > 0 && (a.Answer == 401 || a.Answer == 403 || a.Answer == 404):
+		s.ends(EventUndeliverable, Actor{Kind: ActorCI}, Failure{FailRefused, a.Detail}, nil)
+	case a.Count > 0 && s.now.Before(s.repeatAt()):
+		s.at(s.repeatAt())
+		if since := s.now.Sub(a.At); s.r.unresolved() && since < settleTime {
+			s.in(min(max(quickLook, since/2), 2*time.Second))
+		} else {
+			s.in(s.k.Poll)
+		}
+	case s.r.windowOver(s.now), s.r.Restored:
+		s.unused()
+	case s.l.FactsErr != nil:
+		s.in(2 * time.Second)
+	case s.l.Facts == nil:
+		s.m.Act = ActReadFacts
+		s.in(quickLook)
+	case !s.unfit():
+		s.openGate()
+	}
+}
+
+// repeatAt is when an approve call may be repeated: when the job list must have
+// shown the one before, and later each time that CircleCI refuses alike.
+func (s *step) repeatAt() time.Time {
+	a := s.r.Attempt
+	pause := Backoff(max(a.Same, 1), settleTime, longestSettle)
+	if a.Answer == 429 {
+		pause = Backoff(a.Same, 2*time.Second, longestSettle)
+	}
+	return latest(a.NotBefore, a.At.Add(pause))
+}
+
+// openGate approves the gate if the decision still counts.
+func (s *step) openGate() {
+	if s.k.Policy == nil {
+		s.appGone()
+		return
+	}
+	need := needed(s.r, *s.k.Policy)
+	switch {
+	case s.k.Hold != "":
+		// It may be this process alone that must not, and another one that waits.
+		s.in(heldLook)
+	case s.k.Valid >= need:
+		s.m.Act, s.m.Gate = ActApprove, s.gate
+		s.happens(EventAttempt, Actor{Kind: ActorSystem}, Data{
+			"attempt": strconv.Itoa(s.r.Attempt.Count + 1), "approval_request_id": s.gate.approvalID(), "round": strconv.Itoa(s.r.Round),
+		})
+		s.in(settleTime)
+	case s.k.Stale:
+		s.in(heldLook)
+	default:
+		why := fmt.Sprintf("only %d of %d approvals still count", s.k.Valid, need)
+		if _, ok := s.r.Emergency(); ok {
+			why = "who released it in an emergency may not any more"
+		}
+		s.ends(EventUndeliverable, Actor{Kind: ActorSystem}, Failure{FailQuorumLost, why}, nil).People = s.k.Lost
+	}
+}

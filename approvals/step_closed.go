@@ -1,0 +1,135 @@
+package approvals
+
+import (
+	"slices"
+	"strconv"
+	"time"
+)
+
+const (
+	// showTime is how long the job list may take to show that a gate was stopped.
+	showTime = 2 * time.Minute
+	// closeTries is how often a gate that will not be approved is stopped.
+	closeTries = 8
+)
+
+// closed are the rules for a request whose gate we will not approve any more: the
+// gate is stopped as on_close says, a later approval by anyone raises an alarm,
+// and a newer workflow that waits unasked is pointed out.
+func (s *step) closed() {
+	if !s.r.Status.Passed() && s.r.Gate.Status == "" {
+		s.closedGate()
+	}
+	if s.r.mayRerun() {
+		s.rerun()
+	}
+	switch over := s.r.RetryUntil().Add(time.Second); {
+	case !s.r.retryable() || s.m.Trail.RetryOver:
+	case s.now.Before(over):
+		s.at(over)
+	default:
+		s.m.Trail.RetryOver, s.m.Show = true, true // the card loses its button
+	}
+}
+
+// closedGate looks after a gate of which no event says yet how it ended.
+func (s *step) closedGate() {
+	if !s.seen() {
+		base, most := slowLook, time.Hour
+		if s.r.closesGate() && !s.r.CanRetry(s.now) {
+			base, most = s.k.Poll, 2*s.k.Poll
+		}
+		s.lookAgain(base, most)
+		return
+	}
+	s.m.Trail.LookedAt = s.l.At
+	switch s.state {
+	case gateOpened:
+		s.openedLate()
+	case gateEnded:
+		// It never opens any more.
+	case gateOdd:
+		if s.now.Sub(s.r.ClosedAt) < rerunLong {
+			s.in(slowLook)
+		}
+	default:
+		s.close()
+	}
+}
+
+// openedLate takes in that the gate of a closed request is open.
+func (s *step) openedLate() {
+	sameGate := func(o Request) bool { return o.GateName == s.r.GateName }
+	replaced := func(o Request) bool {
+		return o.App == s.r.App && o.Environment == s.r.Environment && !o.Status.yields()
+	}
+	switch {
+	case s.r.Status.CanBecome(Released) && s.r.ours(s.gate, s.l.Self) && !s.anotherOne(replaced):
+		s.opened() // our own call took effect after all
+	case s.anotherOne(func(o Request) bool { return o.Number > s.r.Number && sameGate(o) }):
+		// The newer request for the same gate tells who opened it.
+	default:
+		e := s.happens(EventGateBypassed, Actor{Kind: ActorCI, ID: s.l.name(s.gate.ApprovedBy)}, nil)
+		e.Outcome = string(s.r.Status)
+	}
+}
+
+// close stops a gate that waits, as on_close says. One that is blocked cannot be
+// cancelled yet.
+func (s *step) close() {
+	s.in(slowLook)
+	if !s.r.closesGate() || s.r.CanRetry(s.now) || s.anotherOne(s.needsGate) {
+		return
+	}
+	act, outcome := ActCancelJob, CloseCancelJob
+	if s.r.OnClose == CloseCancelWorkflow || acceptsCanceled(s.l.Jobs, s.gate.ID) {
+		act, outcome = ActCancelWorkflow, CloseCancelWorkflow
+	}
+	c := s.r.Closing
+	switch {
+	case s.state == gateWaits && act == ActCancelJob:
+		s.in(s.k.Poll)
+		return
+	case s.state == gateWaits && c.Accepted():
+		// The workflow is over: the list leaves such a gate as it was.
+		if s.now.Sub(c.At) > showTime {
+			s.m.Next = time.Time{}
+		} else {
+			s.in(s.k.Poll)
+		}
+		return
+	case c.Count >= closeTries, c.Answer == 401 || c.Answer == 403:
+		return // it is watched, and its alarm raised
+	case c.Count > 0 && s.now.Before(c.repeatAt()):
+		s.in(min(s.k.Poll, 2*time.Second))
+		s.at(c.repeatAt())
+		return
+	}
+	s.m.Act, s.m.Gate = act, s.gate
+	s.happens(EventClosing, Actor{Kind: ActorSystem}, Data{"attempt": strconv.Itoa(c.Count + 1)}).Outcome = string(outcome)
+}
+
+// needsGate reports whether another request for the same gate needs it.
+func (s *step) needsGate(o Request) bool {
+	return o.GateName == s.r.GateName && (o.Status.Passed() || o.Status.Open() || o.CanRetry(s.now))
+}
+
+// repeatAt is when a gate may be stopped once more: when the job list must have
+// shown that the call before did it, and later each time that it could not.
+func (c Closing) repeatAt() time.Time {
+	if c.Accepted() {
+		return c.At.Add(showTime)
+	}
+	return c.At.Add(Backoff(c.Count, 5*time.Second, 30*time.Minute))
+}
+
+// acceptsCanceled reports whether a job would run although its gate was
+// cancelled: then the whole workflow has to go.
+func acceptsCanceled(jobs []Job, gateID string) bool {
+	return slices.ContainsFunc(jobs, func(j Job) bool { return accepts(j.Needs[gateID], JobCanceled) })
+}
+
+// closesGate reports whether on_close applies to how the request ended.
+func (r Request) closesGate() bool {
+	return r.OnClose != CloseNothing && slices.Contains([]Status{Rejected, Expired, Superseded, Canceled}, r.Status)
+}

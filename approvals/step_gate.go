@@ -1,0 +1,184 @@
+package approvals
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+)
+
+const (
+	// oddTime is how long an odd look must be confirmed by another one.
+	oddTime = 10 * time.Second
+	// promptLook is how soon after a decision a look shows what was there before it.
+	promptLook = 5 * time.Second
+)
+
+// settled takes in a gate that nobody has to open any more: it is open, it ended
+// otherwise, or it is not the one that was reviewed. It reports whether it is.
+func (s *step) settled() bool {
+	switch s.state {
+	case gateOpened:
+		s.opened()
+	case gateEnded:
+		s.over()
+	case gateOdd:
+		s.unfit()
+	default:
+		return false
+	}
+	return true
+}
+
+// opened takes in a gate that is open: by us or, with auto-approve off, by somebody
+// who was told to, which is the release; otherwise past us, which is a bypass.
+func (s *step) opened() {
+	id := s.gate.ApprovedBy
+	if id == "" && s.r.Attempt.Count > 0 && s.now.Sub(s.r.Attempt.At) < settleTime {
+		s.in(quickLook) // the list does not say yet by whom
+		return
+	}
+	by := Actor{Kind: ActorCI, ID: s.l.name(id)}
+	handed := s.r.Status == Approved && !s.r.AutoApprove && s.inWindow()
+	restored := (s.r.Restored || s.k.Rolled) && s.r.Status == Approved && s.r.AutoApprove && id != "" && id == s.l.Self
+	if s.r.ours(s.gate, s.l.Self) || handed || restored {
+		e := s.happens(EventReleased, by, Data{"attempts": strconv.Itoa(s.r.Attempt.Count)})
+		e.Outcome, e.Facts = "released", s.r.Facts.Hash()
+		s.m.Next = s.now.Add(min(s.k.Poll, 5*time.Second))
+		return
+	}
+	s.happens(EventBypassed, by, nil).Outcome = string(Bypassed)
+	s.m.Next = s.now
+}
+
+// inWindow judges a gate that somebody opened by hand: after the decision, and
+// inside its window. A look after the decision that showed it waiting proves the
+// first, whatever the clocks say.
+func (s *step) inWindow() bool {
+	at := s.gate.StoppedAt
+	if at.IsZero() {
+		at = s.now
+	}
+	if s.r.windowOver(at.Add(-clockSkew)) {
+		return false
+	}
+	if !s.m.Trail.LookedAt.Before(s.r.ApprovedAt) {
+		return true
+	}
+	// Nobody looked between the decision and now. Right after the decision that
+	// means that the gate was open before; later only the provider's clock tells.
+	prompt := s.now.Sub(s.r.ApprovedAt) < promptLook
+	return !prompt && s.gate.StoppedAt.After(s.r.ApprovedAt)
+}
+
+// over takes in a gate that ended otherwise than by an approval. The facts are read
+// first, as far as they can be: they may say who cancelled the workflow.
+func (s *step) over() {
+	how := fmt.Sprintf("%s is %s in CircleCI", s.r.GateName, s.gate.Status)
+	by := Actor{Kind: ActorCI}
+	switch {
+	case s.gate.CanceledBy != "":
+		how, by.ID = s.r.GateName+" was cancelled in CircleCI", s.l.name(s.gate.CanceledBy)
+	case s.l.Facts == nil && s.l.FactsErr == nil:
+		s.m.Act = ActReadFacts
+		s.in(quickLook)
+		return
+	case s.l.Facts != nil && s.l.Facts.WorkflowStatus.Final():
+		how, by.ID = endedText(s.r, s.l.Facts.WorkflowStatus), s.l.Facts.CanceledBy
+	}
+	s.canceled(Failure{FailCIEnded, how}, by)
+}
+
+// endedText says how a workflow ended that never opened the gate.
+func endedText(r Request, workflow WorkflowStatus) string {
+	switch workflow {
+	case WorkflowCanceled:
+		return "The workflow was cancelled in CircleCI"
+	case WorkflowFailed, WorkflowError:
+		return "The workflow failed in CircleCI before it reached " + r.GateName
+	}
+	return fmt.Sprintf("The workflow is over in CircleCI (%s) and never reached %s", workflow, r.GateName)
+}
+
+// unfit ends a request whose configuration is not that of its commit, whose gate
+// is not the one that was reviewed or whose facts changed; the last two once a
+// second look says the same. It reports whether there is such a doubt: then the
+// rules for a gate that waits do not apply.
+func (s *step) unfit() bool {
+	t := &s.m.Trail
+	sure, why := false, ""
+	switch {
+	case s.foreign():
+		return true
+	case s.state == gateOdd:
+		why = s.odd
+		sure = s.confirmed(&t.Odd, why)
+	case s.changed != "":
+		why = s.changed + " changed in CircleCI since the request was made"
+		sure = s.confirmed(&t.Changed, s.changed)
+	default:
+		return false
+	}
+	if sure {
+		s.canceled(Failure{FailFactsChanged, why}, Actor{Kind: ActorCI})
+	}
+	return true
+}
+
+// foreign ends a request whose configuration is not the file of its commit, as the
+// code host says.
+func (s *step) foreign() bool {
+	if s.r.Commits == nil || s.r.Commits.Config != ConfigOther {
+		return false
+	}
+	s.canceled(Failure{FailForeignConfig, "The CI configuration is not the file in the commit"}, Actor{Kind: ActorCodeHost})
+	return true
+}
+
+// confirmed reports whether an odd answer says what an earlier one said, at least
+// oddTime ago. One odd answer decides nothing.
+func (s *step) confirmed(d *Doubt, what string) bool {
+	if d.What != what {
+		*d = Doubt{what, s.now}
+	}
+	sure := d.Since.Add(oddTime)
+	if s.now.Before(sure) {
+		s.at(sure)
+		return false
+	}
+	return true
+}
+
+// workflowOver ends a request whose gate waits in a workflow that is over, as its
+// facts say. They are read now and then, and when something points to it. It
+// reports whether the look is done with: the request ended, or the facts are to be
+// read first.
+func (s *step) workflowOver() bool {
+	waits := s.state == gateWaits
+	switch f := s.l.Facts; {
+	case f == nil && s.l.FactsErr == nil && (s.m.Trail.Looks >= factsLooks || s.m.Trail.Changed.What != "" || waits && stuck(s.l.Jobs, s.gate)):
+		s.m.Act = ActReadFacts
+		s.in(s.k.Poll)
+	case f != nil && waits && f.WorkflowStatus.Final():
+		s.canceled(Failure{FailCIEnded, endedText(s.r, f.WorkflowStatus)}, Actor{Kind: ActorCI, ID: f.CanceledBy})
+	default:
+		return false
+	}
+	return true
+}
+
+// stuck reports whether a gate that is not on hold yet never will be: something
+// that it needs ended otherwise than needed.
+func stuck(jobs []Job, gate Job) bool {
+	return slices.ContainsFunc(jobs, func(j Job) bool {
+		accepted, needed := gate.Needs[j.ID]
+		return needed && j.Status.Final() && !accepts(accepted, j.Status)
+	})
+}
+
+// accepts reports whether a job that ended meets a need with the given statuses. A
+// need without any wants success.
+// https://circleci.com/docs/configuration-reference/#requires
+func accepts(accepted []string, ended JobStatus) bool {
+	return len(accepted) == 0 && ended == JobSuccess || slices.Contains(accepted, string(ended)) || slices.Contains(accepted, "terminal")
+}

@@ -1,0 +1,160 @@
+package approvals
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// longDeploy is after how long a running deploy is looked at slowly.
+const longDeploy = 6 * time.Hour
+
+// released are the rules until the deploy has ended. It is judged on the jobs
+// behind the gate alone.
+func (s *step) released() {
+	if !s.seen() {
+		s.lookAgain(s.k.Poll, slowLook)
+		return
+	}
+	pause := s.k.Poll
+	if s.now.Sub(s.r.ReleasedAt) > longDeploy {
+		pause = slowLook
+	}
+	if s.state == gateOdd {
+		s.in(pause)
+		return
+	}
+	var filed []string
+	for _, o := range s.k.Others {
+		if o.JobID != "" {
+			filed = append(filed, o.JobID)
+		}
+	}
+	behind := dependents(s.l.Jobs, s.gate.ID, filed)
+	over := s.l.Facts != nil && s.l.Facts.WorkflowStatus.Final()
+	switch is, job := outcome(behind, s.r.DeployJobs, over); is {
+	case resultNothing:
+	case resultOpen:
+		s.in(pause)
+		if s.m.Trail.Looks >= factsLooks && s.l.Facts == nil && s.l.FactsErr == nil {
+			s.m.Act = ActReadFacts
+		}
+	case resultDone:
+		s.happens(EventDeployed, Actor{Kind: ActorCI}, Data{"jobs": list(jobNames(behind))}).Outcome = string(PhaseSucceeded)
+	default:
+		s.deployFailed(is, job, behind)
+	}
+}
+
+// deployFailed ends a request whose deploy failed or was skipped; job decided that.
+func (s *step) deployFailed(is result, job Job, behind []Job) {
+	outcome := string(job.Status)
+	detail := fmt.Sprintf("job %s: %s", job.Name, job.Status)
+	switch {
+	case is == resultSkipped:
+		outcome, detail = "skipped", fmt.Sprintf("job %s never ran: CircleCI skipped it", job.Name)
+	case job.Status == JobUnauthorized:
+		// https://circleci.com/docs/contexts/#restrict-a-context
+		detail += "; its context is restricted to a group that the approver in CircleCI is not in"
+	}
+	e := s.ends(EventDeployFailed, Actor{Kind: ActorCI}, Failure{FailDeploy, detail}, Data{"jobs": list(jobNames(behind)), "job": job.Name})
+	e.Outcome = outcome
+}
+
+func jobNames(jobs []Job) []string {
+	names := make([]string, len(jobs))
+	for i, j := range jobs {
+		names[i] = j.Name
+	}
+	slices.Sort(names)
+	return names
+}
+
+// dependents lists the jobs behind a gate: those that need it, directly or
+// through others, up to the next gate. A job behind it that filed another
+// request does not count, nor does what needs it.
+func dependents(jobs []Job, gateID string, filedRequests []string) []Job {
+	everything := func(Job) bool { return true }
+	behind := closure(jobs, []string{gateID}, everything)
+	filed := slices.DeleteFunc(slices.Clone(filedRequests), func(id string) bool { return !slices.Contains(behind, id) })
+	excluded := closure(jobs, filed, everything)
+	seen := closure(jobs, []string{gateID}, func(j Job) bool { return !j.IsGate() && !slices.Contains(excluded, j.ID) })
+	return slices.DeleteFunc(slices.Clone(jobs), func(j Job) bool { return j.ID == gateID || !slices.Contains(seen, j.ID) })
+}
+
+// closure is roots and every job that needs one of them, directly or through
+// jobs that are let in.
+func closure(jobs []Job, roots []string, let func(Job) bool) []string {
+	in := slices.Clone(roots)
+	for grown := true; grown; {
+		grown = false
+		for _, j := range jobs {
+			if slices.Contains(in, j.ID) || !let(j) {
+				continue
+			}
+			for need := range j.Needs {
+				if slices.Contains(in, need) {
+					in = append(in, j.ID)
+					grown = true
+					break
+				}
+			}
+		}
+	}
+	return in
+}
+
+// result is what a job behind a gate, or all of them, say of the deploy.
+type result int
+
+// The results. Of several jobs the last in this order counts: a job that still
+// runs may fail, which says more than that another one was skipped.
+const (
+	resultNothing result = iota // nothing says anything: the release stays without an outcome
+	resultDone
+	resultSkipped
+	resultOpen // it goes on
+	resultFailed
+)
+
+// outcome judges the deploy on the jobs behind its gate, on those with the given
+// names alone if there are such. over: the workflow does not go on, so that every
+// job is as it will stay. job is the one that decides.
+func outcome(behind []Job, names []string, over bool) (is result, job Job) {
+	if named := slices.DeleteFunc(slices.Clone(behind), func(j Job) bool { return !slices.Contains(names, j.Name) }); len(named) > 0 {
+		behind = named
+	}
+	for _, j := range behind {
+		if says := j.result(over); says > is {
+			is, job = says, j
+		}
+	}
+	return is, job
+}
+
+// result is what the job alone says of the deploy. One that runs only after
+// something else than success did not have to run.
+func (j Job) result(over bool) result {
+	switch {
+	case j.Status.Failed():
+		return resultFailed
+	case j.Status == JobSuccess:
+		return resultDone
+	case j.Status != JobNotRun && !over:
+		return resultOpen
+	case j.conditional():
+		return resultNothing
+	}
+	return resultSkipped
+}
+
+// conditional reports whether the job runs only after something else than the
+// success of what it needs.
+func (j Job) conditional() bool {
+	for _, accepted := range j.Needs {
+		if !accepts(accepted, JobSuccess) {
+			return true
+		}
+	}
+	return false
+}
