@@ -248,6 +248,36 @@ func TestLateRelease(t *testing.T) {
 	})
 }
 
+// A list that does not say for once who opened the gate raises no alarm about our own
+// release, neither before nor after the approval has expired.
+func TestReleaseByNobodyForOnce(t *testing.T) {
+	for name, lag := range map[string]time.Duration{"at once": time.Minute, "late": 5 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "DEPLOY_APPROVAL_WINDOW_MINUTES=2 ON_CLOSE=nothing", func(w *world) {
+				r := w.request(1, "on_hold")
+				w.ci.lag = lag
+				w.must(w.approve("U01", r))
+				unnamed := 0
+				w.ci.odd(r.Facts.WorkflowID, func(jobs []approvals.Job) []approvals.Job {
+					jobs = slices.Clone(jobs)
+					for i := range jobs {
+						if jobs[i].Status == approvals.JobSuccess && jobs[i].ApprovedBy != "" && unnamed == 0 {
+							jobs[i].ApprovedBy = ""
+							unnamed++
+						}
+					}
+					return jobs
+				}, -1)
+				w.wait(12 * time.Minute)
+				w.is(r, approvals.Released)
+				if n := w.count(r, approvals.EventGateBypassed, approvals.EventBypassed); n != 0 || unnamed != 1 {
+					t.Errorf("got %d alarms about our own release, after %d lists without a name", n, unnamed)
+				}
+			})
+		})
+	}
+}
+
 // The clocks of the provider and ours may differ: what counts is what a look saw.
 func TestByHandWithAnotherClock(t *testing.T) {
 	for _, skew := range []time.Duration{-10 * time.Second, 10 * time.Second} {

@@ -122,7 +122,7 @@ func (s *step) look() {
 	t.Gone, t.FailedAt = 0, time.Time{}
 	t.Looks++
 	s.state, s.gate, s.odd = s.l.gate(s.r)
-	if s.state != gateOdd {
+	if s.state != gateOdd && !s.unnamed() {
 		t.Odd = Doubt{}
 	}
 	if s.l.Facts == nil {

@@ -45,7 +45,9 @@ func (s *step) closedGate() {
 	s.m.Trail.LookedAt = s.l.At
 	switch s.state {
 	case gateOpened:
-		s.openedLate()
+		if s.knowsWho() {
+			s.openedLate()
+		}
 	case gateEnded:
 		// It never opens any more.
 	case gateOdd:

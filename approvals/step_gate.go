@@ -19,7 +19,9 @@ const (
 func (s *step) settled() bool {
 	switch s.state {
 	case gateOpened:
-		s.opened()
+		if s.knowsWho() {
+			s.opened()
+		}
 	case gateEnded:
 		s.over()
 	case gateOdd:
@@ -30,14 +32,22 @@ func (s *step) settled() bool {
 	return true
 }
 
+// unnamed reports whether a gate for which we made a call is open, but the list does
+// not say by whom.
+func (s *step) unnamed() bool {
+	return s.state == gateOpened && s.gate.ApprovedBy == "" && len(s.r.Attempt.IDs) > 0
+}
+
+// knowsWho reports whether it can be judged who opened the gate: the list says so,
+// or a second one does not say it either.
+func (s *step) knowsWho() bool {
+	return !s.unnamed() || s.confirmed(&s.m.Trail.Odd, "the job list does not say who approved the gate")
+}
+
 // opened takes in a gate that is open: by us or, with auto-approve off, by somebody
 // who was told to, which is the release; otherwise past us, which is a bypass.
 func (s *step) opened() {
 	id := s.gate.ApprovedBy
-	if id == "" && s.r.Attempt.Count > 0 && s.now.Sub(s.r.Attempt.At) < settleTime {
-		s.in(quickLook) // the list does not say yet by whom
-		return
-	}
 	by := Actor{Kind: ActorCI, ID: s.l.name(id)}
 	handed := s.r.Status == Approved && !s.r.AutoApprove && s.inWindow()
 	restored := (s.r.Restored || s.k.Rolled) && s.r.Status == Approved && s.r.AutoApprove && id != "" && id == s.l.Self

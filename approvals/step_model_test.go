@@ -3,46 +3,92 @@ package approvals_test
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
-var (
-	storySteps = flag.Int("step.count", 200_000, "how many steps the generated stories take")
-	storySeed  = flag.Uint64("step.seed", 0, "seed of the generated stories; 0 = a random one")
-	exploreFor = flag.Duration("step.explore", 5*time.Second, "how long the small world is explored")
-)
+// scene is what does not change in a story.
+type scene struct {
+	auto    bool // auto-approve
+	onClose approvals.OnClose
+	always  bool // a job behind the gate runs although the gate was cancelled
+	freeze  bool // nobody may approve from 12:30 to 13:30
+	remind  bool
+	named   bool // the settings name the deploy job
+	ttl     time.Duration
+}
+
+// randomScene draws a scene for a story.
+func randomScene(rng *rand.Rand) scene {
+	return scene{
+		auto:    rng.IntN(4) > 0,
+		onClose: []approvals.OnClose{approvals.CloseNothing, approvals.CloseCancelJob, approvals.CloseCancelWorkflow}[rng.IntN(3)],
+		always:  rng.IntN(4) == 0, freeze: rng.IntN(4) == 0, remind: rng.IntN(2) == 0, named: rng.IntN(2) == 0,
+		ttl: []time.Duration{time.Hour, time.Hour, 48 * time.Hour}[rng.IntN(3)],
+	}
+}
+
+// policy is what the settings of a scene say.
+func (s scene) policy() *approvals.Policy {
+	p := &approvals.Policy{Required: required, Window: 15 * time.Minute, AutoApprove: s.auto}
+	if s.freeze {
+		p.Freeze = dayFreeze
+	}
+	if s.remind {
+		p.RemindAfter = 10 * time.Minute
+	}
+	return p
+}
+
+var dayFreeze = func() approvals.Freeze {
+	f, err := approvals.ParseFreeze("2030-01-01 12:30-2030-01-01 13:30 UTC")
+	if err != nil {
+		panic(err)
+	}
+	return f
+}()
 
 // model is a small world around [approvals.Step]: one workflow with one gate, two
 // requests for it one after the other, two approvers, a provider that answers as
 // it likes, and a process that may die at any moment. It judges every move.
 type model struct {
+	scene
 	now      time.Time
+	next     time.Time // when the workflow is to be looked at
 	seq      int64
 	requests []approvals.Request
 	trails   map[string]approvals.Trail
 	asked    int // requests made
 
 	// What is true at the provider.
-	gate     approvals.JobStatus
-	openedBy string
-	calls    int // approve calls that arrived and have not taken effect
-	deploy   approvals.JobStatus
-	workflow approvals.WorkflowStatus
+	build     approvals.JobStatus // what the gate needs
+	gate      approvals.JobStatus
+	openedBy  string
+	stoppedBy string // who cancelled the gate
+	calls     int    // approve calls that arrived and have not taken effect
+	stops     int    // likewise of those that stop the gate
+	deploy    approvals.JobStatus
+	workflow  approvals.WorkflowStatus
+	rerun     bool // a newer workflow waits unasked
+	changed   bool // the facts are not those of the creation
+	forgotten bool // the workflow is not known any more
 
-	hold    bool // decisions are on hold
-	removed bool // who releases in an emergency may not any more
-	auto    bool
-	broken  string // the first promise that was broken
-	steps   int
+	hold      bool   // decisions are on hold
+	removed   bool   // who releases in an emergency may not any more
+	ana       string // what became of an approver: "", "stale" or "lost"
+	gone      bool   // the app is not in the settings
+	overtaken bool   // a newer request took the place
+	rolled    bool   // the database is an older copy
+	unnamed   bool   // the list at hand does not say who opened the gate
+	broken    string // the first promise that was broken
+	steps     int
 }
 
 const (
@@ -51,10 +97,10 @@ const (
 	required = 2
 )
 
-func newModel(auto bool) *model {
+func newModel(s scene) *model {
 	m := &model{
-		now: time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC), trails: map[string]approvals.Trail{}, auto: auto,
-		gate: approvals.JobBlocked, deploy: approvals.JobBlocked, workflow: approvals.WorkflowRunning,
+		scene: s, now: time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC), trails: map[string]approvals.Trail{},
+		build: approvals.JobRunning, gate: approvals.JobBlocked, deploy: approvals.JobBlocked, workflow: approvals.WorkflowRunning,
 	}
 	m.ask()
 	return m
@@ -64,10 +110,7 @@ func newModel(auto bool) *model {
 func (m *model) clone() *model {
 	c := *m
 	c.requests = slices.Clone(m.requests)
-	c.trails = map[string]approvals.Trail{}
-	for id, t := range m.trails {
-		c.trails[id] = t
-	}
+	c.trails = maps.Clone(m.trails)
 	return &c
 }
 
@@ -94,43 +137,120 @@ func (m *model) record(r *approvals.Request, events ...approvals.Event) {
 // judge looks for broken promises in one event.
 func (m *model) judge(before, after approvals.Request, e approvals.Event) {
 	switch e.Type {
+	case approvals.EventApproved, approvals.EventBreakGlass, approvals.EventAttempt, approvals.EventReleased:
+		m.judgeRight(before, after, e)
+	case approvals.EventBypassed, approvals.EventGateBypassed:
+		if m.gate != approvals.JobSuccess {
+			m.fails("an alarm about a gate that is %s", m.gate)
+		}
+		if before.Gate.Bypassed {
+			m.fails("a second alarm")
+		}
+		if m.openedBy == self && !m.unnamed && before.Attempt.IDs != nil && before.Status.CanBecome(approvals.Released) && len(m.requests) == 1 {
+			m.fails("an alarm about our own release")
+		}
+	case approvals.EventCanceled:
+		m.judgeCanceled(after, e)
+	case approvals.EventSuperseded:
+		if !m.overtaken {
+			m.fails("superseded by nothing")
+		}
+	case approvals.EventReminded:
+		if m.inFreeze() || !before.RemindedAt.IsZero() || before.Round != 1 {
+			m.fails("a reminder in a freeze or a second one")
+		}
+	case approvals.EventClosing:
+		if before.OnClose == approvals.CloseNothing || before.Closing.Count >= 8 || before.CanRetry(m.now) || m.gate.Final() {
+			m.fails("on_close %s stops a gate that is %s, %d tries before", before.OnClose, m.gate, before.Closing.Count)
+		}
+	case approvals.EventDeployed:
+		if m.deploy != approvals.JobSuccess {
+			m.fails("deployed, although the deploy is %s", m.deploy)
+		}
+	case approvals.EventDeployFailed:
+		if m.deploy == approvals.JobSuccess || !m.deploy.Final() && !m.workflow.Final() {
+			m.fails("the deploy failed, although it is %s", m.deploy)
+		}
+	case approvals.EventNewerWorkflow:
+		if slices.Contains(before.NewerFlows, e.Data["workflow_id"]) {
+			m.fails("a newer workflow is told twice")
+		}
+	}
+}
+
+// judgeRight judges what gives the right to deploy, and what uses it.
+func (m *model) judgeRight(before, after approvals.Request, e approvals.Event) {
+	switch e.Type {
 	case approvals.EventApproved:
-		if len(e.People) < required {
-			m.fails("I2: decided by %v", e.People)
+		if len(e.People) < required || m.inFreeze() || m.hold || m.gone {
+			m.fails("I2: decided by %v, in a freeze %v, on hold %v, without settings %v", e.People, m.inFreeze(), m.hold, m.gone)
+		}
+		if before.Commits != nil && before.Commits.Config == approvals.ConfigOther {
+			m.fails("a foreign configuration was approved")
 		}
 	case approvals.EventBreakGlass:
 		if d, ok := after.Emergency(); !ok || d.MFA == "" || len(d.Reason) < 10 || before.Status != approvals.Pending {
 			m.fails("I2: an emergency release %+v of a request that is %s", d, before.Status)
 		}
 	case approvals.EventAttempt:
-		if before.Status != approvals.Approved || before.ApprovedAt.IsZero() || !m.auto {
-			m.fails("I2: an attempt for a request that is %s", before.Status)
+		if before.Status != approvals.Approved || before.ApprovedAt.IsZero() || !m.auto || before.Restored || m.gone {
+			m.fails("I2: an attempt for a request that is %s, restored %v, without settings %v", before.Status, before.Restored, m.gone)
 		}
-		if _, ok := before.Emergency(); (ok && m.removed) || !ok && len(before.Approvals()) < required {
-			m.fails("I2: an attempt by the decisions %+v, removed %v", before.Decisions, m.removed)
+		if valid, _ := m.valid(before); valid < required && !(valid == 1 && isEmergency(before)) {
+			m.fails("I2: an attempt by the decisions %+v, removed %v, ana %q", before.Decisions, m.removed, m.ana)
+		}
+		if before.Commits != nil && before.Commits.Config == approvals.ConfigOther {
+			m.fails("an attempt for a foreign configuration")
 		}
 	case approvals.EventReleased:
-		ours := m.openedBy == self && before.Attempt.IDs != nil
+		ours := m.openedBy == self && (before.Attempt.IDs != nil || before.Restored || m.rolled)
 		handed := !m.auto && before.Status == approvals.Approved
 		if m.gate != approvals.JobSuccess || !ours && !handed {
 			m.fails("released, although the gate is %s by %q after %d calls", m.gate, m.openedBy, before.Attempt.Count)
 		}
-	case approvals.EventBypassed, approvals.EventGateBypassed:
-		if m.gate != approvals.JobSuccess {
-			m.fails("an alarm about a gate that is %s", m.gate)
-		}
-		if m.openedBy == self && before.Attempt.IDs != nil && before.Status.CanBecome(approvals.Released) && len(m.requests) == 1 {
-			m.fails("an alarm about our own release")
-		}
-	case approvals.EventCanceled:
-		if !m.gate.Final() && m.workflow == approvals.WorkflowRunning && e.Reason != "withdrawn" && m.trails[after.ID].Odd.What == "" {
-			m.fails("I10: canceled (%s) although the gate is %s and nothing odd was seen before", e.Data["detail"], m.gate)
-		}
-	case approvals.EventDeployed:
-		if m.deploy != approvals.JobSuccess {
-			m.fails("deployed, although the deploy is %s", m.deploy)
+	}
+}
+
+// judgeCanceled looks for the reason why a request was canceled.
+func (m *model) judgeCanceled(after approvals.Request, e approvals.Event) {
+	t := m.trails[after.ID]
+	ok := false
+	switch e.Reason {
+	case approvals.FailWithdrawn:
+		ok = true
+	case approvals.FailAppGone:
+		ok = m.gone
+	case approvals.FailForeignConfig:
+		ok = after.Commits != nil && after.Commits.Config == approvals.ConfigOther
+	case approvals.FailFactsChanged:
+		ok = t.Odd.What != "" || t.Changed.What != "" && m.changed
+	case approvals.FailCIEnded:
+		ok = m.gate.Final() || m.workflow != approvals.WorkflowRunning
+	}
+	if !ok {
+		m.fails("I10: canceled (%s) although the gate is %s, the workflow %s, and the trail %+v", e.Data["detail"], m.gate, m.workflow, t)
+	}
+}
+
+func isEmergency(r approvals.Request) bool {
+	_, ok := r.Emergency()
+	return ok
+}
+
+func (m *model) inFreeze() bool { return m.freeze && m.scene.policy().Freeze.Says(m.now) != "" }
+
+// valid counts the decisions of a request that count now, and lists whose do not.
+func (m *model) valid(r approvals.Request) (valid int, lost []string) {
+	for _, d := range r.Deciding() {
+		switch {
+		case d.SlackUser == "chief" && m.removed, d.SlackUser == "ana" && m.ana == "lost":
+			lost = append(lost, d.SlackUser)
+		case d.SlackUser == "ana" && m.ana == "stale":
+		default:
+			valid++
 		}
 	}
+	return valid, lost
 }
 
 func (m *model) open() *approvals.Request {
@@ -150,10 +270,14 @@ func (m *model) ask() {
 	m.asked++
 	r := approvals.Request{}
 	r.Told = -1
+	var deploy []string
+	if m.named {
+		deploy = []string{"deploy"}
+	}
 	m.record(&r, approvals.Event{
 		Type: approvals.EventRequested, Request: fmt.Sprintf("R%d", m.asked), App: "shop", Environment: "default",
 		Asked: &approvals.Asked{
-			Number: int64(m.asked), GateName: "hold", PendingTTL: time.Hour, AutoApprove: m.auto, Required: required, OnClose: approvals.CloseNothing,
+			Number: int64(m.asked), GateName: "hold", PendingTTL: m.ttl, AutoApprove: m.auto, Required: required, OnClose: m.onClose, DeployJobs: deploy,
 			Facts: approvals.Facts{WorkflowID: "w", Project: "gh/acme/shop", Revision: "abc", PipelineNumber: 7},
 		},
 	})
@@ -168,7 +292,7 @@ func event(r approvals.Request, t approvals.EventType, who string) approvals.Eve
 // when there is none.
 func (m *model) reopened(who string) *approvals.Request {
 	r := m.open()
-	if r == nil || !r.Status.Open() && !r.CanRetry(m.now) || r.Status == approvals.Approved || m.hold {
+	if r == nil || !r.Status.Open() && !r.CanRetry(m.now) || r.Status == approvals.Approved || m.hold || m.gone {
 		return nil
 	}
 	for _, o := range m.requests {
@@ -199,83 +323,141 @@ func (m *model) breakGlass() {
 	m.record(r, e)
 }
 
-// vote is one person's accepted vote. With the quorum it decides at once, as the
-// use case does.
+// vote is one person's accepted vote. The follower decides with the quorum.
 func (m *model) vote(who string) {
-	r := m.reopened(who)
-	if r == nil {
+	if m.inFreeze() || who == "ana" && m.ana != "" {
 		return
 	}
-	for _, d := range r.Approvals() {
-		if d.SlackUser == who {
-			return
-		}
+	r := m.reopened(who)
+	if r == nil || slices.ContainsFunc(r.Approvals(), func(d approvals.Decision) bool { return d.SlackUser == who }) {
+		return
 	}
 	e := event(*r, approvals.EventVoted, who)
 	e.MFA = "totp"
 	m.record(r, e)
 }
 
-// jobs is the list as the provider tells it truly.
+// readCommits is what the code host says of the commit.
+func (m *model) readCommits(config approvals.ConfigMatch) {
+	r := m.open()
+	if r == nil || r.Commits != nil {
+		return
+	}
+	e := event(*r, approvals.EventCommitsRead, "")
+	e.Actor.Kind, e.Commits = approvals.ActorCodeHost, &approvals.Commits{Count: 1, Config: config}
+	m.record(r, e)
+}
+
+// jobs is the list as the provider tells it truly: a build, the gate, the deploy, a
+// notice that is sent when the deploy failed, and the job that files the request of
+// another environment.
 func (m *model) jobs() []approvals.Job {
-	gate := approvals.Job{ID: "g", Name: "hold", Type: "approval", Status: m.gate, Project: "gh/acme/shop", ApprovalRequestID: "ar"}
-	if m.gate == approvals.JobSuccess {
+	gate := approvals.Job{
+		ID: "g", Name: "hold", Type: "approval", Status: m.gate, Project: "gh/acme/shop", ApprovalRequestID: "ar",
+		Needs: map[string][]string{"b": {"success"}}, CanceledBy: m.stoppedBy,
+	}
+	if m.gate == approvals.JobSuccess && !m.unnamed {
 		gate.ApprovedBy = m.openedBy
 	}
-	return []approvals.Job{gate, {ID: "d", Name: "deploy", Type: "build", Status: m.deploy, Needs: map[string][]string{"g": {"success"}}}}
+	jobs := []approvals.Job{
+		{ID: "b", Name: "build", Type: "build", Status: m.build}, gate,
+		{ID: "d", Name: "deploy", Type: "build", Status: m.deploy, Needs: map[string][]string{"g": {"success"}}},
+		{ID: "n", Name: "notice", Type: "build", Status: approvals.JobBlocked, Needs: map[string][]string{"d": {"failed"}}},
+		{ID: "f", Name: "ask-eu", Type: "build", Status: approvals.JobRunning, Needs: map[string][]string{"g": {"success"}}},
+	}
+	if m.deploy.Final() {
+		jobs[3].Status = approvals.JobNotRun
+	}
+	if m.always {
+		jobs[4].Needs["g"] = []string{"success", "canceled"}
+	}
+	return jobs
 }
 
 func (m *model) facts() *approvals.Facts {
 	f := m.requests[0].Facts
 	f.WorkflowStatus = m.workflow
+	if m.workflow == approvals.WorkflowCanceled {
+		f.CanceledBy = human
+	}
+	if m.changed {
+		f.Revision = "def"
+	}
 	return &f
 }
 
-// Kinds of looks, and what happens to the process meanwhile.
+// Kinds of looks.
 const (
-	lookTrue = iota
-	lookEmpty
-	lookError
-	lookGone
-	lookFacts // true, but the facts cannot be read
-	looks
+	lookTrue    = "true"
+	lookEmpty   = "empty"    // a list without jobs
+	lookOther   = "other"    // a list of another project
+	lookUnnamed = "unnamed"  // true, but it does not say who opened the gate
+	lookError   = "503"      // no list
+	lookBusy    = "429"      // no list, and when to ask again
+	lookLost    = "lost"     // no answer at all
+	lookGone    = "404"      // no such workflow
+	lookFacts   = "no facts" // true, but the facts cannot be read
 )
 
+// Where the process may die in a delivery.
 const (
-	dieNever = iota
-	dieBeforeCommit
-	dieBeforeCall
-	dieAfterCall
-	deaths
+	dieNever        = ""
+	dieBeforeCommit = "before the commit"
+	dieBeforeCall   = "before the call"
+	dieAfterCall    = "after the call"
 )
 
+// Answers to a call.
 const (
-	callDone = iota
-	callRefused
-	callLost    // done, but without an answer
-	callDropped // not done, and without an answer
-	answers
+	callDone    = ""
+	callRefused = "403"
+	callBusy    = "429"
+	callBroken  = "500"
+	callLost    = "lost"    // done, but without an answer
+	callDropped = "dropped" // not done, and without an answer
 )
 
 // follow is one delivery: look, step, commit, act, record the answer.
-func (m *model) follow(kind, death, answer int) {
+func (m *model) follow(kind, death, answer string) {
+	next := time.Time{}
 	for i := range m.requests {
-		m.followOne(i, kind, death, answer)
+		at := m.followOne(i, kind, death, answer)
+		if next.IsZero() || !at.IsZero() && at.Before(next) {
+			next = at
+		}
 		if death != dieNever {
 			m.trails = map[string]approvals.Trail{} // a restart remembers no more than its last commit
 			return
 		}
 	}
+	m.next = next
 }
 
-func (m *model) look(kind int) approvals.Look {
-	l := approvals.Look{At: m.now, Self: self}
+// late reports whether nobody looked when it was time to.
+func (m *model) late() bool { return !m.next.IsZero() && m.now.Sub(m.next) > time.Minute }
+
+func (m *model) look(kind string) approvals.Look {
+	l := approvals.Look{At: m.now, Self: self, Names: map[string]string{human: "login of " + human}}
+	if m.late() {
+		l.Due = m.next
+	}
+	if m.forgotten {
+		kind = lookGone
+	}
+	m.unnamed = kind == lookUnnamed
 	switch kind {
-	case lookTrue:
+	case lookTrue, lookUnnamed:
 		l.Jobs = m.jobs()
 	case lookEmpty:
+	case lookOther:
+		l.Jobs = m.jobs()
+		l.Jobs[1].Project = "gh/acme/other"
 	case lookError:
 		l.Err = &approvals.CIError{Status: 503, Message: "503"}
+	case lookBusy:
+		l.Err = &approvals.CIError{Status: 429, Message: "429", RetryAfter: time.Minute}
+	case lookLost:
+		l.Err = &approvals.CIError{Message: "no answer"}
 	case lookGone:
 		l.Err = &approvals.CIError{Status: 404, Message: "404"}
 	case lookFacts:
@@ -284,183 +466,299 @@ func (m *model) look(kind int) approvals.Look {
 	return l
 }
 
-func (m *model) followOne(i, kind, death, answer int) {
+// elsewhere is the request of another environment in the same workflow.
+var elsewhere = approvals.Request{
+	ID: "E", Number: 9, App: "shop", Environment: "eu", Status: approvals.Pending, Asked: approvals.Asked{JobID: "f", GateName: "hold-eu"},
+}
+
+// know is what the store knows of a request.
+func (m *model) know(i int) approvals.Knowledge {
+	r := m.requests[i]
+	k := approvals.Knowledge{
+		Policy: m.scene.policy(), Poll: 15 * time.Second, Stale: m.ana == "stale", Rolled: m.rolled, Able: []string{"bea"},
+		Others: append(slices.Delete(slices.Clone(m.requests), i, i+1), elsewhere),
+	}
+	k.Valid, k.Lost = m.valid(r)
+	if m.ana == "stale" {
+		k.Able = nil
+	}
+	if m.gone {
+		k.Policy = nil
+	}
+	if m.hold {
+		k.Hold = "the clock"
+	}
+	if m.overtaken {
+		k.Overtaken = &approvals.Request{ID: "N", Number: 10}
+	}
+	return k
+}
+
+// followOne steps one request until a step asks for no more to be read, and returns
+// when to look again.
+func (m *model) followOne(i int, kind, death, answer string) time.Time {
 	r := m.requests[i]
 	l := m.look(kind)
 	for range 3 {
 		m.steps++
-		p := approvals.Policy{Required: required, Window: 15 * time.Minute, AutoApprove: m.auto}
-		k := approvals.Knowledge{Policy: &p, Poll: 15 * time.Second, Valid: len(r.Deciding())}
-		if _, ok := r.Emergency(); ok && m.removed {
-			k.Valid, k.Lost = 0, []string{"chief"}
-		}
-		if m.hold {
-			k.Hold = "the clock"
-		}
-		for j, o := range m.requests {
-			if j != i {
-				k.Others = append(k.Others, o)
-			}
-		}
+		k := m.know(i)
 		move := approvals.Step(r, m.trails[r.ID], l, k, m.now)
 		m.judgeMove(r, l, k, move)
 		if death == dieBeforeCommit {
-			return
+			return m.now
 		}
 		m.record(&r, move.Events...)
 		m.requests[i] = r
 		m.trails[r.ID] = move.Trail
 		switch move.Act {
+		case approvals.ActNone:
+			return move.Next
 		case approvals.ActReadFacts:
 			l.Facts = m.facts()
-			continue
 		case approvals.ActReadSiblings:
-			l.Siblings = true
-			continue
-		case approvals.ActApprove:
-			m.call(i, death, answer)
-			return
+			if l.Siblings = true; m.rerun {
+				l.Unasked = []string{"w2"}
+			}
+		default:
+			m.call(i, move.Act, death, answer)
+			return m.now
 		}
-		return
 	}
+	return m.now
 }
 
+// judgeMove looks for broken promises in what a step wants.
 func (m *model) judgeMove(r approvals.Request, l approvals.Look, k approvals.Knowledge, move approvals.Move) {
-	attempts := 0
+	count := map[approvals.EventType]int{}
 	for _, e := range move.Events {
-		if e.Type == approvals.EventAttempt {
-			attempts++
-		}
+		count[e.Type]++
 	}
+	approves, stops := move.Act == approvals.ActApprove, move.Act > approvals.ActApprove
 	switch {
-	case move.Act == approvals.ActApprove && attempts != 1:
-		m.fails("I2: an approve call with %d recorded attempts", attempts)
-	case move.Act != approvals.ActApprove && attempts != 0:
-		m.fails("an attempt without a call")
-	case move.Act == approvals.ActApprove && (k.Hold != "" || l.Err != nil || l.Facts == nil):
+	case approves != (count[approvals.EventAttempt] == 1) || count[approvals.EventAttempt] > 1:
+		m.fails("I2: the act %d with %d recorded attempts", move.Act, count[approvals.EventAttempt])
+	case stops != (count[approvals.EventClosing] == 1):
+		m.fails("the act %d with %d recorded tries to stop the gate", move.Act, count[approvals.EventClosing])
+	case approves && (k.Hold != "" || l.Err != nil || l.Facts == nil || l.FactsErr != nil || k.Policy == nil):
 		m.fails("I12: an approve call without knowing everything")
-	case move.Act == approvals.ActApprove && m.gate == approvals.JobSuccess:
-		m.fails("I4: an approve call after the gate was seen open")
+	case approves && l.Facts.Differs(r.Facts) != "":
+		m.fails("an approve call although the facts changed")
+	case (approves || stops) && (m.gate == approvals.JobSuccess || move.Gate.ID != "g" || move.Gate.Project != "gh/acme/shop"):
+		m.fails("I4: a call about the gate %+v, which is %s", move.Gate, m.gate)
 	case move.Next.IsZero() && r.Status.Open() && len(move.Events) == 0:
 		m.fails("I5: nothing looks after a request that is %s any more", r.Status)
 	case !move.Next.IsZero() && move.Next.Before(m.now):
 		m.fails("the next look is in the past")
 	case !move.Next.IsZero() && move.Next.Equal(m.now) && len(move.Events) == 0:
 		m.fails("the follower spins")
-	case l.Err == nil && len(l.Jobs) == 0 && m.trails[r.ID].Odd.What == "" && slices.ContainsFunc(move.Events, func(e approvals.Event) bool { return e.Type == approvals.EventCanceled }):
-		m.fails("I10: one odd list canceled a request")
 	}
 }
 
-// call is the approve call that was recorded.
-func (m *model) call(i, death, answer int) {
+// call is the call that was recorded.
+func (m *model) call(i int, act approvals.Act, death, answer string) {
 	if death == dieBeforeCall {
 		return
 	}
-	if answer != callDropped && answer != callRefused && m.gate == approvals.JobOnHold {
+	arrives := answer == callDone || answer == callLost
+	switch {
+	case arrives && act == approvals.ActApprove && m.gate == approvals.JobOnHold:
 		m.calls++
+	case arrives && act != approvals.ActApprove:
+		m.stops++
 	}
 	if death == dieAfterCall {
 		return
 	}
 	r := m.requests[i]
 	e := event(r, approvals.EventAccepted, "")
-	e.Actor.Kind = approvals.ActorCI
-	e.Data = approvals.Data{"status": "202"}
-	switch answer {
-	case callRefused:
-		e.Type, e.Reason, e.Data = approvals.EventGateRefused, "403", approvals.Data{"status": "403"}
-	case callLost, callDropped:
-		e.Type, e.Reason, e.Data = approvals.EventGateRefused, "no answer", approvals.Data{"status": "0"}
+	e.Actor.Kind, e.Data = approvals.ActorCI, approvals.Data{"status": "202"}
+	if act != approvals.ActApprove {
+		e.Type, e.Outcome = approvals.EventGateClosed, "cancel_job"
+	}
+	if answer != callDone {
+		if e.Type == approvals.EventAccepted {
+			e.Type = approvals.EventGateRefused
+		} else if answer != callRefused {
+			return // it is tried again, and only what comes of it is news
+		}
+		e.Reason, e.Outcome, e.Data["status"] = answer, "refused", "0"
+		if answer != callLost && answer != callDropped {
+			e.Data["status"] = answer
+		}
+		if answer == callBusy {
+			e.Data["retry_after"] = "60"
+		}
 	}
 	m.record(&r, e)
 	m.requests[i] = r
 }
 
-// choices are all that can happen next.
-const choices = others + 16
+// choice is one thing that can happen next.
+type choice struct {
+	name   string
+	weight int // how often stories choose it, compared with the others
+	happen func(*model)
+}
 
-// do lets one thing happen.
-func (m *model) do(choice int) {
-	if choice < looks {
-		m.follow(choice, dieNever, callDone)
-		return
-	}
-	if choice -= looks; choice < deaths-1 {
-		m.follow(lookTrue, choice+1, callDone)
-		return
-	}
-	if choice -= deaths - 1; choice < answers-1 {
-		m.follow(lookTrue, dieNever, choice+1)
-		return
-	}
-	switch choice - (answers - 1) {
-	case 0:
-		m.vote("ana")
-	case 1:
-		m.vote("bea")
-	case 2:
-		if r := m.open(); r != nil && r.Status == approvals.Pending {
-			m.record(r, event(*r, approvals.EventRejected, "bea"))
-		}
-	case 3:
-		m.ask()
-	case 4: // the gate is reached
+// choices are all that can happen next.
+var choices = []choice{
+	{"a look", 12, func(m *model) { m.follow(lookTrue, dieNever, callDone) }},
+	{"an empty list", 1, func(m *model) { m.follow(lookEmpty, dieNever, callDone) }},
+	{"a list of another project", 1, func(m *model) { m.follow(lookOther, dieNever, callDone) }},
+	{"a list without names", 1, func(m *model) { m.follow(lookUnnamed, dieNever, callDone) }},
+	{"503 for a list", 1, func(m *model) { m.follow(lookError, dieNever, callDone) }},
+	{"429 for a list", 1, func(m *model) { m.follow(lookBusy, dieNever, callDone) }},
+	{"no answer for a list", 1, func(m *model) { m.follow(lookLost, dieNever, callDone) }},
+	{"404 for a list", 1, func(m *model) { m.follow(lookGone, dieNever, callDone) }},
+	{"no facts", 1, func(m *model) { m.follow(lookFacts, dieNever, callDone) }},
+	{"death before the commit", 1, func(m *model) { m.follow(lookTrue, dieBeforeCommit, callDone) }},
+	{"death before the call", 1, func(m *model) { m.follow(lookTrue, dieBeforeCall, callDone) }},
+	{"death after the call", 1, func(m *model) { m.follow(lookTrue, dieAfterCall, callDone) }},
+	{"403 for a call", 1, func(m *model) { m.follow(lookTrue, dieNever, callRefused) }},
+	{"429 for a call", 1, func(m *model) { m.follow(lookTrue, dieNever, callBusy) }},
+	{"500 for a call", 1, func(m *model) { m.follow(lookTrue, dieNever, callBroken) }},
+	{"a call whose answer is lost", 1, func(m *model) { m.follow(lookTrue, dieNever, callLost) }},
+	{"a call that is lost", 1, func(m *model) { m.follow(lookTrue, dieNever, callDropped) }},
+	{"a call takes effect", 6, (*model).takeEffect},
+
+	{"ana votes", 6, func(m *model) { m.vote("ana") }},
+	{"bea votes", 6, func(m *model) { m.vote("bea") }},
+	{"bea rejects", 1, (*model).reject},
+	{"an emergency release", 3, (*model).breakGlass},
+	{"CI asks", 2, (*model).ask},
+	{"CI withdraws", 1, (*model).withdraw},
+	{"the code host knows the configuration", 1, func(m *model) { m.readCommits(approvals.ConfigSame) }},
+	{"the code host knows another configuration", 1, func(m *model) { m.readCommits(approvals.ConfigOther) }},
+	{"a backup is restored", 1, (*model).restore},
+
+	{"the gate is reached", 6, (*model).reach},
+	{"the build fails", 1, func(m *model) {
 		if m.gate == approvals.JobBlocked {
-			m.gate = approvals.JobOnHold
+			m.build, m.workflow = approvals.JobFailed, approvals.WorkflowFailed
 		}
-	case 5: // somebody opens it
-		if m.gate == approvals.JobOnHold {
-			m.gate, m.openedBy, m.deploy = approvals.JobSuccess, human, approvals.JobRunning
+	}},
+	{"the workflow ends before the gate", 1, func(m *model) {
+		if m.gate == approvals.JobBlocked {
+			m.build, m.workflow = approvals.JobUnauthorized, approvals.WorkflowUnauthorized
 		}
-	case 6: // somebody stops it
+	}},
+	{"somebody opens the gate", 1, func(m *model) { m.opens(human) }},
+	{"somebody cancels the gate", 1, func(m *model) {
+		if !m.gate.Final() {
+			m.gate, m.stoppedBy = approvals.JobCanceled, human
+		}
+	}},
+	{"somebody cancels the workflow", 1, func(m *model) {
 		if !m.gate.Final() {
 			m.gate, m.workflow = approvals.JobCanceled, approvals.WorkflowCanceled
 		}
-	case 7: // what was accepted takes effect
-		if m.calls > 0 && m.gate == approvals.JobOnHold {
-			m.gate, m.openedBy, m.deploy = approvals.JobSuccess, self, approvals.JobRunning
+	}},
+	{"the deploy succeeds", 6, func(m *model) { m.deployEnds(approvals.JobSuccess, approvals.WorkflowSuccess) }},
+	{"the deploy fails", 1, func(m *model) { m.deployEnds(approvals.JobFailed, approvals.WorkflowFailed) }},
+	{"the deploy is not authorised", 1, func(m *model) { m.deployEnds(approvals.JobUnauthorized, approvals.WorkflowUnauthorized) }},
+	{"the deploy is skipped", 1, func(m *model) { m.deployEnds(approvals.JobNotRun, approvals.WorkflowSuccess) }},
+	{"the workflow is run again", 1, func(m *model) { m.rerun = true }},
+	{"the facts change", 1, func(m *model) { m.changed = !m.changed }},
+	{"CircleCI forgets the workflow", 1, func(m *model) { m.forgotten = true }},
+
+	{"decisions are on hold, or not any more", 1, func(m *model) { m.hold = !m.hold }},
+	{"the chief may not any more, or may again", 1, func(m *model) { m.removed = !m.removed }},
+	{"ana is not confirmed, or is again", 1, func(m *model) { m.ana = map[string]string{"": "stale"}[m.ana] }},
+	{"ana is removed, or is back", 1, func(m *model) { m.ana = map[string]string{"": "lost"}[m.ana] }},
+	{"the app leaves the settings, or is back", 1, func(m *model) { m.gone = !m.gone }},
+	{"a newer request takes the place", 1, func(m *model) { m.overtaken = true }},
+	{"an older database is found", 1, func(m *model) { m.rolled, m.hold = true, true }},
+
+	{"11 s", 6, func(m *model) { m.now = m.now.Add(11 * time.Second) }},
+	{"16 min", 1, func(m *model) { m.now = m.now.Add(16 * time.Minute) }},
+	{"1 h", 1, func(m *model) { m.now = m.now.Add(time.Hour) }},
+	{"7 h", 1, func(m *model) { m.now = m.now.Add(7 * time.Hour) }},
+	{"25 h", 1, func(m *model) { m.now = m.now.Add(25 * time.Hour) }},
+}
+
+// draw has each choice as often as its weight says, but of the rare ones only a
+// quarter: a story in which everything goes wrong gets nowhere.
+func draw(rng *rand.Rand) (all []int) {
+	for i, c := range choices {
+		if c.weight == 1 && rng.IntN(4) > 0 {
+			continue
 		}
-		m.calls = 0
-	case 8:
-		if m.deploy == approvals.JobRunning {
-			m.deploy, m.workflow = approvals.JobSuccess, approvals.WorkflowSuccess
+		for range c.weight {
+			all = append(all, i)
 		}
-	case 9:
-		if m.deploy == approvals.JobRunning {
-			m.deploy, m.workflow = approvals.JobFailed, approvals.WorkflowFailed
-		}
-	case 10:
-		m.hold = !m.hold
-	case 11:
-		m.now = m.now.Add(11 * time.Second)
-	case 12:
-		m.now = m.now.Add(16 * time.Minute)
-	case 13:
-		m.now = m.now.Add(time.Hour)
-	case 14:
-		m.breakGlass()
-	case 15:
-		m.removed = !m.removed
+	}
+	return all
+}
+
+func (m *model) reject() {
+	if r := m.open(); r != nil && r.Status == approvals.Pending {
+		m.record(r, event(*r, approvals.EventRejected, "bea"))
+	}
+}
+
+func (m *model) withdraw() {
+	if r := m.open(); r != nil && r.Status.Open() && r.Attempt.Count == 0 {
+		e := event(*r, approvals.EventCanceled, "")
+		e.Actor.Kind, e.Reason = approvals.ActorToken, approvals.FailWithdrawn
+		m.record(r, e)
+	}
+}
+
+// restore marks what was approved in a backup.
+func (m *model) restore() {
+	if r := m.open(); r != nil && r.Status == approvals.Approved {
+		m.record(r, event(*r, approvals.EventRestored, ""))
+	}
+}
+
+func (m *model) reach() {
+	if m.gate == approvals.JobBlocked && m.build == approvals.JobRunning {
+		m.build, m.gate = approvals.JobSuccess, approvals.JobOnHold
+	}
+}
+
+func (m *model) opens(by string) {
+	if m.gate == approvals.JobOnHold {
+		m.gate, m.openedBy, m.deploy = approvals.JobSuccess, by, approvals.JobRunning
+	}
+}
+
+// takeEffect is what follows from a call that was accepted.
+func (m *model) takeEffect() {
+	if m.calls > 0 {
+		m.opens(self)
+	}
+	if m.stops > 0 && !m.gate.Final() {
+		m.gate, m.workflow = approvals.JobCanceled, approvals.WorkflowCanceled
+	}
+	m.calls, m.stops = 0, 0
+}
+
+func (m *model) deployEnds(is approvals.JobStatus, workflow approvals.WorkflowStatus) {
+	if m.deploy == approvals.JobRunning {
+		m.deploy, m.workflow = is, workflow
 	}
 }
 
 // calm ends all trouble and lets time pass: every request has to come to an end.
 func (m *model) calm() {
-	m.hold = false
-	for range 8 {
+	m.hold, m.gone, m.changed, m.forgotten, m.rolled, m.ana = false, false, false, false, false, ""
+	for i := range 10 {
 		for range 3 {
-			m.do(lookTrue)
+			m.follow(lookTrue, dieNever, callDone)
 			m.now = m.now.Add(20 * time.Second)
-			m.do(others + 7) // what was accepted takes effect
+			m.takeEffect()
 		}
 		m.now = m.now.Add(20 * time.Minute)
+		if i == 7 {
+			m.now = m.now.Add(m.ttl)
+		}
 	}
 	for _, r := range m.requests {
 		if r.Status.Open() {
 			m.fails("I5: the request is still %s", r.Status)
 		}
-		if m.openedBy == self && len(m.requests) == 1 && r.Status.Yields() && r.Status != approvals.Canceled {
+		if m.openedBy == self && len(m.requests) == 1 && r.Status == approvals.Expired && !r.Gate.Bypassed {
 			m.fails("I4: our call opened the gate, but the request is %s", r.Status)
 		}
 	}
@@ -472,7 +770,10 @@ func (m *model) key() string {
 		R []approvals.Request
 		T map[string]approvals.Trail
 		M []any
-	}{m.requests, m.trails, []any{m.gate, m.openedBy, m.calls > 0, m.deploy, m.workflow, m.hold, m.removed, m.asked}})
+	}{m.requests, m.trails, []any{
+		m.build, m.gate, m.openedBy, m.stoppedBy, m.calls > 0, m.stops > 0, m.deploy, m.workflow, m.rerun, m.changed, m.forgotten,
+		m.hold, m.removed, m.ana, m.gone, m.overtaken, m.rolled, m.asked, m.late(), m.inFreeze(),
+	}})
 	if err != nil {
 		panic(err)
 	}
@@ -487,130 +788,3 @@ func (m *model) key() string {
 
 // ages matches the times in a state.
 var ages = regexp.MustCompile(`"\d{4}-\d\d-\d\dT[^"]*"`)
-
-// story tells choices in words.
-func story(auto bool, did []int) string {
-	var b strings.Builder
-	m := newModel(auto)
-	fmt.Fprintf(&b, "auto %v\n", auto)
-	for _, c := range did {
-		m.do(c)
-		states := make([]string, len(m.requests))
-		for i, r := range m.requests {
-			states[i] = fmt.Sprintf("%s (round %d, %d decisions, %d attempts)", r.Status, r.Round, len(r.Decisions), r.Attempt.Count)
-		}
-		fmt.Fprintf(&b, "%2d %s gate %s by %q: %s\n", c, m.now.Format(time.TimeOnly), m.gate, m.openedBy, strings.Join(states, ", "))
-	}
-	return b.String()
-}
-
-// play replays choices, and returns what was broken.
-func play(auto bool, did []int) string {
-	m := newModel(auto)
-	for _, c := range did {
-		if m.do(c); m.broken != "" {
-			return m.broken
-		}
-	}
-	return ""
-}
-
-// shrink leaves choices out as long as something stays broken.
-func shrink(auto bool, did []int) []int {
-	for n := len(did) / 2; n > 0; n /= 2 {
-		for at := 0; at+n <= len(did); {
-			if less := slices.Delete(slices.Clone(did), at, at+n); play(auto, less) != "" {
-				did = less
-			} else {
-				at += n
-			}
-		}
-	}
-	return did
-}
-
-// others is where the choices begin that are neither looks nor crashes.
-const others = looks + (deaths - 1) + (answers - 1)
-
-// likely are the choices that lead somewhere.
-var likely = []int{lookTrue, lookTrue, others, others + 1, others + 14, others + 4, others + 7, others + 8, others + 11}
-
-// TestStepStories plays random stories. With -step.count 10000000 it takes as
-// many steps by hand; a failure is shrunk and can be played again by its seed.
-func TestStepStories(t *testing.T) {
-	seed := *storySeed
-	if seed == 0 {
-		seed = rand.Uint64()
-	}
-	rng := rand.New(rand.NewPCG(seed, 1))
-	steps, stories := 0, 0
-	ends := map[approvals.Status]int{}
-	for steps < *storySteps {
-		auto := rng.IntN(4) > 0
-		m := newModel(auto)
-		var did []int
-		for range 60 {
-			c := rng.IntN(choices)
-			if rng.IntN(3) > 0 { // towards a decision and a deploy
-				c = likely[rng.IntN(len(likely))]
-			}
-			did = append(did, c)
-			if m.do(c); m.broken != "" {
-				did = shrink(auto, did)
-				t.Fatalf("seed %d, story %d: %s\n%s", seed, stories, play(auto, did), story(auto, did))
-			}
-		}
-		if m.calm(); m.broken != "" {
-			t.Fatalf("seed %d, story %d, after it was calm again: %s\n%s", seed, stories, m.broken, story(auto, did))
-		}
-		for _, r := range m.requests {
-			ends[r.Status]++
-		}
-		steps += m.steps
-		stories++
-	}
-	t.Logf("seed %d: %d stories, %d steps, nothing broken; the requests ended as %v", seed, stories, steps, ends)
-	for _, s := range []approvals.Status{approvals.Deployed, approvals.DeployFailed, approvals.Released, approvals.Rejected, approvals.Expired, approvals.Canceled, approvals.Bypassed, approvals.Undeliverable} {
-		if ends[s] == 0 {
-			t.Errorf("no story ended as %s: the model does not get there", s)
-		}
-	}
-}
-
-// TestStepExplored lets everything happen in a small world, to the depth that the
-// time allows, without looking at a state twice.
-func TestStepExplored(t *testing.T) {
-	type state struct {
-		m   *model
-		did []int
-	}
-	for _, auto := range []bool{true, false} {
-		level := []state{{m: newModel(auto)}}
-		seen := map[string]bool{level[0].m.key(): true}
-		end := time.Now().Add(*exploreFor / 2)
-		depth, steps := 0, 0
-		for ; len(level) > 0 && time.Now().Before(end); depth++ {
-			var next []state
-			for _, s := range level {
-				if time.Now().After(end) {
-					break
-				}
-				for c := range choices {
-					m := s.m.clone()
-					m.do(c)
-					steps++
-					did := append(slices.Clone(s.did), c)
-					if m.broken != "" {
-						t.Fatalf("%s\n%s", m.broken, story(auto, did))
-					}
-					if k := m.key(); !seen[k] {
-						seen[k] = true
-						next = append(next, state{m, did})
-					}
-				}
-			}
-			level = next
-		}
-		t.Logf("auto %v: depth %d, %d states, %d choices taken", auto, depth, len(seen), steps)
-	}
-}
