@@ -30,6 +30,7 @@ type act struct {
 	Job      string           `json:"job"`
 	URL      string           `json:"url"` // of the context
 	Token    string           `json:"token"`
+	Node     int              `json:"node"`
 }
 
 // outcome is the answer to an act. What else happened comes as an event.
@@ -110,6 +111,17 @@ func perform(do doer) http.HandlerFunc {
 	}
 }
 
+// onNode makes an act of what is done to a node, working or not as the act needs it.
+func (b *browser) onNode(do func(ctx context.Context, node int) error) doer {
+	return func(ctx context.Context, _ person, a act) (outcome, error) {
+		if b.team == nil || a.Node < 0 || a.Node >= b.team.Count() {
+			return outcome{}, fmt.Errorf("there is no such node")
+		}
+		defer b.bell.ring()
+		return outcome{}, do(context.WithoutCancel(ctx), a.Node)
+	}
+}
+
 func (b *browser) doers() map[string]doer {
 	plain := func(do func(ctx context.Context, who person, a act) error) doer {
 		return func(ctx context.Context, who person, a act) (outcome, error) { return outcome{}, do(ctx, who, a) }
@@ -131,6 +143,12 @@ func (b *browser) doers() map[string]doer {
 		}),
 		"home": plain(func(ctx context.Context, who person, _ act) error { return b.Slack.OpenHome(ctx, who.ID) }),
 		"scan": b.scan,
+		// At the machines of the daemons.
+		"kill": b.onNode(func(_ context.Context, node int) error {
+			b.team.Kill(node)
+			return nil
+		}),
+		"revive": b.onNode(func(ctx context.Context, node int) error { return b.team.Start(ctx, node) }),
 		// In CircleCI and at the code host.
 		"push": plain(func(_ context.Context, who person, _ act) error {
 			b.push(who.Login)

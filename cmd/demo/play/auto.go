@@ -33,7 +33,7 @@ func play(ctx context.Context, out io.Writer, http bool) error {
 		return err
 	}
 	defer s.Close()
-	p := &player{runner: &runner{Stage: s, pace: jobPace, bell: &bell{}}, out: out, cards: map[string]bool{}}
+	p := &player{runner: &runner{Stage: s, pace: jobPace, bell: &bell{}}, out: out, cards: map[string]bool{}, silence: 1500 * time.Millisecond}
 	began := time.Now()
 	if err := p.story(ctx); err != nil {
 		return err
@@ -50,6 +50,8 @@ type player struct {
 	*runner
 	out   io.Writer
 	cards map[string]bool // those that were seen
+	// silence is how long nothing is added to a thread that is complete.
+	silence time.Duration
 }
 
 func (p *player) say(format string, args ...any) {
@@ -166,7 +168,7 @@ func (p *player) ended(ctx context.Context, card slacktest.Message, word string)
 func (p *player) quiet(ctx context.Context, card slacktest.Message) error {
 	for replies := -1; replies != len(p.Slack.Thread(card.Channel, card.TS)); {
 		replies = len(p.Slack.Thread(card.Channel, card.TS))
-		if err := pause(ctx, 1500*time.Millisecond); err != nil {
+		if err := pause(ctx, p.silence); err != nil {
 			return err
 		}
 	}

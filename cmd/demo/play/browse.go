@@ -30,6 +30,7 @@ type browseOptions struct {
 	port       int  // 0 = any free one, or with simulators the usual ones
 	pace       time.Duration
 	simulators bool // no daemon, no people, and fixed ports
+	nodes      int  // daemons; 2 = with PostgreSQL
 }
 
 // browser is the demo with a page: a person's hands in Slack and CircleCI.
@@ -37,10 +38,11 @@ type browser struct {
 	*runner
 	bell bell
 	opts browseOptions
+	team *team // nil = one daemon
 }
 
 // browse serves the page until the context ends.
-func browse(ctx context.Context, out io.Writer, opts browseOptions) error {
+func browse(ctx context.Context, out io.Writer, opts browseOptions) (err error) {
 	dir, err := os.MkdirTemp("", "rack-gateway-demo-")
 	if err != nil {
 		return err
@@ -65,6 +67,12 @@ func browse(ctx context.Context, out io.Writer, opts browseOptions) error {
 	b := &browser{opts: opts}
 	b.runner = &runner{Stage: s, pace: opts.pace, bell: &b.bell}
 	b.Circle.AddUser(circlecitest.User{Login: "carl"})
+	if opts.nodes > 1 {
+		if b.team, err = assemble(ctx, s); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, b.team.dismiss()) }()
+	}
 	if !opts.simulators {
 		if err := b.prepare(ctx); err != nil {
 			if ctx.Err() != nil { // stopped while it started
@@ -96,6 +104,13 @@ func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.It
 func (b *browser) prepare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, preparing)
 	defer cancel()
+	if b.team != nil {
+		if err := b.team.start(ctx, b.Stage); err != nil {
+			return err
+		}
+		b.runner.url, b.runner.key = b.URL, b.Token
+		return nil
+	}
 	if err := b.Enrol(ctx); err != nil { // before the start, for a quiet channel
 		return err
 	}

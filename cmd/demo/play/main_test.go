@@ -44,7 +44,7 @@ func TestUsage(t *testing.T) {
 		args string
 		want int
 	}{
-		{"--help", 0}, {"--nonsense", 2}, {"--auto extra", 2}, {"--auto --simulators", 2}, {"--simulators --http", 2},
+		{"--help", 0}, {"--nonsense", 2}, {"--auto extra", 2}, {"--auto --simulators", 2}, {"--simulators --http", 2}, {"--nodes 3", 2}, {"--nodes 2 --simulators", 2},
 	} {
 		if got := run(t.Context(), strings.Fields(tt.args), &bytes.Buffer{}, &bytes.Buffer{}); got != tt.want {
 			t.Errorf("demo %s: got exit code %d; want %d", tt.args, got, tt.want)

@@ -236,7 +236,7 @@ function showView() {
   dialog.shown = now;
   if (!v) {
     dialog.close();
-    $('desk').append($('authenticator'));
+    $('desk').append($('authenticator'), $('nodes'));
     if (was && document.activeElement === document.body) $('messages').focus({ preventScroll: true }); // the button is gone
     return;
   }
@@ -245,8 +245,8 @@ function showView() {
   $('view').replaceChildren(el('h2', { id: 'view-title' }, v.title), ...v.blocks.map((b) => block(b, {})),
     el('div', { className: 'wrong', id: 'view-trouble', role: 'alert' }),
     el('div', { className: 'row' }, cancel, v.submit ? el('button', { className: 'primary' }, v.submit) : ''));
-  // The code generator lies beside the window, as a phone does.
-  $(codeField() ? 'pocket' : 'desk').append($('authenticator'));
+  // The code generator lies beside the window, as a phone does, and so do the machines.
+  $(codeField() ? 'pocket' : 'desk').append($('authenticator'), $('nodes'));
   if (!dialog.open) dialog.showModal();
   $('view').querySelector('[autofocus], button')?.focus();
 }
@@ -346,6 +346,14 @@ function log(run, status) {
   return d;
 }
 
+// --- the daemons ---
+
+function machine(n) {
+  const b = n.works ? button('kill -9', 'small', 'kill', { node: n.node }) : button('Start again', 'small', 'revive', { node: n.node });
+  b.setAttribute('aria-label', `${b.textContent} ${n.name}`);
+  return el('li', { className: n.works ? '' : 'failed' }, el('span', {}, n.name), status(n.works ? 'running' : 'killed'), el('span', { className: 'row' }, b));
+}
+
 $('push').onclick = () => act('push');
 $('api').onclick = () => act('api');
 $('context').onsubmit = (event) => {
@@ -357,6 +365,8 @@ $('context').onsubmit = (event) => {
 
 // guide says what to do next about the newest pipeline.
 function guide() {
+  const dead = state.nodes.filter((n) => !n.works).map((n) => n.name);
+  if (dead.length && dead.length === state.nodes.length) return 'Both nodes are dead: nobody can approve. Nothing is lost; start one again.';
   const p = state.pipelines.at(-1), w = p?.workflows.at(-1), name = state.me.name;
   if (state.simulators && !state.connected) return 'No rack-gatewayd is connected. Start yours with the variables that the terminal shows.';
   if (!w && state.url) return 'The context has the gateway’s address and a token. Choose Alice above and push a commit: nobody may approve their own.';
@@ -389,6 +399,8 @@ function show() {
   showCode();
   $('push').textContent = `Push a commit as ${state.me.name}`;
   keyed($('pipelines'), state.pipelines.toReversed().map((p) => ({ ...p, logs: state.jobs.filter((j) => j.pipeline === p.number) })), (p) => p.id, pipeline);
+  $('nodes').hidden = !state.nodes.length;
+  keyed($('machines'), state.nodes.map((n, node) => ({ ...n, node })), (n) => n.name, machine);
   $('context').hidden = !state.simulators;
   if (state.url && document.activeElement !== $('url')) $('url').value = state.url;
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"os"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/rack-gateway/rack-gateway-approvals/bot/browsertest"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 )
 
 var cardFile = flag.String("card", "", "write the picture of the card for the README to this file")
@@ -73,6 +75,45 @@ func TestPage(t *testing.T) {
 	b.Await(`document.querySelector('#messages .card-title').textContent`, "Approved outside: myapp ⚠️")
 	b.Await(`(scrollTo(0, document.body.scrollHeight), scrollY > 300)`, "true")
 	b.Await(`(() => { const r = document.querySelector('#guide').getBoundingClientRect(); return r.top >= 0 && r.bottom < 200; })()`, "true")
+}
+
+// TestPageNodes kills a node with the mouse while a window of it is open, approves at
+// the other one, and starts it again.
+func TestPageNodes(t *testing.T) {
+	b := browsertest.Open(t)
+	database, remove, err := stage.Postgres(t.Context())
+	if errors.Is(err, stage.ErrNoPostgres) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Setenv(stage.PostgresVariable, database)
+	v := visit(t, browseOptions{pace: brisk.pace, nodes: 2})
+	b.Screen(1440, 900, false, "light")
+	b.Do(chromedp.Navigate(v.url))
+	b.Await(title, "Deploy myapp?")
+	machines := `[...document.querySelectorAll('#machines .status')].map((s) => s.textContent).join()`
+	b.Await(machines, "● running,● running")
+	fits(t, b)
+	b.Press("#messages .primary")
+	b.Await(`document.querySelector('#view-title')?.textContent`, "Approve deploy")
+	fits(t, b)
+	b.Photograph("modal")
+	b.Press(`#machines [aria-label="kill -9 node-1"]`)
+	b.Await(machines, "killed,● running")
+	b.Press("#type")
+	b.Press("#view .primary")
+	b.Await(`document.querySelector('#modal').open`, "false")
+	b.Await(title, "Deployed: myapp ✅")
+	b.Press(`#machines [aria-label="Start again node-1"]`)
+	b.Await(machines, "● running,● running")
+	b.Photograph("deployed")
 }
 
 // fits fails if the page is wider than the smallest phone.

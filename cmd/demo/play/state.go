@@ -55,6 +55,14 @@ type state struct {
 	Simulators bool   `json:"simulators"`
 	URL        string `json:"url"`
 	Connected  bool   `json:"connected"`
+	// Nodes are empty when there is one daemon alone.
+	Nodes []nodeState `json:"nodes"`
+}
+
+// nodeState is one of several daemons.
+type nodeState struct {
+	Name  string `json:"name"`
+	Works bool   `json:"works"`
 }
 
 func (b *browser) state(me person, now time.Time) state {
@@ -63,7 +71,12 @@ func (b *browser) state(me person, now time.Time) state {
 		Messages: list(b.Slack.AllMessages(stage.Channel)), Private: list(b.Slack.Ephemerals(me.ID)), Direct: list(b.Slack.DMs(me.ID)),
 		View: b.Slack.View(me.ID), Home: b.Slack.Home(me.ID),
 		Pipelines: list(b.Circle.Snapshot().Pipelines), Jobs: []jobRun{},
-		Simulators: b.opts.simulators, Connected: b.Slack.Sockets() > 0,
+		Simulators: b.opts.simulators, Connected: b.Slack.Sockets() > 0, Nodes: []nodeState{},
+	}
+	if b.team != nil {
+		for i := range b.team.Count() {
+			s.Nodes = append(s.Nodes, nodeState{b.team.Name(i), b.team.Works(i)})
+		}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

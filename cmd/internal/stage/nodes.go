@@ -61,7 +61,7 @@ func (s *Stage) NewNodes(count int, database string, log *os.File) (*Nodes, erro
 	}
 	n.outside.Addr = l.Addr().String()
 	go n.outside.Serve(l)
-	s.SetEnv("RGW_DATABASE_URL="+database, "RGW_PUBLIC_URL="+s.URL)
+	s.SetEnv("RGW_DATABASE_URL="+database, "RGW_PUBLIC_URL="+s.URL, "RGW_TRUSTED_PROXIES=127.0.0.0/8")
 	return n, nil
 }
 
@@ -157,6 +157,9 @@ func (n *Nodes) Prefer(i int) {
 // Start starts a node, and returns when it is ready and Slack reaches it.
 func (n *Nodes) Start(ctx context.Context, i int) error {
 	one, s := n.list[i], n.stage
+	if n.Works(i) {
+		return fmt.Errorf("%s runs already", one.name)
+	}
 	greeted := len(s.Slack.CallsOf("auth.test"))
 	base := "http://" + n.outside.Addr + "/" + one.name
 	p, err := s.Spawn(n.log, "HOSTNAME="+one.name, "RGW_LISTEN="+one.address, "RGW_METRICS_LISTEN="+one.health,
@@ -180,6 +183,9 @@ func (n *Nodes) Start(ctx context.Context, i int) error {
 	}
 	return nil
 }
+
+// Count is how many nodes there are, whether they work or not.
+func (n *Nodes) Count() int { return len(n.list) }
 
 // Name is what a node is called in logs and in /readyz.
 func (n *Nodes) Name(i int) string { return n.list[i].name }
