@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Answer is what a check of an [Explanation] says.
@@ -60,12 +61,19 @@ func (s *Service) Explain(ctx context.Context, app, environment, workflow string
 		x.add(q.what, q.check(), "")
 	}
 	s.explainGate(ctx, &x, p, workflow, facts)
+	r, asked, err := s.explained(ctx, p, workflow, facts)
+	if err != nil {
+		return x, err
+	}
+	if said := s.explainCommits(ctx, &x, p, r); r.Commits == nil {
+		r.Commits = said
+	}
 	fault, err := LogFault(ctx, s.store)
 	if err == nil && fault != "" {
 		err = refuse(CodeConflict, "%s", fault)
 	}
 	x.add("the log is as it was left", err, "")
-	return x, s.view(ctx, func(tx Tx) error { return s.explainDecision(tx, &x, p, workflow, facts) })
+	return x, s.view(ctx, func(tx Tx) error { return s.explainDecision(tx, &x, p, r, asked) })
 }
 
 // add notes what came of a check. A refusal for good is a no, any other error an
@@ -109,20 +117,83 @@ func (s *Service) explainGate(ctx context.Context, x *Explanation, p Policy, wor
 	x.add("the approval job can still be approved", over, string(gate.Status))
 }
 
+// explained is the newest request for a workflow, or one as it would be made now.
+func (s *Service) explained(ctx context.Context, p Policy, workflow string, f Facts) (r Request, asked bool, err error) {
+	err = s.view(ctx, func(tx Tx) error {
+		made, err := tx.Requests(Filter{Apps: []string{p.App}, Environment: p.Environment, WorkflowID: workflow, Limit: 1})
+		if err != nil {
+			return err
+		}
+		if asked = len(made) > 0; asked {
+			r = made[0]
+			return nil
+		}
+		r = Request{App: p.App, Environment: p.Environment, Status: Pending, Round: 1, CreatedAt: tx.Now()}
+		r.Facts, r.PendingTTL, r.Required = f, p.PendingTTL, p.Required
+		r.Last, err = lastDeployed(tx, NewRequest{App: p.App, Environment: p.Environment})
+		return err
+	})
+	return r, asked, err
+}
+
+// explainWait is how long an explanation waits for the code host at the most.
+const explainWait = 5 * time.Second
+
+// explainCommits asks the code host what it would be asked for the request, and
+// returns what it said; nil = nothing.
+func (s *Service) explainCommits(ctx context.Context, x *Explanation, p Policy, r Request) *Commits {
+	q, ok := commitQuery(p, r.Facts, r.Last)
+	if s.code == nil || !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, explainWait)
+	defer cancel()
+	said, err := s.code.Commits(ctx, q)
+	if err != nil {
+		x.add("the code host tells the commits", err, "")
+		return nil
+	}
+	x.add("the code host tells the commits", nil, commitsText(said, q.Since))
+	pull := "there is none, or it cannot be read"
+	if pr := said.Pull; pr != nil {
+		pull = fmt.Sprintf("#%d “%s”: %s", pr.Number, pr.Title, cmp.Or(string(pr.Review), "review not known"))
+	}
+	x.add("the code host tells the pull request", nil, pull)
+	var config error
+	switch said.Config {
+	case ConfigOther:
+		config = refuse(CodeConfigNotFromCommit, "it is not the file %s of the commit", q.ConfigPath)
+	case "":
+		config = fmt.Errorf("it could not be compared with the file %s of the commit", q.ConfigPath)
+	}
+	x.add("the CI configuration is the one in the commit", config, q.ConfigPath)
+	return &said
+}
+
+// commitsText sums up what is new in a commit.
+func commitsText(c Commits, since string) string {
+	var newest []string
+	for _, n := range c.Newest {
+		newest = append(newest, fmt.Sprintf("%s %s (%s)", n.Hash[:min(len(n.Hash), 7)], n.Subject, cmp.Or(n.Author, "unknown")))
+	}
+	authors := strings.Join(c.Authors, ", ")
+	if !c.Everybody {
+		authors = strings.TrimPrefix(authors+" and others", " and ")
+	}
+	text := "never deployed before"
+	if since != "" {
+		text = fmt.Sprintf("%d since %s", c.Count, since[:7])
+	}
+	return fmt.Sprintf("%s, by %s: %s", text, authors, strings.Join(newest, "; "))
+}
+
 // explainDecision judges the request for the workflow, or one that would be made
 // for it now, and everybody on record.
-func (s *Service) explainDecision(tx Tx, x *Explanation, p Policy, workflow string, f Facts) error {
-	r := Request{App: p.App, Environment: p.Environment, Status: Pending, Round: 1, CreatedAt: tx.Now()}
-	r.Facts, r.PendingTTL, r.Required = f, p.PendingTTL, p.Required
-	made, err := tx.Requests(Filter{Apps: []string{p.App}, Environment: p.Environment, WorkflowID: workflow, Limit: 1})
-	if err != nil {
-		return err
-	}
+func (s *Service) explainDecision(tx Tx, x *Explanation, p Policy, r Request, asked bool) error {
 	var none error = refuse(CodeNotFound, "nobody asked for this workflow; people are judged as if somebody did now")
 	detail := ""
-	if len(made) > 0 {
-		r, none = made[0], nil
-		detail = fmt.Sprintf("#%d is %s", r.Number, r.Status)
+	if asked {
+		none, detail = nil, fmt.Sprintf("#%d is %s", r.Number, r.Status)
 	}
 	x.add("a request was made", none, detail)
 	var frozen error

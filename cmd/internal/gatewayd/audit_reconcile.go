@@ -107,12 +107,12 @@ func (c *program) reconciliation() (audit.Reconciliation, circleci.Links, error)
 
 // reconcileConfig reads what it takes to ask CircleCI for the gates of the
 // settings.
-func reconcileConfig(env []string) (config, error) {
+func reconcileConfig(env []string, more ...string) (config, error) {
 	var f faults
 	c := config{variables: readVariables(env, &f)}
 	c.checkStore(&f)
 	c.checkCI(&f)
-	f = onlyAbout(f, "RGW_DATABASE_URL", "RGW_SECRET_KEYS", "CIRCLECI_TOKEN", "CIRCLECI_URL", "CIRCLECI_APP_URL")
+	f = onlyAbout(f, append(more, "RGW_DATABASE_URL", "RGW_SECRET_KEYS", "CIRCLECI_TOKEN", "CIRCLECI_URL", "CIRCLECI_APP_URL")...)
 	var bad []string
 	c.settings, bad = approvals.ParseSettings(env, c.SlackChannel)
 	f = append(f, bad...)

@@ -22,7 +22,8 @@ func (c *program) explainCommand() *cobra.Command {
 		Long: `Make every check that a request for this workflow and a decision on it have to
 pass, each with yes, no or unknown, and list who could approve now and what the
 others would be told. Nothing is changed or posted; what Slack says of people is
-what the daemon heard last.
+what the daemon heard last. With GITHUB_TOKEN it also asks GitHub for the commits, the
+pull request and the CI configuration in the commit, for 5 seconds at the most.
 
 Needs the settings and CIRCLECI_TOKEN besides database and keys.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -37,7 +38,7 @@ Needs the settings and CIRCLECI_TOKEN besides database and keys.`,
 }
 
 func (c *program) explainWorkflow(ctx context.Context, app, environment, workflow string, output cli.Format) error {
-	cfg, err := reconcileConfig(c.env)
+	cfg, err := reconcileConfig(c.env, "GITHUB_TOKEN", "GITHUB_API_URL")
 	if err != nil {
 		return err
 	}
@@ -50,8 +51,12 @@ func (c *program) explainWorkflow(ctx context.Context, app, environment, workflo
 	if err != nil {
 		return err
 	}
+	code, err := cfg.codeHost()
+	if err != nil {
+		return err
+	}
 	return c.withStore(ctx, func(db *store.DB) error {
-		s := approvals.New(approvals.Config{Store: db, CI: client, Settings: cfg.settings, Offline: true})
+		s := approvals.New(approvals.Config{Store: db, CI: client, Code: code, Settings: cfg.settings, Offline: true})
 		x, err := s.Explain(ctx, app, environment, workflow)
 		if err != nil {
 			return err

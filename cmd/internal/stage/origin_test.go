@@ -205,6 +205,45 @@ func TestGitHubOnTheCard(t *testing.T) {
 	}
 }
 
+// explain asks GitHub, too, and waits for it a short time only.
+func TestExplainAsksGitHub(t *testing.T) {
+	p, hub := withGitHub(t, "UNKNOWN_STARTER=refuse")
+	p.deployParent()
+	p.Circle.AddUser(circlecitest.User{Login: "merge[bot]"})
+	p.ok(p.Admin(p.ctx, "U0BOB", "Bob", "bob"))
+	id := p.started(circlecitest.Pipeline{Number: 2}, "merge[bot]")
+	explain := func(id string) string {
+		t.Helper()
+		r := p.Operator(p.ctx, "", "explain", "--app", stage.App, "--workflow", id)
+		if r.Code != 0 || r.Stderr != "" {
+			t.Fatalf("explain: got %+v", r)
+		}
+		return strings.Join(strings.Fields(r.Stdout), " ")
+	}
+	for _, want := range []string{
+		"yes the code host tells the commits 2 since 5d6e7f8, by alice, bob: 1a2b3c4 Fix the invoice rounding (alice); aaaaaaa Begin <!channel> *now* (bob)",
+		"yes the code host tells the pull request #77 “Round invoices”: approved",
+		"yes the CI configuration is the one in the commit .circleci/config.yml",
+		"Alice no yes no You started this pipeline", // all authors are on record, so that the starter is none unknown
+	} {
+		if got := explain(id); !strings.Contains(got, want) {
+			t.Errorf("got %s; want %q", got, want)
+		}
+	}
+	foreign := p.started(circlecitest.Pipeline{Number: 3, Config: "version: 2.1\n# mine\n"}, "mallory")
+	if got, want := explain(foreign), "no the CI configuration is the one in the commit it is not the file .circleci/config.yml of the commit"; !strings.Contains(got, want) {
+		t.Errorf("got %s; want %q", got, want)
+	}
+	hub.Inject(githubtest.Fault{Count: -1, Delay: time.Minute})
+	begun := time.Now()
+	if got := explain(id); !strings.Contains(got, "unknown the code host tells the commits") || strings.Contains(got, "the pull request") {
+		t.Errorf("got %s; want what GitHub does not tell to be unknown", got)
+	}
+	if took := time.Since(begun); took > 15*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 // Whatever GitHub does, the card stands within two seconds, and shows later what it says.
 func TestGitHubInTrouble(t *testing.T) {
 	for name, fault := range map[string]githubtest.Fault{
