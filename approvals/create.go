@@ -73,18 +73,30 @@ func (s *Service) Request(ctx context.Context, t Token, n NewRequest) (r Request
 	r, created, err = s.request(ctx, t, n)
 	var why *Error
 	if errors.As(err, &why) && why.Code != CodeCIUnavailable && why.Code != CodeUnavailable {
-		s.Refused(ctx, t, n.App, why)
+		s.refused(ctx, t, n, why)
 	}
 	return r, created, err
 }
 
-// Refused records that a create was refused.
+// Refused records that a create was refused before its body could be read.
 func (s *Service) Refused(ctx context.Context, t Token, app string, why *Error) {
-	if !ValidName(app) {
-		app = ""
+	s.refused(ctx, t, NewRequest{App: app}, why)
+}
+
+// refused records that a create was refused, for which workflow, and why. Of what was
+// asked for only names that can be right are recorded.
+func (s *Service) refused(ctx context.Context, t Token, n NewRequest, why *Error) {
+	e := Event{Type: EventRefused, Actor: t.actor(), Source: "api", Outcome: "refused", Reason: cmp.Or(string(why.Reason), string(why.Code))}
+	if ValidName(n.App) {
+		e.App = n.App
 	}
-	err := s.Record(ctx, Event{Type: EventRefused, App: app, Actor: t.actor(), Source: "api", Outcome: "refused", Reason: cmp.Or(string(why.Reason), string(why.Code))})
-	if err != nil {
+	if ValidName(n.Environment) {
+		e.Environment = n.Environment
+	}
+	if workflow := strings.ToLower(n.WorkflowID); uuidPattern.MatchString(workflow) {
+		e.Data = Data{"workflow_id": workflow, "detail": bounded(why.Message, maxReason)}
+	}
+	if err := s.Record(ctx, e); err != nil {
 		s.log.Error("record a refused request", "err", err)
 	}
 }

@@ -138,6 +138,135 @@ func TestWhatIsNoPlainPush(t *testing.T) {
 	})
 }
 
+// leaf is the line of the exported log with which a request began.
+func (p *play) leaf(id string) string {
+	p.t.Helper()
+	r := p.Operator(p.ctx, "", "audit", "export")
+	for line := range strings.Lines(r.Stdout) {
+		if strings.Contains(line, `"type":"request.created"`) && strings.Contains(line, id) {
+			return line
+		}
+	}
+	p.t.Fatalf("audit export: exit %d, no line for %s", r.Code, id)
+	return ""
+}
+
+// unusual are pipelines that are not what they seem to be at first sight.
+func (p *play) unusual() map[string]string {
+	const source = "version: 2.1\nparameters:\n  run_migrations:\n    type: boolean\n    default: true\n"
+	declared := map[string]any{"run_migrations": true}
+	p.Circle.AddUser(circlecitest.User{Login: "github-merge-queue[bot]"})
+	return map[string]string{
+		"by the API":       p.started(circlecitest.Pipeline{Number: 12, Config: source, TriggerType: "api"}, "ana"),
+		"other parameters": p.started(circlecitest.Pipeline{Number: 13, Config: source, Defaults: declared, Parameters: map[string]any{"run_migrations": false}}, "alice"),
+		"changed":          p.started(circlecitest.Pipeline{Number: 14, Config: source + "# and more\n"}, "alice"),
+		"by a merge queue": p.started(circlecitest.Pipeline{Number: 15, Config: source}, "github-merge-queue[bot]"),
+		"pull/77":          p.started(circlecitest.Pipeline{Number: 16, Config: source, Branch: "pull/77"}, "alice"),
+		"pull/77 of a fork": p.started(circlecitest.Pipeline{
+			Number: 17, Config: source, Branch: "pull/77", OriginURL: "https://github.com/mallory/myapp",
+		}, "mallory"),
+		"pull/77 of nobody": p.started(circlecitest.Pipeline{Number: 18, Config: source, Branch: "pull/77", NoVCS: true}, "mallory"),
+		"a plain push":      p.started(circlecitest.Pipeline{Number: 11, Config: source}, "alice"),
+	}
+}
+
+// file asks for a workflow on the branch that the pipeline has.
+func (p *play) file(workflow string) stage.Result {
+	return p.Client(p.ctx, "", "deploy-approval", "request", "--app", stage.App, "--git-commit", stage.Revision, "--ci-metadata", fmt.Sprintf(`{"workflow_id":%q}`, workflow))
+}
+
+// Each is seen on card and modal, in the exported log and in the CSV. A fork, and what
+// may be one, is refused whatever the settings are.
+func TestUnusualPipelinesAreSeen(t *testing.T) {
+	p := setup(t, settings("CONFIG_CHANGE_APPROVALS=2", "SUPERSEDE=off"))
+	flows := p.unusual()
+	first := asked{workflow: flows["a plain push"], id: strings.TrimSpace(p.file(flows["a plain push"]).Stdout)}
+	first.card = p.card(first.id)
+	p.approve(stage.Ana, first, "approve")
+	p.until("the first is deployed", func() bool {
+		_ = p.Circle.Succeed(first.workflow, "deploy") // it fails until the gate is open
+		return p.get(first.id).Status == approvals.Deployed
+	})
+	for name, want := range map[string]struct {
+		said, leaf string
+		row        map[string]string
+	}{
+		"by the API":       {"Started through the API by ana", `"trigger":"api"`, map[string]string{"trigger": "api", "parameters": "", "config_changed": "no"}},
+		"other parameters": {"run_migrations=false", `"list":["run_migrations=false"]`, map[string]string{"trigger": "webhook", "parameters": "run_migrations=false"}},
+		"changed":          {"The CI configuration changed since the last deploy.", `"config_sha256":"`, map[string]string{"config_changed": "yes", "required": "2"}},
+		"by a merge queue": {"The starter, github-merge-queue[bot], is nobody I know", `"actor":"github-merge-queue[bot]"`, map[string]string{"config_changed": "no", "required": "1"}},
+		"pull/77":          {"pull/77", `"branch":"pull/77"`, map[string]string{"branch": "pull/77"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := p.in(t)
+			r := p.file(flows[name])
+			if r.Code != 0 {
+				t.Fatalf("request: got %+v", r)
+			}
+			a := asked{flows[name], strings.TrimSpace(r.Stdout), p.card(strings.TrimSpace(r.Stdout))}
+			if name == "by the API" { // who started it sees the card, too, and cannot open the modal
+				a.card = p.card(a.id)
+				view := p.press(stage.Bea, a, "approve")
+				if !strings.Contains(words(view.Blocks), want.said) || !strings.Contains(words(a.card.Blocks), want.said) {
+					t.Errorf("card or modal do not say %q", want.said)
+				}
+				p.ok(p.Slack.CloseView(stage.Bea))
+				if told := p.refused(stage.Ana, a, "approve"); !strings.Contains(told, "You started this pipeline") {
+					t.Errorf("ana is told %q", told)
+				}
+			} else {
+				p.says(a, want.said)
+			}
+			if leaf := p.leaf(a.id); !strings.Contains(leaf, want.leaf) {
+				t.Errorf("the log does not have %s: %s", want.leaf, leaf)
+			}
+			row := p.row(a.id)
+			for column, value := range want.row {
+				if row[column] != value {
+					t.Errorf("the CSV says %s=%q; want %q", column, row[column], value)
+				}
+			}
+		})
+	}
+	for _, name := range []string{"pull/77 of a fork", "pull/77 of nobody"} {
+		p.refuses(name, flows[name], "workflow_wrong_project")
+	}
+}
+
+// refuses checks that a request for a workflow is refused, and that the log says so.
+func (p *play) refuses(name, workflow, code string) {
+	p.t.Helper()
+	before := len(p.refusals())
+	if r := p.file(workflow); r.Code != 9 || !strings.Contains(r.Stderr, code) || r.Stdout != "" {
+		p.t.Errorf("%s: got %+v; want exit 9 and %s", name, r, code)
+	}
+	if got := p.refusals()[before:]; !slices.Equal(got, []string{code}) {
+		p.t.Errorf("%s: the log has the refusals %q; want %s", name, got, code)
+	}
+	if exported := p.Operator(p.ctx, "", "audit", "export").Stdout; !strings.Contains(exported, workflow) {
+		p.t.Errorf("%s: the exported log does not name the workflow", name)
+	}
+}
+
+// Settings can refuse them.
+func TestUnusualPipelinesThatSettingsRefuse(t *testing.T) {
+	p := setup(t, settings("ALLOWED_TRIGGERS=webhook", "UNKNOWN_STARTER=refuse", "ALLOWED_BRANCHES=main", "SUPERSEDE=off"))
+	flows := p.unusual()
+	p.refuses("by the API", flows["by the API"], "trigger_not_allowed")
+	p.refuses("pull/77", flows["pull/77"], "branch_not_allowed")
+	r := p.file(flows["by a merge queue"])
+	if r.Code != 0 {
+		t.Fatalf("request: got %+v", r)
+	}
+	a := asked{flows["by a merge queue"], strings.TrimSpace(r.Stdout), p.card(strings.TrimSpace(r.Stdout))}
+	if told := p.refused(stage.Ana, a, "approve"); !strings.Contains(told, "github-merge-queue[bot], is nobody I know") {
+		t.Errorf("ana is told %q", told)
+	}
+	if r := p.file(flows["a plain push"]); r.Code != 0 {
+		t.Errorf("a plain push: got %+v", r)
+	}
+}
+
 // in is the same product in a subtest.
 func (p *play) in(t *testing.T) *play {
 	return &play{Stage: p.Stage, t: t, ctx: p.ctx, codes: p.codes}
