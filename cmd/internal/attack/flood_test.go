@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -66,6 +67,27 @@ func (f flooded) address() string {
 func (f flooded) dial() net.Conn {
 	f.t.Helper()
 	c, err := net.Dial("tcp", f.address())
+	must(f.t, err)
+	f.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// dialNarrow dials with buffers so small, here and in the kernel of the daemon, that
+// an answer of some 100 KiB which nobody reads does not fit into them.
+func (f flooded) dialNarrow() net.Conn {
+	f.t.Helper()
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) {
+			failed = errors.Join(
+				syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10),
+				// The other side makes room for a number of segments.
+				syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 536),
+			)
+		})
+		return errors.Join(err, failed)
+	}}
+	c, err := d.DialContext(f.ctx, "tcp", f.address())
 	must(f.t, err)
 	f.t.Cleanup(func() { c.Close() })
 	return c
@@ -254,13 +276,20 @@ func TestSlowExportsLeaveRoom(t *testing.T) {
 	t.Parallel()
 	f := underFlood(t)
 	auditor, other := f.token("auditor"), f.token("cicd")
-	f.fill(other, 500)
+	f.fill(other, 40)
+	answers := map[string]int{}
 	for range 131 {
-		c := f.dial()
-		// What is not read stays in buffers, which must be smaller than the log.
-		must(t, c.(*net.TCPConn).SetReadBuffer(4<<10))
+		c := f.dialNarrow()
+		must(t, c.SetDeadline(time.Now().Add(10*time.Second)))
 		_, err := io.WriteString(c, "GET /api/v1/audit HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+auditor+"\r\n\r\n")
 		must(t, err)
+		status := make([]byte, len("HTTP/1.1 200"))
+		_, err = io.ReadFull(c, status) // and no more of it
+		must(t, err)
+		answers[string(status)]++
+	}
+	if ok, refused := answers["HTTP/1.1 200"], answers["HTTP/1.1 429"]; ok == 0 || refused == 0 || ok+refused != 131 {
+		t.Fatalf("got the answers %v; want as many exports as one token may have, and the others refused", answers)
 	}
 	f.decides()
 	if r := f.ClientAs(f.ctx, other, "", "deploy-approval", "list", "--retry-for", "0"); r.Code != 0 {
@@ -269,7 +298,7 @@ func TestSlowExportsLeaveRoom(t *testing.T) {
 	if got := f.get("/api/v1/audit/checkpoint", auditor); got != http.StatusOK {
 		t.Errorf("another call of the same token: got %d; want 200", got)
 	}
-	// As many exports are under way as one token may have.
+	// The exports are still under way.
 	if got := f.get("/api/v1/audit", auditor); got != http.StatusTooManyRequests {
 		t.Errorf("one more export of the same token: got %d; want 429", got)
 	}
@@ -287,8 +316,8 @@ func (f flooded) get(path, token string) int {
 	return res.StatusCode
 }
 
-// fill files requests of the other app with long messages, so that the log has some
-// MiB.
+// fill files requests of the other app with long messages, of which each makes the
+// log 8 KiB longer.
 func (f flooded) fill(token string, n int) {
 	f.t.Helper()
 	message := strings.Repeat("𝔘", 2000)
