@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"syscall"
 
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"golang.org/x/sys/unix"
@@ -15,12 +14,6 @@ import (
 // and in a container whose first process does not look after its children, which
 // is common in CI, their entries would stay for ever.
 func adoptOrphans() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
-
-// groupAttributes puts the command into a group of its own. If we are killed
-// in a way that cannot be caught, the kernel asks the command to end.
-func groupAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGTERM}
-}
 
 // guardMemory keeps other processes of this user from reading our memory and
 // environment through /proc and ptrace, and keeps us from dumping core. The

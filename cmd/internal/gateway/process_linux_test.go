@@ -119,6 +119,50 @@ func all(want []string, heard map[string]int) bool {
 	return true
 }
 
+// A client that is killed in a way that nobody can catch leaves nothing behind: the
+// group hears SIGTERM once, and who does not heed it is ended.
+func TestAKilledClientLeavesNothingRunning(t *testing.T) {
+	t.Parallel()
+	for name, group := range map[string]bool{"the client alone": false, "its whole group": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := deployable(t)
+			const stubborn = `trap 'echo command TERM; exit 0' TERM
+( trap 'echo grandchild TERM' TERM; echo ready $PPID $$; while :; do sleep 0.05; done ) &
+while :; do sleep 0.05; done`
+			cmd := exec.Command(os.Args[0], "deploy", "--app", "myapp", "--", "sh", "-c", stubborn)
+			cmd.Env = append(g.env(circle...), asProgram+"=1")
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			lines := bufio.NewScanner(out)
+			var client, command int
+			heard := map[string]int{}
+			for lines.Scan() { // until all who could print have ended
+				if n, _ := fmt.Sscanf(lines.Text(), "ready %d %d", &client, &command); n == 2 {
+					if group {
+						client = -client
+					}
+					if err := syscall.Kill(client, syscall.SIGKILL); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
+				heard[lines.Text()]++
+			}
+			_ = cmd.Wait()
+			if heard["command TERM"] != 1 || heard["grandchild TERM"] != 1 {
+				t.Errorf("heard %v; want SIGTERM once each", heard)
+			}
+		})
+	}
+}
+
 // The deploy is over when everything that the command started is over.
 func TestDeployWaitsForGrandchildren(t *testing.T) {
 	t.Parallel()

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"syscall"
 	"time"
 
@@ -39,17 +38,16 @@ const groupPause = 20 * time.Millisecond
 // so that no deploy goes on after its outcome was reported.
 func (c *program) runGroup(ctx context.Context, cmd *exec.Cmd, signals *relay) (int, error) {
 	adoptOrphans()
-	cmd.SysProcAttr = groupAttributes()
-	// The kernel sends the parent-death signal when the thread that started the
-	// command ends, so this goroutine keeps its thread.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	keeper := newKeeper(c.env["PATH"])
+	defer keeper.dismiss()
 
 	var group int
 	start := func() error {
 		err := cmd.Start()
 		if err == nil {
 			group = cmd.Process.Pid
+			keeper.watch(group)
 		}
 		return err
 	}

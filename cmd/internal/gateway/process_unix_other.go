@@ -2,13 +2,9 @@
 
 package gateway
 
-import "syscall"
-
 // adoptOrphans does nothing: only Linux and FreeBSD let orphans be adopted. Their
 // end is polled for instead, see awaitGroup.
 func adoptOrphans() {}
-
-func groupAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 // guardMemory does nothing: without /proc one process of a user cannot read
 // another's memory without being a debugger.
