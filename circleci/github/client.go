@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -130,8 +131,9 @@ type call struct {
 	path   string // escaped, below the base, with its query
 	accept string
 	keep   time.Duration // how long the answer holds
-	// read makes the value of the body of a 200. It may stop before the end.
-	read func(io.Reader) (any, error)
+	// read makes the value of the body of a 200, whose media type it is told. It may stop
+	// before the end.
+	read func(mediaType string, body io.Reader) (any, error)
 }
 
 // get returns what a call says, if need be from memory. What GitHub refuses for good is remembered, too.
@@ -187,7 +189,8 @@ func (c *Client) ask(ctx context.Context, k call) (any, *approvals.CIError) {
 		return nil, c.refused(k.doing, resp)
 	}
 	body := &io.LimitedReader{R: resp.Body, N: maxAnswer + 1}
-	value, err := k.read(body)
+	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // "" is none that anybody wants
+	value, err := k.read(mediaType, body)
 	switch {
 	case ctx.Err() != nil:
 		return nil, &approvals.CIError{Op: k.doing, Message: "no answer from GitHub", Err: ctx.Err()}

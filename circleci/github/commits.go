@@ -228,7 +228,7 @@ func wrote(out *approvals.Commits, login string) {
 }
 
 // readComparison reads the parts that count. The changes of all files, which can be many megabytes, come after them.
-func readComparison(r io.Reader) (any, error) {
+func readComparison(_ string, r io.Reader) (any, error) {
 	var out comparison
 	into := map[string]any{"total_commits": &out.total, "behind_by": &out.behind, "commits": &out.commits}
 	d := json.NewDecoder(r)
@@ -352,13 +352,23 @@ func (c *Client) config(ctx context.Context, repo string, q approvals.CommitQuer
 	return approvals.ConfigOther, nil
 }
 
-// readDigests names a file in all forms that differ only in line ends and in blanks at its end.
-func readDigests(r io.Reader) (any, error) {
+// readDigests names a file in all forms that differ only in line ends and in blanks at its end. What is no file, such as
+// a directory, is told as JSON and has none.
+// Source: https://docs.github.com/en/rest/repos/contents#get-repository-content
+func readDigests(mediaType string, r io.Reader) (any, error) {
+	out := []approvals.Digest{}
+	if mediaType == "application/json" {
+		_, err := readJSON[json.RawMessage](mediaType, r)
+		return out, err
+	}
+	// GitHub Enterprise Server has the version in it: application/vnd.github.v3.raw.
+	if !strings.HasPrefix(mediaType, "application/vnd.github.") || !strings.Contains(mediaType, "raw") {
+		return nil, errors.New("somebody else answers")
+	}
 	file, err := io.ReadAll(r)
 	if err != nil {
 		return nil, err
 	}
-	var out []approvals.Digest
 	unix := bytes.ReplaceAll(file, []byte("\r\n"), []byte("\n"))
 	for _, text := range [][]byte{file, unix} {
 		short := bytes.TrimRight(text, " \t\r\n")
@@ -370,7 +380,7 @@ func readDigests(r io.Reader) (any, error) {
 	return out, nil
 }
 
-func readJSON[T any](r io.Reader) (any, error) {
+func readJSON[T any](_ string, r io.Reader) (any, error) {
 	var v T
 	err := json.NewDecoder(r).Decode(&v)
 	return v, err

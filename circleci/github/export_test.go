@@ -8,7 +8,7 @@ import (
 
 // ReadComparison reads an answer, and sums its commits up.
 func ReadComparison(data []byte) (approvals.Commits, error) {
-	v, err := readComparison(bytes.NewReader(data))
+	v, err := readComparison("application/json", bytes.NewReader(data))
 	if err != nil {
 		return approvals.Commits{}, err
 	}

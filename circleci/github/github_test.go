@@ -257,6 +257,7 @@ func TestConfig(t *testing.T) {
 		"another":               {config, config + "# more", path, approvals.ConfigOther},
 		"blanks within":         {config, "version:  2.1\njobs: {}\n", path, approvals.ConfigOther},
 		"no such file":          {config, config, ".circleci/other.yml", approvals.ConfigOther},
+		"a directory":           {config, config, ".circleci", approvals.ConfigOther},
 		"not known":             {config, "", path, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -271,6 +272,31 @@ func TestConfig(t *testing.T) {
 				t.Errorf("got %q, %v; want %q", got.Config, err, tt.want)
 			}
 		})
+	}
+}
+
+// What is no answer of GitHub does not say what is in the commit.
+func TestSomebodyElseAnswersForTheConfiguration(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]githubtest.Fault{
+		"a page":         {Status: 200, Header: map[string]string{"Content-Type": "text/html"}, Body: "<html>Sign in</html>"},
+		"plain text":     {Status: 200, Header: map[string]string{"Content-Type": "text/plain"}, Body: config},
+		"half an answer": {Status: 200, Body: `[{"type": "file`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			fault.Path = "/contents/"
+			w.Inject(fault)
+			if got, err := w.Commits(ctx(t), query()); err != nil || got.Config != "" || got.Count != 3 {
+				t.Errorf("got %+v, %v; want the commits, and nothing said of the configuration", got, err)
+			}
+		})
+	}
+	w := setup(t)
+	w.Inject(githubtest.Fault{Path: "/contents/", Status: 200, Header: map[string]string{"Content-Type": "application/vnd.github.v3.raw; charset=utf-8"}, Body: config})
+	if got, err := w.Commits(ctx(t), query()); err != nil || got.Config != approvals.ConfigSame {
+		t.Errorf("got %+v, %v; want the answer of an older server to count", got, err)
 	}
 }
 

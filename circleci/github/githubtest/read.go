@@ -28,7 +28,9 @@ func (r *repo) read(kind, rest string, req *http.Request) (body any, raw []byte,
 	case kind == "pulls" && strings.HasSuffix(rest, "/reviews"):
 		body, err = r.reviews(strings.TrimSuffix(rest, "/reviews"), req)
 	case kind == "contents":
-		raw, err = r.file(rest, req)
+		if raw, err = r.file(rest, req); err != nil {
+			body, err = r.directory(rest, req)
+		}
 	default:
 		err = errNotFound
 	}
@@ -153,4 +155,20 @@ func (r *repo) file(path string, req *http.Request) ([]byte, error) {
 		}
 	}
 	return nil, errNotFound
+}
+
+// directory lists the files of a directory, as JSON whatever was asked for.
+func (r *repo) directory(path string, req *http.Request) (any, error) {
+	found := []any{}
+	for _, sha := range r.line(req.URL.Query().Get("ref")) {
+		for name := range r.commits[sha].Files {
+			if rest, inside := strings.CutPrefix(name, path+"/"); inside && !strings.Contains(rest, "/") {
+				found = append(found, map[string]any{"type": "file", "name": rest, "path": name})
+			}
+		}
+	}
+	if len(found) == 0 {
+		return nil, errNotFound
+	}
+	return found, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -380,6 +381,11 @@ func TestGitHubInTrouble(t *testing.T) {
 		"slow":         {Count: -1, Delay: 30 * time.Second},
 		"forbidden":    {Count: -1, Status: 403, Body: `{"message":"Resource not accessible"}`},
 		"rate-limited": {Count: -1, Status: 429, Header: map[string]string{"Retry-After": "2"}},
+		"out of calls": {Count: -1, Status: 403, Body: `{"message":"API rate limit exceeded"}`, Header: map[string]string{
+			"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": strconv.FormatInt(time.Now().Add(3*time.Second).Unix(), 10),
+		}},
+		"in pieces":     {Count: -1, Status: 200, Body: `{"total_commits": 3, "behind_by": 0, "commits": [{"sha": "bb`},
+		"somebody else": {Count: -1, Status: 200, Body: "<html>Sign in</html>", Header: map[string]string{"Content-Type": "text/html"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, hub := withGitHub(t)
@@ -387,19 +393,7 @@ func TestGitHubInTrouble(t *testing.T) {
 			hub.Inject(fault)
 			// A query that was not made before, so that nothing is remembered of it.
 			hub.AddCommit("MyOrg/myapp", githubtest.Commit{SHA: strings.Repeat("b", 40), Parent: stage.Revision, Message: "More", Login: "alice"})
-			id := p.started(circlecitest.Pipeline{Number: 2, Revision: strings.Repeat("b", 40)}, "alice")
-			begun := time.Now()
-			r := p.Client(p.ctx, "", "deploy-approval", "request", "--app", stage.App, "--git-commit", "bbbbbbb", "--ci-metadata", fmt.Sprintf(`{"workflow_id":%q}`, id))
-			if r.Code != 0 {
-				t.Fatalf("request: exit %d, %s", r.Code, r.Stderr)
-			}
-			card := p.card(strings.TrimSpace(r.Stdout))
-			// Two seconds are promised; a machine that is busy with other tests gets some more.
-			if took := time.Since(begun); took > 5*time.Second {
-				t.Errorf("the card came after %v", took)
-			} else {
-				t.Logf("the card came after %v", took.Round(time.Millisecond))
-			}
+			id, card := p.cardSoon(2, strings.Repeat("b", 40))
 			if text := words(card.Blocks); !strings.Contains(text, "Changes since the last deploy") {
 				t.Errorf("the card does not link the changes:\n%s", text)
 			}
@@ -408,8 +402,73 @@ func TestGitHubInTrouble(t *testing.T) {
 				t.Error(err)
 			}
 			p.until("the card is completed", func() bool {
-				return strings.Contains(words(p.card(strings.TrimSpace(r.Stdout)).Blocks), "3 commits by alice and bob since the last deploy")
+				return strings.Contains(words(p.card(id).Blocks), "3 commits by alice and bob since the last deploy")
 			})
+		})
+	}
+}
+
+// cardSoon files a request for a commit and checks that its card comes soon.
+func (p *play) cardSoon(number int64, revision string) (id string, card slacktest.Message) {
+	p.t.Helper()
+	workflow := p.started(circlecitest.Pipeline{Number: number, Revision: revision}, "alice")
+	begun := time.Now()
+	r := p.Client(p.ctx, "", "deploy-approval", "request", "--app", stage.App, "--git-commit", revision, "--ci-metadata", fmt.Sprintf(`{"workflow_id":%q}`, workflow))
+	if r.Code != 0 {
+		p.t.Fatalf("request: exit %d, %s", r.Code, r.Stderr)
+	}
+	id = strings.TrimSpace(r.Stdout)
+	card = p.card(id)
+	// Two seconds are promised; a machine that is busy with other tests gets some more.
+	if took := time.Since(begun); took > 5*time.Second {
+		p.t.Errorf("the card came after %v", took)
+	} else {
+		p.t.Logf("the card came after %v", took.Round(time.Millisecond))
+	}
+	return id, card
+}
+
+// However many commits there are, and whatever stands in them, the card comes soon, and
+// nothing in them acts or hides.
+func TestGitHubCommitsOfAllKinds(t *testing.T) {
+	const name = "MyOrg/myapp"
+	shown := func(p *play, id, text string) {
+		p.t.Helper()
+		p.until("the card says "+text, func() bool { return strings.Contains(words(p.card(id).Blocks), text) })
+	}
+	t.Run("ten thousand", func(t *testing.T) {
+		p, hub := withGitHub(t)
+		p.deployParent()
+		id, _ := p.cardSoon(2, hub.AddHistory(name, parent, 10_000))
+		shown(p, id, "10000 commits by bob and others since the last deploy")
+	})
+	for kind, message := range map[string]string{
+		"control characters": "Fix\x1b[31m it\x00\a\u0085\u2028 now",
+		"bidi":               "Fix \u202e}gnp\u2066 it",
+		"markup":             "<!channel> <@U0ANA> <https://evil.example|Approve> *bold* `x` &lt;",
+		"one megabyte":       strings.Repeat("x", 1<<20),
+		"nothing":            "",
+	} {
+		t.Run(kind, func(t *testing.T) {
+			p, hub := withGitHub(t)
+			p.deployParent()
+			hostile := strings.Repeat("d", 40)
+			hub.AddCommit(name, githubtest.Commit{SHA: hostile, Parent: parent, Message: message, Author: message, Login: "bob"})
+			hub.AddPull(name, githubtest.Pull{Number: 78, Title: message, Commits: []string{hostile}})
+			id, card := p.cardSoon(2, hostile)
+			shown(p, id, "1 commit by bob since the last deploy")
+			for _, m := range append(p.Slack.Thread(card.Channel, card.TS), p.card(id)) {
+				text := slacktest.Text(m.Blocks) + m.Text
+				if strings.ContainsAny(text, "\x1b\x00\a\u0085\u2028\u202e\u2066") {
+					t.Errorf("something is hidden in %q", text)
+				}
+				if strings.Contains(text, "⟦<!channel") || strings.Contains(text, "⟦<@U0ANA") || strings.Contains(text, "⟦<https://evil") || strings.Contains(m.Text, "<!channel>") {
+					t.Errorf("a commit acts in %q", text)
+				}
+				if len(text) > 8<<10 {
+					t.Errorf("a message has %d bytes", len(text))
+				}
+			}
 		})
 	}
 }
