@@ -233,7 +233,7 @@ func CheckToken(name string, role Role, apps []string, life time.Duration) error
 	case role != RoleCICD && role != RoleAuditor:
 		return refuse(CodeInvalid, "the role must be %s or %s", RoleCICD, RoleAuditor)
 	case life < time.Second:
-		return refuse(CodeInvalid, "the token must live at least a second")
+		return refuse(CodeInvalid, "the token must be valid for at least a second")
 	}
 	for _, app := range apps {
 		if !ValidName(app) {
@@ -257,7 +257,7 @@ func (a Admin) CreateToken(ctx context.Context, name string, role Role, apps []s
 			return err
 		}
 		if slices.ContainsFunc(had, func(o Token) bool { return o.Name == name && o.RevokedAt.IsZero() && o.Usable(c.Now()) }) {
-			return refuse(CodeConflict, "a token in force is called %q already: rotate it, revoke it first, or choose another name", name)
+			return refuse(CodeConflict, "there is already a valid token called %q: rotate it, revoke it first, or choose another name", name)
 		}
 		return a.grantNew(c, &t, id, Granted{Name: name, Role: role, Apps: apps, Hash: hash, Expires: c.Now().Add(life)})
 	})
@@ -273,7 +273,7 @@ func (a Admin) grantNew(c *Change, t *Token, id string, g Granted) error {
 // put where CI reads it. life is that of the new one; 0 = as long as the old one's.
 func (a Admin) RotateToken(ctx context.Context, idOrName string, life, grace time.Duration) (text string, t, old Token, err error) {
 	if grace < 0 || grace > 30*24*time.Hour {
-		return "", t, old, refuse(CodeInvalid, "the old token can stay in force for 30 days at most")
+		return "", t, old, refuse(CodeInvalid, "the old token can stay valid for at most 30 days")
 	}
 	text, id, hash := newTokenText()
 	err = a.update(ctx, func(c *Change) error {
@@ -307,7 +307,7 @@ func tokenNamed(tx Tx, idOrName string) (found Token, err error) {
 	if id, _, ok := ParseToken(idOrName); ok {
 		idOrName = id // a token that was pasted: never said again
 	} else if strings.HasPrefix(idOrName, tokenPrefix) {
-		return found, refuse(CodeInvalid, "name the token by its id or name: see token list")
+		return found, refuse(CodeInvalid, "give the token's id or name: see rack-gatewayd token list")
 	}
 	all, err := allKept[Token](tx, keptToken)
 	if err != nil {
@@ -322,7 +322,7 @@ func tokenNamed(tx Tx, idOrName string) (found Token, err error) {
 		}
 	}
 	if found.ID == "" {
-		return found, refuse(CodeNotFound, "there is no token %q in force: see token list", idOrName)
+		return found, refuse(CodeNotFound, "there is no valid token %q: see rack-gatewayd token list", idOrName)
 	}
 	return found, nil
 }

@@ -189,7 +189,7 @@ func (s *Service) inspect(ctx context.Context, p Policy, n NewRequest) (Facts, J
 	}
 	switch {
 	case gate.Status.Final(), facts.WorkflowStatus.Final():
-		return refused(refuse(CodeWorkflowFinished, "the workflow is finished (workflow %s, approval job %s): run it again and ask anew", facts.WorkflowStatus, gate.Status))
+		return refused(refuse(CodeWorkflowFinished, "the workflow is finished (workflow %s, approval job %s): run it again from start and ask again", facts.WorkflowStatus, gate.Status))
 	}
 	return facts, gate, nil
 }

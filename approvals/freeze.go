@@ -80,7 +80,7 @@ func parseWindow(entry string) (w freezeWindow, err error) {
 			w.last = w.last.AddDate(0, 0, weekDays)
 		}
 		if w.last.Sub(w.first) == weekDays*daySpan {
-			return w, errors.New("has a window that ends when it begins, so that nothing could ever be approved")
+			return w, errors.New("has a window that ends when it begins, so nothing could ever be approved")
 		}
 	} else if m := datedWindow.FindStringSubmatch(entry); m != nil {
 		zone = m[3]

@@ -392,7 +392,7 @@ func (m *machine) check() {
 }
 
 // finish heals everything and expects that every request comes to an end, and
-// that the log is whole.
+// that the log is complete.
 func (m *machine) finish() {
 	m.heal()
 	m.dir.set(false)

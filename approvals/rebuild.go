@@ -82,7 +82,7 @@ func rowError(subject string, err error) error {
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.Is(err, ErrConflict):
-		return &stuckRow{subject, fmt.Errorf("another row stands in its way; rebuild once more when that one was made anew: %w", err)}
+		return &stuckRow{subject, fmt.Errorf("another row stands in its way; run rebuild again once that one is repaired: %w", err)}
 	case errors.As(err, &syntax) || errors.As(err, &kind):
 		return &stuckRow{subject, err}
 	}

@@ -143,7 +143,7 @@ func (s *step) openGate() {
 	default:
 		why := fmt.Sprintf("only %d of %d approvals still count", s.k.Valid, need)
 		if _, ok := s.r.Emergency(); ok {
-			why = "who released it in an emergency may not any more"
+			why = "the person who released it in an emergency may no longer do so"
 		}
 		s.ends(EventUndeliverable, Actor{Kind: ActorSystem}, Failure{FailQuorumLost, why}, nil).People = s.k.Lost
 	}

@@ -96,7 +96,7 @@ func (b *Bot) outsider(ctx context.Context, user string) line {
 		b.log.Warn("ask Slack who asks", "err", err)
 		return say("I could not check your Slack account just now. Please try again.")
 	case problem != "":
-		return say("Only full members of this workspace get an answer. Slack says of your account: ", quoted(problem, limitMessage), ".")
+		return say("Only full members of this workspace get an answer. Slack says about your account: ", quoted(problem, limitMessage), ".")
 	}
 	return nil
 }
@@ -191,7 +191,7 @@ func aboutMe(user string, p approvals.Person, info *approvals.AuthenticatorInfo,
 		l = append(l, say("Your username at the code host is ", name(p.VCSLogin), "."))
 	}
 	if p.Standing.Problem != "" {
-		l = append(l, say("Slack says of your account: ", quoted(p.Standing.Problem, limitMessage), "."))
+		l = append(l, say("Slack says about your account: ", quoted(p.Standing.Problem, limitMessage), "."))
 	}
 	switch {
 	case info == nil:

@@ -121,7 +121,7 @@ func (f fault) words(channel string) string {
 	case "is_archived":
 		return "is_archived: " + channel + " is archived: unarchive it or set another one"
 	case "invalid_auth", "not_authed", "token_revoked", "token_expired":
-		return f.code + ": Slack does not accept the token: install the app anew, set its new SLACK_BOT_TOKEN and restart"
+		return f.code + ": Slack does not accept the token: install the app again, set its new SLACK_BOT_TOKEN and restart"
 	case "account_inactive":
 		return "account_inactive: the app was removed from the workspace: install it again, set the new SLACK_BOT_TOKEN and restart"
 	case "missing_scope":

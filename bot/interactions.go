@@ -148,7 +148,7 @@ func (b *Bot) clicked(p interaction, answer ack) {
 		return
 	}
 	if !b.presses.allow(who.User) {
-		b.tellSoon(p, say("You pressed buttons more than ten times within a minute, so I did not look. Wait a minute, then press again."))
+		b.tellSoon(p, say("You pressed buttons more than ten times within a minute, so I ignored this one. Wait a minute, then press again."))
 		return
 	}
 	prompt, err := b.settled(ctx, who, id, action)

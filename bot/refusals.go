@@ -41,7 +41,7 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 		}
 		return say("Only ", who, " can release ", name(why.App), " in an emergency.")
 	case approvals.RefusedStanding:
-		return say("Slack says of your account: ", quoted(why.Detail, limitMessage), ". Only full, active members of this workspace can ", verb, ".")
+		return say("Slack says about your account: ", quoted(why.Detail, limitMessage), ". Only full, active members of this workspace can ", verb, ".")
 	case approvals.RefusedStalePerson:
 		return say("I haven’t been able to check your Slack account", since(why.At), ", so I can’t confirm that you may ", verb, ". Ask the operator.")
 	case approvals.RefusedStaleGroup:

@@ -30,7 +30,7 @@ var exceptions = []struct {
 }{
 	{excBypassed, "Opened past the gateway", "Somebody approved the gate in CircleCI itself. A deploy job that asks the gateway first (verify) is refused then."},
 	{excBreakGlass, "Emergency releases", "One person released alone, whatever freeze and quorum said."},
-	{excOwn, "Own deploys, or nobody knows whose", "The person who started the workflow approved it, or the starter is not known, so that this cannot be told."},
+	{excOwn, "Own deploys, or nobody knows whose", "The person who started the workflow approved it, or the starter is not known, so nobody can tell."},
 	{excConfig, "Another CI configuration", "The configuration of the pipeline was not the one that was deployed last to the same place."},
 	{excRefused, "Deploy jobs that were refused", "A deploy job asked whether it may deploy, and the answer was no."},
 	{excRetried, "Retries", "A fresh round of votes after an approval that was not used in time or could not be delivered."},

@@ -243,7 +243,7 @@ func TestPresentAuthenticatorIsMentioned(t *testing.T) {
 	for _, enrolled := range []bool{true, false} {
 		f := newFake("Ana")
 		f.link.Person.Enrolled = enrolled
-		if got := strings.Contains(newSite(t, f).get().Body.String(), "present authenticator keeps working"); got != enrolled {
+		if got := strings.Contains(newSite(t, f).get().Body.String(), "current authenticator keeps working"); got != enrolled {
 			t.Errorf("enrolled %v: mentioned %v", enrolled, got)
 		}
 	}

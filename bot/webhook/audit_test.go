@@ -79,7 +79,7 @@ func TestExportRefusals(t *testing.T) {
 }
 
 // Every page arrives before the next one is written, and an export that fails
-// half-way does not end as one that is whole.
+// half-way does not end as one that is complete.
 func TestExportIsStreamedAndNeverEndsEarlyInSilence(t *testing.T) {
 	t.Parallel()
 	f, s := serve(t, nil)

@@ -45,11 +45,7 @@ RACK_GATEWAY_PROXY. An OIDC token that CircleCI gave us it never sees.
 The command runs in a process group of its own. A signal to rack-gateway reaches
 the whole group once, and rack-gateway ends when the whole group has ended.
 
-An exit code from 1 to 11 can be the command's or one of those below. A line
-"Not deploying: …" on stderr says that the command was not run; "The deploy
-command ended with exit code …" says that it was.
-
-` + exitHelp,
+` + exitHelp + "\n\n" + deployExitHelp,
 		Example: `  rack-gateway deploy --app myapp -- ./deploy.sh production
   rack-gateway deploy --app myapp --environment production --receipt receipt.json
   RACK_GATEWAY_DEPLOY_COMMAND='make deploy' rack-gateway deploy --app myapp`,

@@ -26,10 +26,11 @@ const exitHelp = `Exit codes:
   0 done or approved   1 unexpected, or deploy failed   2 usage
   3 rejected   4 expired   5 canceled or superseded   6 bypassed   11 undeliverable
   7 timed out waiting   8 token refused (401, 403)   9 refused (other 4xx)
-  10 no connection, 429 or 5xx after retries
-deploy exits with the code of its command. Whether the command ran can be told by
-stderr: "Not deploying: …" says that it did not, "The deploy command ended with
-exit code …" that it did.`
+  10 no connection, 429 or 5xx after retries`
+
+const deployExitHelp = `An exit code of deploy from 1 to 11 can be its command's or one of those above. A
+line "Not deploying: …" on stderr says that the command was not run; "The deploy
+command ended with exit code …" says that it was.`
 
 // failed puts the error of a call into an exit code.
 func failed(err error) error {

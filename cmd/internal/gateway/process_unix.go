@@ -103,7 +103,7 @@ func (c *program) outlive(group int) {
 	remark := time.AfterFunc(lingering, func() {
 		defer close(told)
 		c.Say("The deploy command has ended, but processes that it started still run; waiting for them. " +
-			"A process that shall outlive the deploy needs a process group of its own (setsid).")
+			"A process that should outlive the deploy needs a process group of its own (setsid).")
 	})
 	awaitGroup(group)
 	if !remark.Stop() {

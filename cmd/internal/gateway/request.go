@@ -71,7 +71,7 @@ func (c *program) requestCommand() *cobra.Command {
 In a CircleCI job the commit, branch, tag, workflow id and job id come from the
 CIRCLE_* variables when they are not given. Elsewhere give --git-commit and
 --ci-metadata '{"workflow_id":"…"}'. Filing the same request again is safe: it
-prints the id of the one that stands.
+prints the id of the existing one.
 
 The link to the card in Slack follows on stderr.
 

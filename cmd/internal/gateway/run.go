@@ -64,9 +64,10 @@ The gateway and the token come from the environment:
   RACK_GATEWAY_ENV             the environment when --environment is not given
   RACK_GATEWAY_PROXY           a proxy for the way to the gateway alone (http, https, socks5, socks5h)
 Without a token a CircleCI job asks CircleCI for its own (circleci run oidc get).
-Without the last one HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are honoured.
+When RACK_GATEWAY_PROXY is not set, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY
+are honoured.
 
-` + exitHelp,
+` + exitHelp + "\n\n" + deployExitHelp,
 		Example: `  rack-gateway check
   rack-gateway deploy-approval request --app myapp --message "Deploy main"
   rack-gateway deploy --app myapp -- ./deploy.sh`,

@@ -117,7 +117,7 @@ func reconcileConfig(env []string, more ...string) (config, error) {
 	c.settings, bad = approvals.ParseSettings(env, c.SlackChannel)
 	f = append(f, bad...)
 	if len(bad) == 0 && len(c.settings.Apps()) == 0 {
-		f.add("RGW_APP_<APP>_SETTING_<KEY>", "no app is configured")
+		f.add("RGW_APP_<APP>_SETTING_<KEY>", "no app is configured: an app needs at least VCS_REPO and CIRCLECI_APPROVAL_JOB_NAME")
 	}
 	return c, f.err()
 }
@@ -174,7 +174,7 @@ func (c *program) printGates(output cli.Format, gates []audit.ReconciledGate, ho
 		c.Say("%s", holeText(h))
 	}
 	if len(holes) > 0 {
-		return fmt.Errorf("the list is not complete: CircleCI did not tell %d parts of it", len(holes))
+		return fmt.Errorf("the list is not complete: %d parts of it could not be read from CircleCI", len(holes))
 	}
 	return nil
 }

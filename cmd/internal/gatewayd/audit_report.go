@@ -105,7 +105,7 @@ func (c *program) compare(ctx context.Context, a auditor, x *audit.Report, skip 
 	}
 	x.Compared = &audit.Comparison{Gates: gates, Holes: holes}
 	if len(holes) > 0 {
-		incomplete = fmt.Errorf("the comparison is not complete: CircleCI did not tell %d parts of it", len(holes))
+		incomplete = fmt.Errorf("the comparison is not complete: %d parts of it could not be read from CircleCI", len(holes))
 	}
 	return incomplete, nil
 }

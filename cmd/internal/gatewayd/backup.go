@@ -22,14 +22,14 @@ func (c *program) backup() *cobra.Command {
 		Use: "backup FILE", Short: "Write a verified copy of the database beside a running daemon", Args: cobra.ExactArgs(1),
 		Example: "  rack-gatewayd backup /backups/gateway.db",
 		Long: `Write a copy of the database, beside a running daemon, and check it. FILE appears
-only when the copy is whole. The keys (RGW_SECRET_KEYS) are not in it: keep them
+only when the copy is complete. The keys (RGW_SECRET_KEYS) are not in it: keep them
 elsewhere.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withStore(cmd.Context(), func(db *store.DB) error {
 				if err := db.Backup(cmd.Context(), args[0]); err != nil {
 					return err
 				}
-				c.Say("The copy in %s is whole.", args[0])
+				c.Say("The copy in %s is complete.", args[0])
 				return nil
 			})
 		},

@@ -101,7 +101,7 @@ func remote(address string, r webhook.Readiness) (b board) {
 		b = append(b, part{"daemon " + name, state, text, do})
 	}
 	if len(well) > 0 {
-		b.ok("daemon", "one answers at "+address+"; well are "+strings.Join(well, ", "))
+		b.ok("daemon", "it answers at "+address+"; without fault: "+strings.Join(well, ", "))
 	}
 	return b
 }

@@ -52,17 +52,17 @@ func TestCheckAsksTheDaemon(t *testing.T) {
 		want  board
 	}{
 		{"well", webhook.Readiness{Status: webhook.StatusOK, Parts: map[string]webhook.Part{"store": well, "slack": well}},
-			board{{"daemon", stateOK, "one answers at ADDRESS; well are slack, store", ""}}},
+			board{{"daemon", stateOK, "it answers at ADDRESS; without fault: slack, store", ""}}},
 		{"with reasons", webhook.Readiness{Parts: map[string]webhook.Part{
 			"store": {Status: webhook.StatusUnavailable, Detail: "full"}, "slack": {Status: webhook.StatusDegraded, Detail: "away"}, "clock": well,
-		}}, board{{"daemon slack", stateWarn, "away", ""}, {"daemon store", stateFault, "full", ""}, {"daemon", stateOK, "one answers at ADDRESS; well are clock", ""}}},
+		}}, board{{"daemon slack", stateWarn, "away", ""}, {"daemon store", stateFault, "full", ""}, {"daemon", stateOK, "it answers at ADDRESS; without fault: clock", ""}}},
 		{"without reasons", webhook.Readiness{Parts: map[string]webhook.Part{
 			"store": {Status: webhook.StatusUnavailable}, partProxy: {Status: webhook.StatusDegraded}, "role": {Status: webhook.StatusStandby},
 		}}, board{{"daemon proxy", stateWarn, unnamedProxy, nameProxy}, {"daemon role", stateWarn, "standby", brief}, {"daemon store", stateFault, "unavailable", brief}}},
 		{"something else", map[string]string{"hello": "world"},
-			board{{"daemon", stateWarn, "something else than the gateway answers at ADDRESS", "stop that, or choose another RGW_LISTEN"}}},
+			board{{"daemon", stateWarn, "something other than the gateway answers at ADDRESS", "stop it, or choose another RGW_LISTEN"}}},
 		{"nothing that can be read", nil,
-			board{{"daemon", stateWarn, "something else than the gateway answers at ADDRESS", "stop that, or choose another RGW_LISTEN"}}},
+			board{{"daemon", stateWarn, "something other than the gateway answers at ADDRESS", "stop it, or choose another RGW_LISTEN"}}},
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != "/readyz" {
@@ -88,7 +88,7 @@ func TestCheckAsksTheDaemon(t *testing.T) {
 	}
 	k := checker{cfg: config{variables: variables{Listen: "127.0.0.1:1"}}}
 	k.daemon(t.Context())
-	if len(k.board) != 1 || k.board[0].State != stateOK || !strings.HasPrefix(k.board[0].Text, "none answers at 127.0.0.1:1") {
-		t.Errorf("without a daemon: got %+v; want that none answers", k.board)
+	if len(k.board) != 1 || k.board[0].State != stateOK || !strings.HasPrefix(k.board[0].Text, "no daemon answers at 127.0.0.1:1") {
+		t.Errorf("without a daemon: got %+v; want that no daemon answers", k.board)
 	}
 }

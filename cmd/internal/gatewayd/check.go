@@ -31,8 +31,8 @@ func (c *program) check() *cobra.Command {
 		Example: `  rack-gatewayd check
   rack-gatewayd check -o json`,
 		Long: `Check what a deploy will need, one line each: ok, warn or FAULT, and what to do.
-Nothing is changed, and nothing is posted. Of a daemon that runs on this machine it
-asks what only that can know, such as a proxy in front of it.
+Nothing is changed, and nothing is posted. A daemon that runs on this machine is
+asked what only it can know, such as a proxy in front of it.
 
 Exit 0: no fault, warnings or not. Exit 1: a fault.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -75,7 +75,7 @@ type checker struct {
 }
 
 func (k *checker) run(ctx context.Context) {
-	k.ok("configuration", fmt.Sprintf("%d app(s)", len(k.cfg.settings.Apps())))
+	k.ok("configuration", "apps: "+strings.Join(k.cfg.settings.Apps(), ", "))
 	k.database(ctx)
 	k.appTokens()
 	if ws := k.slack(ctx); ws != nil {
@@ -132,7 +132,7 @@ func (k *checker) log(ctx context.Context, db *store.DB) {
 	case fault != "":
 		k.fault("log", fault, "see Restore in cmd/rack-gatewayd/README.md")
 	case k.cfg.AnchorFile == "":
-		k.warn("log", "RGW_ANCHOR_FILE is not set, so that nobody would notice an old copy of the database", "set it to a file on another volume")
+		k.warn("log", "RGW_ANCHOR_FILE is not set, so nobody would notice an old copy of the database", "set it to a file on another volume")
 	default:
 		k.ok("log", "anchored in RGW_ANCHOR_FILE")
 	}
@@ -149,7 +149,7 @@ func (k *checker) appTokens() {
 			return t.Role == approvals.RoleCICD && t.Covers(app) && t.Usable(time.Now())
 		})
 		if needs && !has {
-			k.warn("token for "+app, "no API token in force is for this app, so that its CI jobs cannot ask",
+			k.warn("token for "+app, "there is no valid API token for this app, so its CI jobs cannot ask for an approval",
 				fmt.Sprintf("run rack-gatewayd token create --name ci-%s --role cicd --app %s", app, app))
 		}
 	}
@@ -290,7 +290,7 @@ func (k *checker) gates(ctx context.Context, client *circleci.Client, slug strin
 		do := "correct " + p.Source["circleci_approval_job_name"]
 		switch {
 		case len(pipelines) == 0:
-			text, do = slug+" has no pipeline yet, so that the name of the approval job could not be looked at", "run one, then check again"
+			text, do = slug+" has no pipeline yet, so the name of the approval job could not be checked", "run one, then check again"
 		case len(seen) > 0:
 			text += "; they have " + strings.Join(seen, ", ")
 			do += cli.DidYouMean(p.Gate, seen)
@@ -336,9 +336,9 @@ func (k *checker) daemon(ctx context.Context) {
 	}
 	switch {
 	case answer == nil:
-		k.ok("daemon", "none answers at "+address+", so that what only a running one knows was not looked at")
+		k.ok("daemon", "no daemon answers at "+address+", so what only a running daemon knows was not checked")
 	case err != nil || len(ready.Parts) == 0:
-		k.warn("daemon", "something else than the gateway answers at "+address, "stop that, or choose another RGW_LISTEN")
+		k.warn("daemon", "something other than the gateway answers at "+address, "stop it, or choose another RGW_LISTEN")
 	default:
 		k.board = append(k.board, remote(address, ready)...)
 	}

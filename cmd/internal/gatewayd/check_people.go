@@ -95,10 +95,7 @@ func (k *checker) approvers(p approvals.Policy, s standings) {
 	}
 	nearest := 0 // to being able: what is said to do is for the person who lacks least
 	for _, person := range k.people {
-		who := person.SlackID
-		if person.Name != "" {
-			who = person.Name + " (" + person.SlackID + ")"
-		}
+		who := nameOf(person)
 		lacks, next, step := "", "", 0
 		switch {
 		case !s.allows(p, person.SlackID):
@@ -120,7 +117,7 @@ func (k *checker) approvers(p approvals.Policy, s standings) {
 	}
 	switch names := strings.Join(able, ", "); {
 	case len(able) == p.Required && !p.AllowSelf:
-		k.warn(name, "only "+names+" can approve, so that nobody can approve what one of them starts", "make somebody else an admin, or set allow_self_approval")
+		k.warn(name, "only "+names+" can approve, so nobody can approve what one of them starts", "make somebody else an admin, or set allow_self_approval")
 		return
 	case len(able) >= p.Required:
 		k.ok(name, fmt.Sprintf("%s can approve; %d needed", names, p.Required))

@@ -94,7 +94,7 @@ func TestTokenRotate(t *testing.T) {
 	o := newOperator(t)
 	old := strings.TrimSpace(o.must("token", "create", "--name", "ci", "--role", "cicd", "--app", "a"))
 	code, out, errs := o.run("token", "rotate", "ci")
-	if code != 0 || strings.Count(out, "\n") != 1 || !strings.HasPrefix(out, "rgw_") || strings.TrimSpace(out) == old || !strings.Contains(errs, "is in force until") {
+	if code != 0 || strings.Count(out, "\n") != 1 || !strings.HasPrefix(out, "rgw_") || strings.TrimSpace(out) == old || !strings.Contains(errs, "is valid until") {
 		t.Errorf("got exit %d, %q, %s; want a new token alone on stdout, and until when the old one works", code, out, errs)
 	}
 	var views []struct{ Name, State string }
@@ -133,7 +133,7 @@ func TestUsageIsTwo(t *testing.T) {
 		{"token create --name x --role cicd", "either --app"},
 		{"token create --name x --role cicd --all-apps --expires soon", "--expires"},
 		{"token revoke", "arg"},
-		{"token revoke rgw_abc", "name the token by its id or name"},
+		{"token revoke rgw_abc", "give the token's id or name"},
 		{"user add --slack-id @ana", "the Slack id must look like U012ABCDEF"},
 		{"user add --slack-id U0ANA --vcs-login a/b", "the VCS login must be"},
 		{"user add", "--slack-id is required"},

@@ -299,7 +299,7 @@ func serveConfig(env []string) (config, error) {
 	before := len(f)
 	c.settings = readSettings(env, c.SlackChannel, &f)
 	if len(f) == before && len(c.settings.Apps()) == 0 {
-		f.add("RGW_APP_<APP>_SETTING_<KEY>", "no app is configured")
+		f.add("RGW_APP_<APP>_SETTING_<KEY>", "no app is configured: an app needs at least VCS_REPO and CIRCLECI_APPROVAL_JOB_NAME")
 	}
 	c.checkOIDC(&f)
 	return c, f.err()

@@ -51,7 +51,7 @@ Stop the daemons first. The key ring (RGW_SECRET_KEYS) stays the same.`,
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "the database to copy (default: RGW_DATABASE_URL)")
-	cmd.Flags().StringVar(&to, "to", "", "an empty database, which is made if it is not there (default: RGW_DATABASE_URL)")
+	cmd.Flags().StringVar(&to, "to", "", "an empty database, which is created if it does not exist (default: RGW_DATABASE_URL)")
 	cmd.MarkFlagsOneRequired("from", "to")
 	return cmd
 }

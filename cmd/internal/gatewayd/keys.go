@@ -27,10 +27,10 @@ func (c *program) keysCommand() *cobra.Command {
 func (c *program) keysRotate() *cobra.Command {
 	var output cli.Format
 	cmd := &cobra.Command{
-		Use: "rotate", Short: "Seal all secrets anew with the first key of RGW_SECRET_KEYS", Args: cobra.NoArgs,
+		Use: "rotate", Short: "Seal all secrets again, with the first key of RGW_SECRET_KEYS", Args: cobra.NoArgs,
 		Example: `  rack-gatewayd keys rotate
   rack-gatewayd keys rotate -o json`,
-		Long: `Seal all secrets anew with the first key of RGW_SECRET_KEYS, in batches, beside
+		Long: `Seal all secrets again, with the first key of RGW_SECRET_KEYS, in batches, beside
 a running daemon. Stdout lists the ids of the keys that may then leave the ring.
 
  1. Put a new key (keygen) in front of RGW_SECRET_KEYS, keep the old ones behind
@@ -102,7 +102,7 @@ func rotate(ctx context.Context, db *store.DB, ring []string, operator string) (
 }
 
 func (c *program) printRotation(r rotation, output cli.Format) error {
-	c.Say("%d secrets were sealed anew with key %s.", r.Resealed, r.Sealing)
+	c.Say("%d secrets are now sealed with key %s.", r.Resealed, r.Sealing)
 	unused := strings.Join(r.Unused, "\n")
 	if unused != "" {
 		unused += "\n"

@@ -107,7 +107,7 @@ func (d *daemon) meet(nodes []store.Node) {
 	}
 	now := company{size: len(nodes), names: strings.Join(names, ", ")}
 	if len(others) > 0 {
-		now.differs = "nothing is decided while nodes have different settings: " + strings.Join(others, ", ") + " has others than this one"
+		now.differs = "nothing is decided while nodes have different settings: those of " + strings.Join(others, ", ") + " differ from this one's"
 	}
 	before := d.company.Swap(&now)
 	if before == nil {

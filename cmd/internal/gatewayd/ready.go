@@ -72,7 +72,7 @@ func unwritable(err error) string { return "the database cannot be written: " + 
 // partProxy is shown only where a proxy is in front that nobody named.
 const (
 	partProxy    = "proxy"
-	unnamedProxy = "a proxy is in front, but RGW_TRUSTED_PROXIES does not name it, so that all callers behind it share one limit"
+	unnamedProxy = "a proxy is in front, but RGW_TRUSTED_PROXIES does not name it, so all callers behind it share one limit"
 	nameProxy    = "set RGW_TRUSTED_PROXIES to its address or network and restart"
 )
 

@@ -15,17 +15,17 @@ func (c *program) rebuild() *cobra.Command {
 	var check bool
 	var output cli.Format
 	cmd := &cobra.Command{
-		Use: "rebuild [--check]", Short: "Make the rows that cache the log anew where they differ from it", Args: cobra.NoArgs,
+		Use: "rebuild [--check]", Short: "Repair the rows that cache the log where they differ from it", Args: cobra.NoArgs,
 		Example: `  rack-gatewayd rebuild --check
   rack-gatewayd rebuild`,
 		Long: `Read the whole log, compare it with the rows of requests, people and tokens that
-are kept for fast lists, and make anew what differs, beside a running daemon. With
+are kept for fast lists, and repair what differs, beside a running daemon. With
 --check nothing is changed. Stdout has one line for each row that differs.
 
 The log itself is verified first. Where it was changed, nothing is compared.
 
-Exit 0: no row differs, or all that did were made anew. Exit 1: --check found a
-row that differs, or one could not be made anew.`,
+Exit 0: no row differs, or all that did were repaired. Exit 1: --check found a
+row that differs, or one could not be repaired.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withStore(cmd.Context(), func(db *store.DB) error {
 				return c.rebuildRows(cmd.Context(), db, check, output)
@@ -62,16 +62,16 @@ func (c *program) rebuildRows(ctx context.Context, db *store.DB, check bool, out
 		word := ""
 		switch {
 		case v.Rebuilt:
-			word = " (made anew)"
+			word = " (repaired)"
 		case !check:
-			word = " (could not be made anew)"
+			word = " (could not be repaired)"
 		}
 		text += cli.Clean(d.String()) + word + "\n"
 	}
 	if err := c.Show(output, cli.Result{JSON: views, Text: text}); err != nil {
 		return err
 	}
-	c.Say("%d rows differ from the log, %d were made anew.", len(views), len(views)-left)
+	c.Say("%d rows differ from the log; %d were repaired.", len(views), len(views)-left)
 	if err := c.sayHold(ctx, db); err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func TestRebuild(t *testing.T) {
 	w.must(err)
 	tokenID := strings.TrimPrefix(token, "rgw_")[:10]
 	for _, args := range [][]string{{"rebuild", "--check"}, {"rebuild"}} {
-		if r := w.operator(0, args...); r.Stdout != "" || !strings.Contains(r.Stderr, "0 rows differ from the log, 0 were made anew") {
+		if r := w.operator(0, args...); r.Stdout != "" || !strings.Contains(r.Stderr, "0 rows differ from the log; 0 were repaired") {
 			t.Errorf("%q of what is right: got %q, %q; want nothing", args, r.Stdout, r.Stderr)
 		}
 	}
@@ -81,9 +81,9 @@ func TestRebuild(t *testing.T) {
 	}
 	done := w.operator(0, "rebuild")
 	for i := range want {
-		want[i] += " (made anew)"
+		want[i] += " (repaired)"
 	}
-	if diff := cmp.Diff(want, lines(done.Stdout)); diff != "" || !strings.Contains(done.Stderr, "6 rows differ from the log, 6 were made anew") {
+	if diff := cmp.Diff(want, lines(done.Stdout)); diff != "" || !strings.Contains(done.Stderr, "6 rows differ from the log; 6 were repaired") {
 		t.Errorf("rebuild: %s (-want +got):\n%s", done.Stderr, diff)
 	}
 	w.operator(0, "rebuild", "--check")
@@ -116,7 +116,7 @@ func TestRebuild(t *testing.T) {
 		t.Errorf("got %+v; want the row that cannot be read, and that others may stand beside it", views)
 	}
 	w.raw(`DELETE FROM requests WHERE number = 4`)
-	if r := w.operator(1, "rebuild"); !slices.Equal(lines(r.Stdout), []string{"request #4: its row is missing (made anew)", "request #99: the log has no event of it (could not be made anew)"}) {
+	if r := w.operator(1, "rebuild"); !slices.Equal(lines(r.Stdout), []string{"request #4: its row is missing (repaired)", "request #99: the log has no event of it (could not be repaired)"}) {
 		t.Errorf("got %q; want the lost row made anew, and the forged one named", r.Stdout)
 	}
 	w.raw(`DELETE FROM requests WHERE number = 99`)

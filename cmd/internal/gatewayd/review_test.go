@@ -127,7 +127,7 @@ func TestKeysRotate(t *testing.T) {
 
 	ring(second + "," + first)
 	code, out, err := o.run("keys", "rotate")
-	if code != 0 || out != "a\n" || !strings.Contains(err, "3 secrets were sealed anew with key b") {
+	if code != 0 || out != "a\n" || !strings.Contains(err, "3 secrets are now sealed with key b") {
 		t.Errorf("got exit %d, %q, %s; want the authenticator, the log's key and its head sealed with b, and a listed", code, out, err)
 	}
 	if log := o.must("audit", "export"); !strings.Contains(log, `"type":"keys.rotated"`) || !strings.Contains(log, `"resealed":"3"`) {

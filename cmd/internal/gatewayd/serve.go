@@ -225,7 +225,7 @@ func (d *daemon) openLog(ctx context.Context) error {
 		d.log.Error("nothing is approved: " + d.broken)
 		return d.db.Doubt(ctx) // what an old copy has to post may stand in Slack
 	case d.cfg.AnchorFile != "" && missing(d.cfg.AnchorFile):
-		d.log.Warn("RGW_ANCHOR_FILE is not there and is made anew: whether this database is an old copy cannot be told")
+		d.log.Warn("RGW_ANCHOR_FILE does not exist and is created now: nobody can tell whether this database is an old copy")
 	}
 	return nil
 }

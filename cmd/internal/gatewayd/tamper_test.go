@@ -139,7 +139,7 @@ func TestChangedRowStopsDecisions(t *testing.T) {
 	const why = "the row of request #1 says something else than its events: required"
 	w.notReady(why)
 	w.until(func() bool { return w.alarms() == 1 })
-	if r := w.operator(0, "rebuild"); !strings.Contains(r.Stdout, "request #1: required differs (made anew)") || !strings.Contains(r.Stderr, why) {
+	if r := w.operator(0, "rebuild"); !strings.Contains(r.Stdout, "request #1: required differs (repaired)") || !strings.Contains(r.Stderr, why) {
 		t.Errorf("rebuild: got %q, %q; want the row made anew, and what still holds", r.Stdout, r.Stderr)
 	}
 	w.notReady(why)

@@ -176,9 +176,9 @@ func (c *program) tokenRotate() *cobra.Command {
 	var output cli.Format
 	grace := cli.Duration(time.Hour)
 	cmd := &cobra.Command{
-		Use: "rotate ID|NAME", Short: "Make a token in place of another and print it once", Args: cobra.ExactArgs(1),
+		Use: "rotate ID|NAME", Short: "Replace a token, and print the new one once", Args: cobra.ExactArgs(1),
 		Long: `Make a token with the name, role and apps of another one, and print it once, alone
-on stdout. The old one stays in force for --grace, so that jobs under way can end
+on stdout. The old one stays valid for --grace, so that jobs under way can end
 and the new one can be put where CI reads it.`,
 		Example: `  rack-gatewayd token rotate ci-myapp
   rack-gatewayd token rotate ci-myapp --grace 24h --expires 30d`,
@@ -195,12 +195,12 @@ and the new one can be put where CI reads it.`,
 				if err != nil {
 					return err
 				}
-				c.Say("The old token %s is in force until %s.", old.ID, old.RevokedAt.Local().Format("2006-01-02 15:04 MST"))
+				c.Say("The old token %s is valid until %s.", old.ID, old.RevokedAt.Local().Format("2006-01-02 15:04 MST"))
 				return c.printToken(output, t, text)
 			})
 		},
 	}
-	cmd.Flags().Var(&grace, "grace", "how long the old token stays in force; 0 = not at all")
+	cmd.Flags().Var(&grace, "grace", "how long the old token stays valid; 0 = not at all")
 	cmd.Flags().StringVar(&expires, "expires", "", "lifetime of the new one, such as 90d (default: as long as the old one's)")
 	cli.FormatFlag(cmd, &output)
 	return cmd

@@ -27,7 +27,7 @@ func (c *program) userCommand() *cobra.Command {
   rack-gatewayd user list`,
 	}
 	cmd.AddCommand(c.userAdd(), c.userEnroll(), c.userList(),
-		c.userAct("remove", "End somebody's rights at once and destroy the authenticator", "%s is no admin any more.", approvals.Admin.RemovePerson),
+		c.userAct("remove", "End somebody's rights at once and destroy the authenticator", "%s is not an admin any more.", approvals.Admin.RemovePerson),
 		c.userAct("unlock", "End the pause after too many wrong codes", "%s may try again.", approvals.Admin.Unlock),
 		c.userAct("reset", "Destroy somebody's authenticator", "The authenticator of %s is gone: run user enroll for a new one.", approvals.Admin.Reset),
 	)
@@ -53,9 +53,9 @@ func (c *program) userAdd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				c.Say("%s is an admin.", p.SlackID)
+				c.Say("%s is an admin.", nameOf(p))
 				if p.VCSLogin == "" {
-					c.Say("Without --vcs-login the person can reject but not approve: whether a deploy is the person's own cannot be told.")
+					c.Say("Without --vcs-login they can reject but not approve, because nobody could tell whether a deploy is their own.")
 				}
 				if !p.Enrolled {
 					c.Say("Next: rack-gatewayd user enroll --slack-id %s", p.SlackID)
@@ -68,6 +68,14 @@ func (c *program) userAdd() *cobra.Command {
 	cmd.Flags().StringVar(&login, "vcs-login", "", "GitHub or Bitbucket user name, to tell the starter of a pipeline")
 	slackIDFlag(cmd, &id)
 	return cmd
+}
+
+// nameOf is how people are called in what is printed: by name, with the id behind it.
+func nameOf(p approvals.Person) string {
+	if p.Name == "" {
+		return p.SlackID
+	}
+	return p.Name + " (" + p.SlackID + ")"
 }
 
 func (c *program) userAct(verb, short, done string, act func(approvals.Admin, context.Context, string) error) *cobra.Command {

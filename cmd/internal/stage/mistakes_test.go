@@ -76,7 +76,7 @@ func mistakes() []mistake {
 			p.SetEnv("RGW_APP_MYAPP_SETTING_CIRCLECI_APPROVAL_JOB_NAME=aprove_deploy_production")
 		}, 0, "warn  gate of myapp", "has an approval job", "correct RGW_APP_MYAPP_SETTING_CIRCLECI_APPROVAL_JOB_NAME; did you mean " + stage.Gate + "?"},
 		{"no token for the CI jobs", env("RGW_APP_B_SETTING_VCS_REPO=MyOrg/myapp", "RGW_APP_B_SETTING_CIRCLECI_APPROVAL_JOB_NAME=other"), 0,
-			"warn  token for b", "no API token in force is for this app", "run rack-gatewayd token create --name ci-b --role cicd --app b"},
+			"warn  token for b", "there is no valid API token for this app", "run rack-gatewayd token create --name ci-b --role cicd --app b"},
 		{"another project's id", func(p *play) { oidc(p) }, 1, "FAULT project id of myapp", "CircleCI's id of gh/MyOrg/myapp is", "correct RGW_APP_MYAPP_SETTING_CIRCLECI_PROJECT_ID"},
 		{"an issuer that is not there", func(p *play) {
 			issuer := oidc(p)
