@@ -192,3 +192,51 @@ func (b *Tab) Photograph(name string) {
 	}
 	b.Screen(1280, 900, false, "light")
 }
+
+// Readable fails for each text of the page, in light and dark, whose contrast with
+// what is behind it is below that of WCAG 2.2 AA: 4.5, or 3 when it is large.
+// Texts on pictures or gradients, and of controls that are disabled, do not count.
+// Source: https://www.w3.org/TR/WCAG22/#contrast-minimum
+func (b *Tab) Readable() {
+	b.t.Helper()
+	for _, colours := range []string{"light", "dark"} {
+		b.Screen(1280, 900, false, colours)
+		if faint := b.Eval(contrast); faint != "" {
+			b.t.Errorf("hard to read (%s):\n%s", colours, faint)
+		}
+	}
+	b.Screen(1280, 900, false, "light")
+}
+
+const contrast = `(() => {
+	const canvas = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
+	const rgba = colour => {
+		canvas.clearRect(0, 0, 1, 1);
+		canvas.fillStyle = colour;
+		canvas.fillRect(0, 0, 1, 1);
+		const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+		return {c: [r, g, b], a: a / 255};
+	};
+	const over = (top, a, below) => top.map((v, i) => v * a + below[i] * (1 - a));
+	const light = c => c.map(v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+	const ratio = (a, b) => { const [x, y] = [light(a), light(b)].sort((p, q) => q - p); return (x + .05) / (y + .05); };
+	const behind = e => {
+		if (!e) return rgba('Canvas').c;
+		const s = getComputedStyle(e), own = rgba(s.backgroundColor);
+		if (s.backgroundImage !== 'none' || e.closest('svg')) return null;
+		const below = own.a === 1 ? own.c : behind(e.parentElement);
+		return below && over(own.c, own.a, below);
+	};
+	const opacity = e => e ? getComputedStyle(e).opacity * opacity(e.parentElement) : 1;
+	const faint = new Set(), texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+	for (let n; n = texts.nextNode();) {
+		const e = n.parentElement, s = getComputedStyle(e);
+		if (!n.data.trim() || !e.checkVisibility({visibilityProperty: true, opacityProperty: true}) || e.closest(':disabled, option, script, style')) continue;
+		const below = behind(e);
+		if (!below) continue;
+		const ink = rgba(s.color), size = parseFloat(s.fontSize), large = size >= 24 || size >= 18.66 && s.fontWeight >= 700;
+		const got = ratio(over(ink.c, ink.a * opacity(e), below), below);
+		if (got < (large ? 3 : 4.5)) faint.add(got.toFixed(2) + ': ' + n.data.trim().slice(0, 60));
+	}
+	return [...faint].join('\n');
+})()`

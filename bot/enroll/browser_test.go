@@ -58,6 +58,7 @@ func enrolInBrowser(t *testing.T, b *browsertest.Tab, host string) {
 		}
 		b.Screen(1280, 900, false, "light")
 		if host == "127.0.0.1" {
+			b.Readable()
 			b.Photograph(page)
 		}
 	}

@@ -32,12 +32,14 @@ func TestPage(t *testing.T) {
 	b.Await(`document.activeElement.tagName`, "BODY") // no ring around anything
 	b.Await(`document.querySelector('[data-act^=bypass]') !== null`, "true")
 	fits(t, b)
+	b.Readable()
 	b.Photograph("pending")
 	picture(t, b)
 
 	b.Press("#messages .primary")
 	b.Await(`document.querySelector('#view-title')?.textContent`, "Approve deploy")
 	fits(t, b)
+	b.Readable()
 	b.Photograph("modal")
 	b.Do(chromedp.SendKeys("#view input", "123"))
 	b.Press("#view .primary")
@@ -52,11 +54,13 @@ func TestPage(t *testing.T) {
 	b.Press("#to-home")
 	b.Await(`document.querySelector('#home-view .card-title')?.textContent`, "My authenticator")
 	fits(t, b)
+	b.Readable()
 	b.Photograph("home")
 	b.Press("#to-channel")
 	b.Do(chromedp.SendKeys("#command", "whoami\r"))
 	b.Await(`document.querySelectorAll('#messages .private').length`, "1")
 	fits(t, b)
+	b.Readable()
 	b.Photograph("slash")
 	b.Press("#messages .private button")
 	b.Await(`document.querySelectorAll('#messages .private').length`, "0")
@@ -68,6 +72,7 @@ func TestPage(t *testing.T) {
 	b.Await(`document.querySelector('.jobs .failed pre')?.textContent.includes('Not deploying')`, "true")
 	b.Await(`document.querySelector('.jobs .failed details').open`, "true")
 	fits(t, b)
+	b.Readable()
 	b.Photograph("bypassed")
 
 	// On a phone the newest card comes first, and the guide stays in sight.
