@@ -172,6 +172,7 @@ func TestRefusalsAreClear(t *testing.T) {
 			"Card: https://acme.slack.com/archives/C1/p1 ", "Next: rerun the workflow from start",
 		}},
 		{"bypassed", "not_approved", "request #7 is bypassed", ptr(in("bypassed", func(r *webhook.Request) { r.Gate.Status = "success" })), []string{"was opened in CircleCI", "rerun the workflow"}},
+		{"seen a moment later", "not_approved", "request #7 is pending", ptr(in("pending", nil)), []string{"was opened by mallory.", "Next: rerun the workflow from start"}},
 		{"waiting", "not_approved", "request #7 is pending", ptr(in("pending", nil)), []string{"Nobody has approved request #7 here.", "Next: have the request approved on its card"}},
 		{"one of two", "not_approved", "request #7 is pending", ptr(in("pending", func(r *webhook.Request) {
 			r.RequiredApprovals, r.Decisions = 2, []webhook.Decision{{Action: "approve", Name: "ana"}}
@@ -194,7 +195,11 @@ func TestRefusalsAreClear(t *testing.T) {
 					page.Requests = []webhook.Request{*tt.request, old}
 				}
 			}
-			g := serve(t, map[string][]reply{"POST /verify": {problem(409, tt.code, tt.detail)}, "GET ": {{200, page}}})
+			answers := map[string][]reply{"POST /verify": {problem(409, tt.code, tt.detail)}, "GET ": {{200, page}}}
+			if tt.name == "seen a moment later" {
+				answers["GET /R1"] = []reply{{200, in("bypassed", func(r *webhook.Request) { r.Gate.ApprovedBy = "mallory" })}}
+			}
+			g := serve(t, answers)
 			for _, args := range []string{"deploy --app myapp -- false", "deploy-approval verify --app myapp"} {
 				got := run(t, g.env(circle...), strings.Fields(args)...)
 				if got.code != 9 || got.stdout != "" {

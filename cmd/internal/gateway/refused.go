@@ -17,6 +17,11 @@ import (
 // explainFor is how long the look-up may take that makes a refusal clear.
 const explainFor = 10 * time.Second
 
+// settleFor is how long a pending request is watched before it is called pending:
+// a deploy job runs only behind an open gate, and the gateway, which the question
+// made look, needs a moment to see who opened it.
+const settleFor = 4 * time.Second
+
 // notDeployed is why the deploy command was not run.
 type notDeployed struct{ error }
 
@@ -56,7 +61,7 @@ func (c *program) refused(ctx context.Context, client *webhook.Client, asked web
 	case len(page.Requests) == 0:
 		text = append(text, "Next: file a request before the approval job (rack-gateway deploy-approval request --app "+asked.App+"), or rerun the workflow from start.")
 	default:
-		r := deciding(page.Requests)
+		r := settled(ctx, client, deciding(page.Requests))
 		text = append(text, standing(r)...)
 		if r.Slack.Permalink != "" {
 			text = append(text, "Card: "+string(r.Slack.Permalink)+" .")
@@ -64,6 +69,15 @@ func (c *program) refused(ctx context.Context, client *webhook.Client, asked web
 		text = append(text, "Next: "+next(p.Code, r))
 	}
 	return &cli.Exit{Code: failed(err).(*cli.Exit).Code, Err: errors.New(strings.Join(text, " "))}
+}
+
+// settled is a request once the gateway knows more of it than that it is pending,
+// or as it was after a moment.
+func settled(ctx context.Context, client *webhook.Client, r webhook.Request) webhook.Request {
+	ctx, cancel := context.WithTimeout(ctx, settleFor)
+	defer cancel()
+	r, _ = client.Wait(ctx, r, func(r webhook.Request) bool { return r.Status != approvals.Pending || opened(r) }, nil) // a failure leaves it as it was
+	return r
 }
 
 // deciding is the request that the gateway judged: the newest that still counts,
