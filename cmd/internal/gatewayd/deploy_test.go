@@ -19,6 +19,9 @@ const deployFiles = "../../rack-gatewayd/deploy"
 // assignment is a variable with its value, in any of the files that set some.
 var assignment = regexp.MustCompile(`(?m)^[\s-]*(?:Environment=|\{name: )?((?:RGW|SLACK|CIRCLECI|GITHUB)_[A-Z0-9_]+)(?:=|: |, value: )"?([^"\n}]*)"?`)
 
+// removal takes a variable out of a file that another one changes.
+var removal = regexp.MustCompile(`\{name: ([A-Z0-9_]+), \$patch: delete\}`)
+
 // Every variable that a file for running the gateway names is one that the daemon knows.
 func TestDeployFilesNameKnownVariables(t *testing.T) {
 	t.Parallel()
@@ -51,12 +54,15 @@ func TestDeployFilesAreAConfiguration(t *testing.T) {
 	t.Parallel()
 	secrets := map[string]string{
 		"RGW_SECRET_KEYS": storetest.Keys, "CIRCLECI_TOKEN": "CCIPAT_x", "SLACK_BOT_TOKEN": "xoxb-1", "SLACK_APP_TOKEN": "xapp-1",
+		"RGW_DATABASE_URL": "postgres://gateway:secretvalue@postgres/gateway?sslmode=disable",
 	}
 	for name, files := range map[string][]string{
-		"compose":    {"rack-gateway.env.example", "compose/compose.yaml"},
-		"systemd":    {"systemd/rack-gatewayd.service", "rack-gateway.env.example"},
-		"kubernetes": {"kubernetes/configuration.yaml", "kubernetes/gateway.yaml"},
-		"convox":     {"convox.yml"},
+		"compose":                      {"rack-gateway.env.example", "compose/compose.yaml"},
+		"compose with two nodes":       {"rack-gateway.env.example", "compose/two-nodes.yaml"},
+		"systemd":                      {"systemd/rack-gatewayd.service", "rack-gateway.env.example"},
+		"kubernetes":                   {"kubernetes/configuration.yaml", "kubernetes/gateway.yaml"},
+		"kubernetes with two replicas": {"kubernetes/configuration.yaml", "kubernetes/gateway.yaml", "kubernetes-two-nodes/gateway.yaml"},
+		"convox":                       {"convox.yml"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -68,6 +74,9 @@ func TestDeployFilesAreAConfiguration(t *testing.T) {
 				}
 				for _, m := range assignment.FindAllStringSubmatch(string(text), -1) {
 					values[m[1]] = m[2]
+				}
+				for _, m := range removal.FindAllStringSubmatch(string(text), -1) {
+					delete(values, m[1])
 				}
 			}
 			if name == "convox" { // takes these from its own environment
@@ -89,7 +98,7 @@ func TestDeployFilesAreAConfiguration(t *testing.T) {
 				env = append(env, k+"="+v)
 			}
 			for k, v := range secrets {
-				if values[k+"_FILE"] == "" {
+				if values[k+"_FILE"] == "" && values[k] == "" {
 					env = append(env, k+"="+v)
 				}
 			}
