@@ -77,6 +77,29 @@ func (w *Worker) Drain(ctx context.Context) bool {
 	return true
 }
 
+// Pass lets time pass, and does what is due when it is due, but no more often than
+// at each step. It looks at least every ten steps, because a claim that was left may
+// be over.
+func (w *Worker) Pass(ctx context.Context, d, step time.Duration) bool {
+	for until := time.Now().Add(d); time.Now().Before(until); {
+		next := time.Now().Add(10 * step)
+		_ = w.Service.view(ctx, func(tx Tx) error { // the coming delivery meets what is wrong
+			lanes, err := tx.Lanes("")
+			for _, l := range lanes {
+				if l.Due.Before(next) {
+					next = l.Due
+				}
+			}
+			return err
+		})
+		time.Sleep(min(max(time.Until(next), step), time.Until(until)))
+		if !w.Drain(ctx) {
+			return false
+		}
+	}
+	return true
+}
+
 // AuthenticatorOf opens a person's second factor.
 var AuthenticatorOf = authenticator
 

@@ -133,6 +133,7 @@ func TestOddLists(t *testing.T) {
 // A workflow that the provider has forgotten is left after a bounded number of
 // looks.
 func TestForgottenWorkflow(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(w *world, r approvals.Request){
 		"rejected": func(w *world, r approvals.Request) { w.must(w.reject("U01", r)) },
 		"pending":  func(*world, approvals.Request) {},

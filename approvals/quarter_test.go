@@ -266,6 +266,7 @@ func (q *quarter) verify(r approvals.Request, want approvals.Code) {
 
 // The report of a quarter answers what auditors ask of each deploy.
 func TestReportOfAQuarter(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		q := newQuarter(t, *quarterRequests)
 		defer q.close()

@@ -60,6 +60,7 @@ func TestReleaseFaults(t *testing.T) {
 }
 
 func TestWindowRules(t *testing.T) {
+	t.Parallel()
 	t.Run("blocked time does not count", func(t *testing.T) {
 		bubble(t, "", func(w *world) {
 			r := w.approved(1, "blocked")

@@ -10,9 +10,10 @@ import (
 // TestProofsHoldWhileTheLogGrows asks for proofs of a request while events are
 // appended to it and taken in: none of that is tampering.
 func TestProofsHoldWhileTheLogGrows(t *testing.T) {
+	t.Parallel()
 	bubble(t, "", func(w *world) {
 		r := w.approved(1, "on_hold")
-		const rounds = 300
+		const rounds = 200
 		errs := make(chan error)
 		for _, do := range []func() error{
 			func() error {

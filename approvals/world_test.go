@@ -232,20 +232,16 @@ func (s *brokenStore) Update(ctx context.Context, fn func(approvals.Tx) error) e
 	return err
 }
 
-// wait lets time pass and everything come to rest. A long time passes in
-// coarser steps, for the worker's own ticks would fill it.
+// wait lets time pass and everything come to rest. A long time passes from one
+// piece of work to the next, for the worker's own ticks would fill it.
 func (w *world) wait(d time.Duration) {
 	if w.stop != nil && d >= 3*time.Minute {
 		w.halt()
-		until := time.Now().Add(d - time.Second)
 		step := 2 * time.Second
 		if d >= 12*time.Hour {
 			step = time.Minute
 		}
-		for time.Now().Before(until) {
-			time.Sleep(min(step, time.Until(until)))
-			w.worker.Drain(w.ctx)
-		}
+		w.worker.Pass(w.ctx, d-time.Second, step)
 		w.run()
 		d = time.Second
 	}
