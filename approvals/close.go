@@ -17,14 +17,12 @@ func (s *Service) end(c *Change, r *Request, e Event) error {
 // Withdraw closes a request on behalf of the token that may file it. A reason may
 // have up to 500 characters. Refusals are *[Error].
 func (s *Service) Withdraw(ctx context.Context, t Token, idOrNumber, reason string) (Request, error) {
-	if t.Role != RoleCICD {
-		return Request{}, refuse(CodeForbidden, "a token with the role %s cannot withdraw requests: use one with the role %s", t.Role, RoleCICD)
+	if err := t.mayAct("withdraw requests"); err != nil {
+		return Request{}, err
 	}
 	reason = strings.TrimSpace(reason)
 	if len([]rune(reason)) > maxReason {
-		e := refuse(CodeInvalid, "the reason is too long")
-		e.Fields = []FieldError{{"reason", "must be at most 500 characters"}}
-		return Request{}, e
+		return Request{}, invalid("the reason is too long", FieldError{"reason", "must be at most 500 characters"})
 	}
 	var r Request
 	err := s.update(ctx, func(c *Change) error {

@@ -58,9 +58,7 @@ func (n *NewRequest) check() error {
 		for i, f := range faults {
 			names[i] = f.Field
 		}
-		e := refuse(CodeInvalid, "the request is not valid: see %s", strings.Join(names, ", "))
-		e.Fields = faults
-		return e
+		return invalid("the request is not valid: see "+strings.Join(names, ", "), faults...)
 	}
 	return nil
 }
@@ -102,8 +100,8 @@ func (s *Service) refused(ctx context.Context, t Token, n NewRequest, why *Error
 }
 
 func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, bool, error) {
-	if t.Role != RoleCICD {
-		return Request{}, false, refuse(CodeForbidden, "a token with the role %s cannot file requests: use one with the role %s", t.Role, RoleCICD)
+	if err := t.mayAct("file requests"); err != nil {
+		return Request{}, false, err
 	}
 	if err := n.check(); err != nil {
 		return Request{}, false, err

@@ -375,13 +375,19 @@ func locked(r Request, who Clicker, why *Refusal) Event {
 	return e
 }
 
+// reopen starts a fresh round of a request that is not pending any more.
+func (c *Change) reopen(r *Request, who Clicker) error {
+	if r.Status == Pending {
+		return nil
+	}
+	return c.happen(r, about(*r, EventReopened, who.actor(), "slack"))
+}
+
 // vote counts an approval, and with the quorum decides. The first vote after a
 // failure opens a fresh round.
 func (s *Service) vote(c *Change, proven *proof, who Clicker, p Policy, r *Request, d Decision) error {
-	if r.Status != Pending {
-		if err := c.happen(r, about(*r, EventReopened, who.actor(), "slack")); err != nil {
-			return err
-		}
+	if err := c.reopen(r, who); err != nil {
+		return err
 	}
 	before, _, _, _, err := tally(c.Tx, proven, p, *r)
 	if err != nil {
@@ -412,10 +418,8 @@ func (s *Service) vote(c *Change, proven *proof, who Clicker, p Policy, r *Reque
 
 // breakGlass decides by one person's word. After a failure it opens a fresh round.
 func (s *Service) breakGlass(c *Change, proven *proof, who Clicker, p Policy, person Person, r *Request, d Decision) error {
-	if r.Status != Pending {
-		if err := c.happen(r, about(*r, EventReopened, who.actor(), "slack")); err != nil {
-			return err
-		}
+	if err := c.reopen(r, who); err != nil {
+		return err
 	}
 	started, err := starterOf(c.Tx, proven, *r)
 	if err != nil {

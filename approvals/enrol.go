@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -121,20 +120,15 @@ func (a Admin) ConfirmSecret(ctx context.Context, token, code string) (p Person,
 	return p, err
 }
 
+// findEnrolment opens a link and the record of the person it is for. [ErrLinkGone] when
+// there is no such link, or it is over.
 func findEnrolment(tx Tx, token string) (Person, enrolment, error) {
-	var open enrolment
 	slackID, _, ok := strings.Cut(token, ".")
 	if !ok || !userPattern.MatchString(slackID) {
-		return Person{}, open, ErrLinkGone
+		return Person{}, enrolment{}, ErrLinkGone
 	}
-	text, err := tx.Secret(enrolmentName(slackID))
+	open, err := sealedValue[enrolment](tx, enrolmentName(slackID))
 	if err != nil {
-		return Person{}, open, err
-	}
-	if text == "" {
-		return Person{}, open, ErrLinkGone
-	}
-	if err := json.Unmarshal([]byte(text), &open); err != nil {
 		return Person{}, open, err
 	}
 	if subtle.ConstantTimeCompare([]byte(open.Hash), []byte(hashToken(token))) != 1 || !tx.Now().Before(open.Expires) {
@@ -153,11 +147,7 @@ func saveEnrolment(tx Tx, slackID string, open *enrolment) error {
 	if open == nil {
 		return tx.SetSecret(enrolmentName(slackID), "")
 	}
-	text, err := json.Marshal(open)
-	if err != nil {
-		return err
-	}
-	return tx.SetSecret(enrolmentName(slackID), string(text))
+	return sealValue(tx, enrolmentName(slackID), open)
 }
 
 func enrolmentName(slackID string) string { return "enrolment/" + slackID }

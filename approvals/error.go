@@ -58,6 +58,11 @@ func refuse(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
+// invalid refuses a body with faulty fields.
+func invalid(message string, faults ...FieldError) *Error {
+	return &Error{Code: CodeInvalid, Message: message, Fields: faults}
+}
+
 // Sentinels that a [Store] answers with.
 var (
 	// ErrNotFound: there is no such row.
@@ -110,11 +115,6 @@ func (e *CIError) Temporary() bool {
 		return true
 	}
 	return e.Status == 0 || e.Status == 429 || e.Status >= 500
-}
-
-// Refused reports whether the provider understood the call and said no for good.
-func (e *CIError) Refused() bool {
-	return e.Status == 401 || e.Status == 403 || e.Status == 404
 }
 
 // ciStatus is the HTTP status behind err, 0 when there was no answer.

@@ -116,9 +116,6 @@ func SetStanding(tx Tx, id string, change func(*Standing)) error {
 // ForgetGroup drops what Slack said of a group.
 func ForgetGroup(tx Tx, id string) error { return tx.SetSecret(secretGroup(id), "") }
 
-// DropFactor removes a sealed authenticator behind the product's back.
-func DropFactor(tx Tx, id string) error { return tx.SetSecret(secretFactor(id), "") }
-
 // SpoilFactor stores another person's name under a sealed authenticator.
 func SpoilFactor(tx Tx, id string) error { return tx.SetSecret(secretFactor(id), "spoilt") }
 

@@ -72,11 +72,7 @@ func (f *follower) round(ctx context.Context) (again bool, out Outcome) {
 		return false, Done()
 	}
 	if f.look == nil {
-		rest, err := f.read(ctx, followed)
-		if err != nil {
-			return false, f.failed(err)
-		}
-		if rest {
+		if rest := f.read(ctx, followed); rest {
 			return false, Outcome{Due: f.Turn, Rank: rankRoutine, Note: f.note()}
 		}
 	}
@@ -134,17 +130,17 @@ func (f *follower) failed(err error) Outcome {
 
 // read takes a look. Looks that are not urgent keep a common pace: rest says that
 // this workflow's Turn is still to come.
-func (f *follower) read(ctx context.Context, followed []Request) (rest bool, err error) {
+func (f *follower) read(ctx context.Context, followed []Request) (rest bool) {
 	switch {
 	case f.w.Rank == rankUrgent:
 		f.s.pace.spend(1)
 	case f.Turn.IsZero():
 		if at := f.s.pace.reserve(1); time.Until(at) > 0 {
 			f.Turn = turnAt(at)
-			return true, nil
+			return true
 		}
 	case time.Until(f.Turn) > 0:
-		return true, nil
+		return true
 	}
 	f.Turn = time.Time{}
 	l := &Look{At: now(), Names: map[string]string{}, Due: f.w.Due}
@@ -165,7 +161,7 @@ func (f *follower) read(ctx context.Context, followed []Request) (rest bool, err
 		if ciStatus(l.Err) == 429 {
 			f.s.pace.rest(max(retryAfter(l.Err), f.s.poll))
 		}
-		return false, nil
+		return false
 	}
 	for _, r := range followed {
 		gate, refused := findGate(l.Jobs, r.GateName)
@@ -182,7 +178,7 @@ func (f *follower) read(ctx context.Context, followed []Request) (rest bool, err
 			}
 		}
 	}
-	return false, nil
+	return false
 }
 
 // mustWait reports whether more than the job list may be read only at this

@@ -182,13 +182,7 @@ func TestCallsThatFailForHours(t *testing.T) {
 		if n := len(w.ci.posted()); n > 60 {
 			t.Errorf("got %d calls in three hours; want them to become rare", n)
 		}
-		told := 0
-		for _, e := range w.told {
-			if e == approvals.EventGateRefused {
-				told++
-			}
-		}
-		if told != 1 {
+		if told := w.toldOf(approvals.EventGateRefused); told != 1 {
 			t.Errorf("the thread was told %d times that the call failed; want once", told)
 		}
 		w.ci.breaks("approve", nil)
@@ -417,13 +411,7 @@ func TestRefusedClicksAreCounted(t *testing.T) {
 		if last := events[len(events)-1]; last.Data["count"] != "500" {
 			t.Errorf("got %v; want the count", last.Data)
 		}
-		told := 0
-		for _, e := range w.told {
-			if e == approvals.EventClickRefused {
-				told++
-			}
-		}
-		if told != 1 {
+		if told := w.toldOf(approvals.EventClickRefused); told != 1 {
 			t.Errorf("the thread was told %d times; want once", told)
 		}
 	})

@@ -62,21 +62,11 @@ func TestTokenExpiryIsAnnounced(t *testing.T) {
 		_, token, err := approvals.Admin{Store: w.store}.CreateToken(w.ctx, "ci-short", approvals.RoleCICD, nil, 20*24*time.Hour)
 		w.must(err)
 		warned := func(token approvals.Token) (n int) {
-			w.must(w.store.View(w.ctx, func(tx approvals.Tx) error {
-				for line, err := range tx.Leaves(0) {
-					if err != nil {
-						return err
-					}
-					e, err := approvals.ParseEvent(line)
-					if err != nil {
-						return err
-					}
-					if e.Type == approvals.EventTokenExpiring && e.Data["token"] == token.ID {
-						n++
-					}
+			for _, e := range w.events() {
+				if e.Type == approvals.EventTokenExpiring && e.Data["token"] == token.ID {
+					n++
 				}
-				return nil
-			}))
+			}
 			return n
 		}
 		w.halt()

@@ -25,11 +25,9 @@ func (s Settings) Apps() []string { return s.apps }
 // Hash names the settings in the log: SHA-256 over all effective values, hex.
 func (s Settings) Hash() string {
 	h := sha256.New()
-	for _, app := range s.apps {
-		for _, env := range s.Environments(app) {
-			for _, key := range SettingKeys() {
-				fmt.Fprintf(h, "%s/%s/%s=%q\n", app, env, key, s.policies[place{app, env}].Value(key))
-			}
+	for _, p := range s.Policies() {
+		for _, key := range SettingKeys() {
+			fmt.Fprintf(h, "%s/%s/%s=%q\n", p.App, p.Environment, key, p.Value(key))
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))
@@ -48,15 +46,7 @@ func (s Settings) TakesOIDC() string {
 
 // ofProject lists the policies that take the OIDC tokens of a project's jobs.
 func (s Settings) ofProject(id string) []Policy {
-	var found []Policy
-	for _, app := range s.apps {
-		for _, env := range s.Environments(app) {
-			if p := s.policies[place{app, env}]; p.ProjectID == id && p.takes(CredentialOIDC) {
-				found = append(found, p)
-			}
-		}
-	}
-	return found
+	return slices.DeleteFunc(s.Policies(), func(p Policy) bool { return p.ProjectID != id || !p.takes(CredentialOIDC) })
 }
 
 // Channels lists every channel that a card may be posted to, sorted.
@@ -145,7 +135,7 @@ func ParseSettings(environ []string, channel string) (Settings, []string) {
 		maps.Copy(out.policies, policies)
 		faults = append(faults, bad...)
 	}
-	faults = append(faults, sharedGates(out.policies)...)
+	faults = append(faults, sharedGates(out.Policies())...)
 	slices.Sort(faults)
 	return out, slices.Compact(faults)
 }
@@ -303,13 +293,11 @@ func (at place) variable(key string) string {
 
 // sharedGates finds pairs with the same project and gate: one gate, one policy.
 // A fault names the variables that the values came from.
-func sharedGates(policies map[place]Policy) []string {
+func sharedGates(policies []Policy) []string {
 	type gate struct{ project, name string }
 	owners := map[gate][]Policy{}
-	for _, at := range slices.SortedFunc(maps.Keys(policies), func(a, b place) int {
-		return cmp.Or(strings.Compare(a.app, b.app), strings.Compare(a.environment, b.environment))
-	}) {
-		if p := policies[at]; p.Project != "" && p.Gate != "" {
+	for _, p := range policies {
+		if p.Project != "" && p.Gate != "" {
 			g := gate{strings.ToLower(p.Project), p.Gate}
 			owners[g] = append(owners[g], p)
 		}

@@ -104,6 +104,14 @@ func notThis(reason Reason, format string, args ...any) error {
 	return e
 }
 
+// mayAct refuses a token whose role only reads; what is what it was used for.
+func (t Token) mayAct(what string) error {
+	if t.Role != RoleCICD {
+		return refuse(CodeForbidden, "a token with the role %s cannot %s: use one with the role %s", t.Role, what, RoleCICD)
+	}
+	return nil
+}
+
 // Usable reports whether the token is in force.
 func (t Token) Usable(now time.Time) bool {
 	return (t.RevokedAt.IsZero() || now.Before(t.RevokedAt)) && now.Before(t.ExpiresAt)

@@ -44,8 +44,8 @@ func (s *Service) Verify(ctx context.Context, t Token, v Verification) (Verified
 
 func (s *Service) verify(ctx context.Context, t Token, n *NewRequest) (Verified, error) {
 	var out Verified
-	if t.Role != RoleCICD {
-		return out, refuse(CodeForbidden, "a token with the role %s cannot verify: use one with the role %s", t.Role, RoleCICD)
+	if err := t.mayAct("verify"); err != nil {
+		return out, err
 	}
 	if err := n.check(); err != nil {
 		return out, err
@@ -237,8 +237,8 @@ func (p *proof) receipt(r Request) (ledger.Receipt, error) {
 // It never decides the outcome, which only the job list does.
 func (s *Service) ReportDeploy(ctx context.Context, t Token, idOrNumber string, phase Phase, detail, jobID string) (Request, error) {
 	var r Request
-	if t.Role != RoleCICD {
-		return r, refuse(CodeForbidden, "a token with the role %s cannot report deploys: use one with the role %s", t.Role, RoleCICD)
+	if err := t.mayAct("report deploys"); err != nil {
+		return r, err
 	}
 	var faults []FieldError
 	if phase != PhaseStarted && phase != PhaseSucceeded && phase != PhaseFailed {
@@ -254,9 +254,7 @@ func (s *Service) ReportDeploy(ctx context.Context, t Token, idOrNumber string, 
 		jobID = t.Job.JobID
 	}
 	if len(faults) > 0 {
-		e := refuse(CodeInvalid, "the report is not valid")
-		e.Fields = faults
-		return r, e
+		return r, invalid("the report is not valid", faults...)
 	}
 	err := s.update(ctx, func(c *Change) error {
 		var err error

@@ -158,13 +158,7 @@ func TestRefusedVerifyIsTold(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}
-		told := 0
-		for _, e := range w.told {
-			if e == approvals.EventVerifyRefused {
-				told++
-			}
-		}
-		if told != 2 {
+		if told := w.toldOf(approvals.EventVerifyRefused); told != 2 {
 			t.Errorf("the thread tells %d refusals; want one of each reason", told)
 		}
 		last := w.events()[len(w.events())-1]
