@@ -117,10 +117,7 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request, c *call) error {
 		return err
 	}
 	request, err := h.await(w, r, c, id, not, wait)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, render(request, h.links))
+	return h.answer(w, request, err)
 }
 
 func (h *Handler) await(w http.ResponseWriter, r *http.Request, c *call, id string, not approvals.Status, wait time.Duration) (approvals.Request, error) {
@@ -157,27 +154,16 @@ func (h *Handler) cancel(w http.ResponseWriter, r *http.Request, c *call) error 
 	if err != nil {
 		return err
 	}
-	body, err := readBody(w, r)
-	if err != nil {
-		return err
-	}
-	cancel, err := parseCancel(body)
+	cancel, err := parsed(w, r, parseCancel)
 	if err != nil {
 		return err
 	}
 	request, err := h.service.Withdraw(r.Context(), c.token, id, cancel.Reason)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, http.StatusOK, render(request, h.links))
+	return h.answer(w, request, err)
 }
 
 func (h *Handler) verify(w http.ResponseWriter, r *http.Request, c *call) error {
-	body, err := readBody(w, r)
-	if err != nil {
-		return err
-	}
-	v, err := parseVerify(body)
+	v, err := parsed(w, r, parseVerify)
 	if err != nil {
 		return err
 	}
@@ -193,19 +179,30 @@ func (h *Handler) deploy(w http.ResponseWriter, r *http.Request, c *call) error 
 	if err != nil {
 		return err
 	}
-	body, err := readBody(w, r)
-	if err != nil {
-		return err
-	}
-	d, err := parseDeploy(body)
+	d, err := parsed(w, r, parseDeploy)
 	if err != nil {
 		return err
 	}
 	request, err := h.service.ReportDeploy(r.Context(), c.token, id, approvals.Phase(d.Phase), d.Detail, d.JobID)
+	return h.answer(w, request, err)
+}
+
+// answer writes a request as it is now, unless there is an error instead.
+func (h *Handler) answer(w http.ResponseWriter, request approvals.Request, err error) error {
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, render(request, h.links))
+}
+
+// parsed reads the body of a call.
+func parsed[T any](w http.ResponseWriter, r *http.Request, parse func([]byte) (T, error)) (T, error) {
+	body, err := readBody(w, r)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return parse(body)
 }
 
 func (h *Handler) checkpoint(w http.ResponseWriter, r *http.Request, _ *call) error {
