@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -138,4 +139,13 @@ func Backoff(attempt int, base, most time.Duration) time.Duration {
 		d *= 2
 	}
 	return min(d, most)
+}
+
+// Pause waits for d, in simulated time or real. It reports whether ctx still goes on.
+func Pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+	return ctx.Err() == nil
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	"golang.org/x/time/rate"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
 const (
@@ -109,7 +111,7 @@ func (b *Bot) RunSocket(ctx context.Context) error {
 	}
 	var running sync.WaitGroup
 	b.connected(false)
-	for wait := time.Duration(0); pause(ctx, wait); {
+	for wait := time.Duration(0); approvals.Pause(ctx, wait); {
 		c, err := s.open(ctx)
 		switch {
 		case err == nil:
@@ -131,15 +133,6 @@ func (b *Bot) RunSocket(ctx context.Context) error {
 	return nil
 }
 
-// pause waits and reports whether ctx still runs.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
-	return ctx.Err() == nil
-}
-
 // dialer goes through the same proxy and trusts the same certificates as calls to Slack.
 func (w *Workspace) dialer() *websocket.Dialer {
 	d := &websocket.Dialer{HandshakeTimeout: callTimeout, Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{}}
@@ -156,7 +149,7 @@ func (w *Workspace) dialer() *websocket.Dialer {
 
 // open opens one connection as soon as Slack's rate allows it.
 func (s *socket) open(ctx context.Context) (*connection, error) {
-	if !pause(ctx, s.opens.Reserve().Delay()) {
+	if !approvals.Pause(ctx, s.opens.Reserve().Delay()) {
 		return nil, ctx.Err()
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*callTimeout)

@@ -297,11 +297,7 @@ func patiently[T any](ctx context.Context, r *reconciler, read func() (T, error)
 			r.failed++
 			return got, err
 		}
-		pause := time.NewTimer(min(max(ci.RetryAfter, approvals.Backoff(try, time.Second, patiencePause)), patiencePause))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		if !approvals.Pause(ctx, min(max(ci.RetryAfter, approvals.Backoff(try, time.Second, patiencePause)), patiencePause)) {
 			return got, ctx.Err()
 		}
 	}

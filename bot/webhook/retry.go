@@ -35,7 +35,7 @@ func retry(ctx context.Context, retryFor time.Duration, told func(error, time.Du
 			return err
 		}
 		told(err, pause)
-		if !sleep(ctx, pause) {
+		if !approvals.Pause(ctx, pause) {
 			return err
 		}
 	}
@@ -75,15 +75,3 @@ func asksToWait(err error) time.Duration {
 
 // jitter spreads a pause over its upper half.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
-
-// sleep is false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}

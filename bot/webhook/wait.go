@@ -59,7 +59,7 @@ func (c *Client) Wait(ctx context.Context, r Request, done func(Request) bool, t
 				pause += shortPause // a server that does not hold polls is not hurried
 			}
 		}
-		if !sleep(ctx, pause) {
+		if !approvals.Pause(ctx, pause) {
 			return r, ctx.Err()
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
@@ -168,8 +169,8 @@ func (p *player) ended(ctx context.Context, card slacktest.Message, word string)
 func (p *player) quiet(ctx context.Context, card slacktest.Message) error {
 	for replies := -1; replies != len(p.Slack.Thread(card.Channel, card.TS)); {
 		replies = len(p.Slack.Thread(card.Channel, card.TS))
-		if err := pause(ctx, p.silence); err != nil {
-			return err
+		if !approvals.Pause(ctx, p.silence) {
+			return ctx.Err()
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 )
@@ -165,14 +166,14 @@ func (r *runner) run(ctx context.Context, run *jobRun, env, args []string) {
 	defer run.stop()
 	dir, err := os.MkdirTemp(r.Dir, run.Job+"-")
 	code := 1
-	if err == nil && pause(ctx, r.pace/2) == nil {
+	if err == nil && approvals.Pause(ctx, r.pace/2) {
 		code, err = stage.RunClient(ctx, dir, env, &jobLog{r, run}, args...)
 	}
 	if err != nil {
 		fmt.Fprintf(&jobLog{r, run}, "demo: %v\n", err)
 	}
 	receipt, _ := os.ReadFile(filepath.Join(dir, "receipt.json")) // only a deploy that may run has one
-	_ = pause(ctx, r.pace/4)
+	approvals.Pause(ctx, r.pace/4)
 	r.mu.Lock()
 	run.Code, run.Ended, run.Receipt = code, true, string(receipt)
 	r.mu.Unlock()
@@ -237,16 +238,4 @@ func shellLine(args []string) string {
 		line += " " + a
 	}
 	return line
-}
-
-// pause waits; the error is ctx's.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

@@ -169,8 +169,8 @@ func (p *pair) seen(ctx context.Context) error {
 				p.indent("   > ", fmt.Sprintf("%s /readyz: nodes: %s", p.team.Name(i), says))
 				break
 			}
-			if err := pause(ctx, 100*time.Millisecond); err != nil {
-				return fmt.Errorf("%s sees %q; want both nodes: %w", p.team.Name(i), says, err)
+			if !approvals.Pause(ctx, 100*time.Millisecond) {
+				return fmt.Errorf("%s sees %q; want both nodes: %w", p.team.Name(i), says, ctx.Err())
 			}
 		}
 	}

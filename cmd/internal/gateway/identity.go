@@ -102,10 +102,7 @@ func (m *minted) token(ctx context.Context) (string, error) {
 			return "", &cli.Exit{Code: exitDenied, Err: fmt.Errorf("get an OIDC token for the gateway: %w", err)}
 		}
 		m.say("No OIDC token: %s; trying again", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Duration(try) * mintPause):
-		}
+		approvals.Pause(ctx, time.Duration(try)*mintPause)
 	}
 }
 

@@ -37,10 +37,8 @@ func (c *program) awaitCard(ctx context.Context, client *webhook.Client, r webho
 		if r.Slack.Permalink != "" || r.Status != approvals.Pending {
 			break
 		}
-		select {
-		case <-ctx.Done():
+		if !approvals.Pause(ctx, pause) {
 			return r
-		case <-time.After(pause):
 		}
 		now, err := client.Get(ctx, r.ID)
 		if err != nil {

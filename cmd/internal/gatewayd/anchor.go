@@ -76,7 +76,7 @@ func (a *anchor) run(ctx context.Context, tell func(error)) {
 		over = ctx.Err() != nil
 		changed := a.service.Grown()
 		tell(a.write(context.WithoutCancel(ctx)))
-		if !sleep(ctx, anchorPause) {
+		if !approvals.Pause(ctx, anchorPause) {
 			continue // once more, then out
 		}
 		others := time.NewTimer(anchorTick)

@@ -53,7 +53,7 @@ func (d *daemon) live(ctx context.Context, fail context.CancelCauseFunc) {
 			}
 		}
 		d.look(ctx)
-		if !sleep(ctx, beatEvery) {
+		if !approvals.Pause(ctx, beatEvery) {
 			return
 		}
 	}

@@ -3,6 +3,8 @@ package gatewayd
 import (
 	"context"
 	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
 // checkEvery is how often the file of the database is read as a whole.
@@ -13,7 +15,7 @@ const checkEvery = 24 * time.Hour
 // log is what was signed is verified at every start by the core.
 func (d *daemon) checkFile(ctx context.Context) {
 	for now := d.db.Unclean(); ; now = true {
-		if !now && !sleep(ctx, checkEvery) {
+		if !now && !approvals.Pause(ctx, checkEvery) {
 			return
 		}
 		err := d.db.Check(ctx)
@@ -24,7 +26,7 @@ func (d *daemon) checkFile(ctx context.Context) {
 		if err != nil {
 			d.log.Error("nothing is approved: the check of the database failed", "err", err)
 		}
-		if !sleep(ctx, checkEvery) {
+		if !approvals.Pause(ctx, checkEvery) {
 			return
 		}
 	}

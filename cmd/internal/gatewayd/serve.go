@@ -165,7 +165,7 @@ func (d *daemon) patiently(ctx context.Context, step func() error) error {
 			return err
 		}
 		d.waitFor(webhook.StatusWaiting, err.Error())
-		if !sleep(ctx, time.Second) {
+		if !approvals.Pause(ctx, time.Second) {
 			return ctx.Err()
 		}
 	}
@@ -423,7 +423,7 @@ func (d *daemon) connect(ctx context.Context, fail context.CancelCauseFunc) {
 			break
 		}
 		d.log.Error("Slack cannot be reached", "err", err, "again_in", pause.String())
-		if !sleep(ctx, pause) {
+		if !approvals.Pause(ctx, pause) {
 			return
 		}
 	}
@@ -464,7 +464,7 @@ func (d *daemon) watchCI(ctx context.Context) {
 				d.log.Info("CircleCI can be used again")
 			}
 		}
-		if !sleep(ctx, askCILeast) {
+		if !approvals.Pause(ctx, askCILeast) {
 			return
 		}
 		timer := time.NewTimer(pause)
@@ -491,16 +491,5 @@ func (d *daemon) askAgain() {
 	select {
 	case d.doubt <- struct{}{}:
 	default:
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
@@ -40,7 +41,7 @@ type storeWatch struct {
 func (w storeWatch) run(ctx context.Context) error {
 	failing := false
 	var broken time.Time // since when, zero = not
-	for sleep(ctx, watchStoreEvery) {
+	for approvals.Pause(ctx, watchStoreEvery) {
 		err := w.probe(ctx)
 		switch {
 		case err != nil && !failing:

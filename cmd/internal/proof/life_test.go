@@ -12,7 +12,6 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
-	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/story"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
@@ -153,7 +152,7 @@ func (w *world) live(ctx context.Context, crashAt int) (l *life, err error) {
 			if err == nil {
 				return
 			}
-			story.Rest(ctx, time.Second)
+			approvals.Pause(ctx, time.Second)
 		}
 	})
 	return l, nil

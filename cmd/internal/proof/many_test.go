@@ -50,11 +50,11 @@ func TestManyOpenRequests(t *testing.T) {
 				rejected = append(rejected, s)
 			}
 		}
-		story.Rest(ctx, time.Minute)
+		approvals.Pause(ctx, time.Minute)
 
 		for range 10 {
 			before := w.net.callsTo("circleci ")
-			story.Rest(ctx, time.Minute)
+			approvals.Pause(ctx, time.Minute)
 			if got := w.net.callsTo("circleci ") - before; got > mostLooks*60 || got < 60 {
 				t.Errorf("got %d calls to CircleCI within a minute; want at most %d a second, and no standstill", got, mostLooks)
 			}
@@ -62,7 +62,7 @@ func TestManyOpenRequests(t *testing.T) {
 		for _, s := range append(approved, rejected...) {
 			l.End(s, "request_approval")
 		}
-		story.Rest(ctx, manyRequests/4*time.Second+time.Minute) // one round of looks
+		approvals.Pause(ctx, manyRequests/4*time.Second+time.Minute) // one round of looks
 		for _, s := range approved {
 			if c, err := l.Evidence(ctx, s); err != nil || c.Status != approvals.Released {
 				t.Errorf("got an approved request that is %s, %v\n%s", c.Status, err, c.Story())

@@ -107,7 +107,7 @@ func (w *world) settle(ctx context.Context) {
 		// What moves, moves by a commit of the product.
 		commits := w.commits.Load()
 		if commits == judged {
-			story.Rest(ctx, settleStep)
+			approvals.Pause(ctx, settleStep)
 			continue
 		}
 		judged = commits
@@ -119,9 +119,9 @@ func (w *world) settle(ctx context.Context) {
 		if open == 0 || len(w.broken) > 0 {
 			break
 		}
-		story.Rest(ctx, settleStep)
+		approvals.Pause(ctx, settleStep)
 	}
-	story.Rest(ctx, afterwards)
+	approvals.Pause(ctx, afterwards)
 	if len(w.broken) == 0 {
 		for _, l := range w.lanes {
 			l.Judge(ctx, true)

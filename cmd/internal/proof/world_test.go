@@ -227,7 +227,7 @@ func (w *world) runProcess(ctx context.Context, n int) {
 		case <-ctx.Done():
 		}
 		l.die()
-		story.Rest(ctx, 200*time.Millisecond)
+		approvals.Pause(ctx, 200*time.Millisecond)
 		l.bot.Close()
 		l.running.Wait()
 		if why := l.service.Fault(); why != "" {

@@ -133,7 +133,7 @@ func (c *chamber) settle(ctx context.Context, l *lane) {
 		if len(open) == 0 {
 			return
 		}
-		if !story.Rest(ctx, 300*time.Millisecond) {
+		if !approvals.Pause(ctx, 300*time.Millisecond) {
 			c.violation(fmt.Sprintf("%v: %s\n%s", context.Cause(ctx), strings.Join(open, "; "), l.Told()))
 			return
 		}

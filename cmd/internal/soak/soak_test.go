@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
-	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/story"
 )
 
 // The flags; the package's doc comment tells of each.
@@ -92,7 +92,7 @@ func directory(t *testing.T, name string) string {
 
 // pause waits; the error is ctx's.
 func pause(ctx context.Context, d time.Duration) error {
-	if !story.Rest(ctx, d) {
+	if !approvals.Pause(ctx, d) {
 		return context.Cause(ctx)
 	}
 	return nil

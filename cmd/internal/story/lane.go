@@ -132,18 +132,6 @@ func (l *Lane) End(s *Story, jobs ...string) {
 	}
 }
 
-// Rest waits, in simulated time or real; false when ctx ended first.
-func Rest(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}
-
 // File files the request, as often as it takes.
 func (l *Lane) File(ctx context.Context, s *Story) {
 	for range 60 {
@@ -160,7 +148,7 @@ func (l *Lane) File(ctx context.Context, s *Story) {
 			l.note("the request is refused: %v", err)
 			return
 		}
-		if !Rest(ctx, time.Second) {
+		if !approvals.Pause(ctx, time.Second) {
 			return
 		}
 	}
@@ -175,7 +163,7 @@ func (l *Lane) withdraw(ctx context.Context, s *Story) {
 			s.want = approvals.Canceled
 			l.note("withdrawn")
 		}
-		if err == nil || errors.As(err, &refused) || !Rest(ctx, time.Second) {
+		if err == nil || errors.As(err, &refused) || !approvals.Pause(ctx, time.Second) {
 			return
 		}
 	}
@@ -227,7 +215,7 @@ func (l *Lane) press(ctx context.Context, s *Story, user, button string) *slackt
 		return nil
 	}
 	for range 50 {
-		if l.Slack.View(user) != nil || len(l.Slack.Ephemerals(user)) > told || !Rest(ctx, 50*time.Millisecond) {
+		if l.Slack.View(user) != nil || len(l.Slack.Ephemerals(user)) > told || !approvals.Pause(ctx, 50*time.Millisecond) {
 			break
 		}
 	}
@@ -278,7 +266,7 @@ func (l *Lane) Decide(ctx context.Context, s *Story, n int, how string) {
 		}
 		view := l.press(ctx, s, user, button)
 		if view == nil {
-			if _, ok := l.card(s); ok && !l.offers(s, button) || !Rest(ctx, time.Second) {
+			if _, ok := l.card(s); ok && !l.offers(s, button) || !approvals.Pause(ctx, time.Second) {
 				return
 			}
 			continue
@@ -324,7 +312,7 @@ func (l *Lane) code(ctx context.Context, user, how string) (code string, step in
 	for {
 		now := totp.Step(time.Now())
 		step = max(l.lastStep[user]+1, now-1)
-		if step <= now+1 || !Rest(ctx, time.Second) {
+		if step <= now+1 || !approvals.Pause(ctx, time.Second) {
 			break
 		}
 	}
@@ -352,7 +340,7 @@ func wrong(s totp.Secret, at time.Time) string {
 
 // perform does one act.
 func (l *Lane) perform(ctx context.Context, a Act) {
-	if !Rest(ctx, a.Pause) {
+	if !approvals.Pause(ctx, a.Pause) {
 		return
 	}
 	s := l.Newest()
