@@ -248,10 +248,18 @@ func (f *fakeService) Checkpoint(_ context.Context, size int64) ([]byte, error) 
 	if size != 0 {
 		f.t.Errorf("Checkpoint got size %d; want 0", size)
 	}
+	if f.panics {
+		panic("boom with secret s3cr3t")
+	}
 	return []byte("rack-gateway\n8\nabc\n\n— rack-gateway sig\n"), f.fail
 }
 
-func (f *fakeService) VerifierKey() string { return "rack-gateway+1234+key" }
+func (f *fakeService) VerifierKey() string {
+	if f.panics {
+		panic("boom with secret s3cr3t")
+	}
+	return "rack-gateway+1234+key"
+}
 
 // Export gives every call three pages of a format that names what was asked for.
 func (f *fakeService) Export(ctx context.Context, x audit.Export, w io.Writer) (int64, error) {

@@ -3,11 +3,14 @@ package webhook_test
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
+	"fmt"
 	"io"
 	"maps"
 	"mime"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -30,6 +33,7 @@ type description struct {
 
 	mu      sync.Mutex
 	schemas map[string]*jsonschema.Schema
+	given   map[string]bool // "GET /path 200" and codes: what the tests got
 }
 
 type operation struct {
@@ -69,7 +73,7 @@ var described = sync.OnceValue(func() *description {
 	}
 	d := &description{
 		paths: map[string]map[string]operation{}, responses: doc.Components.Responses,
-		compiler: jsonschema.NewCompiler(), schemas: map[string]*jsonschema.Schema{},
+		compiler: jsonschema.NewCompiler(), schemas: map[string]*jsonschema.Schema{}, given: map[string]bool{},
 	}
 	for path, item := range doc.Paths {
 		d.paths[path] = map[string]operation{}
@@ -192,6 +196,7 @@ func (d *description) compare(t testing.TB, r *http.Request, sent []byte, answer
 		t.Errorf("%s: the document does not describe an answer with status %d of type %q", call, answer.status, header.Get("Content-Type"))
 		return
 	}
+	d.got(r.Method, at, answer)
 	for name, h := range res.Headers {
 		if h.Required && header.Get(name) == "" {
 			t.Errorf("%s: the answer %d lacks the header %s", call, answer.status, name)
@@ -208,6 +213,50 @@ func (d *description) compare(t testing.TB, r *http.Request, sent []byte, answer
 	if answer.status/100 == 2 && at != "" {
 		d.compareCall(t, r, at, op, sent)
 	}
+}
+
+// got notes an answer that is described.
+func (d *description) got(method, at string, answer *keeper) {
+	var problem webhook.Problem
+	_ = json.Unmarshal(answer.body.Bytes(), &problem) // not every answer is one
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.given[fmt.Sprintf("%s %s %d", method, at, answer.status)] = true
+	d.given[string(problem.Code)] = true
+}
+
+// TestMain checks after all tests that they got what the document describes: each
+// answer of each operation, and each code.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	only := func(name string) bool { f := flag.Lookup(name); return f != nil && f.Value.String() != "" }
+	if code != 0 || only("test.run") || only("test.skip") || only("test.list") || only("test.fuzz") {
+		os.Exit(code) // not all tests ran
+	}
+	for _, missing := range described().missing() {
+		fmt.Println("no test gets what the document describes:", missing)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// missing lists what no test got.
+func (d *description) missing() (all []string) {
+	var want []string
+	for path, item := range d.paths {
+		for method, op := range item {
+			for status := range op.Responses {
+				want = append(want, fmt.Sprintf("%s %s %s", strings.ToUpper(method), path, status))
+			}
+		}
+	}
+	for _, codes := range webhook.Codes() {
+		for _, code := range codes {
+			want = append(want, string(code))
+		}
+	}
+	slices.Sort(want)
+	return slices.DeleteFunc(want, func(w string) bool { return d.given[w] })
 }
 
 // compareCall holds a call that was accepted against the document.
