@@ -193,8 +193,10 @@ func approvedNow(tx Tx, n NewRequest, r Request) error {
 		return refuse(CodeCommitNotApproved, "request #%d is for commit %s, not %s", r.Number, r.Facts.Revision, n.GitCommit)
 	case r.Status == Expired && !r.ApprovedAt.IsZero():
 		return refuse(CodeApprovalExpired, "the approval of request #%d was not used in time", r.Number)
-	case r.Status == Bypassed:
+	case r.Status == Bypassed && r.ApprovedAt.IsZero():
 		return refuse(CodeNotApproved, "nobody approved request #%d here; its gate was opened in CircleCI by %s", r.Number, cmp.Or(r.Gate.ApprovedBy, "an unknown user"))
+	case r.Status == Bypassed:
+		return refuse(CodeNotApproved, "request #%d was approved here, but its gate was opened in CircleCI by %s", r.Number, cmp.Or(r.Gate.ApprovedBy, "an unknown user"))
 	case !r.Status.Passed():
 		return refuse(CodeNotApproved, "request #%d is %s", r.Number, r.Status)
 	case r.Status == Approved && r.AutoApprove && r.Attempt.Count == 0:

@@ -2,6 +2,7 @@ package approvals_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -183,6 +184,31 @@ func TestVerifyDoesNotSignABrokenLog(t *testing.T) {
 			t.Errorf("verify: got %v; want it refused: the receipt holds a signed checkpoint", err)
 		}
 	})
+}
+
+// Who opened a gate past the bot is named, and that nobody approved is said only
+// where it is true.
+func TestVerifySaysWhoOpenedTheGate(t *testing.T) {
+	for name, tt := range map[string]struct {
+		request func(*world) approvals.Request
+		want    string
+	}{
+		"nobody approved":          {func(w *world) approvals.Request { return w.request(1, "on_hold") }, "nobody approved request #1 here; its gate was opened in CircleCI by eve"},
+		"approved, not yet opened": {func(w *world) approvals.Request { return w.approved(1, "blocked") }, "request #1 was approved here, but its gate was opened in CircleCI by eve"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "", func(w *world) {
+				r := tt.request(w)
+				w.ci.do(r.Facts.WorkflowID, func(f *flow) { f.open(f.job("hold"), "user-eve") })
+				w.wait(20 * time.Second)
+				w.is(r, approvals.Bypassed)
+				_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: r.App, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+				if err == nil || code(err) != approvals.CodeNotApproved || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("got %v; want %q", err, tt.want)
+				}
+			})
+		})
+	}
 }
 
 func TestReportDeploy(t *testing.T) {

@@ -171,8 +171,11 @@ func TestRefusalsAreClear(t *testing.T) {
 			"Not deploying: request #7 is pending (not_approved), trace ID REQ. Nobody has approved request #7 here. CircleCI's approval job approve_deploy_production was opened by mallory.",
 			"Card: https://acme.slack.com/archives/C1/p1 ", "Next: rerun the workflow from start",
 		}},
-		{"bypassed", "not_approved", "request #7 is bypassed", ptr(in("bypassed", func(r *webhook.Request) { r.Gate.Status = "success" })), []string{"was opened in CircleCI", "rerun the workflow"}},
+		{"bypassed since", "not_approved", "request #7 is bypassed", ptr(in("bypassed", func(r *webhook.Request) { r.Gate.Status = "success" })), []string{"was opened in CircleCI", "rerun the workflow"}},
 		{"seen a moment later", "not_approved", "request #7 is pending", ptr(in("pending", nil)), []string{"was opened by mallory.", "Next: rerun the workflow from start"}},
+		{"bypassed", "not_approved", "nobody approved request #7 here; its gate was opened in CircleCI by mallory", ptr(in("bypassed", func(r *webhook.Request) { r.Gate.ApprovedBy = "mallory" })), []string{
+			"Not deploying: nobody approved request #7 here; its gate was opened in CircleCI by mallory (not_approved), trace ID REQ. Card: https://acme.slack.com/archives/C1/p1 . Next: rerun the workflow from start",
+		}},
 		{"waiting", "not_approved", "request #7 is pending", ptr(in("pending", nil)), []string{"Nobody has approved request #7 here.", "Next: have the request approved on its card"}},
 		{"one of two", "not_approved", "request #7 is pending", ptr(in("pending", func(r *webhook.Request) {
 			r.RequiredApprovals, r.Decisions = 2, []webhook.Decision{{Action: "approve", Name: "ana"}}

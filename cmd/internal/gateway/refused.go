@@ -62,7 +62,9 @@ func (c *program) refused(ctx context.Context, client *webhook.Client, asked web
 		text = append(text, "Next: file a request before the approval job (rack-gateway deploy-approval request --app "+asked.App+"), or rerun the workflow from start.")
 	default:
 		r := settled(ctx, client, deciding(page.Requests))
-		text = append(text, standing(r)...)
+		if !strings.Contains(p.Detail, "opened in CircleCI by "+string(r.Gate.ApprovedBy)) {
+			text = append(text, standing(r)...) // what the refusal does not say itself
+		}
 		if r.Slack.Permalink != "" {
 			text = append(text, "Card: "+string(r.Slack.Permalink)+" .")
 		}
