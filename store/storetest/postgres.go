@@ -59,6 +59,17 @@ func Exec(server string, statements ...string) error {
 	return nil
 }
 
+// Count is the number that a statement selects.
+func Count(server, query string) (n int64, err error) {
+	pool, err := sql.Open("pgx", server)
+	if err != nil {
+		return 0, err
+	}
+	defer pool.Close()
+	err = pool.QueryRow(query).Scan(&n)
+	return n, err
+}
+
 // Role makes a role that may do nothing, and returns its name and the URL with which
 // it opens the same database.
 func Role(t testing.TB, server string) (name, url string) {

@@ -18,10 +18,19 @@
 //
 // TestKillsOfNodes does the same to two daemons on one PostgreSQL database (see
 // RGW_TEST_POSTGRES_URL), behind one balancer: one of them is killed, or stands still
-// for 15 seconds, or both lose their connections to the database:
+// for 15 seconds while all others wait for it, or both lose their connections to the
+// database:
 //
-//	-node-kills N    how often
+//	-node-kills N    how often one is killed
+//	-node-stops N    how often one stands still (1)
+//	-backend-kills D how often one connection to the database is ended; without it,
+//	                 all of them are before every eighth kill or so
 //	-lanes N         as above
+//
+// TestTakeover files five requests a second with the real client's retries, while one
+// of two daemons is killed, then while one is stopped, and measures calls and cards:
+//
+//	-takeovers N     how often (1)
 //
 // TestOutages takes Slack, CircleCI and both away, with a SIGKILL in the middle;
 // half of the time they answer 503, half of the time they take no connections. It

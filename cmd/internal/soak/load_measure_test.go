@@ -215,4 +215,6 @@ func (t times) String() string {
 	return fmt.Sprintf("p50 %s, p99 %s, max %s of %d", short(at(0.5)), short(at(0.99)), short(at(1)), len(sorted))
 }
 
+func (t times) most() time.Duration { return slices.Max(t) }
+
 func short(d time.Duration) string { return d.Round(10 * time.Microsecond).String() }

@@ -54,13 +54,8 @@ type bench struct {
 
 func measure(ctx context.Context, dir string, p loadPlan, out io.Writer) error {
 	b := &bench{plan: p, out: out, used: map[string]int64{}}
-	env := []string{"RGW_RATE_LIMIT=0", "RGW_LOG_LEVEL=error", "RGW_SETTING_SUPERSEDE=off", "RGW_SETTING_ON_CLOSE=nothing", "RGW_SETTING_CIRCLECI_AUTO_APPROVE_ON_APPROVAL=true"}
-	for i := range p.apps {
-		prefix := "RGW_APP_" + strings.ToUpper(loadApp(i)) + "_SETTING_"
-		env = append(env, prefix+"VCS_REPO=MyOrg/"+loadApp(i), prefix+"CIRCLECI_APPROVAL_JOB_NAME="+stage.Gate, prefix+"SLACK_CHANNEL="+loadChannel(i))
-	}
 	var err error
-	if b.Stage, err = stage.New(dir, stage.Options{Env: env}); err != nil {
+	if b.Stage, err = stage.New(dir, stage.Options{Env: p.settings()}); err != nil {
 		return err
 	}
 	defer b.Close()
@@ -81,6 +76,16 @@ func measure(ctx context.Context, dir string, p loadPlan, out io.Writer) error {
 		}
 	}
 	return b.daemon.Stop()
+}
+
+// settings are the variables of the daemon.
+func (p loadPlan) settings() []string {
+	env := []string{"RGW_RATE_LIMIT=0", "RGW_LOG_LEVEL=error", "RGW_SETTING_SUPERSEDE=off", "RGW_SETTING_ON_CLOSE=nothing", "RGW_SETTING_CIRCLECI_AUTO_APPROVE_ON_APPROVAL=true"}
+	for i := range p.apps {
+		prefix := "RGW_APP_" + strings.ToUpper(loadApp(i)) + "_SETTING_"
+		env = append(env, prefix+"VCS_REPO=MyOrg/"+loadApp(i), prefix+"CIRCLECI_APPROVAL_JOB_NAME="+stage.Gate, prefix+"SLACK_CHANNEL="+loadChannel(i))
+	}
+	return env
 }
 
 func loadApp(i int) string     { return fmt.Sprintf("load%03d", i) }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,19 +23,23 @@ import (
 // others declare it dead meanwhile.
 const stopFor = 15 * time.Second
 
+// mostWait is how long the others may wait for a node that stands still while it has
+// the lock of the writers.
+const mostWait = 6 * time.Second
+
 // TestKillsOfNodes has two daemons work on one PostgreSQL database, behind one
 // balancer and with one Slack app. One of them, in turn, is killed around its calls,
-// or stopped for some time; every eighth time the connections to the database are
-// cut, too.
+// or stands still in the middle of a change; meanwhile connections to the database
+// are cut.
 func TestKillsOfNodes(t *testing.T) {
 	many := *lanes
-	if begin(t, "node-kills", "lanes") {
-		enough(t, time.Duration(*nodeKills)*4*time.Second+patience)
+	if begin(t, "node-kills", "node-stops", "backend-kills", "lanes") {
+		enough(t, time.Duration(*nodeKills)*4*time.Second+time.Duration(*nodeStops)*2*stopFor+patience)
 	} else {
 		many = 8
 	}
 	database := storetest.Server(t)
-	t.Logf("%d kills, %d lanes, -seed %d", *nodeKills, many, *seed)
+	t.Logf("%d kills, %d stops, %d lanes, -seed %d", *nodeKills, *nodeStops, many, *seed)
 	started := time.Now()
 	dir := directory(t, "nodes")
 	c, err := newChamber(t.Context(), dir, many, *seed, t.Output(), "RGW_DATABASE_URL="+database, "RGW_ANCHOR_FILE="+dir+"/anchor")
@@ -47,11 +52,14 @@ func TestKillsOfNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pair.close()
-	if err := pair.torment(t.Context(), *nodeKills, *seed); err != nil {
+	if err := pair.torment(t.Context(), *nodeKills, *nodeStops, *seed); err != nil {
 		t.Error(err)
 	}
 	c.report(t, time.Since(started))
-	t.Logf("%d times stopped, %d times cut off from the database", pair.stops, pair.cuts)
+	t.Logf("%d times connections to the database were ended; a node stood still in the middle of a change %d times, others waited for it %s", pair.cuts.Load(), len(pair.waits), pair.waits)
+	if len(pair.waits) > 0 && pair.waits.most() > mostWait {
+		t.Errorf("others waited %s for a node that stood still; want at most %s", pair.waits.most(), mostWait)
+	}
 }
 
 // nodes are two daemons and the balancer before them.
@@ -60,8 +68,8 @@ type nodes struct {
 	database string
 	balancer *balancer
 	slots    [2]*stage.Process
-	stops    int
-	cuts     int
+	cuts     atomic.Int64
+	waits    times // for a node that stood still
 }
 
 func newNodes(c *chamber, database string) (*nodes, error) {
@@ -80,11 +88,15 @@ func (p *nodes) close() {
 
 // spawn starts the daemon of a slot.
 func (p *nodes) spawn(i int) (err error) {
-	p.slots[i], err = p.Spawn(p.log, "RGW_LISTEN="+p.balancer.nodes[i], "RGW_METRICS_LISTEN=")
+	url := p.database + "&application_name=" + p.name(i)
+	p.slots[i], err = p.Spawn(p.log, "RGW_LISTEN="+p.balancer.nodes[i], "RGW_METRICS_LISTEN=", "RGW_DATABASE_URL="+url)
 	return err
 }
 
-func (p *nodes) torment(ctx context.Context, kills int, seed uint64) error {
+// name is what the server calls the connections of a slot's daemon.
+func (p *nodes) name(i int) string { return fmt.Sprintf("soak-%d-%d", os.Getpid(), i) }
+
+func (p *nodes) torment(ctx context.Context, kills, stops int, seed uint64) error {
 	p.killer = newKiller(seed)
 	p.killer.attach(p.Stage)
 	for i := range p.slots {
@@ -97,7 +109,10 @@ func (p *nodes) torment(ctx context.Context, kills int, seed uint64) error {
 	for _, l := range p.lanes {
 		playing.Go(func() { p.run(ctx, l, stop) })
 	}
-	err := p.kill(ctx, kills, rand.New(rand.NewPCG(seed, 77)))
+	if *backendKills > 0 {
+		playing.Go(func() { p.cutOften(ctx, stop) })
+	}
+	err := p.kill(ctx, kills, stops, rand.New(rand.NewPCG(seed, 77)))
 	close(stop)
 	if err != nil {
 		return err
@@ -107,22 +122,22 @@ func (p *nodes) torment(ctx context.Context, kills int, seed uint64) error {
 	return errors.Join(p.last(ctx, p.slots[:]...), ctx.Err())
 }
 
-func (p *nodes) kill(ctx context.Context, kills int, rng *rand.Rand) error {
-	for n := 1; n <= kills; n++ {
+func (p *nodes) kill(ctx context.Context, kills, stops int, rng *rand.Rand) error {
+	for n := 1; kills+stops > 0; n++ {
 		i := rng.IntN(2)
-		if rng.IntN(8) == 0 {
-			p.cuts++
-			if err := p.cut(); err != nil {
+		if rng.IntN(8) == 0 && *backendKills == 0 {
+			if err := p.cut("true"); err != nil {
 				return err
 			}
 		}
-		if rng.IntN(10) == 0 {
-			p.stops++
-			if err := p.standStill(ctx, p.slots[i]); err != nil {
+		if rng.IntN(kills+stops) < stops {
+			stops--
+			if err := p.standStill(ctx, i); err != nil {
 				return err
 			}
 			continue
 		}
+		kills--
 		if _, err := p.killer.round(ctx, p.slots[i]); err != nil {
 			return err
 		}
@@ -132,28 +147,69 @@ func (p *nodes) kill(ctx context.Context, kills int, rng *rand.Rand) error {
 		p.keepAnchor()
 		if n%25 == 0 {
 			told, broken := p.progress()
-			fmt.Fprintf(p.out, "%d kills at %d points, %d stories, %d violations\n", n, len(p.killer.hits), told, broken)
+			fmt.Fprintf(p.out, "%d kills and stops, at %d points, %d stories, %d violations\n", n, len(p.killer.hits), told, broken)
 		}
 	}
 	return nil
 }
 
-// standStill stops a node in the middle of whatever it does, for longer than the
-// others respect it.
-func (p *nodes) standStill(ctx context.Context, proc *stage.Process) error {
-	if err := syscall.Kill(proc.PID(), syscall.SIGSTOP); err != nil {
-		return err
+// standStill stops a node that has the lock of the writers, for longer than the
+// others respect it, and measures how long they wait for the lock.
+func (p *nodes) standStill(ctx context.Context, i int) error {
+	pid := p.slots[i].PID()
+	for {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			return err
+		}
+		// A transaction that has locked a row has an id.
+		caught, err := storetest.Count(p.database, "SELECT count(*) FROM pg_stat_activity WHERE application_name = '"+p.name(i)+"' AND state = 'idle in transaction' AND backend_xid IS NOT NULL")
+		if err != nil {
+			return errors.Join(err, syscall.Kill(pid, syscall.SIGCONT))
+		}
+		if caught > 0 {
+			break
+		}
+		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+			return err
+		}
+		if err := pause(ctx, 3*time.Millisecond); err != nil {
+			return err
+		}
 	}
-	err := pause(ctx, stopFor)
-	if wake := syscall.Kill(proc.PID(), syscall.SIGCONT); wake != nil {
-		return wake
+	began := time.Now()
+	err := storetest.Exec(p.database, "SELECT schema FROM meta FOR UPDATE")
+	waited := time.Since(began)
+	if err == nil {
+		p.waits = append(p.waits, waited)
+		err = pause(ctx, stopFor-waited)
 	}
-	return err
+	return errors.Join(err, syscall.Kill(pid, syscall.SIGCONT))
 }
 
-// cut ends all connections of the daemons to the database.
-func (p *nodes) cut() error {
-	return storetest.Exec(p.database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rack-gatewayd'")
+// cutOften ends connections until stop is closed.
+func (p *nodes) cutOften(ctx context.Context, stop <-chan struct{}) {
+	tick := time.NewTicker(*backendKills)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		// Preferably the one that writes.
+		if err := p.cut("pid = (SELECT pid FROM pg_stat_activity WHERE application_name IN ('" + p.name(0) + "', '" + p.name(1) + "') ORDER BY backend_xid IS NULL, random() LIMIT 1)"); err != nil {
+			p.violation(err.Error())
+			return
+		}
+	}
+}
+
+// cut ends connections of the daemons to the database.
+func (p *nodes) cut(which string) error {
+	p.cuts.Add(1)
+	return storetest.Exec(p.database, fmt.Sprintf("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name IN ('%s', '%s') AND %s", p.name(0), p.name(1), which))
 }
 
 // balancer passes connections on to a node that takes them, in turn.

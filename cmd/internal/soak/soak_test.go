@@ -19,7 +19,10 @@ var (
 	kills = flag.Int("kills", 12, "how often the daemon is killed")
 	lanes = flag.Int("lanes", 24, "stories that are played side by side between the kills")
 
-	nodeKills = flag.Int("node-kills", 8, "how often one of two daemons on PostgreSQL is killed or stopped")
+	nodeKills    = flag.Int("node-kills", 8, "how often one of two daemons on PostgreSQL is killed")
+	nodeStops    = flag.Int("node-stops", 1, "how often one of them stands still for 15 s in the middle of a change")
+	backendKills = flag.Duration("backend-kills", 0, "how often a connection of theirs is ended (0 = sometimes all of them)")
+	takeovers    = flag.Int("takeovers", 1, "how often one of two daemons is killed, and how often stopped, while requests are filed")
 
 	outage   = flag.Duration("outage", 4*time.Second, "how long a service is away")
 	window   = flag.Duration("window", 0, "how long an approval stays usable, whole minutes (default: half of -outage, at least 1m)")

@@ -89,7 +89,16 @@ func (s *Stage) Spawn(out *os.File, env ...string) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{cmd: cmd, done: make(chan struct{})}
+	return s.spawn(cmd, out, env)
+}
+
+// SpawnProgram is Spawn of the daemon that a file holds, such as another version.
+func (s *Stage) SpawnProgram(file string, out *os.File, env ...string) (*Process, error) {
+	return s.spawn(exec.Command(file, "serve"), out, env)
+}
+
+func (s *Stage) spawn(cmd *exec.Cmd, out *os.File, env []string) (p *Process, err error) {
+	p = &Process{cmd: cmd, done: make(chan struct{})}
 	p.cmd.Env = slices.Concat(s.env, env)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
