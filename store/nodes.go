@@ -25,6 +25,8 @@ type Node struct {
 	Version  string
 	Settings string // tells its settings from those of others
 	Self     bool
+	// Left is for how long the others respect it, unless it writes meanwhile.
+	Left time.Duration
 }
 
 // Join makes this opening of the database a node. What dead ones had claimed is
@@ -92,12 +94,14 @@ func (db *DB) Nodes(ctx context.Context) (nodes []Node, err error) {
 		return nil, nil
 	}
 	err = db.view(ctx, func(t *tx) error {
-		return t.each("SELECT id, name, version, settings FROM nodes WHERE "+living, []any{t.now.UnixMilli()}, func(scan func(...any) error) error {
+		return t.each("SELECT id, name, version, settings, until FROM nodes WHERE "+living, []any{t.now.UnixMilli()}, func(scan func(...any) error) error {
 			var id string
 			var n Node
-			if err := scan(&id, &n.Name, &n.Version, &n.Settings); err != nil {
+			var until time.Time
+			if err := scan(&id, &n.Name, &n.Version, &n.Settings, stamp{&until}); err != nil {
 				return err
 			}
+			n.Left = until.Sub(t.now)
 			n.Self = id == db.engine.Node()
 			nodes = append(nodes, n)
 			return nil

@@ -52,18 +52,23 @@ func (d *daemon) live(ctx context.Context, fail context.CancelCauseFunc) {
 				d.joined = now
 			}
 		}
-		d.look(ctx)
-		if !approvals.Pause(ctx, beatEvery) {
+		if !approvals.Pause(ctx, d.look(ctx)) {
 			return
 		}
 	}
 }
 
-// look looks who the other nodes are.
-func (d *daemon) look(ctx context.Context) {
+// look looks who the other nodes are, and says when the next beat is due: no later
+// than when one that is silent can be declared dead.
+func (d *daemon) look(ctx context.Context) time.Duration {
+	next := beatEvery
 	if nodes, err := d.db.Nodes(ctx); err == nil {
 		d.meet(nodes)
+		for _, n := range nodes {
+			next = min(next, n.Left+10*time.Millisecond)
+		}
 	}
+	return next
 }
 
 // heldTransport makes no call for work that another node may do by now, because this process
