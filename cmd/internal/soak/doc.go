@@ -30,7 +30,16 @@
 // TestTakeover files five requests a second with the real client's retries, while one
 // of two daemons is killed, then while one is stopped, and measures calls and cards:
 //
-//	-takeovers N     how often (1)
+//	-takeovers N     how often; only with this flag
+//
+// The tests of failover start PostgreSQL servers of their own, which must be installed:
+// one dies, and its synchronous or asynchronous standby takes its place, or the session
+// that commits a click is killed:
+//
+//	-failovers       only with this flag
+//
+// TestVersions builds a newer version with one migration more, which takes the place
+// of two older daemons.
 //
 // TestOutages takes Slack, CircleCI and both away, with a SIGKILL in the middle;
 // half of the time they answer 503, half of the time they take no connections. It

@@ -22,7 +22,8 @@ var (
 	nodeKills    = flag.Int("node-kills", 8, "how often one of two daemons on PostgreSQL is killed")
 	nodeStops    = flag.Int("node-stops", 1, "how often one of them stands still for 15 s in the middle of a change")
 	backendKills = flag.Duration("backend-kills", 0, "how often a connection of theirs is ended (0 = sometimes all of them)")
-	takeovers    = flag.Int("takeovers", 1, "how often one of two daemons is killed, and how often stopped, while requests are filed")
+	failovers    = flag.Bool("failovers", false, "have servers of PostgreSQL die")
+	takeovers    = flag.Int("takeovers", 0, "how often one of two daemons is killed, and how often stopped, while requests are filed")
 
 	outage   = flag.Duration("outage", 4*time.Second, "how long a service is away")
 	window   = flag.Duration("window", 0, "how long an approval stays usable, whole minutes (default: half of -outage, at least 1m)")
@@ -70,6 +71,15 @@ func begin(t *testing.T, own ...string) (long bool) {
 		t.Parallel()
 	}
 	return long
+}
+
+// only leaves out a machine that runs only when its own flag asks for it: what it
+// measures is worth nothing beside other tests.
+func only(t *testing.T, own string) {
+	t.Helper()
+	if !begin(t, own) {
+		t.Skip("left out, because -" + own + " does not ask for it")
+	}
 }
 
 // enough fails when go test would end the machine before it is done.

@@ -42,9 +42,8 @@ const (
 // daemons on PostgreSQL is killed, or stopped by SIGTERM: no call may fail, and no
 // card be later than the other daemon needs to take over.
 func TestTakeover(t *testing.T) {
-	if begin(t, "takeovers") {
-		enough(t, time.Duration(*takeovers)*2*(takeoverLength+time.Minute))
-	}
+	only(t, "takeovers")
+	enough(t, time.Duration(*takeovers)*2*2*takeoverLength)
 	database := storetest.Server(t)
 	w, err := newTakeover(t.Context(), directory(t, "takeover"), database, t.Output())
 	if err != nil {
