@@ -26,6 +26,10 @@ func (db *DB) fault(err error) error {
 	return err
 }
 
+// Sound is nil while the database still is what others find, as far as is known
+// without writing: [ErrReplaced], [ErrWentBack].
+func (db *DB) Sound() error { return db.engine.Sound() }
+
 // CanWrite commits a row of a few bytes; [ErrUnavailable]. It also looks whether
 // the database still is where others find it ([ErrReplaced]): call it every few
 // seconds, because other transactions look only after they have committed.

@@ -43,6 +43,7 @@ func nodeName(env []string) string {
 func (d *daemon) live(ctx context.Context, fail context.CancelCauseFunc) {
 	for {
 		_ = d.db.Beat(ctx)
+		d.wentBack(ctx, d.db.Sound())
 		if now := d.db.ID(); now != d.joined {
 			signer, err := approvals.OpenLog(ctx, d.db)
 			switch {
@@ -92,10 +93,15 @@ func (t heldTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 // decisions, also after a restart.
 func (d *daemon) canWrite(ctx context.Context) error {
 	err := d.db.CanWrite(ctx)
+	d.wentBack(ctx, err)
+	return err
+}
+
+// wentBack stops decisions when err says that the database went back.
+func (d *daemon) wentBack(ctx context.Context, err error) {
 	if errors.Is(err, store.ErrWentBack) {
 		d.service.WentBack(ctx, err)
 	}
-	return err
 }
 
 // meet takes in which nodes work on the database.

@@ -1,6 +1,7 @@
 package gatewayd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -180,12 +181,12 @@ func (d *daemon) waitFor(status, why string) {
 }
 
 // held is nil while this process may decide and release: nobody else works in its
-// place.
+// place, nor on a state that it does not know of.
 func (d *daemon) held() error {
 	if d.lock != nil {
 		return d.lock.Held()
 	}
-	return d.db.Respected()
+	return cmp.Or(d.db.Respected(), d.db.Sound())
 }
 
 // closedDirectories refuses a directory in which everybody may replace the files
