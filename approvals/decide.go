@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -80,8 +81,28 @@ func (s *Service) ClickRefused(ctx context.Context, who Clicker, requestID strin
 		if err != nil {
 			return err
 		}
+		if again == 0 {
+			// Another process may have recorded it, or this one before it was started.
+			e := about(r, EventClickRefused, who.actor(), "slack")
+			e.Reason = string(why.Code)
+			if again, err = c.recorded(e); err != nil {
+				return err
+			}
+		}
 		return c.refused(&r, who, action, why, again)
 	})
+}
+
+// recorded is 1 when a refusal like e is in the history of its request, otherwise 0:
+// to record it again is to count it.
+func (c *Change) recorded(e Event) (int, error) {
+	events, err := EventsOf(c.Tx, e.Request)
+	if slices.ContainsFunc(events, func(was Event) bool {
+		return was.Type == e.Type && was.Actor.ID == e.Actor.ID && was.Reason == e.Reason
+	}) {
+		return 1, err
+	}
+	return 0, err
 }
 
 // refused records a refusal; again is how often it happened since it was

@@ -411,8 +411,15 @@ func TestRefusedClicksAreCounted(t *testing.T) {
 		if last := events[len(events)-1]; last.Data["count"] != "500" {
 			t.Errorf("got %v; want the count", last.Data)
 		}
-		if told := w.toldOf(approvals.EventClickRefused); told != 1 {
-			t.Errorf("the thread was told %d times; want once", told)
+		w.restart() // or another process got the next click
+		w.must(w.svc.ClickRefused(w.ctx, approvals.Clicker{Team: team, User: "U66"}, r.ID, approvals.ActionApprove, why))
+		w.must(w.svc.ClickRefused(w.ctx, approvals.Clicker{Team: team, User: "U67"}, r.ID, approvals.ActionApprove, why))
+		w.wait(time.Second)
+		if n := w.count(r, approvals.EventClickRefused); n != 4 {
+			t.Errorf("got %d events; want the first, two counts, and that of somebody else", n)
+		}
+		if told := w.toldOf(approvals.EventClickRefused); told != 2 {
+			t.Errorf("the thread was told %d times; want once of each person", told)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package stage_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -101,6 +102,14 @@ func (p pair) followed(a, b int) {
 	card, err := p.Card(ctx, id)
 	p.ok(err)
 
+	for _, node := range []int{a, b} {
+		p.Prefer(node)
+		var refused *stage.Refused
+		if _, err := p.Press(ctx, stage.Alice, card, "approve"); !errors.As(err, &refused) {
+			t.Errorf("the starter presses at node %d: got %v; want it refused", node+1, err)
+		}
+	}
+
 	waited := make(chan stage.Result, 1)
 	p.Prefer(a)
 	go func() { waited <- p.Client(ctx, workflow, "deploy-approval", "wait", id) }()
@@ -156,12 +165,15 @@ func (p pair) followed(a, b int) {
 		p.ok(err)
 	}
 	p.toldOnce(card)
+	if n := strings.Count(p.thread(asked{card: card}), "was refused"); n != 1 {
+		t.Errorf("the thread tells %d times that the starter was refused; want once, whichever node they reached", n)
+	}
 	if tries := p.Circle.Approvals(workflow); len(tries) != 1 || !tries[0].Took {
 		t.Errorf("got approvals %+v; want exactly one", tries)
 	}
 }
 
-// toldOnce fails if a reply of a thread stands there twice, or there are two cards.
+// toldOnce fails if an event stands twice in a thread.
 func (p pair) toldOnce(card slacktest.Message) {
 	p.t.Helper()
 	var told []string
