@@ -1,6 +1,7 @@
 package approvals_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -175,6 +176,10 @@ func TestSupersede(t *testing.T) {
 					w.wait(20 * time.Second)
 					if got := w.ci.status(old.Facts.WorkflowID, "hold"); got != "canceled" || w.get(old).SupersededBy != decided.ID || w.count(old, approvals.EventSuperseded) != 1 {
 						t.Errorf("the superseded gate is %s", got)
+					}
+					var why *approvals.Refusal
+					if !errors.As(w.approve("U02", old), &why) || why.Status != approvals.Superseded || why.Number != decided.Number {
+						t.Errorf("a vote on the superseded request: got %+v; want a refusal that names #%d", why, decided.Number)
 					}
 				}
 			})

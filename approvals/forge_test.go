@@ -226,6 +226,25 @@ func TestMissingSigningKey(t *testing.T) {
 	})
 }
 
+// An authenticator that does not open is no reason to refuse a recovery: it opens
+// nothing afterwards either.
+func TestRecoverWithABrokenAuthenticator(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		w.write(func(tx approvals.Tx) error { return approvals.SpoilFactor(tx, "U01") })
+		w.halt()
+		w.must(approvals.Recover(w.ctx, w.db, "lost", "ana@build-1"))
+		signer, err := approvals.OpenLog(w.ctx, w.db)
+		w.must(err)
+		w.cfg.Signer = signer
+		w.restart()
+		r := w.request(1, "on_hold")
+		w.wait(2 * time.Minute) // codes that may have been used are refused
+		w.refused(w.approve("U01", r), approvals.RefusedUnreadable)
+		w.must(w.approve("U02", r))
+		w.is(r, approvals.Released)
+	})
+}
+
 // The operator may accept a database that was changed, and the product goes on.
 func TestRecoverAfterForgery(t *testing.T) {
 	bubble(t, "SUPERSEDE=off", func(w *world) {
