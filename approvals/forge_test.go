@@ -12,7 +12,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
-	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger/ledgertest"
 )
 
 // sql changes the database as somebody does who has the file but not the keys.
@@ -36,7 +36,7 @@ func (w *world) sql(statements ...string) {
 func forge(tx approvals.Tx, r approvals.Request, e approvals.Event) error {
 	e.Version, e.Request, e.App, e.Environment = 1, r.ID, r.App, r.Environment
 	e.Time = tx.Now().Format("2006-01-02T15:04:05.000Z")
-	seq, err := ledger.Append(tx.Ledger(), func(seq int64, prev tlog.Hash) ([]byte, error) {
+	seq, err := ledgertest.Append(tx.Ledger(), func(seq int64, prev tlog.Hash) ([]byte, error) {
 		e.Seq, e.Prev = seq, prev.String()
 		return json.Marshal(e)
 	})
@@ -210,6 +210,39 @@ func TestForgedDatabase(t *testing.T) {
 				w.restart()
 				w.wait(time.Minute)
 				look("after a restart")
+			})
+		})
+	}
+}
+
+// The operator's commands have no memory of the log: the sealed head alone tells them
+// that it is another one. They add nothing to it, which would seal it anew.
+func TestCommandsRefuseAnotherLog(t *testing.T) {
+	for name, forged := range map[string][]approvals.Event{
+		"cut":                  nil,
+		"cut and written anew": {{Type: approvals.EventCanceled, Actor: approvals.Actor{Kind: "system"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "", func(w *world) {
+				r := w.request(1, "blocked")
+				w.halt()
+				last := len(w.events()) - 1
+				w.sql(fmt.Sprintf("DELETE FROM audit_index WHERE seq = %d", last), fmt.Sprintf("DELETE FROM audit WHERE seq = %d", last),
+					fmt.Sprintf("DELETE FROM audit_hashes WHERE position >= %d", tlog.StoredHashCount(int64(last))))
+				w.write(func(tx approvals.Tx) error {
+					for _, e := range forged {
+						if err := forge(tx, r, e); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+				if _, err := w.admin.AddPerson(w.ctx, "U09", "", "new"); code(err) != approvals.CodeUnavailable {
+					t.Errorf("a command went on with another log: got %v", err)
+				}
+				if got := len(w.events()); got != last+len(forged) {
+					t.Errorf("got %d leaves; want %d", got, last+len(forged))
+				}
 			})
 		})
 	}
