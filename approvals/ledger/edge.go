@@ -21,17 +21,6 @@ type Edge struct {
 	hashes []tlog.Hash // one for each bit set in size
 }
 
-// EdgeOf reads the edge of the first size leaves from the stored hashes of
-// their complete subtrees, with one call of Size and one of ReadHashes. It
-// returns ErrBehind if the log has fewer leaves.
-func EdgeOf(s Storage, size int64) (Edge, error) {
-	if err := checkSize(s, size); err != nil {
-		return Edge{}, err
-	}
-	e, _, err := readEdge(s, size)
-	return e, err
-}
-
 // readEdge reads the edge of the first size leaves and the hash of the last of
 // them, which is zero where there is none. The log must have so many leaves.
 func readEdge(s Storage, size int64) (e Edge, last tlog.Hash, err error) {

@@ -44,7 +44,7 @@ func newLog(t fataler, n int64) *ledgertest.Memory {
 
 func add(t fataler, m *ledgertest.Memory, detail string) {
 	t.Helper()
-	_, err := ledger.Append(m, func(seq int64, prev tlog.Hash) ([]byte, error) {
+	_, err := ledgertest.Append(m, func(seq int64, prev tlog.Hash) ([]byte, error) {
 		return leafText(seq, prev, detail), nil
 	})
 	if err != nil {
@@ -54,7 +54,7 @@ func add(t fataler, m *ledgertest.Memory, detail string) {
 
 func addEvent(t fataler, m *ledgertest.Memory) {
 	t.Helper()
-	if _, err := ledger.Append(m, func(seq int64, prev tlog.Hash) ([]byte, error) { return eventText(seq, prev), nil }); err != nil {
+	if _, err := ledgertest.Append(m, func(seq int64, prev tlog.Hash) ([]byte, error) { return eventText(seq, prev), nil }); err != nil {
 		t.Fatalf("append: %v", err)
 	}
 }

@@ -36,7 +36,7 @@ func TestAppendHandsOutSeqAndPrev(t *testing.T) {
 	var m ledgertest.Memory
 	want := tlog.Hash{}
 	for i := range int64(20) {
-		seq, err := ledger.Append(&m, func(seq int64, prev tlog.Hash) ([]byte, error) {
+		seq, err := ledgertest.Append(&m, func(seq int64, prev tlog.Hash) ([]byte, error) {
 			if seq != i || prev != want {
 				t.Errorf("got seq %d, prev %v; want %d, %v", seq, prev, i, want)
 			}
@@ -90,7 +90,7 @@ func TestAppendRefuses(t *testing.T) {
 		"nested only":         `{"a":` + ok + `}}`,
 	} {
 		var m ledgertest.Memory
-		_, err := ledger.Append(&m, func(int64, tlog.Hash) ([]byte, error) { return []byte(leaf), nil })
+		_, err := ledgertest.Append(&m, func(int64, tlog.Hash) ([]byte, error) { return []byte(leaf), nil })
 		if size, _ := m.Size(); err == nil || size != 0 {
 			t.Errorf("%s: got %v, %d leaves; want an error and none", name, err, size)
 		}
@@ -98,12 +98,12 @@ func TestAppendRefuses(t *testing.T) {
 	var m ledgertest.Memory
 	for _, leaf := range []string{ok + `}`, ok + `,"a":{"seq":9,"SEQ":8}}`, "{ \"prev\" :\t\"" + zero + `" , "seq" : 0 }`} {
 		m = ledgertest.Memory{}
-		if _, err := ledger.Append(&m, func(int64, tlog.Hash) ([]byte, error) { return []byte(leaf), nil }); err != nil {
+		if _, err := ledgertest.Append(&m, func(int64, tlog.Hash) ([]byte, error) { return []byte(leaf), nil }); err != nil {
 			t.Errorf("%s: got %v; want none", leaf, err)
 		}
 	}
 	boom := errors.New("boom")
-	if _, err := ledger.Append(&m, func(int64, tlog.Hash) ([]byte, error) { return nil, boom }); !errors.Is(err, boom) {
+	if _, err := ledgertest.Append(&m, func(int64, tlog.Hash) ([]byte, error) { return nil, boom }); !errors.Is(err, boom) {
 		t.Errorf("got %v; want the error of build", err)
 	}
 }
@@ -143,7 +143,7 @@ func TestStorageErrorsComeThrough(t *testing.T) {
 		"size": {size: disk}, "read": {read: disk}, "write": {write: disk}, "short read": {short: true},
 	} {
 		s.Memory = newLog(t, 5)
-		_, err := ledger.Append(s, func(seq int64, prev tlog.Hash) ([]byte, error) { return leafText(seq, prev, "x"), nil })
+		_, err := ledgertest.Append(s, func(seq int64, prev tlog.Hash) ([]byte, error) { return leafText(seq, prev, "x"), nil })
 		if err == nil || name != "short read" && !errors.Is(err, disk) {
 			t.Errorf("append, %s fails: got %v; want its error", name, err)
 		}
@@ -205,7 +205,7 @@ func FuzzAppend(f *testing.F) {
 	signer := newSigner(f)
 	f.Fuzz(func(t *testing.T, leaf []byte) {
 		var m ledgertest.Memory
-		if _, err := ledger.Append(&m, func(int64, tlog.Hash) ([]byte, error) { return leaf, nil }); err != nil {
+		if _, err := ledgertest.Append(&m, func(int64, tlog.Hash) ([]byte, error) { return leaf, nil }); err != nil {
 			return
 		}
 		checkAcceptedLeaf(t, leaf)

@@ -81,7 +81,7 @@ func TestEveryMutationIsFound(t *testing.T) {
 			for i := range n {
 				detail := string(intact[i])
 				if i < k {
-					_, err := ledger.Append(&other, keep(intact[i]))
+					_, err := ledgertest.Append(&other, keep(intact[i]))
 					if err != nil {
 						t.Fatalf("append: %v", err)
 					}

@@ -186,7 +186,7 @@ func TestVerifySpacedLeaves(t *testing.T) {
 	s := newSigner(t)
 	var m ledgertest.Memory
 	for range 4 {
-		_, err := ledger.Append(&m, func(seq int64, prev tlog.Hash) ([]byte, error) {
+		_, err := ledgertest.Append(&m, func(seq int64, prev tlog.Hash) ([]byte, error) {
 			return fmt.Appendf(nil, "{ \"type\" : [ \"é\" ] ,\t\"prev\"\t:  %q , \"seq\" : %d }", prev.String(), seq), nil
 		})
 		if err != nil {

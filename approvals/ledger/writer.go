@@ -62,12 +62,3 @@ func (w *Writer) Append(build func(seq int64, prev tlog.Hash) ([]byte, error)) (
 func (w *Writer) Head() (size int64, root tlog.Hash) {
 	return w.head.Size(), w.head.Root()
 }
-
-// Append appends one leaf with a Writer of its own.
-func Append(s Storage, build func(seq int64, prev tlog.Hash) ([]byte, error)) (seq int64, err error) {
-	w, err := NewWriter(s)
-	if err != nil {
-		return 0, err
-	}
-	return w.Append(build)
-}

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
-	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger/ledgertest"
 )
 
 // Request makes a request that is complete enough to be stored under the number.
@@ -48,7 +48,7 @@ func Add(tx approvals.Tx, r *approvals.Request) error {
 // Record appends an event to the log, and to the history of subject, as the core
 // does.
 func Record(tx approvals.Tx, subject string, e approvals.Event) (int64, error) {
-	seq, err := ledger.Append(tx.Ledger(), func(seq int64, prev tlog.Hash) ([]byte, error) {
+	seq, err := ledgertest.Append(tx.Ledger(), func(seq int64, prev tlog.Hash) ([]byte, error) {
 		e.Seq, e.Prev = seq, prev.String()
 		return json.Marshal(e)
 	})

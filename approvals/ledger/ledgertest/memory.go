@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 )
 
 // Memory is a ledger.Storage. The zero value is an empty log.
@@ -57,4 +59,13 @@ func (m *Memory) Export() []byte {
 		b.WriteByte('\n')
 	}
 	return b.Bytes()
+}
+
+// Append appends one leaf to a log, with a writer of its own.
+func Append(s ledger.Storage, build func(seq int64, prev tlog.Hash) ([]byte, error)) (seq int64, err error) {
+	w, err := ledger.NewWriter(s)
+	if err != nil {
+		return 0, err
+	}
+	return w.Append(build)
 }
