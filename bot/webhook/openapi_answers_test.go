@@ -1,9 +1,11 @@
 package webhook_test
 
 import (
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
@@ -103,16 +105,29 @@ func (c caller) gets(status int, code approvals.Code) {
 	}
 }
 
-// A wrong token is none for the health of the process, and counts as everywhere.
-func TestWrongTokensAtReadyz(t *testing.T) {
+// What needs no token has 30 calls a minute for each address: the description, and the
+// health of the process where somebody sends a wrong token.
+func TestCallsWithoutATokenAreLimited(t *testing.T) {
 	t.Parallel()
-	_, s := serve(t, nil)
-	for range 30 {
-		if got := ask(t, s, "GET", "/readyz", "rgw_unknown", ""); got.StatusCode != 200 {
-			t.Fatalf("got %d %s; want 200", got.StatusCode, got.body)
-		}
-	}
-	if got := ask(t, s, "GET", "/readyz", "rgw_unknown", ""); got.StatusCode != 429 || got.problem(t).Code != webhook.CodeRateLimited {
-		t.Errorf("the 31st wrong token of a minute: got %d; want 429", got.StatusCode)
+	for path, token := range map[string]string{"/api/v1/openapi.json": "", "/readyz": "rgw_unknown"} {
+		synctest.Test(t, func(t *testing.T) { // no time goes by
+			h := checked(t, webhook.New(webhook.Config{Service: newFake(t), Links: fakeLinks{}}))
+			call := func() int {
+				r, w := httptest.NewRequest("GET", path, nil), httptest.NewRecorder()
+				if token != "" {
+					r.Header.Set("Authorization", "Bearer "+token)
+				}
+				h.ServeHTTP(w, r)
+				return w.Code
+			}
+			for range 30 {
+				if got := call(); got != 200 {
+					t.Fatalf("%s: got %d; want 200", path, got)
+				}
+			}
+			if got := call(); got != 429 {
+				t.Errorf("%s: call 31 of a minute: got %d; want 429", path, got)
+			}
+		})
 	}
 }
