@@ -43,7 +43,7 @@ func nodeName(env []string) string {
 func (d *daemon) live(ctx context.Context, fail context.CancelCauseFunc) {
 	for {
 		_ = d.db.Beat(ctx)
-		d.wentBack(ctx, d.db.Sound())
+		d.wentBack(ctx, d.sound())
 		if now := d.db.ID(); now != d.joined {
 			signer, err := approvals.OpenLog(ctx, d.db)
 			switch {

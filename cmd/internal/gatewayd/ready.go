@@ -1,6 +1,7 @@
 package gatewayd
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -138,7 +139,7 @@ func (d *daemon) storePart(ctx context.Context, b *board) {
 	if err := d.health.fault(partIntegrity); err != nil {
 		wrong = err.Error()
 	}
-	if err := d.health.canWrite(ctx, d.canWrite); err != nil {
+	if err := cmp.Or(d.sound(), d.health.canWrite(ctx, d.canWrite)); err != nil {
 		wrong = unwritable(err)
 	}
 	anchor := d.health.fault(partAnchor)

@@ -181,12 +181,21 @@ func (d *daemon) waitFor(status, why string) {
 }
 
 // held is nil while this process may decide and release: nobody else works in its
-// place, nor on a state that it does not know of.
+// place.
 func (d *daemon) held() error {
 	if d.lock != nil {
 		return d.lock.Held()
 	}
-	return cmp.Or(d.db.Respected(), d.db.Sound())
+	return d.db.Respected()
+}
+
+// sound is nil while a database on a server has all that this process knows of. Files
+// are looked after by the probe.
+func (d *daemon) sound() error {
+	if d.lock != nil {
+		return nil
+	}
+	return d.db.Sound()
 }
 
 // closedDirectories refuses a directory in which everybody may replace the files
@@ -313,7 +322,7 @@ func (d *daemon) hold() string {
 	if err := d.db.Damage(); err != nil {
 		return err.Error()
 	}
-	if err := d.health.lastWrite(); err != nil {
+	if err := cmp.Or(d.sound(), d.health.lastWrite()); err != nil {
 		return unwritable(err)
 	}
 	if err := d.held(); err != nil {
@@ -388,6 +397,7 @@ func (d *daemon) run(ctx context.Context, cancel context.CancelCauseFunc, doors 
 func (d *daemon) record(ctx context.Context) {
 	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), stopRecord)
 	defer done()
+	d.wentBack(ctx, d.sound()) // the next start must know
 	if err := d.service.Stop(ctx); err != nil {
 		d.log.Error("record the stop", "err", err)
 	}
