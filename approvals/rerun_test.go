@@ -11,13 +11,15 @@ import (
 // although nobody asked: the old request's thread says so, once.
 func TestNewerWorkflowWaitsUnasked(t *testing.T) {
 	for name, tt := range map[string]struct {
-		gate approvals.JobStatus // of the newer workflow
-		ask  bool
-		want int
+		gate    approvals.JobStatus // of the newer workflow
+		ask     bool
+		another bool // it is no rerun: it has another name
+		want    int
 	}{
-		"unasked":         {"on_hold", false, 1},
-		"asked":           {"on_hold", true, 0},
-		"not reached yet": {"blocked", false, 0},
+		"unasked":         {"on_hold", false, false, 1},
+		"asked":           {"on_hold", true, false, 0},
+		"not reached yet": {"blocked", false, false, 0},
+		"another one":     {"on_hold", false, true, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, "", func(w *world) {
@@ -25,6 +27,9 @@ func TestNewerWorkflowWaitsUnasked(t *testing.T) {
 				w.must(w.reject("U01", r))
 				w.wait(time.Minute)
 				newer := w.ci.newFlow(2, 1, tt.gate)
+				if tt.another {
+					w.ci.do(newer, func(f *flow) { f.facts.WorkflowName = "nightly" })
+				}
 				if tt.ask {
 					if _, _, err := w.ask(newer); err != nil {
 						w.t.Fatal(err)
