@@ -97,3 +97,23 @@ func TestThreadTellsEachStepOnce(t *testing.T) {
 		})
 	}
 }
+
+// After a time in which nothing could be posted, outcomes are told before remarks
+// that came earlier.
+func TestOutcomesAreToldBeforeRemarks(t *testing.T) {
+	bubble(t, "SUPERSEDE=off", func(w *world) {
+		first, second := w.request(1, "blocked"), w.request(2, "blocked")
+		w.wait(time.Second)
+		w.halt()
+		w.told = nil
+		w.must(w.svc.Happen(w.ctx, first.ID, approvals.Event{Type: approvals.EventDelayed}))
+		time.Sleep(time.Second)
+		w.must(w.svc.Happen(w.ctx, second.ID, approvals.Event{Type: approvals.EventRejected}))
+		w.start()
+		w.run()
+		w.wait(time.Minute)
+		if want := []approvals.EventType{approvals.EventRejected, approvals.EventDelayed}; !slices.Equal(w.told, want) {
+			t.Errorf("told %v; want %v", w.told, want)
+		}
+	})
+}
