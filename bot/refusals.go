@@ -12,10 +12,6 @@ var verbs = map[approvals.Action]string{approvals.ActionApprove: "approve", appr
 // refusal puts a refusal into words: why, who can, what next. user is who was
 // refused, action what they wanted.
 func refusal(why *approvals.Refusal, user string, action approvals.Action, now time.Time) line {
-	who := say("Any other admin")
-	if len(why.Who) > 0 {
-		who = mentions(why.Who, "and")
-	}
 	verb := verbs[action]
 	switch why.Code {
 	case approvals.RefusedUnknownRequest:
@@ -28,6 +24,47 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 		return say(name(why.App), " is no longer set up here, so nobody can ", verb, " its deploys. Ask the operator.")
 	case approvals.RefusedWorkspace:
 		return say("This button belongs to another Slack workspace. Only members of that workspace can ", verb, " here.")
+	case approvals.RefusedFrozen:
+		l := say(frozen(why.App, why.Detail), " You can still reject it.")
+		if len(why.Who) > 0 {
+			l = say(l, " In an emergency, ", others(why), " can release it.")
+		}
+		return l
+	case approvals.RefusedVoted:
+		return say("You have approved this already. Someone else has to approve it, too.")
+	case approvals.RefusedNoAuthenticator:
+		return say("You don’t have an authenticator yet. Ask the operator for a link: ", commandLine("rack-gatewayd user enroll --slack-id "+user))
+	case approvals.RefusedDisabled:
+		return say("Your authenticator is disabled after too many wrong codes. Ask the operator for a new one: ", commandLine("rack-gatewayd user enroll --slack-id "+user), ". Other admins are not affected.")
+	case approvals.RefusedUnreadable:
+		return say("I can’t decrypt your authenticator, so nothing was recorded. Ask the operator to enroll you again.")
+	case approvals.RefusedOnHold:
+		return say("Nothing can be approved now: ", quoted(why.Detail, limitMessage), ". Ask the operator. You can still try to reject.")
+	case approvals.RefusedReason:
+		if action == approvals.ActionBreakGlass {
+			return say("Say why, in 10 to 500 characters.")
+		}
+		return say("Say why, in 1 to 500 characters.")
+	}
+	if l := personRefusal(why, user, verb); l != nil {
+		return l
+	}
+	return codeRefusal(why, now)
+}
+
+// others are those who can do what somebody else may not.
+func others(why *approvals.Refusal) line {
+	if len(why.Who) == 0 {
+		return say("Any other admin")
+	}
+	return mentions(why.Who, "and")
+}
+
+// personRefusal is refusal for what is wrong with the person; nil when that is not
+// what is wrong.
+func personRefusal(why *approvals.Refusal, user, verb string) line {
+	who := others(why)
+	switch why.Code {
 	case approvals.RefusedNotAdmin:
 		if len(why.Who) == 0 {
 			return say("Only admins of this gateway can ", verb, " deploys of ", name(why.App), ". Ask the operator to add you: ", commandLine("rack-gatewayd user add --slack-id "+user))
@@ -53,29 +90,8 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 	case approvals.RefusedNoLogin:
 		return say("I don’t know your GitHub or Bitbucket username, so I can’t tell whether this is your own deploy. Ask the operator to set it: ",
 			commandLine("rack-gatewayd user add --slack-id "+user+" --vcs-login …"), ". You can still reject it.")
-	case approvals.RefusedFrozen:
-		l := say(frozen(why.App, why.Detail), " You can still reject it.")
-		if len(why.Who) > 0 {
-			l = say(l, " In an emergency, ", who, " can release it.")
-		}
-		return l
-	case approvals.RefusedVoted:
-		return say("You have approved this already. Someone else has to approve it, too.")
-	case approvals.RefusedNoAuthenticator:
-		return say("You don’t have an authenticator yet. Ask the operator for a link: ", commandLine("rack-gatewayd user enroll --slack-id "+user))
-	case approvals.RefusedDisabled:
-		return say("Your authenticator is disabled after too many wrong codes. Ask the operator for a new one: ", commandLine("rack-gatewayd user enroll --slack-id "+user), ". Other admins are not affected.")
-	case approvals.RefusedUnreadable:
-		return say("I can’t decrypt your authenticator, so nothing was recorded. Ask the operator to enroll you again.")
-	case approvals.RefusedOnHold:
-		return say("Nothing can be approved now: ", quoted(why.Detail, limitMessage), ". Ask the operator. You can still try to reject.")
-	case approvals.RefusedReason:
-		if action == approvals.ActionBreakGlass {
-			return say("Say why, in 10 to 500 characters.")
-		}
-		return say("Say why, in 1 to 500 characters.")
 	}
-	return codeRefusal(why, now)
+	return nil
 }
 
 // codeRefusal is refusal for what is wrong with a code.
