@@ -38,6 +38,11 @@
 //
 //	-failovers       only with this flag
 //
+// TestDistance plays decisions with a database server that is 2 ms away, and counts the
+// round trips of the transactions that write:
+//
+//	-distance        only with this flag
+//
 // TestVersions builds a newer version with one migration more, which takes the place
 // of two older daemons.
 //
