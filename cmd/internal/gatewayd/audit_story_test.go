@@ -15,8 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rack-gateway/rack-gateway-approvals/bot/browsertest"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
@@ -245,6 +247,7 @@ func (h *history) report(t *testing.T) {
 			t.Errorf("the report does not say %s", want)
 		}
 	}
+	t.Run("in a browser", func(t *testing.T) { inBrowser(t, file) })
 	if part := read("--skip-circleci"); strings.Contains(part, "no_request") || !strings.Contains(part, "it was left out") {
 		t.Error("without CircleCI: the report does not say that it was left out, or has findings")
 	}
@@ -259,6 +262,23 @@ func (h *history) report(t *testing.T) {
 	if r.Code != 1 || !strings.Contains(r.Stderr, "the comparison is not complete") || !strings.Contains(string(text), "The list is not complete:") || !strings.Contains(string(text), "<th>unreadable</th>") {
 		t.Errorf("with a hole: got exit %d, %s; want 1 and a page that says so", r.Code, r.Stderr)
 	}
+}
+
+// inBrowser opens the page as its readers do: it loads nothing, fits a phone, and can
+// be read in light and dark.
+func inBrowser(t *testing.T, file string) {
+	b := browsertest.Open(t)
+	b.Do(chromedp.Navigate("file://" + file))
+	b.Await(`document.readyState`, "complete")
+	if loaded := b.Eval(`performance.getEntriesByType('resource').length + document.scripts.length`); loaded != "0" {
+		t.Errorf("the page loads or runs %s things; want none", loaded)
+	}
+	b.Screen(390, 844, true, "light")
+	if wide := b.Eval(`document.documentElement.scrollWidth`); wide != "390" {
+		t.Errorf("the page is %s wide; want the 390 of the screen", wide)
+	}
+	b.Readable()
+	b.Photograph("report")
 }
 
 // metrics has every series that the alert rules and the dashboard ask for.
