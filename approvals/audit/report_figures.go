@@ -354,6 +354,9 @@ func (f figures) waited() plot {
 	for i, a := range people {
 		y, w := float64(i*row), plotWidth*float64(quantile(a.waits, 2, 1))/float64(longest)
 		text := fmt.Sprintf("%s, %d votes", a.Median(), len(a.waits))
+		if len(a.waits) == 1 {
+			text = a.Median() + ", 1 vote"
+		}
 		p.Left = append(p.Left, label{0, y + 12, shorten(a.Name, 32)})
 		p.Right = append(p.Right, label{plotWidth, y + 12, text})
 		p.Bars = append(p.Bars, bar{0, y + 17, max(w, 2), 9, "ok", a.Name + ": " + text})
