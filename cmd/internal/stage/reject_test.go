@@ -62,7 +62,7 @@ func TestRejectIsShownAndClosesTheGate(t *testing.T) {
 				p.gateIs(a, tt.gate)
 			}
 			p.replied(a, "⟦<@U0BEA>⟧ rejected: “wait for the <!channel> & *migration*”", tt.thread)
-			p.cardSays(a, closed, "Rejected: myapp", "Rejected by ⟦<@U0BEA>⟧", "migration", strings.TrimPrefix(tt.cancel, "cancel-")+" was cancelled")
+			p.cardSays(a, closed, "Rejected: myapp", "Rejected by ⟦<@U0BEA>⟧", "migration", "was cancelled")
 			if n := p.Circle.Count(tt.cancel); n != 1 {
 				t.Errorf("got %d calls of %s; want 1", n, tt.cancel)
 			}
