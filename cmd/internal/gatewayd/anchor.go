@@ -1,6 +1,7 @@
 package gatewayd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -74,9 +75,10 @@ func checkAnchor(ctx context.Context, path string, db *store.DB, signer *ledger.
 func (a *anchor) run(ctx context.Context, tell func(error)) {
 	for over := false; !over; {
 		over = ctx.Err() != nil
-		changed := a.service.Grown()
-		tell(a.write(context.WithoutCancel(ctx)))
-		if !approvals.Pause(ctx, anchorPause) {
+		changed, had := a.service.Grown(), a.last
+		err := a.write(context.WithoutCancel(ctx))
+		tell(err)
+		if (err != nil || !bytes.Equal(a.last, had)) && !approvals.Pause(ctx, anchorPause) {
 			continue // once more, then out
 		}
 		others := time.NewTimer(anchorTick)
