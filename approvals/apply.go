@@ -145,7 +145,7 @@ func (r *Request) note(e Event, at time.Time) {
 		r.answered(e, at)
 	case EventClosing:
 		r.Closing.Count++
-		r.Closing.At, r.Closing.Answer = at, 0
+		r.Closing.At, r.Closing.Act, r.Closing.Answer = at, OnClose(e.Outcome), 0
 	case EventGateClosed:
 		r.Closing.Answer, r.Closing.Said = e.Data.number("status"), e.said()
 	case EventGateBypassed:

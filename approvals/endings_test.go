@@ -236,6 +236,9 @@ func TestOnClose(t *testing.T) {
 				if got := w.ci.canceled(); !slices.Equal(got, c.want) {
 					t.Errorf("got %q; want %q", got, c.want)
 				}
+				if act := w.get(r).Closing.Act; len(c.want) == 1 && (act == approvals.CloseCancelWorkflow) != (c.want[0] == "workflow") {
+					t.Errorf("the card says that CircleCI was asked for %q; want %q", act, c.want[0])
+				}
 				if got := w.count(r, approvals.EventGateClosed); got != len(c.want) {
 					t.Errorf("got %d events; want %d", got, len(c.want))
 				}

@@ -249,7 +249,7 @@ func (j *journal) advance(tx Tx, n int) (done bool, err error) {
 func (j *journal) take(line []byte, leaf tlog.Hash) error {
 	kind, request := peek(line)
 	if request == "" {
-		return j.takeRight(line, leaf)
+		return j.takeRight(line)
 	}
 	h := j.histories[request]
 	if h == nil {
@@ -304,7 +304,7 @@ func (j *journal) forget(now time.Time) {
 }
 
 // takeRight takes in a leaf that may give or end a right of a person or token.
-func (j *journal) takeRight(line []byte, leaf tlog.Hash) error {
+func (j *journal) takeRight(line []byte) error {
 	kind, _ := peek(line)
 	if !strings.HasPrefix(string(kind), "person.") && !strings.HasPrefix(string(kind), "authenticator.") && !strings.HasPrefix(string(kind), "token.") {
 		return nil

@@ -144,8 +144,9 @@ type Attempt struct {
 type Closing struct {
 	Count  int
 	At     time.Time
-	Answer int    // HTTP status; 202 = accepted
-	Said   string // the newest answer, for people
+	Act    OnClose `json:",omitzero"` // what CircleCI was asked for, which may be more than the settings say
+	Answer int     // HTTP status; 202 = accepted
+	Said   string  // the newest answer, for people
 }
 
 // Accepted reports whether CircleCI took the newest call.

@@ -148,7 +148,7 @@ func rejected(c approvals.Card) line {
 	}
 	// A gate that was not reached yet is not listed as cancelled.
 	switch canceled := r.GateStatus == approvals.JobCanceled || r.Closing.Accepted(); {
-	case canceled && r.OnClose == approvals.CloseCancelWorkflow:
+	case canceled && r.Closing.Act == approvals.CloseCancelWorkflow:
 		l = say(l, " · the CircleCI workflow was cancelled")
 	case canceled:
 		l = say(l, " · the CircleCI job was cancelled")

@@ -135,7 +135,7 @@ func TestARejectedCardTellsWhatWasCancelled(t *testing.T) {
 	for onClose, want := range map[approvals.OnClose]string{
 		approvals.CloseCancelJob: "the CircleCI job was cancelled", approvals.CloseCancelWorkflow: "the CircleCI workflow was cancelled",
 	} {
-		card.Request.OnClose = onClose
+		card.Request.Closing.Act = onClose
 		if got := slacktest.Text(decodeMessage(t, bot.RenderCard(links{}, card)).Blocks); !strings.Contains(got, want) {
 			t.Errorf("%s: got %q; want %q in it", onClose, got, want)
 		}

@@ -186,7 +186,7 @@ func (h *Handler) serve(w *answer, r *http.Request, c *call) (err error) {
 	}()
 	handler, pattern := h.mux.Handler(r)
 	if pattern == "" || path.Clean(r.URL.Path) != r.URL.Path {
-		return h.unrouted(w, r, c, handler)
+		return h.unrouted(w, r, handler)
 	}
 	h.mux.ServeHTTP(w, r)
 	return c.err
@@ -194,7 +194,7 @@ func (h *Handler) serve(w *answer, r *http.Request, c *call) (err error) {
 
 // unrouted refuses paths and methods that no route takes. The mux knows the
 // methods of a path, but tells them only in an answer of plain text.
-func (h *Handler) unrouted(w http.ResponseWriter, r *http.Request, c *call, mux http.Handler) error {
+func (h *Handler) unrouted(w http.ResponseWriter, r *http.Request, mux http.Handler) error {
 	if wait := h.stranger(r, h.strangers); wait > 0 {
 		return tooMany(wait)
 	}

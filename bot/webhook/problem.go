@@ -164,5 +164,5 @@ func refuse(code approvals.Code, format string, args ...any) *approvals.Error {
 // invalid leaves the names of the fields to the answer: the message goes into
 // the log too, and a caller may have put anything where a name belongs.
 func invalid(fields ...approvals.FieldError) *approvals.Error {
-	return &approvals.Error{Code: approvals.CodeInvalid, Message: fmt.Sprintf("not valid: see the %d error(s)", len(fields)), Fields: fields}
+	return &approvals.Error{Code: approvals.CodeInvalid, Message: "the request is not valid: errors names each field and what is wrong with it", Fields: fields}
 }

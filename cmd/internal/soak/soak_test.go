@@ -23,7 +23,7 @@ var (
 	nodeStops    = flag.Int("node-stops", 1, "how often one of them stands still for 15 s in the middle of a change")
 	backendKills = flag.Duration("backend-kills", 0, "how often a connection of theirs is ended (0 = sometimes all of them)")
 	_            = flag.Bool("distance", false, "play decisions with a database server that is 2 ms away")
-	failovers    = flag.Bool("failovers", false, "have servers of PostgreSQL die")
+	_            = flag.Bool("failovers", false, "have servers of PostgreSQL die")
 	takeovers    = flag.Int("takeovers", 0, "how often one of two daemons is killed, and how often stopped, while requests are filed")
 
 	outage   = flag.Duration("outage", 4*time.Second, "how long a service is away")
