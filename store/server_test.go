@@ -277,7 +277,7 @@ func TestPooler(t *testing.T) {
 			"tcp_user_timeout,tcp_keepalives_idle,tcp_keepalives_interval,tcp_keepalives_count": "a pooler such as PgBouncer stands in between",
 	} {
 		for _, mode := range []string{"transaction", "session"} {
-			address := pooler(t, program, fmt.Sprintf("* = host=%s port=%d dbname=%s user=%s", cfg.Host, cfg.Port, cfg.Database, cfg.User), mode, ignored)
+			address := pooler(t, program, cfg, mode, ignored)
 			err := tryOpenURL(t, "postgres://"+cfg.User+"@"+address+"/any?sslmode=disable", storetest.Keys)
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("mode %s, %q: got %v; want %q", mode, ignored, err, want)
@@ -286,8 +286,9 @@ func TestPooler(t *testing.T) {
 	}
 }
 
-// pooler runs PgBouncer, which refuses to be root, until the end of the test.
-func pooler(t *testing.T, program, database, mode, more string) (address string) {
+// pooler runs PgBouncer until the end of the test. It refuses to be root, and may
+// reach a socket only as the user of the server.
+func pooler(t *testing.T, program string, server *pgx.ConnConfig, mode, more string) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -306,14 +307,20 @@ func pooler(t *testing.T, program, database, mode, more string) (address string)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Remove(file.Name()) })
-	_, err = fmt.Fprintf(file, "[databases]\n%s\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %s\nunix_socket_dir =\nauth_type = any\npool_mode = %s\n%s\n", database, port, mode, more)
+	_, err = fmt.Fprintf(file, "[databases]\n* = host=%s port=%d dbname=%s user=%s\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %s\nunix_socket_dir =\nauth_type = any\npool_mode = %s\n%s\n",
+		server.Host, server.Port, server.Database, server.User, port, mode, more)
 	if err := errors.Join(err, file.Chmod(0o644), file.Close()); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program, file.Name())
 	cmd.Dir = "/"
 	if os.Getuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}} // nobody
+		who := &syscall.Credential{Uid: 65534, Gid: 65534} // nobody
+		if socket, err := os.Stat(server.Host); err == nil {
+			owner := socket.Sys().(*syscall.Stat_t)
+			who.Uid, who.Gid = owner.Uid, owner.Gid
+		}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
 	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -116,12 +116,12 @@ func TestWhoMayNotApproveIsToldWhyAndNothingChanges(t *testing.T) {
 		{"confirmed too long ago", stage.Options{}, nil, func(p *play) { p.asOf(31 * time.Minute) }, stage.Ana, []string{"been able to check your Slack account since", "Ask the operator"}, ""},
 		{"guest", stage.Options{}, func(p *play) {
 			p.ok(p.Slack.EditUser(stage.Ana, func(u *slacktest.User) { u.IsRestricted = true }))
-		}, func(p *play) { p.seen(stage.Ana, "guest") }, stage.Ana, []string{"Slack says of your account", "full, active members"}, "not a full, active member"},
+		}, func(p *play) { p.seen(stage.Ana, "guest") }, stage.Ana, []string{"Slack says about your account", "full, active members"}, "not a full, active member"},
 		{"became a guest later", stage.Options{}, nil, func(p *play) {
 			p.ok(p.Slack.EditUser(stage.Ana, func(u *slacktest.User) { u.IsUltraRestricted = true }))
 			p.operator("user", "add", "--slack-id", stage.Ana) // asks Slack anew
 			p.seen(stage.Ana, "guest")
-		}, stage.Ana, []string{"Slack says of your account"}, "not a full, active member"},
+		}, stage.Ana, []string{"Slack says about your account"}, "not a full, active member"},
 		{"the starter", stage.Options{}, nil, nil, stage.Alice, []string{"You started this pipeline", "Any other admin can", "You can still reject"}, "started this pipeline"},
 		{"the starter, approvers are named", settings("APPROVERS=" + stage.Bea + "," + stage.Alice), nil, nil, stage.Alice, []string{"You started this pipeline", "<@U0BEA>"}, "started this pipeline"},
 		{"no login on record", stage.Options{}, func(p *play) { p.hire(dan, "") }, nil, dan, []string{"I don’t know your GitHub or Bitbucket username", "--vcs-login", "You can still reject"}, "username at the code host"},
