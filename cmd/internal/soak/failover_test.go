@@ -133,6 +133,7 @@ func (f *failover) readyz() (codes [2]int) {
 // synchronous standby: nothing that was acknowledged is lost.
 func TestSynchronousFailover(t *testing.T) {
 	only(t, "failovers")
+	t.Parallel()
 	serverPrograms(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -173,6 +174,7 @@ func TestSynchronousFailover(t *testing.T) {
 // accepts it.
 func TestAsynchronousFailover(t *testing.T) {
 	only(t, "failovers")
+	t.Parallel()
 	serverPrograms(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -291,12 +293,16 @@ func (f *failover) recover(ctx context.Context, t *testing.T) {
 // with the log.
 func TestBackendKilledAtCommit(t *testing.T) {
 	only(t, "failovers")
+	t.Parallel()
 	serverPrograms(t)
 	for name, settings := range map[string][2]string{
 		"after the flush":  {"synchronous_standby_names = 'nobody'", "wait_event = 'SyncRep'"},
 		"before the flush": {"commit_delay = 100000", "state = 'active' AND query = 'COMMIT'"},
 	} {
-		t.Run(name, func(t *testing.T) { killAtCommit(t, settings[0], settings[1]) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			killAtCommit(t, settings[0], settings[1])
+		})
 	}
 }
 

@@ -218,10 +218,13 @@ type balancer struct {
 	nodes    []string
 	next     atomic.Uint32
 	running  sync.WaitGroup
+	ctx      context.Context // ends the connections
+	end      context.CancelFunc
 }
 
 func newBalancer(address string, n int) (*balancer, error) {
 	b := &balancer{}
+	b.ctx, b.end = context.WithCancel(context.Background())
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -250,6 +253,7 @@ func newBalancer(address string, n int) (*balancer, error) {
 
 func (b *balancer) carry(client net.Conn) {
 	defer client.Close()
+	defer context.AfterFunc(b.ctx, func() { client.Close() })()
 	first := int(b.next.Add(1))
 	for i := range b.nodes {
 		node, err := net.Dial("tcp", b.nodes[(first+i)%len(b.nodes)])
@@ -271,5 +275,6 @@ func (b *balancer) carry(client net.Conn) {
 
 func (b *balancer) close() {
 	b.listener.Close()
+	b.end()
 	b.running.Wait()
 }
