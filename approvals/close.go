@@ -11,7 +11,7 @@ func (s *Service) end(c *Change, r *Request, e Event) error {
 	if err := c.happen(r, e); err != nil {
 		return err
 	}
-	return c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankRoutine))
+	return c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankDue))
 }
 
 // Withdraw closes a request on behalf of the token that may file it. A reason may

@@ -418,7 +418,7 @@ func (s *Service) file(c *Change, r *Request, asked Asked, code codeAnswer, p Po
 	if err := c.recognise(r.Facts); err != nil {
 		return err
 	}
-	if err := c.ask(followWork(r.Facts.WorkflowID, c.Now().Add(s.poll), rankRoutine)); err != nil {
+	if err := c.ask(followWork(r.Facts.WorkflowID, c.Now().Add(s.poll), rankOpen)); err != nil {
 		return err
 	}
 	for _, old := range older {

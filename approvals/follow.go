@@ -37,9 +37,11 @@ const mostSteps = 12
 
 // noted is what one delivery of a workflow leaves for the next.
 type noted struct {
-	Turn   time.Time        `json:"turn,omitzero"` // when this workflow's turn to be looked at is
-	More   bool             `json:"more,omitzero"` // at this turn more than the job list may be read
-	Trails map[string]Trail `json:"trails,omitempty"`
+	Turn     time.Time        `json:"turn,omitzero"`      // when this workflow's turn to be looked at is
+	TurnRank int              `json:"turn_rank,omitzero"` // the rank that the turn was taken with
+	More     bool             `json:"more,omitzero"`      // at this turn more than the job list may be read
+	Deadline time.Time        `json:"deadline,omitzero"`  // when it is due whether it is its turn or not
+	Trails   map[string]Trail `json:"trails,omitempty"`
 }
 
 // follower is one delivery of a workflow.
@@ -73,13 +75,12 @@ func (f *follower) round(ctx context.Context) (again bool, out Outcome) {
 	}
 	if f.look == nil {
 		if rest := f.read(ctx, followed); rest {
-			return false, Outcome{Due: f.Turn, Rank: rankRoutine, Note: f.note()}
+			return false, f.rests()
 		}
 	}
 	p, err := f.step(ctx, followed)
-	if p.urgent {
-		f.w.Rank = rankUrgent // also the looks that follow at once
-	}
+	f.Deadline = p.deadline
+	f.w.Rank = min(f.w.Rank, p.rank) // also of the looks that follow at once
 	switch {
 	case errors.Is(err, ErrLostClaim):
 		return false, Done()
@@ -90,7 +91,7 @@ func (f *follower) round(ctx context.Context) (again bool, out Outcome) {
 	case ActNone:
 	case ActReadFacts, ActReadSiblings:
 		if f.mustWait() {
-			return false, Outcome{Due: f.Turn, Rank: rankRoutine, Note: f.note()}
+			return false, f.rests()
 		}
 		f.readMore(ctx, p)
 		return true, out
@@ -115,11 +116,16 @@ func (f *follower) follows(r Request) bool {
 }
 
 func (f *follower) finish(p plan) Outcome {
-	rank := rankRoutine
-	if p.urgent {
-		rank = rankUrgent
+	return Outcome{Due: p.next, Rank: p.rank, Note: f.note()}
+}
+
+// rests puts the workflow off until its turn, or until it is due anyway.
+func (f *follower) rests() Outcome {
+	due := f.Turn
+	if now().Before(f.Deadline) && f.Deadline.Before(due) {
+		due = f.Deadline
 	}
-	return Outcome{Due: p.next, Rank: rank, Note: f.note()}
+	return Outcome{Due: due, Rank: f.w.Rank, Note: f.note()}
 }
 
 func (f *follower) failed(err error) Outcome {
@@ -131,15 +137,13 @@ func (f *follower) failed(err error) Outcome {
 // read takes a look. Looks that are not urgent keep a common pace: rest says that
 // this workflow's Turn is still to come.
 func (f *follower) read(ctx context.Context, followed []Request) (rest bool) {
-	switch {
-	case f.w.Rank == rankUrgent:
-		f.s.pace.spend(1)
-	case f.Turn.IsZero():
-		if at := f.s.pace.reserve(1); time.Until(at) > 0 {
-			f.Turn = turnAt(at)
-			return true
-		}
-	case time.Until(f.Turn) > 0:
+	if !f.Deadline.IsZero() && !now().Before(f.Deadline) {
+		f.w.Rank = min(f.w.Rank, rankDue)
+	}
+	if f.Turn.IsZero() || f.w.Rank < f.TurnRank {
+		f.takeTurn(1)
+	}
+	if time.Until(f.Turn) > 0 {
 		return true
 	}
 	f.Turn = time.Time{}
@@ -149,7 +153,7 @@ func (f *follower) read(ctx context.Context, followed []Request) (rest bool) {
 	// A gate that may be opened now needs the facts, too: they are read meanwhile.
 	var facts sync.WaitGroup
 	if slices.ContainsFunc(followed, func(r Request) bool { return r.awaitsCall() }) {
-		f.s.pace.spend(factsCalls)
+		f.s.pace.turn(rankUrgent, factsCalls)
 		facts.Go(func() { l.readFacts(ctx, f.s.ci, f.w.Subject) })
 	}
 	l.Jobs, l.Err = f.s.ci.Jobs(ctx, f.w.Subject)
@@ -184,26 +188,28 @@ func (f *follower) read(ctx context.Context, followed []Request) (rest bool) {
 // mustWait reports whether more than the job list may be read only at this
 // workflow's next Turn. Then it is looked at anew first.
 func (f *follower) mustWait() bool {
-	const calls = factsCalls
-	if f.w.Rank == rankUrgent {
-		f.s.pace.spend(calls)
-		return false
-	}
 	if f.More {
 		f.More = false
 		return false
 	}
-	at := f.s.pace.reserve(calls)
-	if time.Until(at) <= 0 {
+	if f.takeTurn(factsCalls); time.Until(f.Turn) <= 0 {
+		f.Turn = time.Time{}
 		return false
 	}
-	f.s.pace.spend(1) // the job list at that turn
-	f.Turn, f.More = turnAt(at), true
+	f.s.pace.turn(rankUrgent, 1) // the job list at that turn
+	f.More = true
 	return true
 }
 
-// turnAt is a time that does not come too early when it is stored in milliseconds.
-func turnAt(at time.Time) time.Time { return at.Truncate(time.Millisecond).Add(time.Millisecond) }
+// takeTurn takes the next turn of the work's rank. It is stored in milliseconds, and
+// must not come too early by that.
+func (f *follower) takeTurn(calls int) {
+	at := f.s.pace.turn(f.w.Rank, calls)
+	f.Turn, f.TurnRank = at, f.w.Rank
+	if time.Until(at) > 0 {
+		f.Turn = at.Truncate(time.Millisecond).Add(time.Millisecond)
+	}
+}
 
 // readMore reads what a step asked for.
 func (f *follower) readMore(ctx context.Context, p plan) {
@@ -238,32 +244,34 @@ func (r Request) awaitsCall() bool {
 	return r.Status == Approved && r.AutoApprove && r.Attempt.Count == 0 && !r.Gate.Waiting
 }
 
+// noPlan is the plan before the first step.
+var noPlan = plan{rank: rankClosed}
+
 // plan is what the steps of one look add up to.
 type plan struct {
-	act    Act
-	r      Request // the request that the act is for
-	gate   Job
-	next   time.Time
-	urgent bool
-	news   bool // an event was recorded
+	act      Act
+	r        Request // the request that the act is for
+	gate     Job
+	next     time.Time
+	deadline time.Time
+	rank     int
+	news     bool // an event was recorded
 }
 
 func (p *plan) add(r Request, m Move) {
 	if m.Act > p.act {
 		p.act, p.r, p.gate = m.Act, r, m.Gate
 	}
-	if !m.Next.IsZero() && (p.next.IsZero() || m.Next.Before(p.next)) {
-		p.next = m.Next
-	}
-	p.urgent = p.urgent || m.Urgent
+	p.next, p.deadline = sooner(p.next, m.Next), sooner(p.deadline, m.Deadline)
+	p.rank = min(p.rank, m.Rank)
 	p.news = p.news || len(m.Events) > 0
 }
 
 // step applies the rules to every request. Only what has news needs a writing
 // transaction.
-func (f *follower) step(ctx context.Context, followed []Request) (p plan, err error) {
-	quiet := true
-	err = f.s.view(ctx, func(tx Tx) error {
+func (f *follower) step(ctx context.Context, followed []Request) (plan, error) {
+	p, quiet := noPlan, true
+	err := f.s.view(ctx, func(tx Tx) error {
 		for _, r := range followed {
 			k, err := f.s.know(tx, r, f.workflow, nil)
 			if err != nil {
@@ -283,7 +291,7 @@ func (f *follower) step(ctx context.Context, followed []Request) (p plan, err er
 	}
 	var trails map[string]Trail
 	err = f.s.update(ctx, func(c *Change) error {
-		p = plan{}
+		p = noPlan
 		if err := c.Claimed(f.w); err != nil {
 			return err
 		}
@@ -404,7 +412,7 @@ func (f *follower) act(ctx context.Context, p plan) error {
 			e.Data["retry_after"] = itoa(int64((wait + time.Second - 1) / time.Second))
 		}
 		if e.Type == EventGateClosed && temporary(err) {
-			return nil // it is tried again, and only what comes of it is news
+			return nil // the call is repeated, and the answer that counts is recorded then
 		}
 	}
 	return f.s.update(ctx, func(c *Change) error {
@@ -454,7 +462,7 @@ func (s *Service) unasked(ctx context.Context, r Request) ([]string, error) {
 			}
 			continue
 		}
-		s.pace.spend(1)
+		s.pace.turn(rankUrgent, 1)
 		jobs, err := s.ci.Jobs(ctx, w.ID)
 		if err != nil {
 			return found, err

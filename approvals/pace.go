@@ -5,49 +5,37 @@ import (
 	"time"
 )
 
-// lookRate is how many calls a second the watcher makes at the most, all
-// workflows together.
-const lookRate = 4.5
+// shares is how many calls a second looks of each rank may make, all workflows
+// together. A rank also takes the turns that those behind it leave. Urgent looks do
+// not wait: their calls are taken out of what the others may make.
+var shares = [...]float64{rankDue: 1, rankOpen: 2, rankClosed: 1.5}
 
-// pace spreads calls evenly over time.
+// pace spreads calls evenly over time, and lets no rank keep one before it waiting.
 type pace struct {
 	mu    sync.Mutex
-	next  time.Time
-	every time.Duration
-	nodes func() int // how many share the rate
+	next  [len(shares)]time.Time // when the next turn of each rank's share is
+	nodes func() int             // how many share the rate
 }
 
-func newPace(perSecond float64, nodes func() int) *pace {
-	return &pace{every: time.Duration(float64(time.Second) / perSecond), nodes: nodes}
-}
+func newPace(nodes func() int) *pace { return &pace{nodes: nodes} }
 
-// take is for how long some calls keep others waiting. Each node takes its part of
-// the rate.
-func (p *pace) take(calls int) time.Duration {
-	return time.Duration(calls*p.nodes()) * p.every
-}
-
-// reserve takes the next turn for some calls, and returns when it is.
-func (p *pace) reserve(calls int) time.Time {
+// turn takes the next turn of a rank for some calls, and returns when it is.
+func (p *pace) turn(rank, calls int) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	share := max(rank, rankDue)
+	for r := range p.next {
+		if r > share && p.next[r].Before(p.next[share]) {
+			share = r
+		}
+	}
 	now := time.Now()
-	at := p.next
-	if at.Before(now) {
-		at = now
+	at := latest(now, p.next[share])
+	p.next[share] = at.Add(time.Duration(float64(calls*p.nodes()) / shares[share] * float64(time.Second)))
+	if rank == rankUrgent {
+		return now
 	}
-	p.next = at.Add(p.take(calls))
 	return at
-}
-
-// spend takes calls that cannot wait out of what the others may do.
-func (p *pace) spend(calls int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if now := time.Now(); p.next.Before(now) {
-		p.next = now
-	}
-	p.next = p.next.Add(p.take(calls))
 }
 
 // rest keeps all from calling until the provider, which asked for it, wants to
@@ -55,7 +43,8 @@ func (p *pace) spend(calls int) {
 func (p *pace) rest(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if at := time.Now().Add(d); at.After(p.next) {
-		p.next = at
+	at := time.Now().Add(d)
+	for r := range p.next {
+		p.next[r] = latest(p.next[r], at)
 	}
 }

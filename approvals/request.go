@@ -313,6 +313,14 @@ func (r Request) unresolved() bool {
 	return r.Attempt.Count > 0 && (r.Attempt.Answer < 400 || r.Attempt.Answer >= 500)
 }
 
+// sooner returns the earlier of two times, of which a zero one means never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
 func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

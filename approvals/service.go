@@ -78,7 +78,7 @@ func New(c Config) *Service {
 	}
 	s := &Service{
 		store: c.Store, ci: c.CI, dir: c.Directory, code: c.Code, identity: c.Identity, settings: c.Settings, log: c.Log,
-		poll: c.Poll, onHold: c.Hold, rolled: c.Rolled, operator: c.Operator, pace: newPace(lookRate, c.Nodes),
+		poll: c.Poll, onHold: c.Hold, rolled: c.Rolled, operator: c.Operator, pace: newPace(c.Nodes),
 		journal: newJournal(c.Store, c.Signer, c.Log), waiters: newWaiters(), clicks: newClicks(),
 		due: map[string]chan struct{}{},
 	}

@@ -61,9 +61,12 @@ type Move struct {
 	Act    Act
 	Gate   Job       // what Act is about
 	Next   time.Time // when to look again; zero = never
-	Urgent bool      // a decision waits
-	Show   bool      // the card shows something else by now
-	Trail  Trail
+	Rank   int       // the rank of that look
+	// Deadline is when time alone may change something; zero = never. A look then has
+	// the rank of what is due.
+	Deadline time.Time
+	Show     bool // the card shows something else by now
+	Trail    Trail
 }
 
 // Step is the rule book after a request was filed. It is pure: it reads no clock,
@@ -75,7 +78,7 @@ type Move struct {
 // step_gate.go, the rules for a gate, and step_silence.go, those for a look that
 // failed.
 func Step(r Request, t Trail, l Look, k Knowledge, now time.Time) Move {
-	s := &step{r: r, l: l, k: k, now: now, m: Move{Trail: t}}
+	s := &step{r: r, l: l, k: k, now: now, m: Move{Trail: t, Rank: rankOpen}}
 	s.look()
 	switch r.Status {
 	case Pending:
@@ -139,9 +142,13 @@ func (s *step) seen() bool { return s.l.Err == nil }
 
 // at has the workflow looked at again, unless something else is sooner.
 func (s *step) at(next time.Time) {
-	if s.m.Next.IsZero() || next.Before(s.m.Next) {
-		s.m.Next = next
-	}
+	s.m.Next = sooner(s.m.Next, next)
+}
+
+// by has the workflow looked at again at a deadline, unless something else is sooner.
+func (s *step) by(deadline time.Time) {
+	s.at(deadline)
+	s.m.Deadline = sooner(s.m.Deadline, deadline)
 }
 
 // in has the workflow looked at again after a pause, unless something else is sooner.
@@ -164,7 +171,7 @@ func (s *step) ends(t EventType, by Actor, why Failure, data Data) *Event {
 	data["detail"] = why.Detail
 	e := s.happens(t, by, data)
 	e.Outcome, e.Reason = string(becomes[t]), why.Code
-	s.m.Next = s.now
+	s.m.Next, s.m.Rank = s.now, rankDue
 	return e
 }
 

@@ -19,7 +19,9 @@ const (
 
 // approved are the rules from the decision on until the gate is open.
 func (s *step) approved() {
-	s.m.Urgent = s.r.AutoApprove
+	if s.r.AutoApprove {
+		s.m.Rank = rankUrgent
+	}
 	if !s.seen() {
 		s.silence()
 		return
@@ -55,8 +57,10 @@ func (s *step) waits() {
 	// The job that files a request mostly ends within seconds of it.
 	waited := s.now.Sub(s.r.ApprovedAt)
 	s.in(min(max(quickLook, waited/2), s.k.Poll))
-	s.m.Urgent = waited < time.Minute
-	s.at(s.r.lastChance().Add(time.Millisecond))
+	if s.m.Rank = rankOpen; waited < time.Minute {
+		s.m.Rank = rankUrgent
+	}
+	s.by(s.r.lastChance().Add(time.Millisecond))
 }
 
 // reached notes that a gate which was waited for is on hold. Time in which nobody
@@ -81,7 +85,7 @@ func (s *step) handed() {
 		s.unused()
 	case !s.unfit() && !s.workflowOver():
 		s.in(s.k.Poll)
-		s.at(latest(s.r.ApprovedAt, s.r.Gate.Since).Add(s.r.Window + time.Millisecond))
+		s.by(latest(s.r.ApprovedAt, s.r.Gate.Since).Add(s.r.Window + time.Millisecond))
 	}
 }
 

@@ -17,6 +17,7 @@ const (
 // gate is stopped as on_close says, a later approval by anyone raises an alarm,
 // and a newer workflow that waits unasked is pointed out.
 func (s *step) closed() {
+	s.m.Rank = rankClosed
 	if !s.r.Status.Passed() && s.r.Gate.Status == "" {
 		s.closedGate()
 	}
@@ -26,7 +27,7 @@ func (s *step) closed() {
 	switch over := s.r.RetryUntil().Add(time.Second); {
 	case !s.r.retryable() || s.m.Trail.RetryOver:
 	case s.now.Before(over):
-		s.at(over)
+		s.by(over)
 	default:
 		s.m.Trail.RetryOver, s.m.Show = true, true // the card loses its button
 	}
@@ -104,7 +105,7 @@ func (s *step) close() {
 		return // it is watched, and its alarm raised
 	case c.Count > 0 && s.now.Before(c.repeatAt()):
 		s.in(min(s.k.Poll, 2*time.Second))
-		s.at(c.repeatAt())
+		s.by(c.repeatAt())
 		return
 	}
 	s.m.Act, s.m.Gate = act, s.gate

@@ -153,7 +153,7 @@ func (s *step) confirmed(d *Doubt, what string) bool {
 	}
 	sure := d.Since.Add(oddTime)
 	if s.now.Before(sure) {
-		s.at(sure)
+		s.by(sure)
 		return false
 	}
 	return true

@@ -9,7 +9,7 @@ import (
 
 // pending are the rules while people may decide.
 func (s *step) pending() {
-	s.at(s.r.ExpiresAt())
+	s.by(s.r.ExpiresAt())
 	switch {
 	case s.k.Policy == nil:
 		s.appGone()
@@ -40,7 +40,7 @@ func (s *step) pending() {
 func (s *step) freeze() {
 	f := s.k.Policy.Freeze
 	if turns := f.Turns(s.now); !turns.IsZero() {
-		s.at(turns)
+		s.by(turns)
 	}
 	until, frozen := f.Until(s.now)
 	if !frozen {
@@ -58,7 +58,7 @@ func (s *step) remind() {
 		return
 	}
 	if s.now.Before(due) || s.k.Able == nil {
-		s.at(latest(due, s.now.Add(s.k.Poll)))
+		s.by(latest(due, s.now.Add(s.k.Poll)))
 		return
 	}
 	e := s.happens(EventReminded, Actor{Kind: ActorSystem}, Data{"votes": itoa(s.k.Valid), "needed": itoa(needed(s.r, *s.k.Policy))})
@@ -85,7 +85,7 @@ func (s *step) quorum() bool {
 		return false
 	}
 	s.m.Events = append(s.m.Events, approvedEvent(s.r, *s.k.Policy, s.k.Lost, s.k.Self, s.now))
-	s.m.Next, s.m.Urgent = s.now, true
+	s.m.Next, s.m.Rank = s.now, rankUrgent
 	return true
 }
 

@@ -82,8 +82,9 @@ func dependents(jobs []Job, gateID string, filedRequests []string) []Job {
 	return slices.DeleteFunc(slices.Clone(jobs), func(j Job) bool { return j.ID == gateID || !slices.Contains(seen, j.ID) })
 }
 
-// closure is roots and every job that needs one of them, directly or through
-// jobs that are let in.
+// closure returns the ids in roots and those of all jobs that need one of them,
+// directly or through other jobs. A job for which let is false is left out, and
+// does not connect others.
 func closure(jobs []Job, roots []string, let func(Job) bool) []string {
 	in := slices.Clone(roots)
 	for grown := true; grown; {

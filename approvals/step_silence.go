@@ -50,7 +50,7 @@ func (s *step) silence() {
 	}
 	s.lookAgain(min(2*time.Second, s.k.Poll), s.k.Poll)
 	if !s.r.unresolved() {
-		s.at(s.r.lastChance().Add(time.Millisecond))
+		s.by(s.r.lastChance().Add(time.Millisecond))
 	}
 }
 

@@ -148,7 +148,7 @@ func (s *Service) verifyRefused(ctx context.Context, t Token, n NewRequest, why 
 		}
 		e.Outcome = string(r.Status)
 		if r.Status.Open() {
-			if err := c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankRoutine)); err != nil {
+			if err := c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankDue)); err != nil {
 				return err
 			}
 		}

@@ -85,10 +85,12 @@ func followWork(workflow string, due time.Time, rank int) Work {
 	return Work{Kind: WorkFollow, Subject: workflow, Lane: FamilyCI + ":workflows", Due: due, Rank: rank}
 }
 
-// Ranks of followers: a decision that waits for its gate goes first.
+// Ranks of followers, which say whose look goes first.
 const (
-	rankUrgent = iota
-	rankRoutine
+	rankUrgent = iota // a decision waits for its gate
+	rankDue           // a time limit is over, or a gate has to be stopped
+	rankOpen          // a request is open, or its deploy goes on
+	rankClosed        // all are closed, and a late change would be told
 )
 
 func cardWork(r Request) Work {
@@ -124,7 +126,7 @@ func peopleWork() Work {
 }
 
 func commitsWork(r Request) Work {
-	return Work{Kind: WorkCommits, Subject: r.ID, Lane: FamilyCode + ":commits", Rank: rankRoutine}
+	return Work{Kind: WorkCommits, Subject: r.ID, Lane: FamilyCode + ":commits"}
 }
 
 func tokensWork() Work {
