@@ -106,7 +106,7 @@ func (b *browser) prepare(ctx context.Context) error {
 	defer cancel()
 	if b.team != nil {
 		if err := b.team.start(ctx, b.Stage); err != nil {
-			return err
+			return errors.Join(err, b.team.tail())
 		}
 		b.runner.url, b.runner.key = b.URL, b.Token
 		return nil

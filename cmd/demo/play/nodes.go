@@ -49,7 +49,7 @@ func (t *team) start(ctx context.Context, s *stage.Stage) error {
 	}
 	for i := range 2 {
 		if err := t.Start(ctx, i); err != nil {
-			return errors.Join(err, t.tail())
+			return err
 		}
 	}
 	return s.Confirmed(ctx)
@@ -91,7 +91,7 @@ func playNodes(ctx context.Context, out io.Writer, overHTTP bool) (err error) {
 	t.OnAnswer(p.answered)
 	began := time.Now()
 	if err := p.story(ctx); err != nil {
-		return err
+		return errors.Join(err, t.tail())
 	}
 	p.say("All of it happened as told: a node was killed in the middle of two approvals, each deploy was decided once, and each gate was approved once. Took %s.",
 		time.Since(began).Round(100*time.Millisecond))
@@ -104,7 +104,7 @@ type pair struct {
 	team *team
 
 	mu     sync.Mutex
-	window int      // the node that opened the last window
+	window chan int // gets the node that opens the next window; nil = nobody asks
 	deadly chan int // gets the node that opens the next gate, which is killed; nil = none is
 }
 
@@ -114,17 +114,24 @@ func (p *pair) answered(node int, path string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case strings.HasSuffix(path, "/views.open"):
-		p.window = node
-	case strings.Contains(path, "/approve/"):
-		if p.deadly != nil {
-			p.team.Kill(node)
-			p.deadly <- node
-			p.deadly = nil
-			return errors.New("whom it is for does not live any more")
-		}
+	case strings.HasSuffix(path, "/views.open") && p.window != nil:
+		p.window <- node
+		p.window = nil
+	case strings.Contains(path, "/approve/") && p.deadly != nil:
+		p.team.Kill(node)
+		p.deadly <- node
+		p.deadly = nil
+		return errors.New("whom it is for does not live any more")
 	}
 	return nil
+}
+
+// next has one of the channels above tell which node is the next.
+func (p *pair) next(told *chan int) <-chan int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	*told = make(chan int, 1)
+	return *told
 }
 
 func (p *pair) story(ctx context.Context) error {
@@ -204,13 +211,18 @@ func (p *pair) windowOpen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	opened := p.next(&p.window)
 	view, err := p.Press(ctx, stage.Ana, card, "approve")
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	dead := p.window
-	p.mu.Unlock()
+	// Slack shows the window a moment before it is known who opened it.
+	var dead int
+	select {
+	case dead = <-opened:
+	case <-ctx.Done():
+		return fmt.Errorf("no node opened the window: %w", ctx.Err())
+	}
 	p.say("Ana presses Approve deploy. %s got the click and opened the window. While she looks for her phone, it is killed (kill -9).", p.team.Name(dead))
 	p.team.Kill(dead)
 	got, err := p.Submit(ctx, stage.Ana, view, p.Code(stage.Ana, time.Now()))
@@ -240,10 +252,7 @@ func (p *pair) gateOpen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fell := make(chan int, 1)
-	p.mu.Lock()
-	p.deadly = fell
-	p.mu.Unlock()
+	fell := p.next(&p.deadly)
 	view, err := p.Press(ctx, stage.Bea, card, "approve")
 	if err != nil {
 		return err
@@ -281,7 +290,7 @@ func (p *pair) gateOpen(ctx context.Context) error {
 // back starts a node again that was killed.
 func (p *pair) back(ctx context.Context, node int) error {
 	if err := p.team.Start(ctx, node); err != nil {
-		return errors.Join(err, p.team.tail())
+		return err
 	}
 	p.say("The operator starts %s again. The nodes see each other:", p.team.Name(node))
 	return p.seen(ctx)
