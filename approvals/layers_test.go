@@ -24,11 +24,11 @@ var layers = [][]string{
 	{ // rules, without a store
 		"apply", "look", "pace", "step", "step_gate", "step_silence", "step_pending", "step_approved", "step_released", "step_closed", "step_rerun",
 	},
-	{"change", "journal", "proof", "log", "rebuild"}, // the log and the rows that cache it
+	{"change", "head", "kept", "sealed", "journal", "proof", "log", "rebuild"}, // the log and the rows that cache it
 	{"judge"}, // rules that read the store
 	// use cases
 	{
-		"service", "worker", "create", "commits", "close", "decide", "verify", "follow", "people", "admin", "enrol", "token_expiry",
+		"service", "worker", "create", "commits", "close", "decide", "click", "verify", "follow", "follow_look", "follow_act", "people", "admin", "enrol", "token_expiry",
 		"recover", "read", "show", "explain",
 	},
 }

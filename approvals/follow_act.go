@@ -1,0 +1,72 @@
+package approvals
+
+import (
+	"context"
+	"time"
+)
+
+// act makes the call that an attempt was recorded for, and records the answer.
+func (f *follower) act(ctx context.Context, p plan) error {
+	var err error
+	var e Event
+	switch p.act {
+	case ActApprove:
+		err = f.s.ci.Approve(ctx, f.w.Subject, p.gate.approvalID())
+		e = about(p.r, EventAccepted, Actor{Kind: ActorCI}, "circleci")
+		e.Outcome, e.Data = "accepted", Data{"attempt": itoa(p.r.Attempt.Count), "status": "202"}
+		if err != nil {
+			e.Type, e.Outcome, e.Reason = EventGateRefused, delayName(err), ciMessage(err)
+		}
+	default:
+		if p.act == ActCancelWorkflow {
+			err = f.s.ci.CancelWorkflow(ctx, f.w.Subject)
+		} else {
+			err = f.s.ci.CancelJob(ctx, p.gate.ID)
+		}
+		e = about(p.r, EventGateClosed, Actor{Kind: ActorSystem}, "circleci")
+		e.Outcome, e.Data = string(CloseCancelJob), Data{"status": "202"}
+		if p.act == ActCancelWorkflow {
+			e.Outcome = string(CloseCancelWorkflow)
+		}
+		if err != nil {
+			e.Outcome, e.Reason = "refused", ciMessage(err)
+		}
+	}
+	if err != nil {
+		e.Data["status"] = itoa(ciStatus(err))
+		if ciStatus(err) == 429 {
+			f.s.pace.rest(retryAfter(err))
+		}
+		if wait := min(retryAfter(err), longestSettle); wait > 0 && e.Type == EventGateRefused {
+			e.Data["retry_after"] = itoa(int64((wait + time.Second - 1) / time.Second))
+		}
+		if e.Type == EventGateClosed && temporary(err) {
+			return nil // the call is repeated, and the answer that counts is recorded then
+		}
+	}
+	return f.s.update(ctx, func(c *Change) error {
+		if err := c.Claimed(f.w); err != nil {
+			return err
+		}
+		r, err := c.Request(p.r.ID)
+		if err != nil {
+			return err
+		}
+		if r.saidAlready(e) {
+			e.Data["again"] = "true" // the thread is told once
+		}
+		return c.happen(&r, e)
+	})
+}
+
+// saidAlready reports whether an answer is the same as the one to the call
+// before.
+func (r Request) saidAlready(e Event) bool {
+	switch e.Type {
+	case EventGateRefused:
+		return r.Attempt.Count > 1 && r.Attempt.Detail == e.Reason
+	case EventGateClosed:
+		return r.Closing.Said == e.said()
+	}
+	return false
+}
