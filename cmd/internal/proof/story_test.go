@@ -68,7 +68,7 @@ func play(t *testing.T, made template, s script) (p played) {
 			}
 		}
 		w.slack.Close()
-		p.ends = w.ends(context.Background())
+		p.ends = w.ends()
 		if err := w.db.Close(); err != nil {
 			w.violation(fmt.Sprintf("close the database: %v", err))
 		}
@@ -85,14 +85,12 @@ func (w *world) play(ctx context.Context, l *story.Lane) {
 	}
 }
 
-// ends lists the status of each lane's newest request.
-func (w *world) ends(ctx context.Context) (all []approvals.Status) {
+// ends lists the last status of each lane's newest request.
+func (w *world) ends() (all []approvals.Status) {
 	for _, l := range w.lanes {
 		end := approvals.Status("")
-		if s := l.Newest(); s != nil && s.ID != "" {
-			if c, err := l.Evidence(ctx, s); err == nil {
-				end = c.Status
-			}
+		if s := l.Newest(); s != nil {
+			end = s.Status
 		}
 		all = append(all, end)
 	}

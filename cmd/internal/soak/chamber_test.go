@@ -2,31 +2,22 @@ package soak_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"strings"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
-	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
-	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/proof"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/story"
 )
 
-const (
-	// answerTime is how long a person looks at a window that does not react.
-	answerTime = 1500 * time.Millisecond
-	// patience is how long a script may take to come to its end: longer than every
-	// back-off of the daemon that it can meet.
-	patience = 4 * time.Minute
-)
+// patience is how long a script may take to come to its end: longer than every
+// back-off of the daemon that it can meet.
+const patience = 4 * time.Minute
 
 // chamber is the daemon with many apps, each with a project, a channel and
 // admins of its own, so that stories run side by side and neither Slack's pace
@@ -53,17 +44,14 @@ func newChamber(ctx context.Context, dir string, lanes int, seed uint64, out io.
 		return nil, err
 	}
 	c := &chamber{rig: r, ends: map[approvals.Status]int{}}
-	world := &story.World{Slack: c.Slack, Circle: c.Circle, Gateway: c, Codes: &c.codes, Secret: c.Secret, Self: c.self, Violation: c.violation}
+	r.answerTime = 1500 * time.Millisecond
+	world := r.world(r)
 	for i := range lanes {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)+1))
 		l := &lane{Lane: story.NewLane(world, i, draw(rng)), rng: rng}
 		c.lanes = append(c.lanes, l)
-		c.SetEnv(l.Settings()...)
-		for n := range story.Admins {
-			id := story.Admin(i, n)
-			if err := c.Admin(ctx, id, id, strings.ToLower(id)); err != nil {
-				return nil, err
-			}
+		if err := r.furnish(ctx, l.Lane); err != nil {
+			return nil, err
 		}
 	}
 	return c, nil
@@ -111,122 +99,23 @@ func (c *chamber) play(ctx context.Context, l *lane) {
 	for _, a := range next.Acts {
 		l.Do(own, a)
 	}
-	c.settle(own, l)
+	// Only the first lane's requests expire soon, and only a long run waits for that.
+	c.settle(own, l.Lane, l.Number > 0 || *kills < autopsyEvery)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.told += len(l.Stories)
 	l.over, l.Stories, l.Trace = append(l.over, l.Stories...), nil, nil
 }
 
-// settle waits until nothing more is to come. What nobody decided is withdrawn. Only
-// the first lane's requests expire soon, and only a long run waits for that.
-func (c *chamber) settle(ctx context.Context, l *lane) {
-	_, before := c.progress()
-	for now := before; now == before; _, now = c.progress() {
-		l.Nudge(ctx)
-		for _, s := range l.Stories {
-			if cases, _, err := c.Cases(ctx, s.ID); (l.Number > 0 || *kills < autopsyEvery) && s.ID != "" && err == nil && cases[0].Status == approvals.Pending {
-				_ = c.Withdraw(ctx, s.ID) // or the next time
-			}
-		}
-		open := l.Judge(ctx, false)
-		if len(open) == 0 {
-			return
-		}
-		if !approvals.Pause(ctx, 300*time.Millisecond) {
-			c.violation(fmt.Sprintf("%v: %s\n%s", context.Cause(ctx), strings.Join(open, "; "), l.Told()))
-			return
-		}
-	}
-}
-
-// File implements story.Gateway.
-func (c *chamber) File(ctx context.Context, a story.Ask) (id string, number int64, err error) {
-	metadata, err := json.Marshal(map[string]string{"workflow_id": a.Workflow})
-	if err != nil {
-		return "", 0, err
-	}
-	r, _, err := c.quick.Create(ctx, webhook.CreateBody{App: a.App, GitCommit: a.Revision[:12], Branch: story.Branch, Metadata: metadata})
-	return r.ID, r.Number, refusal(err)
-}
-
-// Withdraw implements story.Gateway.
-func (c *chamber) Withdraw(ctx context.Context, id string) error {
-	_, err := c.quick.Cancel(ctx, id, "changed my mind")
-	return refusal(err)
-}
-
-// refusal tells what asking again does not change from trouble.
-func refusal(err error) error {
-	var p *webhook.Problem
-	if errors.As(err, &p) && p.Status/100 == 4 && p.Status != http.StatusTooManyRequests {
-		return &story.Refusal{Err: err}
-	}
-	return err
-}
-
-// Cases implements story.Gateway.
-func (c *chamber) Cases(ctx context.Context, ids ...string) (cases []proof.Case, cards []string, err error) {
-	for _, id := range ids {
-		r, err := c.quick.Get(ctx, id)
-		if err != nil {
-			return nil, nil, err
-		}
-		events, err := c.quick.Events(ctx, id)
-		if err != nil {
-			return nil, nil, err
-		}
-		cases, cards = append(cases, proof.Case{ID: id, Status: r.Status, Events: events}), append(cards, string(r.Slack.TS))
-	}
-	return cases, cards, nil
-}
-
-// Click implements story.Gateway.
-func (c *chamber) Click(ctx context.Context, click slacktest.ButtonClick) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	_, err := c.Slack.ClickButton(ctx, click)
-	return err
-}
-
-// Submit implements story.Gateway.
-func (c *chamber) Submit(ctx context.Context, user, view string, values slacktest.Values) (slacktest.SubmitResult, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	return c.Slack.Submit(ctx, user, view, values)
-}
-
-// verdict judges every story once more, now that nothing moves. Every approve call
-// that arrived counts, not only those that were answered.
+// verdict judges every story once more, now that nothing moves.
 func (c *chamber) verdict(ctx context.Context) {
-	approves := map[string][]time.Time{}
-	for _, call := range c.Circle.Calls() {
-		if call.Op == "approve" && len(call.IDs) > 0 {
-			approves[call.IDs[0]] = append(approves[call.IDs[0]], call.At)
-		}
-	}
 	for _, l := range c.lanes {
-		asked := map[string]int{}
 		l.Stories = l.over
+		l.Judge(ctx, true)
 		for _, s := range l.Stories {
-			asked[s.Workflow]++
-		}
-		for _, s := range l.Stories {
-			if s.ID == "" {
-				continue
+			if s.ID != "" {
+				c.ends[s.Status]++
 			}
-			e, err := l.Evidence(ctx, s)
-			if err != nil {
-				c.violation(fmt.Sprintf("I1: acknowledged request %s: %v", s.ID, err))
-				continue
-			}
-			if asked[s.Workflow] == 1 {
-				e.Released = approves[s.Workflow]
-			}
-			if found := append(e.Broken(), e.Unsettled()...); len(found) > 0 {
-				c.violation(strings.Join(found, "\n") + "\n" + e.Story())
-			}
-			c.ends[e.Status]++
 		}
 	}
 }

@@ -4,185 +4,157 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
-	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
-	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/proof"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/story"
 )
 
-// asked is a pipeline, and its request once that is filed.
+// asked is a story with its lane.
 type asked struct {
-	place
-	workflow, revision string
-	id                 string
-	number             int64
-	votes              int              // codes that were accepted
-	want               approvals.Status // its end; "" = any
-	unposted           bool             // it was seen to say that its card is not posted
+	*story.Story
+	lane *story.Lane
 }
 
-// push starts a pipeline whose gate is on hold or still blocked.
-func (s *scene) push(at place, onHold bool) *asked {
-	s.mu.Lock()
-	s.pipeline++
-	number := s.pipeline
-	a := &asked{place: at, revision: fmt.Sprintf("%016x%024x", s.rng.Uint64(), number)}
-	s.mu.Unlock()
-	p := s.Circle.AddPipeline(circlecitest.Pipeline{Number: number, Project: at.project, Revision: a.revision, Branch: stage.Branch, ActorLogin: stage.Starter})
-	a.workflow = s.Circle.AddWorkflow(circlecitest.Workflow{Pipeline: p.ID, Name: "deploy", Jobs: circlecitest.DeployJobs(stage.Gate)})
-	jobs := []string{"test", "build"}
+// ask is what CI asks for.
+func (a asked) ask() story.Ask { return a.lane.Ask(a.Story) }
+
+// end lets running jobs succeed.
+func (a asked) end(jobs ...string) { a.lane.End(a.Story, jobs...) }
+
+// push starts a pipeline of a lane, whose gate is on hold or still blocked.
+func (s *scene) push(lane int, onHold bool) asked {
+	l := s.lanes[lane%len(s.lanes)]
+	a := asked{l.Push(), l}
 	if onHold {
-		jobs = append(jobs, "request_approval")
+		a.end("request_approval")
 	}
-	s.finish(a, jobs...)
 	return a
 }
 
-// finish lets jobs of a pipeline succeed.
-func (s *scene) finish(a *asked, jobs ...string) {
-	for _, job := range jobs {
-		_ = s.Circle.Succeed(a.workflow, job) // the job exists
-	}
-}
-
 // request runs the CI job's call.
-func (s *scene) request(ctx context.Context, a *asked, retryFor time.Duration) stage.Result {
-	return s.Client(ctx, "", "deploy-approval", "request", "--app", a.app, "--git-commit", a.revision[:12], "--branch", stage.Branch,
-		"--ci-metadata", fmt.Sprintf(`{"workflow_id":%q}`, a.workflow), "--retry-for", retryFor.String())
+func (s *scene) request(ctx context.Context, a story.Ask, retryFor time.Duration) stage.Result {
+	return s.Client(ctx, "", "deploy-approval", "request", "--app", a.App, "--git-commit", a.Revision[:12], "--branch", story.Branch,
+		"--ci-metadata", fmt.Sprintf(`{"workflow_id":%q}`, a.Workflow), "--retry-for", retryFor.String())
 }
 
-// file files the request at the first try; it must be new.
-func (s *scene) file(ctx context.Context, a *asked) error {
-	return s.filed(ctx, a, s.request(ctx, a, 0))
+// File implements story.Gateway with the CI job's call, which must make a new request
+// at the first try.
+func (s *scene) File(ctx context.Context, a story.Ask) (id string, number int64, err error) {
+	return s.filed(ctx, s.request(ctx, a, 0))
 }
 
-// filed keeps what the call's answer promised.
-func (s *scene) filed(ctx context.Context, a *asked, r stage.Result) error {
+// filed reads what the call's answer promised.
+func (s *scene) filed(ctx context.Context, r stage.Result) (id string, number int64, err error) {
 	if r.Code != 0 || !strings.Contains(r.Stderr, "created") {
-		return fmt.Errorf("I1: a request was not accepted: exit %d: %s", r.Code, r.Stderr)
+		return "", 0, &story.Refusal{Err: fmt.Errorf("I1: a request was not accepted: exit %d: %s", r.Code, r.Stderr)}
 	}
-	a.id = strings.TrimSpace(r.Stdout)
-	known, err := s.quick.Get(ctx, a.id)
+	id = strings.TrimSpace(r.Stdout)
+	known, err := s.quick.Get(ctx, id)
 	if err != nil {
-		return fmt.Errorf("I1: read request %s, which was acknowledged: %w", a.id, err)
+		return "", 0, &story.Refusal{Err: fmt.Errorf("I1: read request %s, which was acknowledged: %w", id, err)}
 	}
-	a.number = known.Number
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.asked = append(s.asked, a)
+	return id, known.Number, nil
+}
+
+// Withdraw implements story.Gateway with the CLI's cancel.
+func (s *scene) Withdraw(ctx context.Context, id string) error {
+	if r := s.Client(ctx, "", "deploy-approval", "cancel", id, "--reason", "the drill is over"); r.Code != 0 {
+		return &story.Refusal{Err: fmt.Errorf("withdraw %s: exit %d: %s", id, r.Code, r.Stderr)}
+	}
+	return nil
+}
+
+// file files the request.
+func (s *scene) file(ctx context.Context, a asked) error {
+	if a.lane.File(ctx, a.Story); a.ID == "" {
+		return errors.New("the request was not filed\n" + a.lane.Told())
+	}
+	return nil
+}
+
+// withdraw takes the request back.
+func (s *scene) withdraw(ctx context.Context, a asked) error {
+	if a.lane.Withdraw(ctx, a.Story); a.Want != approvals.Canceled {
+		return fmt.Errorf("request #%d was not withdrawn", a.Number)
+	}
 	return nil
 }
 
 // ask does all of it, and waits for the card.
-func (s *scene) ask(ctx context.Context, at place, onHold bool) (*asked, error) {
-	a := s.push(at, onHold)
+func (s *scene) ask(ctx context.Context, lane int, onHold bool) (asked, error) {
+	a := s.push(lane, onHold)
 	if err := s.file(ctx, a); err != nil {
-		return nil, err
+		return a, err
 	}
 	_, err := s.card(ctx, a)
 	return a, err
 }
 
 // card waits for the card of a request.
-func (s *scene) card(ctx context.Context, a *asked) (slacktest.Message, error) {
-	m, err := s.Slack.WaitMessage(ctx, a.channel, func(m slacktest.Message) bool { return proof.IsCard(m, a.id) })
+func (s *scene) card(ctx context.Context, a asked) (slacktest.Message, error) {
+	m, err := s.Slack.WaitMessage(ctx, a.lane.Channel, func(m slacktest.Message) bool { return proof.IsCard(m, a.ID) })
 	if err != nil {
-		return m, fmt.Errorf("request #%d has no card: %w", a.number, err)
+		return m, fmt.Errorf("request #%d has no card: %w", a.Number, err)
 	}
 	return m, nil
 }
 
-// vote lets somebody who has not decided anything yet press a button of the card
-// and send a code.
-func (s *scene) vote(ctx context.Context, a *asked, button string) error {
-	if len(s.idle) == 0 {
-		return errors.New("nobody is left who could approve")
-	}
-	var user string
-	user, s.idle = s.idle[0], s.idle[1:]
+// vote lets the next of the lane's admins approve, or press Retry where the card
+// offers that, with a right code.
+func (s *scene) vote(ctx context.Context, a asked) error {
 	if _, err := s.card(ctx, a); err != nil {
 		return err
 	}
 	if err := s.Slack.WaitSockets(ctx, 1); err != nil {
 		return err
 	}
-	var card slacktest.Message
-	err := s.Slack.Wait(ctx, func() bool {
-		card, _ = s.card(ctx, a)
-		return slices.Contains(slacktest.Buttons(card), button)
-	})
-	if err != nil {
-		return fmt.Errorf("the card of #%d does not offer %s: %w", a.number, button, err)
+	s.votes++
+	if a.lane.Decide(ctx, a.Story, s.votes%story.Admins, story.Approve) != proof.Accepted {
+		return fmt.Errorf("the right code for #%d was not accepted", a.Number)
 	}
-	view, err := s.Press(ctx, user, card, button)
-	if err != nil {
-		return fmt.Errorf("#%d: %w", a.number, err)
-	}
-	now := time.Now()
-	answered := s.codes.Send(proof.Submission{User: user, Request: a.id, Step: totp.Step(now), Sent: now})
-	got, err := s.Submit(ctx, user, view, s.Code(user, now))
-	switch {
-	case err != nil:
-		return fmt.Errorf("send a code for #%d: %w", a.number, err)
-	case !got.Closed:
-		answered(proof.Refused)
-		return fmt.Errorf("the right code for #%d was refused: %+v", a.number, got)
-	}
-	answered(proof.Accepted)
-	a.votes++
 	return nil
 }
 
-// status waits until a request is in one of some states.
-func (s *scene) status(ctx context.Context, a *asked, want ...approvals.Status) error {
+// status waits until a request is in a state.
+func (s *scene) status(ctx context.Context, a asked, want approvals.Status) error {
 	var r webhook.Request
 	err := again(ctx, func() bool {
-		now, err := s.quick.Get(ctx, a.id)
-		if err != nil {
-			return false
+		now, err := s.quick.Get(ctx, a.ID)
+		if err == nil {
+			r = now
 		}
-		r = now
-		return slices.Contains(want, r.Status)
+		return r.Status == want
 	})
 	if err != nil {
-		return fmt.Errorf("request #%d is %s; want %v: %w", a.number, r.Status, want, err)
+		return fmt.Errorf("request #%d is %s; want %s: %w", a.Number, r.Status, want, err)
 	}
-	return nil
-}
-
-// withdraw is the CLI's cancel.
-func (s *scene) withdraw(ctx context.Context, a *asked) error {
-	r := s.Client(ctx, "", "deploy-approval", "cancel", a.id, "--reason", "the drill is over")
-	if r.Code != 0 {
-		return fmt.Errorf("withdraw #%d: exit %d: %s", a.number, r.Code, r.Stderr)
-	}
-	a.want = approvals.Canceled
 	return nil
 }
 
 // deployed waits for the gate and lets the deploy behind it succeed.
-func (s *scene) deployed(ctx context.Context, a *asked) error {
-	if err := s.status(ctx, a, approvals.Released); err != nil {
-		return err
+func (s *scene) deployed(ctx context.Context, all ...asked) error {
+	for _, a := range all {
+		if err := s.status(ctx, a, approvals.Released); err != nil {
+			return err
+		}
+		a.end("deploy")
+		a.Want = approvals.Deployed
 	}
-	s.finish(a, "deploy")
-	a.want = approvals.Deployed
 	return nil
 }
 
 // event waits for the newest event of a type in the history of a request.
-func (s *scene) event(ctx context.Context, a *asked, t approvals.EventType) (found approvals.Event, err error) {
+func (s *scene) event(ctx context.Context, a asked, t approvals.EventType) (found approvals.Event, err error) {
 	err = again(ctx, func() bool {
-		events, err := s.quick.Events(ctx, a.id)
+		events, err := s.quick.Events(ctx, a.ID)
 		if err != nil {
 			return false
 		}
@@ -194,16 +166,16 @@ func (s *scene) event(ctx context.Context, a *asked, t approvals.EventType) (fou
 		return found.Type == t
 	})
 	if err != nil {
-		return found, fmt.Errorf("request #%d has no event %s: %w", a.number, t, err)
+		return found, fmt.Errorf("request #%d has no event %s: %w", a.Number, t, err)
 	}
 	return found, nil
 }
 
 // told waits for the reply that tells an event.
-func (s *scene) told(ctx context.Context, a *asked, e approvals.Event) (slacktest.Message, error) {
-	m, err := s.Slack.WaitMessage(ctx, a.channel, func(m slacktest.Message) bool { return m.ThreadTS != "" && tells(m, e) })
+func (s *scene) told(ctx context.Context, a asked, e approvals.Event) (slacktest.Message, error) {
+	m, err := s.Slack.WaitMessage(ctx, a.lane.Channel, func(m slacktest.Message) bool { return m.ThreadTS != "" && tells(m, e) })
 	if err != nil {
-		return m, fmt.Errorf("the thread of #%d does not tell event %d %s: %w", a.number, e.Seq, e.Type, err)
+		return m, fmt.Errorf("the thread of #%d does not tell event %d %s: %w", a.Number, e.Seq, e.Type, err)
 	}
 	return m, nil
 }

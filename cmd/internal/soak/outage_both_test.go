@@ -3,11 +3,7 @@ package soak_test
 import (
 	"context"
 	"time"
-
-	"github.com/rack-gateway/rack-gateway-approvals/bot"
 )
-
-const bothPeople = 5
 
 // bothDown takes both services away for half as long, and in the middle of it
 // kills the daemon and starts it again.
@@ -16,9 +12,9 @@ func (s *scene) bothDown(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var pending []*asked
+	var pending []asked
 	for i := range 3 {
-		a, err := s.ask(ctx, places[i%len(places)], true)
+		a, err := s.ask(ctx, i, true)
 		if err != nil {
 			return err
 		}
@@ -29,7 +25,7 @@ func (s *scene) bothDown(ctx context.Context) error {
 	var start time.Duration
 	ended, err := s.without(ctx, length, []*service{s.slack, s.circle}, func(until time.Time, looks *lookout) error {
 		for _, a := range decided {
-			s.finish(a, "request_approval")
+			a.end("request_approval")
 		}
 		middle := until.Add(-length / 2)
 		before, err := s.fileInVain(ctx, middle)
@@ -59,18 +55,16 @@ func (s *scene) bothDown(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, a := range decided {
-		if err := s.deployed(ctx, a); err != nil {
-			return err
-		}
+	if err := s.deployed(ctx, decided...); err != nil {
+		return err
 	}
-	if err := s.vote(ctx, pending[0], bot.ActionApprove); err != nil {
+	if err := s.vote(ctx, pending[0]); err != nil {
 		return err
 	}
 	if err := s.deployed(ctx, pending[0]); err != nil {
 		return err
 	}
-	fresh, err := s.ask(ctx, places[0], true)
+	fresh, err := s.ask(ctx, 0, true)
 	if err != nil {
 		return err
 	}

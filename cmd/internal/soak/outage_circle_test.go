@@ -9,14 +9,12 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
-	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 )
 
 const (
-	circlePeople = 6
 	// keptWithin is how soon the thread says that CircleCI does not answer and the
 	// approval is kept: 20 s of silence and one pause between two tries.
 	keptWithin = 70 * time.Second
@@ -30,16 +28,16 @@ func (s *scene) circleDown(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	held := make([]*asked, 3)
+	held := make([]asked, 3)
 	for i := range held {
-		if held[i], err = s.ask(ctx, places[i%len(places)], true); err != nil {
+		if held[i], err = s.ask(ctx, i, true); err != nil {
 			return err
 		}
 	}
 	failed, unanswered, kept := held[0], held[1], held[2]
 	s.Circle.Inject(
-		circlecitest.Fault{Op: "approve", ID: failed.workflow, Status: http.StatusServiceUnavailable, Count: -1},
-		circlecitest.Fault{Op: "approve", ID: unanswered.workflow, When: circlecitest.After, Drop: true},
+		circlecitest.Fault{Op: "approve", ID: failed.Workflow, Status: http.StatusServiceUnavailable, Count: -1},
+		circlecitest.Fault{Op: "approve", ID: unanswered.Workflow, When: circlecitest.After, Drop: true},
 	)
 	if err := s.calledAfterVote(ctx, failed); err != nil {
 		return err
@@ -54,15 +52,15 @@ func (s *scene) circleDown(ctx context.Context) error {
 	}
 	s.Circle.SetHook(nil)
 	all := append(blocked, held...)
-	patient := s.push(places[0], true)
+	patient := s.push(0, true)
 	waiting := make(chan stage.Result, 1)
 	refused := 0
 	ended, err := s.without(ctx, s.plan.length, []*service{s.circle}, func(until time.Time, _ *lookout) error {
-		if err := s.vote(ctx, kept, bot.ActionApprove); err != nil {
+		if err := s.vote(ctx, kept); err != nil {
 			return err
 		}
-		s.finish(blocked[0], "request_approval")
-		go func() { waiting <- s.request(ctx, patient, s.plan.length+3*time.Minute) }()
+		blocked[0].end("request_approval")
+		go func() { waiting <- s.request(ctx, patient.ask(), s.plan.length+3*time.Minute) }()
 		var err error
 		if refused, err = s.fileInVain(ctx, until); err != nil {
 			return err
@@ -76,23 +74,21 @@ func (s *scene) circleDown(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.filed(ctx, patient, <-waiting); err != nil {
+	if patient.ID, patient.Number, err = s.filed(ctx, <-waiting); err != nil {
 		return err
 	}
 	through := time.Since(ended)
-	fresh, err := s.ask(ctx, places[1], true)
+	fresh, err := s.ask(ctx, 1, true)
 	if err != nil {
 		return err
 	}
-	for _, a := range []*asked{patient, fresh} {
-		if err := s.vote(ctx, a, bot.ActionApprove); err != nil {
+	for _, a := range []asked{patient, fresh} {
+		if err := s.vote(ctx, a); err != nil {
 			return err
 		}
 	}
-	for _, a := range append(all, patient, fresh) {
-		if err := s.deployed(ctx, a); err != nil {
-			return err
-		}
+	if err := s.deployed(ctx, append(all, patient, fresh)...); err != nil {
+		return err
 	}
 	s.figure("CircleCI was away, %d decisions kept, %d creates refused; after its end the releases %s, a CI job that kept trying filed within %s, 2 later requests released",
 		len(all), refused, span(releases), through.Round(10*time.Millisecond))
@@ -100,13 +96,13 @@ func (s *scene) circleDown(ctx context.Context) error {
 }
 
 // calledAfterVote approves and waits until the approve call has arrived.
-func (s *scene) calledAfterVote(ctx context.Context, a *asked) error {
-	if err := s.vote(ctx, a, bot.ActionApprove); err != nil {
+func (s *scene) calledAfterVote(ctx context.Context, a asked) error {
+	if err := s.vote(ctx, a); err != nil {
 		return err
 	}
 	return s.Circle.Wait(ctx, func() bool {
 		for _, c := range s.Circle.Calls() {
-			if c.Op == "approve" && len(c.IDs) > 0 && c.IDs[0] == a.workflow {
+			if c.Op == "approve" && len(c.IDs) > 0 && c.IDs[0] == a.Workflow {
 				return true
 			}
 		}
@@ -123,14 +119,14 @@ func (s *scene) fileInVain(ctx context.Context, until time.Time) (int, error) {
 		if n > 0 && began.Add(retryFor+time.Second).After(until) {
 			return n, nil
 		}
-		a := s.push(places[n%len(places)], true)
-		if r := s.request(ctx, a, retryFor); r.Code != 10 || r.Stdout != "" || !strings.Contains(r.Stderr, string(approvals.CodeCIUnavailable)) {
+		ask := s.push(n, true).ask()
+		if r := s.request(ctx, ask, retryFor); r.Code != 10 || r.Stdout != "" || !strings.Contains(r.Stderr, string(approvals.CodeCIUnavailable)) {
 			s.violation(fmt.Sprintf("a request while CircleCI is away: exit %d %q; want 10, %s\n%s", r.Code, r.Stdout, approvals.CodeCIUnavailable, r.Stderr))
 		}
 		if took := time.Since(began); took > retryFor+10*time.Second {
 			s.violation(fmt.Sprintf("a request while CircleCI is away took %s; want to give up after %s", took, retryFor))
 		}
-		_, _, err := s.quick.Create(ctx, webhook.CreateBody{App: a.app, GitCommit: a.revision, Metadata: []byte(fmt.Sprintf(`{"workflow_id":%q}`, a.workflow))})
+		_, _, err := s.quick.Create(ctx, webhook.CreateBody{App: ask.App, GitCommit: ask.Revision, Metadata: []byte(fmt.Sprintf(`{"workflow_id":%q}`, ask.Workflow))})
 		var p *webhook.Problem
 		if !errors.As(err, &p) || p.Status != http.StatusServiceUnavailable || p.Code != approvals.CodeCIUnavailable || p.RetryAfter <= 0 {
 			s.violation(fmt.Sprintf("a create while CircleCI is away: %v; want 503 %s with Retry-After", err, approvals.CodeCIUnavailable))
@@ -143,7 +139,7 @@ func (s *scene) fileInVain(ctx context.Context, until time.Time) (int, error) {
 
 // saidKept waits until each thread says that the approval is kept; a short
 // outage is over before it has to.
-func (s *scene) saidKept(ctx context.Context, all []*asked) error {
+func (s *scene) saidKept(ctx context.Context, all []asked) error {
 	if s.plan.length < keptWithin {
 		return nil
 	}
@@ -160,7 +156,7 @@ func (s *scene) saidKept(ctx context.Context, all []*asked) error {
 }
 
 // releases waits for releases and says how long after the end they were seen.
-func (s *scene) releases(ctx context.Context, all []*asked, ended time.Time) ([]time.Duration, error) {
+func (s *scene) releases(ctx context.Context, all []asked, ended time.Time) ([]time.Duration, error) {
 	var out []time.Duration
 	for _, a := range all {
 		e, err := s.event(ctx, a, approvals.EventReleased)

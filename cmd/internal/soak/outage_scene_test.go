@@ -8,40 +8,24 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
-	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
-	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/story"
 )
-
-type sceneOptions struct {
-	people     int // admins; each approves at most once
-	onClose    approvals.OnClose
-	pendingTTL time.Duration
-}
-
-// place is an app with its project and channel.
-type place struct{ app, project, channel string }
-
-var places = []place{{stage.App, stage.Project, stage.Channel}, {"web", "gh/MyOrg/web", "C0WEB"}}
 
 // scene is one episode on a stage of its own.
 type scene struct {
 	*rig
 	plan          outagePlan
-	name          string
-	opts          sceneOptions
 	rng           *rand.Rand
 	slack, circle *service
 	proc          *stage.Process
 
-	asked    []*asked
-	pipeline int64
-	idle     []string // people who have not approved anything
-	figures  []string
+	lanes   []*story.Lane
+	votes   int
+	figures []string
 }
 
 // run plays an episode from an empty database to the judgement of the log.
@@ -60,7 +44,12 @@ func (s *scene) run(ctx context.Context, play func(*scene, context.Context) erro
 		err = s.verdict(ctx)
 	}
 	if err != nil {
-		s.violation(err.Error() + "\n" + s.tell())
+		s.violation(err.Error())
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second) // the scene's own may be over
+		defer cancel()
+		for _, l := range s.lanes {
+			l.Judge(ctx, true)
+		}
 	}
 }
 
@@ -75,53 +64,36 @@ func newScene(ctx context.Context, dir string, out io.Writer, p outagePlan, e ep
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	s := &scene{plan: p, name: e.name, opts: e.opts, rng: rng}
-	s.opts.onClose = cmp.Or(s.opts.onClose, approvals.CloseCancelJob)
-	env := []string{
-		"RGW_SETTING_SUPERSEDE=off", "RGW_SETTING_CIRCLECI_AUTO_APPROVE_ON_APPROVAL=true", "RGW_SETTING_ON_CLOSE=" + string(s.opts.onClose),
-		fmt.Sprintf("RGW_SETTING_DEPLOY_APPROVAL_WINDOW_MINUTES=%d", p.window/time.Minute),
+	env := []string{"RGW_SETTING_SUPERSEDE=off", fmt.Sprintf("RGW_SETTING_DEPLOY_APPROVAL_WINDOW_MINUTES=%d", p.window/time.Minute)}
+	if e.pendingTTL > 0 {
+		env = append(env, "RGW_SETTING_PENDING_TTL="+e.pendingTTL.String())
 	}
-	if s.opts.pendingTTL > 0 {
-		env = append(env, "RGW_SETTING_PENDING_TTL="+s.opts.pendingTTL.String())
+	r, err := newRig(ctx, dir, out, env)
+	if err != nil {
+		return nil, err
 	}
-	for _, p := range places {
-		prefix := "RGW_APP_" + strings.ToUpper(p.app) + "_SETTING_"
-		env = append(env, prefix+"VCS_REPO="+strings.TrimPrefix(p.project, "gh/"), prefix+"CIRCLECI_APPROVAL_JOB_NAME="+stage.Gate, prefix+"SLACK_CHANNEL="+p.channel)
-	}
-	var err error
-	s.rig, err = newRig(ctx, dir, out, env)
-	return s, err
-}
-
-// open starts the daemon with its people.
-func (s *scene) open(ctx context.Context) (err error) {
+	r.answerTime = 10 * time.Second
+	s := &scene{rig: r, plan: p, rng: rng}
 	s.services()
-	if err = s.furnish(ctx); err == nil {
-		s.proc, err = s.live(ctx)
+	world := r.world(s)
+	world.Orderly = true
+	for i := range 2 {
+		l := story.NewLane(world, i, story.Script{Auto: true, Required: 1, OnClose: cmp.Or(e.onClose, approvals.CloseCancelJob)})
+		s.lanes = append(s.lanes, l)
+		if err := r.furnish(ctx, l); err != nil {
+			r.close()
+			return nil, err
+		}
 	}
-	if err == nil {
-		err = s.Confirmed(ctx)
-	}
-	return err
+	return s, nil
 }
 
-func (s *scene) furnish(ctx context.Context) error {
-	members := []string{s.Slack.Config().BotUserID}
-	for n := range s.opts.people {
-		id := fmt.Sprintf("U0DRILL%02d", n)
-		s.Slack.SetUser(slacktest.User{ID: id, Name: strings.ToLower(id), RealName: id})
-		if err := s.Admin(ctx, id, id, fmt.Sprintf("login-%d", n)); err != nil {
-			return err
-		}
-		s.idle, members = append(s.idle, id), append(members, id)
+// open starts the daemon and waits until it knows its people.
+func (s *scene) open(ctx context.Context) (err error) {
+	if s.proc, err = s.live(ctx); err != nil {
+		return err
 	}
-	for _, p := range places {
-		if p.project != stage.Project {
-			s.Circle.AddProject(circlecitest.Project{Slug: p.project})
-		}
-		s.Slack.SetChannel(slacktest.Channel{ID: p.channel, Name: p.app, Members: members})
-	}
-	return nil
+	return s.Confirmed(ctx)
 }
 
 // relive kills the daemon and starts it again while both services are away.

@@ -7,12 +7,10 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
-	"github.com/rack-gateway/rack-gateway-approvals/bot"
 )
 
 const (
 	decidedBefore = 4 // requests whose release and deploy fall into the outage of Slack
-	slackPeople   = decidedBefore + 1
 	// cardFailedWithin is how soon a request says that its card is not posted.
 	cardFailedWithin = 15 * time.Second
 )
@@ -24,10 +22,10 @@ func (s *scene) slackDown(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var during []*asked
+	var during []asked
 	ended, err := s.without(ctx, s.plan.length, []*service{s.slack}, func(until time.Time, _ *lookout) error {
 		for _, a := range decided {
-			s.finish(a, "request_approval")
+			a.end("request_approval")
 		}
 		if during, err = s.fileMany(ctx, until); err != nil {
 			return err
@@ -57,11 +55,11 @@ func (s *scene) slackDown(ctx context.Context) error {
 		}
 		cards = append(cards, posted(card).Sub(ended))
 		err = again(ctx, func() bool {
-			r, err := s.quick.Get(ctx, a.id)
+			r, err := s.quick.Get(ctx, a.ID)
 			return err == nil && r.Failure.Code != approvals.FailCardNotPosted
 		})
 		if err != nil {
-			return fmt.Errorf("request #%d has its card and still says %s: %w", a.number, approvals.FailCardNotPosted, err)
+			return fmt.Errorf("request #%d has its card and still says %s: %w", a.Number, approvals.FailCardNotPosted, err)
 		}
 	}
 	lines, err := s.lines(ctx, decided, ended)
@@ -70,14 +68,14 @@ func (s *scene) slackDown(ctx context.Context) error {
 	}
 	// The last is approved as if nothing had been; the others go.
 	last := during[len(during)-1]
-	if err := s.vote(ctx, last, bot.ActionApprove); err != nil {
+	if err := s.vote(ctx, last); err != nil {
 		return err
 	}
 	if err := s.deployed(ctx, last); err != nil {
 		return err
 	}
 	for _, a := range during[:len(during)-1] {
-		if a.want == "" {
+		if a.Want == "" {
 			if err := s.withdraw(ctx, a); err != nil {
 				return err
 			}
@@ -89,14 +87,14 @@ func (s *scene) slackDown(ctx context.Context) error {
 }
 
 // decide files requests whose gates are still blocked and approves them.
-func (s *scene) decide(ctx context.Context, n int) ([]*asked, error) {
-	var out []*asked
+func (s *scene) decide(ctx context.Context, n int) ([]asked, error) {
+	var out []asked
 	for i := range n {
-		a, err := s.ask(ctx, places[i%len(places)], false)
+		a, err := s.ask(ctx, i, false)
 		if err != nil {
 			return nil, err
 		}
-		if err := s.vote(ctx, a, bot.ActionApprove); err != nil {
+		if err := s.vote(ctx, a); err != nil {
 			return nil, err
 		}
 		e, err := s.event(ctx, a, approvals.EventApproved)
@@ -113,14 +111,14 @@ func (s *scene) decide(ctx context.Context, n int) ([]*asked, error) {
 
 // fileMany files the planned requests evenly, in one of the channels each, and
 // withdraws some of them again before Slack is back.
-func (s *scene) fileMany(ctx context.Context, until time.Time) ([]*asked, error) {
+func (s *scene) fileMany(ctx context.Context, until time.Time) ([]asked, error) {
 	every := time.Until(until) / time.Duration(s.plan.requests)
-	var all []*asked
+	var all []asked
 	for n := range s.plan.requests {
 		next := time.Now().Add(every)
-		at := places[s.rng.IntN(len(places))]
-		if n < len(places) {
-			at = places[n] // none stays empty
+		at := s.rng.IntN(len(s.lanes))
+		if n < len(s.lanes) {
+			at = n // none stays empty
 		}
 		a := s.push(at, true)
 		if err := s.file(ctx, a); err != nil {
@@ -143,33 +141,32 @@ func (s *scene) fileMany(ctx context.Context, until time.Time) ([]*asked, error)
 }
 
 // sayUnposted waits until a pending request says that its card is not posted.
-func (s *scene) sayUnposted(ctx context.Context, a *asked) error {
-	if a.unposted || a.want != "" {
+func (s *scene) sayUnposted(ctx context.Context, a asked) error {
+	if a.Want != "" {
 		return nil
 	}
 	limited, cancel := context.WithTimeout(ctx, cardFailedWithin)
 	defer cancel()
 	last := ""
 	err := again(limited, func() bool {
-		r, err := s.quick.Get(limited, a.id)
+		r, err := s.quick.Get(limited, a.ID)
 		if err != nil {
 			return false
 		}
 		last = fmt.Sprintf("%s, failure %q", r.Status, r.Failure.Code)
-		a.unposted = r.Status == approvals.Pending && r.Failure.Code == approvals.FailCardNotPosted
-		return a.unposted
+		return r.Status == approvals.Pending && r.Failure.Code == approvals.FailCardNotPosted
 	})
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case err != nil:
-		s.violation(fmt.Sprintf("request #%d, filed while Slack is away, is %s; want pending, %s", a.number, last, approvals.FailCardNotPosted))
+		s.violation(fmt.Sprintf("request #%d, filed while Slack is away, is %s; want pending, %s", a.Number, last, approvals.FailCardNotPosted))
 	}
 	return nil
 }
 
 // allUnposted asks it of all. Those that fail together need one wait only.
-func (s *scene) allUnposted(ctx context.Context, all []*asked) error {
+func (s *scene) allUnposted(ctx context.Context, all []asked) error {
 	for _, a := range all {
 		if err := s.sayUnposted(ctx, a); err != nil {
 			return err
@@ -179,7 +176,7 @@ func (s *scene) allUnposted(ctx context.Context, all []*asked) error {
 }
 
 // lines is how long after the end the newest lines of requests came to stand.
-func (s *scene) lines(ctx context.Context, all []*asked, ended time.Time) ([]time.Duration, error) {
+func (s *scene) lines(ctx context.Context, all []asked, ended time.Time) ([]time.Duration, error) {
 	var out []time.Duration
 	for _, a := range all {
 		for _, t := range []approvals.EventType{approvals.EventReleased, approvals.EventDeployed} {

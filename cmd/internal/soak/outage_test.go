@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
 // bypassFrom is the shortest outage beside which a gate is opened after its request
@@ -73,18 +75,20 @@ func TestOutages(t *testing.T) {
 type episode struct {
 	name string
 	play func(*scene, context.Context) error
-	opts sceneOptions
+
+	onClose    approvals.OnClose // cancel_job unless given
+	pendingTTL time.Duration     // of the product unless given
 }
 
 func (p outagePlan) episodes() []episode {
 	all := []episode{
-		{"slack", (*scene).slackDown, sceneOptions{people: slackPeople}},
-		{"circleci", (*scene).circleDown, sceneOptions{people: circlePeople}},
-		{"both", (*scene).bothDown, sceneOptions{people: bothPeople}},
-		{"token", (*scene).tokenRefused, sceneOptions{people: tokenPeople}},
+		{name: "slack", play: (*scene).slackDown},
+		{name: "circleci", play: (*scene).circleDown},
+		{name: "both", play: (*scene).bothDown},
+		{name: "token", play: (*scene).tokenRefused},
 	}
 	if p.length >= bypassFrom {
-		all = append(all, episode{"bypass", (*scene).leftWaiting, sceneOptions{onClose: "nothing", pendingTTL: time.Minute}})
+		all = append(all, episode{name: "bypass", play: (*scene).leftWaiting, onClose: approvals.CloseNothing, pendingTTL: time.Minute})
 	}
 	return all
 }

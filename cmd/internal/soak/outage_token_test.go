@@ -8,24 +8,21 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
-	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/proof"
 )
 
-const tokenPeople = 3
-
 // tokenRefused lets CircleCI refuse the token: for approve calls only, which is
 // final until somebody retries, and for every call, which closes nothing.
 func (s *scene) tokenRefused(ctx context.Context) error {
-	a, err := s.ask(ctx, places[0], true)
+	a, err := s.ask(ctx, 0, true)
 	if err != nil {
 		return err
 	}
 	const body = `{"message":"You must log in first."}`
 	s.Circle.Inject(circlecitest.Fault{Op: "approve", Status: http.StatusUnauthorized, Body: body, Count: -1})
-	if err := s.vote(ctx, a, bot.ActionApprove); err != nil {
+	if err := s.vote(ctx, a); err != nil {
 		return err
 	}
 	decided := time.Now()
@@ -33,7 +30,7 @@ func (s *scene) tokenRefused(ctx context.Context) error {
 		return err
 	}
 	undeliverable := time.Since(decided)
-	r, err := s.quick.Get(ctx, a.id)
+	r, err := s.quick.Get(ctx, a.ID)
 	if err != nil {
 		return err
 	}
@@ -41,7 +38,7 @@ func (s *scene) tokenRefused(ctx context.Context) error {
 		return err
 	}
 	s.Circle.ClearFaults()
-	if err := s.vote(ctx, a, bot.ActionRetry); err != nil {
+	if err := s.vote(ctx, a); err != nil {
 		return err
 	}
 	retried := time.Now()
@@ -50,19 +47,19 @@ func (s *scene) tokenRefused(ctx context.Context) error {
 	}
 	released := time.Since(retried)
 
-	b, err := s.ask(ctx, places[1], true)
+	b, err := s.ask(ctx, 1, true)
 	if err != nil {
 		return err
 	}
 	s.Circle.Inject(circlecitest.Fault{Status: http.StatusUnauthorized, Body: body, Count: -1})
-	if err := s.vote(ctx, b, bot.ActionApprove); err != nil {
+	if err := s.vote(ctx, b); err != nil {
 		return err
 	}
 	if err := pause(ctx, min(30*time.Second, s.plan.length/4)); err != nil {
 		return err
 	}
-	if r, err := s.quick.Get(ctx, b.id); err != nil || r.Status != approvals.Approved {
-		s.violation(fmt.Sprintf("request #%d is %s (%v) while look-ups answer 401; want approved", b.number, r.Status, err))
+	if r, err := s.quick.Get(ctx, b.ID); err != nil || r.Status != approvals.Approved {
+		s.violation(fmt.Sprintf("request #%d is %s (%v) while look-ups answer 401; want approved", b.Number, r.Status, err))
 	}
 	s.Circle.ClearFaults()
 	valid := time.Now()
@@ -75,21 +72,21 @@ func (s *scene) tokenRefused(ctx context.Context) error {
 }
 
 // reasoned waits until the card says why the approval could not be delivered.
-func (s *scene) reasoned(ctx context.Context, a *asked, detail string) error {
+func (s *scene) reasoned(ctx context.Context, a asked, detail string) error {
 	if detail == "" {
-		s.violation(fmt.Sprintf("request #%d is undeliverable and names no reason", a.number))
+		s.violation(fmt.Sprintf("request #%d is undeliverable and names no reason", a.Number))
 	}
 	var text string
 	err := s.Slack.Wait(ctx, func() bool {
-		for _, m := range s.Slack.Messages(a.channel) {
-			if proof.IsCard(m, a.id) {
+		for _, m := range s.Slack.Messages(a.lane.Channel) {
+			if proof.IsCard(m, a.ID) {
 				text = slacktest.Text(m.Blocks)
 			}
 		}
 		return strings.Contains(text, detail)
 	})
 	if err != nil {
-		return fmt.Errorf("the card of #%d does not say %q: %w: %s", a.number, detail, err, text)
+		return fmt.Errorf("the card of #%d does not say %q: %w: %s", a.Number, detail, err, text)
 	}
 	return nil
 }

@@ -23,11 +23,12 @@ const startTime = 15 * time.Second
 // rig is the daemon as a process on a stage of its own, and what is found about it.
 type rig struct {
 	*stage.Stage
-	self  string          // our user id at CircleCI
-	quick *webhook.Client // gives up at once
-	codes proof.Codes
-	log   *os.File
-	out   io.Writer // what is told while it goes on
+	self       string          // our user id at CircleCI
+	quick      *webhook.Client // gives up at once
+	codes      proof.Codes
+	answerTime time.Duration // how long a person looks at a window that does not react
+	log        *os.File
+	out        io.Writer // what is told while it goes on
 
 	mu      sync.Mutex
 	broken  []string
@@ -83,6 +84,13 @@ func (r *rig) violation(what string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.broken = append(r.broken, what)
+}
+
+// found counts the promises that were broken.
+func (r *rig) found() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.broken)
 }
 
 // keepAnchor keeps what the daemon last signed.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
@@ -78,12 +79,12 @@ func lastOf(stories []*Story, workflow string) int {
 	return last
 }
 
-// outOfOrder reports whether cards of the channel stand in another order than that
-// in which they were asked for.
-func (l *Lane) outOfOrder() bool {
+// outOfOrder reports whether cards stand in another order than that in which they
+// were asked for.
+func outOfOrder(stories []*Story, messages []slacktest.Message) bool {
 	last := ""
-	for _, s := range l.Stories {
-		for _, m := range l.Slack.Messages(l.Channel) {
+	for _, s := range stories {
+		for _, m := range messages {
 			if s.ID == "" || !proof.IsCard(m, s.ID) {
 				continue
 			}
@@ -97,11 +98,30 @@ func (l *Lane) outOfOrder() bool {
 	return false
 }
 
+// approveCalls are the times of the approve calls that arrived, by workflow.
+func (w *World) approveCalls() map[string][]time.Time {
+	calls := map[string][]time.Time{}
+	for _, c := range w.Circle.Calls() {
+		if c.Op == "approve" && len(c.IDs) > 0 {
+			calls[c.IDs[0]] = append(calls[c.IDs[0]], c.At)
+		}
+	}
+	return calls
+}
+
 // Judge checks what must hold at any moment, or with final that nothing is still
-// to come. It returns what is.
+// to come. It returns what is. With final, every approve call that arrived counts
+// where it can belong to one request only, and not just those that were answered.
 func (l *Lane) Judge(ctx context.Context, final bool) (open []string) {
-	if l.Orderly && l.outOfOrder() {
+	if l.Orderly && outOfOrder(l.Stories, l.Slack.Messages(l.Channel)) {
 		l.Violation("I5: the cards stand in another order than the requests\n" + l.Told())
+	}
+	asked, calls := map[string]int{}, map[string][]time.Time{}
+	if final {
+		calls = l.approveCalls()
+	}
+	for _, s := range l.Stories {
+		asked[s.Workflow]++
 	}
 	for _, s := range l.Stories {
 		if s.ID == "" {
@@ -115,11 +135,10 @@ func (l *Lane) Judge(ctx context.Context, final bool) (open []string) {
 			open = append(open, err.Error())
 			continue
 		}
-		found := c.Broken()
-		left := c.Unsettled()
-		if s.want != "" && len(left) == 0 && c.Status != s.want {
-			found = append(found, fmt.Sprintf("I1: acknowledged as %s but it is %s", s.want, c.Status))
+		if final && asked[s.Workflow] == 1 {
+			c.Released = calls[s.Workflow]
 		}
+		found, left := s.judge(c)
 		if final {
 			found = append(found, left...)
 		}
@@ -129,6 +148,16 @@ func (l *Lane) Judge(ctx context.Context, final bool) (open []string) {
 		open = append(open, left...)
 	}
 	return open
+}
+
+// judge says what is wrong with a story for good, and what is still to come.
+func (s *Story) judge(c proof.Case) (found, open []string) {
+	s.Status = c.Status
+	found, open = c.Broken(), c.Unsettled()
+	if s.Want != "" && len(open) == 0 && c.Status != s.Want {
+		found = append(found, fmt.Sprintf("I1: acknowledged as %s but it is %s", s.Want, c.Status))
+	}
+	return found, open
 }
 
 // Told is what was done in the lane, and what Slack saw of it, for people.

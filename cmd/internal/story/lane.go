@@ -23,6 +23,8 @@ const (
 	// Admins is how many approvers each lane has. The first may release in an
 	// emergency.
 	Admins = 3
+	// sendTime is how long a code may take from the phone to the gateway.
+	sendTime = 5 * time.Second
 )
 
 // World is what all lanes have in common. Fill in all of it but Blind and Orderly.
@@ -60,7 +62,9 @@ type Lane struct {
 type Story struct {
 	Workflow, Revision string
 	ID                 string // once acknowledged
-	want               approvals.Status
+	Number             int64
+	Want               approvals.Status // its end; "" = any
+	Status             approvals.Status // when it was judged last
 }
 
 // NewLane furnishes both services for a lane.
@@ -132,14 +136,19 @@ func (l *Lane) End(s *Story, jobs ...string) {
 	}
 }
 
+// Ask is what CI asks for in a story.
+func (l *Lane) Ask(s *Story) Ask {
+	return Ask{App: l.App(), Revision: s.Revision, Workflow: s.Workflow}
+}
+
 // File files the request, as often as it takes.
 func (l *Lane) File(ctx context.Context, s *Story) {
 	for range 60 {
 		own, cancel := context.WithTimeout(ctx, 30*time.Second)
-		id, number, err := l.Gateway.File(own, Ask{App: l.App(), Revision: s.Revision, Workflow: s.Workflow})
+		id, number, err := l.Gateway.File(own, l.Ask(s))
 		cancel()
 		if err == nil {
-			s.ID = id
+			s.ID, s.Number = id, number
 			l.note("request %s #%d is acknowledged", id, number)
 			return
 		}
@@ -155,12 +164,13 @@ func (l *Lane) File(ctx context.Context, s *Story) {
 	l.Violation("the request could not be filed within a minute of trouble")
 }
 
-func (l *Lane) withdraw(ctx context.Context, s *Story) {
+// Withdraw withdraws the request, as often as it takes; its answer says how it ends.
+func (l *Lane) Withdraw(ctx context.Context, s *Story) {
 	for range 60 {
 		err := l.Gateway.Withdraw(ctx, s.ID)
 		var refused *Refusal
 		if err == nil {
-			s.want = approvals.Canceled
+			s.Want = approvals.Canceled
 			l.note("withdrawn")
 		}
 		if err == nil || errors.As(err, &refused) || !approvals.Pause(ctx, time.Second) {
@@ -247,8 +257,9 @@ func (l *Lane) submit(ctx context.Context, user string, view *slacktest.View, va
 	return proof.Refused
 }
 
-// Decide is one person who presses, and presses again while nothing happens.
-func (l *Lane) Decide(ctx context.Context, s *Story, n int, how string) {
+// Decide is one person who presses, and presses again while nothing happens. It
+// returns the last answer that they got, which is unknown when no modal opened.
+func (l *Lane) Decide(ctx context.Context, s *Story, n int, how string) (a proof.Answer) {
 	user := Admin(l.Number, n)
 	if how == Replay && l.spentBy != "" {
 		user = l.spentBy
@@ -267,14 +278,15 @@ func (l *Lane) Decide(ctx context.Context, s *Story, n int, how string) {
 		view := l.press(ctx, s, user, button)
 		if view == nil {
 			if _, ok := l.card(s); ok && !l.offers(s, button) || !approvals.Pause(ctx, time.Second) {
-				return
+				return a
 			}
 			continue
 		}
-		if a := l.answer(ctx, s, user, view, how); a != proof.Unknown || how == WrongCode {
-			return
+		if a = l.answer(ctx, s, user, view, how); a != proof.Unknown || how == WrongCode {
+			return a
 		}
 	}
+	return a
 }
 
 // answer fills in a modal and sends it.
@@ -295,7 +307,7 @@ func (l *Lane) answer(ctx context.Context, s *Story, user string, view *slacktes
 	answered(a)
 	if a == proof.Accepted {
 		if how == Reject {
-			s.want = approvals.Rejected
+			s.Want = approvals.Rejected
 		}
 		if code != "" {
 			l.spent, l.spentBy = code, user
@@ -310,9 +322,9 @@ func (l *Lane) code(ctx context.Context, user, how string) (code string, step in
 		return l.spent, 0
 	}
 	for {
-		now := totp.Step(time.Now())
-		step = max(l.lastStep[user]+1, now-1)
-		if step <= now+1 || !approvals.Pause(ctx, time.Second) {
+		// The code of the step before holds for long enough to be sent.
+		step = max(l.lastStep[user]+1, totp.Step(time.Now().Add(sendTime))-1)
+		if step <= totp.Step(time.Now())+1 || !approvals.Pause(ctx, time.Second) {
 			break
 		}
 	}
@@ -364,7 +376,7 @@ func (l *Lane) perform(ctx context.Context, a Act) {
 	case Again:
 		l.again(ctx, s)
 	case Withdraw:
-		l.withdraw(ctx, s)
+		l.Withdraw(ctx, s)
 	default:
 		l.inCircle(s, a.What)
 	}
