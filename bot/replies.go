@@ -88,7 +88,7 @@ var steps = map[approvals.EventType]func(approvals.Event, approvals.Request) lin
 	approvals.EventReminded: reminded,
 	approvals.EventVoted:    voted,
 	approvals.EventBreakGlass: func(e approvals.Event, r approvals.Request) line {
-		l := say("⚠️ Emergency release by ", mention(e.Actor.ID), withCode(e), inQuotes(e.Reason), ". Nobody else approved it.")
+		l := say("⚠️ Emergency release by ", mention(e.Actor.ID), withCode(e), inLastQuotes(e.Reason), " Nobody else approved it.")
 		if until := e.Data["frozen"]; until != "" {
 			l = say(l, " Deploys are frozen until ", quoted(until, limitName), ".")
 		}

@@ -53,9 +53,9 @@ var wordings = map[approvals.Status]wording{
 	approvals.Rejected: {
 		headline: "Rejected: %s", card: rejected, begins: approvals.EventRejected,
 		thread: func(t approvals.Told, _ time.Time) line {
-			return say(mention(t.Event.Actor.ID), " rejected", withCode(t.Event), inQuotes(t.Event.Reason), ".", call(t))
+			return say(mention(t.Event.Actor.ID), " rejected", withCode(t.Event), inLastQuotes(t.Event.Reason), call(t))
 		},
-		late: func(why *approvals.Refusal) line { return say(who(why, "rejected this"), inQuotes(why.Reason), ".") },
+		late: func(why *approvals.Refusal) line { return say(who(why, "rejected this"), inLastQuotes(why.Reason)) },
 	},
 	approvals.Expired: {
 		headline: "Expired: %s", card: expired, begins: approvals.EventExpired,
@@ -175,6 +175,15 @@ func inQuotes(reason string) line {
 		return nil
 	}
 	return say(": “", quoted(reason, maxReason), "”")
+}
+
+// inLastQuotes is a reason at the end of a sentence, which needs no full stop of ours
+// when the person ended theirs.
+func inLastQuotes(reason string) line {
+	if strings.HasSuffix(reason, ".") || strings.HasSuffix(reason, "!") || strings.HasSuffix(reason, "?") {
+		return inQuotes(reason)
+	}
+	return say(inQuotes(reason), ".")
 }
 
 func newer(n int64, permalink string) line {

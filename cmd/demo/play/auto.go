@@ -149,13 +149,14 @@ func (p *player) ended(ctx context.Context, card slacktest.Message, word string)
 		m, _ := p.Slack.Message(card.Channel, card.TS)
 		return strings.HasPrefix(m.Text, word) && !slices.ContainsFunc(slacktest.Buttons(m), func(b string) bool { return b != "view_pipeline" })
 	})
-	now, _ := p.Slack.Message(card.Channel, card.TS)
 	if err != nil {
+		now, _ := p.Slack.Message(card.Channel, card.TS)
 		return fmt.Errorf("the card says %q; want %q and no buttons: %w", now.Text, word, err)
 	}
 	if err := p.quiet(ctx, card); err != nil {
 		return err
 	}
+	now, _ := p.Slack.Message(card.Channel, card.TS) // the endings of the thread may have changed it
 	p.say("The card and its thread, as an auditor reads them:")
 	p.show(now)
 	for _, reply := range p.Slack.Thread(card.Channel, card.TS) {
@@ -266,7 +267,7 @@ func (p *player) rejected(ctx context.Context) error {
 	if err := p.gate(ctx, workflow, "canceled"); err != nil {
 		return err
 	}
-	p.say("The bot canceled the gate in CircleCI, so nobody can open it any more, and the deploy job never runs.")
+	p.say("The bot cancelled the gate in CircleCI, so nobody can open it any more, and the deploy job never runs.")
 	if err := p.ended(ctx, card, "Rejected"); err != nil {
 		return err
 	}
