@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -285,6 +287,30 @@ func TestBackup(t *testing.T) {
 	for _, bad := range []string{db.Path(), db.Path() + "-wal", dir, filepath.Join(dir, "no", "x.db")} {
 		if err := db.Backup(t.Context(), bad); err == nil {
 			t.Errorf("backup to %s: got no error", bad)
+		}
+	}
+	notes, empty, opened := filepath.Join(dir, "notes.txt"), filepath.Join(dir, "empty.db"), filepath.Join(dir, "opened.db")
+	for path, text := range map[string]string{notes: strings.Repeat("do not lose this\n", 10), empty: ""} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Backup(t.Context(), empty); err != nil {
+		t.Errorf("backup to an empty file: %v", err)
+	}
+	if err := db.Backup(t.Context(), opened); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(opened+"-wal", []byte("frames"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for bad, says := range map[string]string{notes: "exists and is not a backup", opened: "was opened as a database"} {
+		before, _ := os.ReadFile(bad)
+		if err := db.Backup(t.Context(), bad); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("backup to %s: got %v; want that it %s", bad, err, says)
+		}
+		if after, err := os.ReadFile(bad); err != nil || !bytes.Equal(before, after) {
+			t.Errorf("%s was changed: %v", bad, err)
 		}
 	}
 	ended, cancel := context.WithCancel(t.Context())

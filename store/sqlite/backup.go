@@ -3,15 +3,17 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 )
 
 // Backup writes a copy of the database, as it stands at one moment, to file
-// (mode 0600), replacing an older one. Writers are not held up. The copy is
+// (mode 0600), replacing an older one and nothing else. Writers are not held up. The copy is
 // complete, checked and on disk before it gets its name: a backup that was cut
 // short leaves a temporary file "<file>.*.tmp" at worst.
 func (db *DB) Backup(ctx context.Context, file string) error {
@@ -24,12 +26,12 @@ func (db *DB) Backup(ctx context.Context, file string) error {
 	return WriteFile(ctx, file, func(path string) error { return copyInto(ctx, db.path, path) })
 }
 
-// WriteFile writes a database to file, in place of what is there: fill writes it to
-// an empty file of another name, which gets this one when it is complete, checked
-// and on disk.
+// WriteFile writes a database to file, in place of an older one of ours: fill writes
+// it to an empty file of another name, which gets this one when it is complete,
+// checked and on disk.
 func WriteFile(ctx context.Context, file string, fill func(path string) error) (err error) {
-	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("backup: %s is not a regular file", file)
+	if err := replaceable(file); err != nil {
+		return fmt.Errorf("backup: %w", err)
 	}
 	dir := filepath.Dir(file)
 	temp, err := os.CreateTemp(dir, filepath.Base(file)+".*.tmp")
@@ -77,12 +79,43 @@ func (db *DB) refuseOwnFile(file string) error {
 	if err != nil {
 		return err
 	}
-	if !target.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", file)
-	}
 	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
 		if own, err := os.Stat(db.path + suffix); err == nil && os.SameFile(own, target) {
 			return fmt.Errorf("%s belongs to the database itself", file)
+		}
+	}
+	return nil
+}
+
+// replaceable refuses to write over what is no older backup. A job that makes one
+// every night may use the same name again; a mistyped name must not cost somebody a
+// file, and the -wal of the old file would be read into the new one.
+func replaceable(file string) error {
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", file)
+	}
+	if info.Size() == 0 { // as mktemp makes it
+		return nil
+	}
+	header := make([]byte, 72)
+	if _, err := io.ReadFull(f, header); err != nil || binary.BigEndian.Uint32(header[68:]) != applicationID {
+		return fmt.Errorf("%s exists and is not a backup: remove it, or name another file", file)
+	}
+	for _, suffix := range []string{"-wal", "-shm", "-journal", ".lock"} {
+		if _, err := os.Lstat(file + suffix); err == nil {
+			return fmt.Errorf("%s was opened as a database, as %s%s shows: name another file", file, filepath.Base(file), suffix)
 		}
 	}
 	return nil

@@ -22,8 +22,9 @@ func (c *program) backup() *cobra.Command {
 		Use: "backup FILE", Short: "Write a verified copy of the database beside a running daemon", Args: cobra.ExactArgs(1),
 		Example: "  rack-gatewayd backup /backups/gateway.db",
 		Long: `Write a copy of the database, beside a running daemon, and check it. FILE appears
-only when the copy is complete. The keys (RGW_SECRET_KEYS) are not in it: keep them
-elsewhere.`,
+only when the copy is complete and on disk. An older backup of that name is replaced
+then, and stays as it is if anything fails; any other file of that name is refused.
+The keys (RGW_SECRET_KEYS) are not in it: keep them elsewhere.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withStore(cmd.Context(), func(db *store.DB) error {
 				if err := db.Backup(cmd.Context(), args[0]); err != nil {
