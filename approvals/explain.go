@@ -56,7 +56,7 @@ func (s *Service) Explain(ctx context.Context, app, environment, workflow string
 	if err != nil {
 		return x, nil
 	}
-	x.add("CircleCI tells who started it", s.knowStarter(ctx, facts), cmp.Or(strings.Join(facts.Starters(), ", "), "nobody, as of a schedule"))
+	x.add("CircleCI tells who started it", s.knowStarter(ctx, facts), cmp.Or(strings.Join(facts.Starters(), ", "), "nobody, as when a schedule starts it"))
 	for _, q := range s.requirements(ctx, p, facts) {
 		x.add(q.what, q.check(), "")
 	}
@@ -216,7 +216,11 @@ func (s *Service) explainDecision(tx Tx, x *Explanation, p Policy, r Request, as
 	}
 	var tooFew error
 	missing := max(0, needed(r, p)-valid)
-	detail = fmt.Sprintf("there are %d of %d approvals; people who can give one now: %d", valid, needed(r, p), can)
+	who := "people"
+	if can == 1 {
+		who = "person"
+	}
+	detail = fmt.Sprintf("%d of %d approvals were given, and %d %s can give one now", valid, needed(r, p), can, who)
 	if can < missing && r.Status == Pending {
 		tooFew = refuse(CodeConflict, "%s", detail)
 	}

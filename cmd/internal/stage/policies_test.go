@@ -117,9 +117,19 @@ func TestReminder(t *testing.T) {
 	}
 }
 
-// explain says for a real workflow what speaks for and against its approval.
+// explain says for a real workflow what speaks for and against its approval. In both
+// transports.
 func TestExplain(t *testing.T) {
-	p := setup(t, settings("BREAK_GLASS="+stage.Bea, "REQUIRED_APPROVALS=2", "ALLOWED_BRANCHES=release/*,main"))
+	t.Parallel()
+	for _, http := range []bool{false, true} {
+		t.Run(map[bool]string{false: "socket", true: "http"}[http], func(t *testing.T) { explains(t, http) })
+	}
+}
+
+func explains(t *testing.T, http bool) {
+	o := settings("BREAK_GLASS="+stage.Bea, "REQUIRED_APPROVALS=2", "ALLOWED_BRANCHES=release/*,main")
+	o.HTTP = http
+	p := setup(t, o)
 	type explained struct {
 		Checks []struct{ Check, Answer, Detail string }
 		People []struct {
@@ -147,7 +157,7 @@ func TestExplain(t *testing.T) {
 	for check, want := range map[string]string{
 		"CircleCI tells what the workflow is": "yes pipeline 1234 of gh/MyOrg/myapp, branch \"main\"", "the workflow belongs to the app's project": "yes",
 		"its branch or tag is allowed": "yes", "the approval job is in the workflow": "yes approve_deploy_production", "a request was made": "no nobody asked",
-		"enough people can approve": "yes there are 0 of 2 approvals; people who can give one now: 2", "approving is not frozen": "yes", "the log is as it was left": "yes",
+		"enough people can approve": "yes 0 of 2 approvals were given, and 2 people can give one now", "approving is not frozen": "yes", "the log is as it was left": "yes",
 	} {
 		if !strings.HasPrefix(answers[check], want) {
 			t.Errorf("%s: got %q; want %q", check, answers[check], want)
