@@ -434,7 +434,7 @@ func (q *quarter) period(log audit.Log) {
 			there++
 		}
 	}
-	if said := textOf(page); there == 0 || !strings.Contains(said, "of shop 1 February 2000 to 2 February 2000, both days included") || strings.Contains(said, "api to production") {
+	if said := textOf(page); there == 0 || !strings.Contains(said, "of shop From 1 February 2000 to 2 February 2000, both days included") || strings.Contains(said, "api to production") {
 		q.t.Errorf("got %.300q with %d requests; want those of shop on two days", said, there)
 	}
 	x.App = "nobody"

@@ -201,7 +201,7 @@ func (d *deploy) credit(of func(user string) *approver) {
 // Measures of the plots, in units of their pictures. The page makes them as wide as
 // the screen allows.
 const (
-	plotWidth  = 420
+	plotWidth  = 448
 	plotTop    = 18  // room for a number above the highest bar
 	plotHeight = 150 // of the highest bar
 )

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -28,8 +29,19 @@ type page struct {
 	Figures    figures
 	Plots      []plot
 	Exceptions []exceptionList
-	Findings   int // how many in all lists
-	Gates      []ReconciledGate
+	Findings   int              // how many in all lists
+	Gates      []ReconciledGate // those with a finding
+}
+
+// FindingTexts explains the findings that the page lists.
+func (p page) FindingTexts() (list []findingText) {
+	for _, t := range findingTexts {
+		if t.Finding == FindingUnreadable && len(p.Compared.Holes) > 0 ||
+			slices.ContainsFunc(p.Gates, func(g ReconciledGate) bool { return g.Finding == t.Finding }) {
+			list = append(list, t)
+		}
+	}
+	return list
 }
 
 type exceptionList struct {
@@ -71,11 +83,14 @@ func (r *reading) to() time.Time {
 
 // Period says which days the report is about.
 func (r *reading) Period() string {
-	last := r.To
-	if last.IsZero() {
-		last = r.last
+	from, to := "From "+day(r.from()), " to "+day(r.To)+", both days included"
+	if r.From.IsZero() {
+		from = "From the first event of the log on " + day(r.first)
 	}
-	return fmt.Sprintf("%s to %s", day(r.from()), day(last))
+	if r.To.IsZero() {
+		to = " until the report was made on " + day(r.last)
+	}
+	return from + to
 }
 
 // EndingNames are the words for what became of requests.

@@ -179,7 +179,7 @@ func (b *Tab) Photograph(name string) {
 		return
 	}
 	for _, colours := range []string{"light", "dark"} {
-		for device, width := range map[string]int64{"phone": 390, "desk": 1440} {
+		for device, width := range map[string]int64{"phone": 390, "desk": 1280} {
 			b.Screen(width, 900, device == "phone", colours)
 			shot, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
 			if err == nil {
