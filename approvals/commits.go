@@ -9,7 +9,7 @@ import (
 const (
 	// codeWait is how long filing a request waits for the code host at the most. After
 	// that the card is posted without its word, and completed when it comes.
-	codeWait = time.Second
+	codeWait = 800 * time.Millisecond
 	// codeTime ends a reading that nobody waits for.
 	codeTime = 20 * time.Second
 	// codeAgain and codeMost are the pauses after readings that failed.

@@ -69,16 +69,28 @@ const (
 // channel take turns, so that no app starves another.
 func SlackLane(channel, app string) string { return FamilySlack + ":" + channel + "/" + app }
 
-// updateLane is the lane of changes to cards that stand already: Slack counts
-// them apart from new messages.
-func updateLane(channel, app string) string { return FamilySlack + ":" + channel + "/" + app + "/card" }
+// Traffic is what the work of a Slack lane does to its channel.
+type Traffic string
 
-// Channel is the channel, or the person, that work of a Slack lane goes to, and
-// whether it only changes messages that stand there already.
-func Channel(lane string) (channel string, updates bool) {
+// Values of [Traffic]. Each has lanes of its own: a new card, for which people wait,
+// never stands behind what a thread is told, and Slack counts changes to messages
+// apart from new ones.
+const (
+	Lines   Traffic = ""     // tells something
+	Cards   Traffic = "new"  // posts cards
+	Updates Traffic = "card" // changes cards that stand already
+)
+
+// lane is that of its kind beside a [SlackLane].
+func (t Traffic) lane(channel, app string) string { return SlackLane(channel, app) + "/" + string(t) }
+
+// Channel is the channel, or the person, that work of a Slack lane goes to, and what
+// it does there.
+func Channel(lane string) (channel string, t Traffic) {
 	_, rest, _ := strings.Cut(lane, ":")
 	channel, app, _ := strings.Cut(rest, "/")
-	return channel, strings.HasSuffix(app, "/card")
+	_, kind, _ := strings.Cut(app, "/")
+	return channel, Traffic(kind)
 }
 
 func followWork(workflow string, due time.Time, rank int) Work {
@@ -94,11 +106,11 @@ const (
 )
 
 func cardWork(r Request) Work {
-	lane := SlackLane(r.Channel, r.App)
+	t := Cards
 	if r.Slack.TS != "" {
-		lane = updateLane(r.Channel, r.App)
+		t = Updates
 	}
-	return Work{Kind: WorkCard, Subject: r.ID, Lane: lane, Rank: RankOutcome}
+	return Work{Kind: WorkCard, Subject: r.ID, Lane: t.lane(r.Channel, r.App), Rank: RankOutcome}
 }
 
 func threadWork(r Request, rank int) Work {

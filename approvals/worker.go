@@ -190,17 +190,14 @@ func (d *dispatcher) round(ctx context.Context) time.Duration {
 	return next
 }
 
-// place is what only one delivery at a time goes to: a channel, or its cards.
-// Workflows have no common place.
+// place is what only one delivery at a time goes to: one kind of traffic of a
+// channel. Workflows have no common place.
 func (d *dispatcher) place(w string) string {
 	if d.family != FamilySlack {
 		return ""
 	}
-	channel, updates := Channel(w)
-	if updates {
-		return channel + "/card"
-	}
-	return channel
+	channel, traffic := Channel(w)
+	return channel + "/" + string(traffic)
 }
 
 // lanes lists the lanes that may be claimed from now, at most one for a place:

@@ -64,8 +64,8 @@ func (b *Bot) postCard(ctx context.Context, w approvals.Work, c approvals.Card) 
 	if ref.TS != "" {
 		rendered.Version, shows = 0, "" // what was found may show an older state
 	} else {
-		if !b.pace.take(rendered.Channel) {
-			return b.notNow(w, rendered.Channel)
+		if !b.pace.take(rendered.Channel, approvals.Cards) {
+			return b.notNow(w, rendered.Channel, approvals.Cards)
 		}
 		mark := slack.SlackMetadata{EventType: MetadataCard, EventPayload: map[string]any{keyRequest: rendered.ID}}
 		posted, err := b.post(ctx, rendered.Channel, "", mark, m, b.view.spare(c))
@@ -178,8 +178,8 @@ func (b *Bot) tellLines(ctx context.Context, w approvals.Work, card approvals.Sl
 			continue
 		}
 		// Other apps of the channel have their turn after a few lines.
-		if posted == postBurst || !b.pace.take(card.Channel) {
-			return i, approvals.Outcome{Due: b.nextTurn(card.Channel), Rank: rankOf(lines[i:])}
+		if posted == postBurst || !b.pace.take(card.Channel, approvals.Lines) {
+			return i, approvals.Outcome{Due: b.nextTurn(card.Channel, approvals.Lines), Rank: rankOf(lines[i:])}
 		}
 		posted++
 		if err := b.postLine(ctx, card, t); err != nil {
@@ -256,8 +256,8 @@ func (b *Bot) deliverNotice(ctx context.Context, w approvals.Work) approvals.Out
 			return approvals.Done()
 		}
 	}
-	if !b.pace.take(to) {
-		return b.notNow(w, to)
+	if !b.pace.take(to, approvals.Lines) {
+		return b.notNow(w, to, approvals.Lines)
 	}
 	m := b.view.stray(t, time.Now())
 	if _, err := b.post(ctx, to, "", replyMark(seq), m, message{Text: m.Text}); err != nil {
@@ -276,8 +276,8 @@ func (b *Bot) deliverAlarm(ctx context.Context, w approvals.Work) approvals.Outc
 	if fault == "" {
 		return approvals.Done()
 	}
-	if !b.pace.take(w.Subject) {
-		return b.notNow(w, w.Subject)
+	if !b.pace.take(w.Subject, approvals.Lines) {
+		return b.notNow(w, w.Subject, approvals.Lines)
 	}
 	text := say("⚠️ Nothing is approved any more: ", quoted(fault, limitMessage), ". The operator has to look at the gateway now.")
 	m := newMessage(text, text.block())
@@ -350,19 +350,19 @@ func unread(w approvals.Work, err error) approvals.Outcome {
 // notNow is the outcome when the channel takes no message for now. Nothing was
 // sent, but what was sent before may have taken effect. It keeps its place among
 // the work of its lane, which has no turn for so long.
-func (b *Bot) notNow(w approvals.Work, channel string) approvals.Outcome {
-	due := b.nextTurn(channel)
+func (b *Bot) notNow(w approvals.Work, channel string, t approvals.Traffic) approvals.Outcome {
+	due := b.nextTurn(channel, t)
 	if !w.Due.IsZero() && b.Turn(w.Lane).After(time.Now()) {
 		due = w.Due
 	}
 	return approvals.Outcome{Due: due, Rank: w.Rank, Failed: w.Attempt > 1}
 }
 
-// nextTurn is about when a channel may get its next message, from any of the nodes
+// nextTurn is about when a channel takes the next of a kind of traffic, from any of the nodes
 // that share its rate. This one still waits for its own turn.
-func (b *Bot) nextTurn(channel string) time.Time {
+func (b *Bot) nextTurn(channel string, t approvals.Traffic) time.Time {
 	now := time.Now()
-	return now.Add(max(0, b.pace.turn(channel, false).Sub(now)) / time.Duration(b.nodes()))
+	return now.Add(max(0, b.pace.turn(channel, t).Sub(now)) / time.Duration(b.nodes()))
 }
 
 // later decides when what did not succeed is tried again, and tells the operator

@@ -17,7 +17,8 @@ import (
 var (
 	lane     = approvals.SlackLane(deploys, "myapp")
 	cardLane = lane + "/card"
-	card     = approvals.Work{Kind: approvals.WorkCard, Subject: "REQUEST1", Lane: lane}
+	newLane  = lane + "/new"
+	card     = approvals.Work{Kind: approvals.WorkCard, Subject: "REQUEST1", Lane: newLane}
 	thread   = approvals.Work{Kind: approvals.WorkThread, Subject: "REQUEST1", Lane: lane}
 )
 

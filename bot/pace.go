@@ -7,12 +7,15 @@ import (
 
 	"github.com/slack-go/slack"
 	"golang.org/x/time/rate"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
 // pace says when a channel may get its next message. It keeps us below Slack's
-// rates: a channel gets one message a second, and a method that was refused with
-// 429 rests as long as Slack says. After trouble the channel, or all of Slack,
-// rests for a while. Nothing ever waits here.
+// rates: a channel gets one message a second after a short burst, and a method that
+// was refused with 429 rests as long as Slack says. Lines of threads leave the last
+// message of a burst to new cards, so that no card waits for them. After trouble the
+// channel, or all of Slack, rests for a while. Nothing ever waits here.
 //
 // Several nodes share the rate of a channel: each takes its part, so that together
 // they keep to it without asking one another. Rests are each node's own, because a
@@ -34,7 +37,8 @@ type rest struct {
 
 const (
 	postsPerSecond = 1
-	postBurst      = 3
+	postBurst      = 3 // of one node
+	keptForCards   = 1 // message of a burst that lines leave
 
 	methodPost   = "chat.postMessage"
 	methodUpdate = "chat.update"
@@ -48,7 +52,7 @@ func newPace(nodes func() int) *pace {
 // share is this node's part of what a channel takes; the caller holds the lock.
 func (p *pace) share(channel string) *rate.Limiter {
 	n := p.nodes()
-	limit, burst := rate.Limit(float64(postsPerSecond)/float64(n)), max(1, postBurst/n)
+	limit, burst := rate.Limit(float64(postsPerSecond)/float64(n)), max(1+keptForCards, postBurst/n)
 	l := p.channels[channel]
 	if l == nil {
 		l = rate.NewLimiter(limit, burst)
@@ -81,32 +85,35 @@ func (p *pace) call(method string, do func() error) error {
 	return err
 }
 
-// turn is when a channel may get the next message, or with updates when one that
-// stands there may be changed. A time that is past means now.
-func (p *pace) turn(channel string, updates bool) time.Time {
+// turn is when a channel takes the next of a kind of traffic. A time that is past
+// means now.
+func (p *pace) turn(channel string, t approvals.Traffic) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	method := methodPost
-	if updates {
+	method, needed := methodPost, 1.0
+	switch t {
+	case approvals.Updates:
 		method = methodUpdate
+	case approvals.Lines:
+		needed += keptForCards
 	}
 	var at time.Time
 	for _, name := range []string{allOfSlack, channel, method} {
 		at = latest(at, p.rests[name].until)
 	}
-	if updates || p.channels[channel] == nil {
+	if method == methodUpdate || p.channels[channel] == nil {
 		return at
 	}
 	share, from := p.share(channel), latest(at, time.Now())
-	if missing := 1 - share.TokensAt(from); missing > 0 {
+	if missing := needed - share.TokensAt(from); missing > 0 {
 		at = from.Add(time.Duration(math.Ceil(missing*1000/float64(share.Limit()))) * time.Millisecond)
 	}
 	return at
 }
 
 // take uses the channel's turn for one message, if it has come.
-func (p *pace) take(channel string) bool {
-	if p.turn(channel, false).After(time.Now()) {
+func (p *pace) take(channel string, t approvals.Traffic) bool {
+	if p.turn(channel, t).After(time.Now()) {
 		return false
 	}
 	p.mu.Lock()

@@ -15,17 +15,17 @@ import (
 // wait is how long a lane has to wait for its turn.
 func (w *world) waits(lane string) time.Duration { return max(0, time.Until(w.bot.Turn(lane))) }
 
-func (w *world) wantTurns(t *testing.T, post, update, other time.Duration) {
+func (w *world) wantTurns(t *testing.T, line, update, other time.Duration) {
 	t.Helper()
-	for lane, want := range map[string]time.Duration{lane: post, cardLane: update, approvals.SlackLane("C0OTHER", "myapp"): other} {
+	for lane, want := range map[string]time.Duration{lane: line, cardLane: update, approvals.SlackLane("C0OTHER", "myapp"): other} {
 		if got := w.waits(lane); got != want {
 			t.Errorf("the lane %s waits %s; want %s", lane, got, want)
 		}
 	}
 }
 
-// A channel takes a burst of three and then a message a second. Changes to cards
-// and other channels have a pace of their own.
+// A channel takes a burst of three and then a message a second; lines leave the last
+// of a burst to cards. Changes to cards and other channels have a pace of their own.
 func TestTurn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -33,19 +33,18 @@ func TestTurn(t *testing.T) {
 		w.wantTurns(t, 0, 0, 0)
 		w.postCard(t)
 		w.tell(0, nil)
-		w.tell(1, nil)
 		wantDone(t, w.deliver(t, thread))
 		w.wantTurns(t, time.Second, 0, 0)
 
-		w.tell(2, nil)
+		w.tell(1, nil)
 		calls := len(w.slack.Calls())
 		out := w.deliver(t, thread)
 		if got := time.Until(out.Due); got != time.Second || out.Failed || out.Err != nil || len(w.slack.Calls()) != calls {
 			t.Errorf("without a turn got %+v in %s; want it put off without a call", out, got)
 		}
 		// What was sent before may have taken effect: that is not forgotten.
-		notice := approvals.Work{Kind: approvals.WorkNotice, Subject: "2 U0ANA", Lane: approvals.SlackLane("U0ANA", "myapp"), Attempt: 2}
-		for range 3 {
+		notice := approvals.Work{Kind: approvals.WorkNotice, Subject: "1 U0ANA", Lane: approvals.SlackLane("U0ANA", "myapp"), Attempt: 2}
+		for range 2 {
 			wantDone(t, w.deliver(t, notice))
 		}
 		if out := w.deliver(t, notice); !out.Failed || out.Err != nil {
@@ -55,12 +54,23 @@ func TestTurn(t *testing.T) {
 		w.request(func(r *approvals.Request) { r.Newer = 128 })
 		wantDone(t, w.deliver(t, approvals.Work{Kind: approvals.WorkCard, Subject: "REQUEST1", Lane: cardLane}))
 
-		time.Sleep(400 * time.Millisecond)
-		w.wantTurns(t, 600*time.Millisecond, 0, 0)
-		time.Sleep(600 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond)
+		w.wantTurns(t, 500*time.Millisecond, 0, 0)
+		time.Sleep(500 * time.Millisecond)
 		w.wantTurns(t, 0, 0, 0)
 		wantDone(t, w.deliver(t, thread))
 		w.wantTurns(t, time.Second, 0, 0)
+
+		// However much threads have to tell, a new card comes at once, and a second one
+		// as soon as the channel takes it.
+		for _, want := range []time.Duration{0, time.Second} {
+			if got := w.waits(newLane); got != want {
+				t.Errorf("a new card waits %s; want %s", got, want)
+			}
+			time.Sleep(want)
+			wantDone(t, w.deliver(t, approvals.Work{Kind: approvals.WorkCard, Subject: w.copyRequest(fmt.Sprint("NEW", want), "myapp"), Lane: newLane}))
+		}
+		w.wantTurns(t, 2*time.Second, 0, 0)
 	})
 }
 
@@ -73,6 +83,9 @@ func TestTurnIsShared(t *testing.T) {
 		w := newBubble(t, slacktest.Config{}, func(c *bot.Config) { c.Nodes = func() int { return nodes } })
 		w.postCard(t)
 		w.wantTurns(t, 2*time.Second, 0, 0)
+		if got := w.waits(newLane); got != 0 {
+			t.Errorf("a new card waits %s; want that this node has one message left for it", got)
+		}
 		w.tell(0, nil)
 		if out := w.deliver(t, thread); time.Until(out.Due) != time.Second {
 			t.Errorf("put off for %s; want a second", time.Until(out.Due))
@@ -84,7 +97,7 @@ func TestTurnIsShared(t *testing.T) {
 		nodes = 1 // the other one ended
 		w.wantTurns(t, time.Second, 0, 0)
 		time.Sleep(3 * time.Second)
-		for i := range 3 {
+		for i := range 2 {
 			w.tell(int64(1+i), nil)
 		}
 		wantDone(t, w.deliver(t, thread))

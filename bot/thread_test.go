@@ -14,25 +14,28 @@ import (
 
 func TestThread(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, slacktest.Config{})
-	w.tell(7, func(t *approvals.Told) { t.CheckpointSize, t.CheckpointRoot = 8, "Zk3v=" })
-	if out := w.deliver(t, thread); out.Due.IsZero() || out.Due.After(time.Now().Add(5*time.Second)) || out.Err != nil {
-		t.Fatalf("got %+v; want again soon: there is no card yet", out)
-	}
-	card := w.postCard(t)
-	wantDone(t, w.deliver(t, thread))
-	wantDone(t, w.deliver(t, thread))
-	lines := w.slack.Thread(deploys, card.TS)
-	if len(lines) != 1 || !strings.Contains(slacktest.Text(lines[0].Blocks), "checkpoint 8 · Zk3v=") {
-		t.Errorf("got %+v; want one line with its checkpoint", lines)
-	}
-	w.slack.RemoveMessage(deploys, card.TS)
-	w.tell(8, nil)
-	wantDone(t, w.deliver(t, thread))
-	found, err := w.slack.WaitMessage(deadline(t), deploys, func(m slacktest.Message) bool { return m.ThreadTS == "" && m.Revision == 1 })
-	if err != nil || !strings.Contains(found.Text, "#127") {
-		t.Errorf("got %q, %v; want a line that names its request", found.Text, err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t, slacktest.Config{})
+		w.tell(7, func(t *approvals.Told) { t.CheckpointSize, t.CheckpointRoot = 8, "Zk3v=" })
+		if out := w.deliver(t, thread); out.Due.IsZero() || out.Due.After(time.Now().Add(5*time.Second)) || out.Err != nil {
+			t.Fatalf("got %+v; want again soon: there is no card yet", out)
+		}
+		card := w.postCard(t)
+		wantDone(t, w.deliver(t, thread))
+		wantDone(t, w.deliver(t, thread))
+		lines := w.slack.Thread(deploys, card.TS)
+		if len(lines) != 1 || !strings.Contains(slacktest.Text(lines[0].Blocks), "checkpoint 8 · Zk3v=") {
+			t.Errorf("got %+v; want one line with its checkpoint", lines)
+		}
+		time.Sleep(time.Second)
+		w.slack.RemoveMessage(deploys, card.TS)
+		w.tell(8, nil)
+		wantDone(t, w.deliver(t, thread))
+		found, err := w.slack.WaitMessage(deadline(t), deploys, func(m slacktest.Message) bool { return m.ThreadTS == "" && m.Revision == 1 })
+		if err != nil || !strings.Contains(found.Text, "#127") {
+			t.Errorf("got %q, %v; want a line that names its request", found.Text, err)
+		}
+	})
 }
 
 // dueWork is a small stand-in for the worker and its table: one delivery at a

@@ -12,6 +12,8 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci/github"
+	"github.com/rack-gateway/rack-gateway-approvals/circleci/github/githubtest"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
@@ -129,10 +131,16 @@ func (w *world) live(ctx context.Context, crashAt int) (l *life, err error) {
 	workspace := bot.Open(bot.Settings{
 		BotToken: cfg.BotToken, SigningSecret: cfg.SigningSecret, APIURL: "http://" + slackHost + "/api/", HTTPClient: out,
 	})
-	l.service = approvals.New(approvals.Config{
+	service := approvals.Config{
 		Store: &mortal{world: w, life: l, crashAt: int64(crashAt)}, CI: client, Directory: workspace,
 		Settings: w.settings, Poll: 2 * time.Second, Signer: signer,
-	})
+	}
+	if w.net.github != nil {
+		if service.Code, err = github.New(github.Config{URL: "http://" + githubHost, Token: githubtest.Token, HTTP: out}); err != nil {
+			return nil, err
+		}
+	}
+	l.service = approvals.New(service)
 	l.bot = bot.New(bot.Config{Workspace: workspace, Service: l.service, Links: client.Links()})
 	if err := l.service.Start(ctx, w.lanes[0].Channel, "proof"); err != nil {
 		if errors.Is(err, errDead) || errors.Is(err, errLost) {

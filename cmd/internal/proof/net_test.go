@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
 // fault breaks one call: the nth of an operation since the start.
@@ -47,7 +49,8 @@ func operations() []string {
 
 // network carries calls to the simulated services in memory, and breaks them.
 type network struct {
-	slack, circle http.Handler
+	slack, circle, github http.Handler
+	latency               time.Duration // of each call
 
 	mu     sync.Mutex
 	faults []fault
@@ -55,8 +58,11 @@ type network struct {
 }
 
 func (n *network) handler(r *http.Request) http.Handler {
-	if r.URL.Host == slackHost {
+	switch r.URL.Host {
+	case slackHost:
 		return n.slack
+	case githubHost:
+		return n.github
 	}
 	return n.circle
 }
@@ -64,6 +70,7 @@ func (n *network) handler(r *http.Request) http.Handler {
 const (
 	slackHost  = "slack.test"
 	circleHost = "circleci.test"
+	githubHost = "github.test"
 	botHost    = "gateway.test"
 )
 
@@ -76,6 +83,9 @@ func operation(r *http.Request) string {
 			return "slack response_url"
 		}
 		return "slack " + last
+	}
+	if r.URL.Host == githubHost {
+		return "github"
 	}
 	parts = parts[2:] // api/v2
 	switch {
@@ -152,6 +162,9 @@ func (l line) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if l.life.dead.Load() {
 		return nil, errDead
+	}
+	if !approvals.Pause(r.Context(), l.net.latency) {
+		return nil, r.Context().Err()
 	}
 	kind := l.net.take(operation(r))
 	switch kind {

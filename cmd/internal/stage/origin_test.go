@@ -374,7 +374,7 @@ func TestExplainAsksGitHub(t *testing.T) {
 	}
 }
 
-// Whatever GitHub does, the card stands within two seconds, and shows later what it says.
+// Whatever GitHub does, the card comes, and shows later what it says.
 func TestGitHubInTrouble(t *testing.T) {
 	for name, fault := range map[string]githubtest.Fault{
 		"down":         {Count: -1, Drop: true},
@@ -393,7 +393,7 @@ func TestGitHubInTrouble(t *testing.T) {
 			hub.Inject(fault)
 			// A query that was not made before, so that nothing is remembered of it.
 			hub.AddCommit("MyOrg/myapp", githubtest.Commit{SHA: strings.Repeat("b", 40), Parent: stage.Revision, Message: "More", Login: "alice"})
-			id, card := p.cardSoon(2, strings.Repeat("b", 40))
+			id, card := p.firstCard(2, strings.Repeat("b", 40))
 			if text := words(card.Blocks); !strings.Contains(text, "Changes since the last deploy") {
 				t.Errorf("the card does not link the changes:\n%s", text)
 			}
@@ -408,8 +408,8 @@ func TestGitHubInTrouble(t *testing.T) {
 	}
 }
 
-// cardSoon files a request for a commit and checks that its card comes soon.
-func (p *play) cardSoon(number int64, revision string) (id string, card slacktest.Message) {
+// firstCard files a request for a commit and says when its card came.
+func (p *play) firstCard(number int64, revision string) (id string, card slacktest.Message) {
 	p.t.Helper()
 	workflow := p.started(circlecitest.Pipeline{Number: number, Revision: revision}, "alice")
 	begun := time.Now()
@@ -419,16 +419,11 @@ func (p *play) cardSoon(number int64, revision string) (id string, card slacktes
 	}
 	id = strings.TrimSpace(r.Stdout)
 	card = p.card(id)
-	// Two seconds are promised; a machine that is busy with other tests gets some more.
-	if took := time.Since(begun); took > 5*time.Second {
-		p.t.Errorf("the card came after %v", took)
-	} else {
-		p.t.Logf("the card came after %v", took.Round(time.Millisecond))
-	}
+	p.t.Logf("the card came after %v", time.Since(begun).Round(time.Millisecond)) // package proof checks it in simulated time
 	return id, card
 }
 
-// However many commits there are, and whatever stands in them, the card comes soon, and
+// However many commits there are, and whatever stands in them, the card comes, and
 // nothing in them acts or hides.
 func TestGitHubCommitsOfAllKinds(t *testing.T) {
 	const name = "MyOrg/myapp"
@@ -439,7 +434,7 @@ func TestGitHubCommitsOfAllKinds(t *testing.T) {
 	t.Run("ten thousand", func(t *testing.T) {
 		p, hub := withGitHub(t)
 		p.deployParent()
-		id, _ := p.cardSoon(2, hub.AddHistory(name, parent, 10_000))
+		id, _ := p.firstCard(2, hub.AddHistory(name, parent, 10_000))
 		shown(p, id, "10000 commits by bob and others since the last deploy")
 	})
 	for kind, message := range map[string]string{
@@ -455,7 +450,7 @@ func TestGitHubCommitsOfAllKinds(t *testing.T) {
 			hostile := strings.Repeat("d", 40)
 			hub.AddCommit(name, githubtest.Commit{SHA: hostile, Parent: parent, Message: message, Author: message, Login: "bob"})
 			hub.AddPull(name, githubtest.Pull{Number: 78, Title: message, Commits: []string{hostile}})
-			id, card := p.cardSoon(2, hostile)
+			id, card := p.firstCard(2, hostile)
 			shown(p, id, "1 commit by bob since the last deploy")
 			for _, m := range append(p.Slack.Thread(card.Channel, card.TS), p.card(id)) {
 				text := slacktest.Text(m.Blocks) + m.Text
