@@ -200,12 +200,18 @@ func (b *Tab) Photograph(name string) {
 func (b *Tab) Readable() {
 	b.t.Helper()
 	for _, colours := range []string{"light", "dark"} {
-		b.Screen(1280, 900, false, colours)
-		if faint := b.Eval(contrast); faint != "" {
+		if faint := b.faint(colours); faint != "" {
 			b.t.Errorf("hard to read (%s):\n%s", colours, faint)
 		}
 	}
 	b.Screen(1280, 900, false, "light")
+}
+
+// faint lists the texts that are hard to read, each behind its contrast.
+func (b *Tab) faint(colours string) string {
+	b.t.Helper()
+	b.Screen(1280, 900, false, colours)
+	return b.Eval(contrast)
 }
 
 const contrast = `(() => {
