@@ -65,6 +65,7 @@
 //	-load-decided N  requests that are approved one by one, before and after (30)
 //	-load-apps N     apps, each with a channel: Slack takes one message a second and channel (300)
 //	-load-drain D    how long to wait for all cards after that (5m)
+//	-load-daemon F   the daemon to measure, such as a static one; a test program is larger
 //	-load-idle D     how long the daemon is watched while it has nothing to do (0)
 //
 // For all of them:

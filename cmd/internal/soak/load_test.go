@@ -28,7 +28,7 @@ type loadPlan struct {
 // TestLoad fails only when a step cannot be made. Briefly, its figures say nothing.
 func TestLoad(t *testing.T) {
 	p := loadPlan{rate: 20, pending: 20, decided: 2, apps: 300, length: *loadFor, drain: 20 * time.Second}
-	if begin(t, "load-for", "load-rate", "load-pending", "load-decided", "load-apps", "load-drain", "load-idle") {
+	if begin(t, "load-for", "load-rate", "load-pending", "load-decided", "load-apps", "load-drain", "load-idle", "load-daemon") {
 		p = loadPlan{*loadRate, *loadPending, *loadDecided, *loadApps, *loadFor, *loadDrain, *loadIdle}
 		enough(t, p.length+p.drain+p.idle+time.Duration(p.pending)*50*time.Millisecond+time.Duration(p.decided)*4*time.Second)
 	}
@@ -136,7 +136,12 @@ func (b *bench) startEmpty(ctx context.Context) error { return b.start(ctx, "sta
 func (b *bench) start(ctx context.Context, what string) error {
 	began := time.Now()
 	var err error
-	if b.daemon, err = b.Spawn(b.log); err != nil {
+	if *loadDaemon == "" {
+		b.daemon, err = b.Spawn(b.log)
+	} else {
+		b.daemon, err = b.SpawnProgram(*loadDaemon, b.log)
+	}
+	if err != nil {
 		return err
 	}
 	own, cancel := context.WithTimeout(ctx, time.Minute)
@@ -147,6 +152,7 @@ func (b *bench) start(ctx context.Context, what string) error {
 		return err
 	}
 	fmt.Fprintf(b.out, "%-34s ready after %s, connected to Slack after %s\n", what, short(<-answers), short(time.Since(began)))
+	b.memory("memory now")
 	return nil
 }
 
