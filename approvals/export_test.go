@@ -53,7 +53,7 @@ func (w *Worker) Drain(ctx context.Context) bool {
 	for busy := true; busy; {
 		busy = false
 		for _, family := range []string{FamilyLocal, FamilyCI, FamilyCode, FamilySlack} {
-			d := &dispatcher{w: w, family: family, free: 1, busy: map[string]bool{}, served: map[string]time.Time{}}
+			d := &dispatcher{w: w, family: family, free: 1, busy: map[string]bool{}, served: map[string]int{}}
 			for {
 				lanes, _, err := d.lanes(ctx)
 				if err != nil || len(lanes) == 0 {
@@ -135,4 +135,11 @@ func (s *Service) Happen(ctx context.Context, id string, e Event) error {
 		e.Request, e.App, e.Environment = r.ID, r.App, r.Environment
 		return c.happen(&r, e)
 	})
+}
+
+// Awaited is how many requests callers wait for.
+func (s *Service) Awaited() int {
+	s.waiters.mu.Lock()
+	defer s.waiters.mu.Unlock()
+	return len(s.waiters.by)
 }

@@ -33,7 +33,7 @@ type journal struct {
 	steady sync.RWMutex
 
 	mu        sync.Mutex
-	newest    head           // the newest head that this process committed or read
+	newest    head           // the newest head that this process committed or read; see passed
 	reader    *ledger.Reader // what was read leaf by leaf
 	histories map[string]*history
 	people    map[string]Person
@@ -41,9 +41,12 @@ type journal struct {
 	swept     time.Time     // when histories were forgotten last
 	whole     bool          // the log was read to its end once
 	fault     string        // what was found wrong; it never goes away by itself
-	grown     chan struct{} // closed at the next commit of this process that appends
+	grown     chan struct{} // closed when newest changes
 
 	behind chan struct{} // a proof had to read much that is not taken in yet
+	// changed is told of every request that an event was taken in of, if not nil. It
+	// holds no other lock.
+	changed func(request string)
 }
 
 // history is the digest of one subject's leaves.
@@ -153,11 +156,16 @@ func (j *journal) committed(c *Change) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if c.head.Turn > j.newest.Turn {
-		j.newest = c.head
+	j.passed(c.head)
+}
+
+// passed takes in a head, and tells who waits for it. The caller holds mu.
+func (j *journal) passed(h head) {
+	if h.Turn > j.newest.Turn {
+		j.newest = h
+		close(j.grown)
+		j.grown = make(chan struct{})
 	}
-	close(j.grown)
-	j.grown = make(chan struct{})
 }
 
 // load reads the log from its first leaf on, and compares what it finds with the
@@ -239,9 +247,7 @@ func (j *journal) advance(tx Tx, n int) (done bool, err error) {
 		j.swept = now
 	}
 	j.whole = true
-	if h.Turn > j.newest.Turn {
-		j.newest = h
-	}
+	j.passed(h)
 	return true, nil
 }
 
@@ -250,6 +256,9 @@ func (j *journal) take(line []byte, leaf tlog.Hash) error {
 	kind, request := peek(line)
 	if request == "" {
 		return j.takeRight(line)
+	}
+	if j.changed != nil {
+		j.changed(request)
 	}
 	h := j.histories[request]
 	if h == nil {

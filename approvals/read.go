@@ -131,12 +131,11 @@ func (s *Service) Get(ctx context.Context, t Token, idOrNumber string) (r Reques
 }
 
 // Await answers as soon as the request's status is not the given one any more,
-// at the latest after wait, with the state of that moment.
+// at the latest after wait, with the state of that moment. What another process
+// does is noticed within a second, while a [Worker] runs.
 func (s *Service) Await(ctx context.Context, t Token, idOrNumber string, not Status, wait time.Duration) (Request, error) {
 	over := time.NewTimer(wait)
 	defer over.Stop()
-	look := time.NewTicker(tick) // another process may have changed it
-	defer look.Stop()
 	r, err := s.Get(ctx, t, idOrNumber)
 	for err == nil && r.Status == not {
 		changed, done := s.waiters.on(r.ID)
@@ -152,7 +151,6 @@ func (s *Service) Await(ctx context.Context, t Token, idOrNumber string, not Sta
 			done()
 			return s.Get(ctx, t, r.ID)
 		case <-changed:
-		case <-look.C:
 		}
 		done()
 		if err == nil {

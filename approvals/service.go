@@ -86,6 +86,7 @@ func New(c Config) *Service {
 		s.due[family] = make(chan struct{}, 1)
 	}
 	s.journal.offline = c.Offline
+	s.journal.changed = func(request string) { s.waiters.wake(request) }
 	return s
 }
 
@@ -99,7 +100,7 @@ func (s *Service) update(ctx context.Context, fn func(*Change) error) error {
 	if err != nil {
 		return err
 	}
-	s.waiters.wake(c.woken)
+	s.waiters.wake(c.woken...)
 	for _, family := range c.asked {
 		s.nudge(family)
 	}
@@ -184,7 +185,7 @@ func (w *waiters) on(request string) (changed <-chan struct{}, done func()) {
 	}
 }
 
-func (w *waiters) wake(requests []string) {
+func (w *waiters) wake(requests ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, id := range requests {
@@ -195,8 +196,8 @@ func (w *waiters) wake(requests []string) {
 	}
 }
 
-// Grown returns a channel that is closed when this process has appended to the
-// log.
+// Grown returns a channel that is closed when the log has grown: at once by a
+// change of this process, after a second by that of another one.
 func (s *Service) Grown() <-chan struct{} {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()

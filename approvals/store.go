@@ -21,6 +21,10 @@ import (
 type Store interface {
 	Update(ctx context.Context, fn func(Tx) error) error
 	View(ctx context.Context, fn func(Tx) error) error
+	// Stamp is a number for who watches what others commit: while it stays the
+	// same, nobody changed anything. Where that is not known more cheaply than by
+	// a View, it is another one each time.
+	Stamp(ctx context.Context) (int64, error)
 }
 
 // Tx is one transaction. Values that it returns are copies. After any error but

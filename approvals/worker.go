@@ -46,6 +46,9 @@ const (
 	// NOTIFY would save that half second, and take a session of their own, which a
 	// pooler in transaction mode does not give.
 	tick = time.Second
+	// lookAnyway is how often that is done although nobody committed anything: a
+	// lease may have ended.
+	lookAnyway = 5 * time.Second
 	// longSleep is how long a dispatcher sleeps that has nothing to wait for.
 	longSleep = time.Hour
 	// failTick is the same while nothing can be claimed, as on a disk that is full.
@@ -65,7 +68,7 @@ func (w *Worker) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	var crew []*dispatcher
 	for family, n := range crews() {
-		d := &dispatcher{w: w, family: family, free: n, busy: map[string]bool{}, served: map[string]time.Time{}}
+		d := &dispatcher{w: w, family: family, free: n, busy: map[string]bool{}, served: map[string]int{}}
 		crew = append(crew, d)
 		all.Go(func() { d.run(ctx) })
 	}
@@ -78,6 +81,8 @@ func (w *Worker) Run(ctx context.Context) {
 func (w *Worker) pulse(ctx context.Context, crew []*dispatcher) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	var seen int64 // the stamp at the last look that succeeded
+	var looked time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -87,25 +92,38 @@ func (w *Worker) pulse(ctx context.Context, crew []*dispatcher) {
 			continue
 		case <-ticker.C:
 		}
-		err := w.Service.view(ctx, func(tx Tx) error {
-			lanes, err := tx.Lanes("")
-			if err != nil {
-				return err
-			}
-			for _, d := range crew {
-				if slices.ContainsFunc(lanes, func(l Lane) bool { return l.Family() == d.family && l.Due.Before(d.sleepsUntil()) }) {
-					d.nudge()
-				}
-			}
-			return nil
-		})
-		if err != nil && ctx.Err() == nil {
+		stamp, err := w.Service.store.Stamp(ctx)
+		if err == nil && stamp == seen && time.Since(looked) < lookAnyway {
+			continue
+		}
+		if err == nil {
+			err = w.rouse(ctx, crew)
+		}
+		if err == nil {
+			seen, looked = stamp, time.Now()
+		} else if ctx.Err() == nil {
 			for _, d := range crew {
 				d.nudge() // whoever claims says what is wrong
 			}
 		}
 		w.keepUp(ctx)
 	}
+}
+
+// rouse wakes the dispatchers that would sleep while work is due.
+func (w *Worker) rouse(ctx context.Context, crew []*dispatcher) error {
+	return w.Service.view(ctx, func(tx Tx) error {
+		lanes, err := tx.Lanes("")
+		if err != nil {
+			return err
+		}
+		for _, d := range crew {
+			if slices.ContainsFunc(lanes, func(l Lane) bool { return l.Family() == d.family && l.Due.Before(d.sleepsUntil()) }) {
+				d.nudge()
+			}
+		}
+		return nil
+	})
 }
 
 // keepUp takes in what was appended to the log, once all of it was read.
@@ -124,8 +142,9 @@ type dispatcher struct {
 	mu      sync.Mutex
 	until   time.Time // when it looks again by itself
 	free    int
-	busy    map[string]bool      // places that work is on its way to
-	served  map[string]time.Time // when a lane was last claimed from
+	busy    map[string]bool // places that work is on its way to
+	served  map[string]int  // when a lane was last claimed from, counted in claims
+	claims  int
 	failing bool
 	running sync.WaitGroup
 }
@@ -230,7 +249,7 @@ func (d *dispatcher) lanes(ctx context.Context) (ready []string, next time.Durat
 				continue
 			}
 			had, taken := best[place]
-			if d.busy[place] || taken && !d.served[l.Name].Before(d.served[had]) {
+			if d.busy[place] || taken && d.served[l.Name] >= d.served[had] {
 				continue
 			}
 			best[place] = l.Name
@@ -285,7 +304,8 @@ func (d *dispatcher) start(ctx context.Context, w Work) {
 	place := d.place(w.Lane)
 	d.mu.Lock()
 	d.free--
-	d.served[w.Lane] = time.Now()
+	d.claims++
+	d.served[w.Lane] = d.claims
 	if place != "" {
 		d.busy[place] = true
 	}

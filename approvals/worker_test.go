@@ -3,6 +3,8 @@ package approvals_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -48,5 +50,53 @@ func TestWorkersOnAFullDisk(t *testing.T) {
 		store.full.Store(false)
 		w.wait(30 * time.Second)
 		w.is(r, approvals.Released)
+	})
+}
+
+// lines is a Slack that takes everything, and remembers in which order.
+type lines struct {
+	mu    sync.Mutex
+	lanes []string
+}
+
+func (l *lines) Turn(string) time.Time { return time.Time{} }
+
+func (l *lines) Deliver(_ context.Context, w approvals.Work) approvals.Outcome {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lanes = append(l.lanes, w.Lane)
+	return approvals.Done()
+}
+
+// Apps that share a channel take turns, so that one with much to tell does not hold
+// up the others.
+func TestAppsOfAChannelTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "")
+		slack := &lines{}
+		w.worker.Slack = slack
+		w.run()
+		defer w.close()
+		slack.lanes = nil
+		apps := []string{"loud", "quiet", "silent"}
+		w.must(w.db.Update(w.ctx, func(tx approvals.Tx) error {
+			var errs []error
+			for i, app := range apps {
+				for n := range 9 / (1 + 2*i) { // 9, 3 and 1 lines
+					errs = append(errs, tx.Ask(approvals.Work{Kind: approvals.WorkNotice, Subject: fmt.Sprint(app, n), Lane: approvals.SlackLane(defaultChannel, app)}))
+				}
+			}
+			return errors.Join(errs...)
+		}))
+		w.wait(5 * time.Second)
+		last := map[string]int{}
+		for i, lane := range slack.lanes {
+			last[lane] = i + 1
+		}
+		for i, app := range apps {
+			if at, want := last[approvals.SlackLane(defaultChannel, app)], []int{13, 8, 3}[i]; at == 0 || at > want {
+				t.Errorf("the last line of %s came as number %d of %d; want it among the first %d", app, at, len(slack.lanes), want)
+			}
+		}
 	})
 }

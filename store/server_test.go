@@ -45,6 +45,8 @@ func (p *pair) View(ctx context.Context, fn func(approvals.Tx) error) error {
 	return p.next().View(ctx, fn)
 }
 
+func (p *pair) Stamp(ctx context.Context) (int64, error) { return p.nodes[0].Stamp(ctx) }
+
 // Two nodes are one store: each sees at once what the other one acknowledged. The
 // time of a view is what its node knows of the server's clock, and may be some
 // milliseconds behind.

@@ -18,6 +18,8 @@ type Engine interface {
 	// Snapshot begins a transaction that reads one state: that of its first
 	// statement, not of an earlier moment. Statements that write fail in it.
 	Snapshot(ctx context.Context) (*Tx, error)
+	// Stamp is a number that every change changes, or that is another one each time.
+	Stamp(ctx context.Context) (int64, error)
 	// Dialect is a statement with its parameters, which are written ? or ?N, as
 	// this engine has it.
 	Dialect(query string) string

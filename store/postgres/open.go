@@ -36,6 +36,7 @@ type DB struct {
 	node    atomic.Pointer[string]
 	clock   atomic.Pointer[reading]
 	lastNow atomic.Int64          // the time that was read last
+	stamps  atomic.Int64          // how many were given
 	back    atomic.Pointer[error] // set once the database went back
 	beat    atomic.Pointer[time.Time]
 

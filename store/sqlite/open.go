@@ -24,6 +24,7 @@ type DB struct {
 	unclean bool
 	writer  *sql.DB
 	reader  *sql.DB
+	stamps  stamps
 	lastNow atomic.Int64          // the time that was read last
 	place   atomic.Pointer[place] // of its files when they were last looked at
 	gone    atomic.Pointer[error] // set once a file was removed or replaced
@@ -67,7 +68,7 @@ func (db *DB) open(ctx context.Context) error {
 		return err
 	}
 	db.reader = sql.OpenDB(readerOf(db.path))
-	db.reader.SetMaxOpenConns(readers)
+	db.reader.SetMaxOpenConns(readers + 1) // and that of the stamps
 	db.reader.SetMaxIdleConns(readers)
 	p, err := look(db.path)
 	if err != nil {
@@ -89,7 +90,7 @@ func (db *DB) Close() error {
 	if !db.mayFold() {
 		return errors.Join(fmt.Errorf("close database: %w", engine.ErrReplaced), db.setAside())
 	}
-	var errs []error
+	errs := []error{db.stamps.close()}
 	for _, pool := range []*sql.DB{db.reader, db.writer} {
 		if pool != nil {
 			errs = append(errs, pool.Close())

@@ -51,3 +51,57 @@ func TestFileModes(t *testing.T) {
 		t.Errorf("mode of a file that others could read: got %v, %v; want 600", info.Mode(), err)
 	}
 }
+
+// The stamp changes when another process commits, and only then. Its connection does
+// not keep the log from being folded into the file at the end.
+func TestStamp(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	db, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stamp := func() int64 {
+		n, err := db.Stamp(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	begin := func(commit bool) {
+		tx, err := other.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback()
+		if _, err := tx.ExecContext(t.Context(), "UPDATE probe SET at = at + 1"); err != nil {
+			t.Fatal(err)
+		}
+		if commit {
+			if err := tx.Commit(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	had := stamp()
+	begin(false)
+	if now := stamp(); now != had {
+		t.Errorf("after nothing was committed: got %d; want %d", now, had)
+	}
+	begin(true)
+	if now := stamp(); now == had {
+		t.Errorf("after another process committed: got %d; want another one", now)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path + "-wal"); !os.IsNotExist(err) {
+		t.Errorf("the log after the last Close: got %v; want it folded into the file", err)
+	}
+}

@@ -225,3 +225,15 @@ func testWriters(t *testing.T, s approvals.Store) {
 		return errors.Join(err, err2)
 	})
 }
+
+func testStamp(t *testing.T, s approvals.Store) {
+	var had int64
+	for i := range 4 { // of two nodes, each commits
+		stamp, err := s.Stamp(t.Context())
+		if err != nil || i > 0 && stamp == had {
+			t.Errorf("stamp after %d commits: got %d, %v; want another one than before", i, stamp, err)
+		}
+		had = stamp
+		update(t, s, func(tx approvals.Tx) error { return set(tx, fmt.Sprint(i)) })
+	}
+}

@@ -32,6 +32,7 @@ func Run(t *testing.T, open func(t *testing.T) approvals.Store, except ...string
 		{"an error ends the transaction", testDead},
 		{"a view does not move", testView},
 		{"time does not go back", testNow},
+		{"a commit changes the stamp", testStamp},
 		{"many writers at once", testWriters},
 		{"text that is not clean", testUnclean},
 	} {

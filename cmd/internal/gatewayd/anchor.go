@@ -19,9 +19,8 @@ import (
 // of commits is covered by the checkpoint after it.
 const anchorPause = 250 * time.Millisecond
 
-// anchorTick is how soon an event of an operator's command, which runs in
-// another process, is covered.
-const anchorTick = 2 * time.Second
+// anchorAgain is how soon a writing that failed is repeated.
+const anchorAgain = 2 * time.Second
 
 // anchor keeps the newest signed checkpoint in a file outside the data volume.
 type anchor struct {
@@ -81,13 +80,15 @@ func (a *anchor) run(ctx context.Context, tell func(error)) {
 		if (err != nil || !bytes.Equal(a.last, had)) && !approvals.Pause(ctx, anchorPause) {
 			continue // once more, then out
 		}
-		others := time.NewTimer(anchorTick)
+		var again <-chan time.Time
+		if err != nil {
+			again = time.After(anchorAgain)
+		}
 		select {
 		case <-ctx.Done():
 		case <-changed:
-		case <-others.C:
+		case <-again:
 		}
-		others.Stop()
 	}
 }
 

@@ -98,6 +98,9 @@ func (m *mortal) View(ctx context.Context, fn func(approvals.Tx) error) error {
 	return m.life.db.View(ctx, fn)
 }
 
+// Stamp implements approvals.Store.
+func (m *mortal) Stamp(ctx context.Context) (int64, error) { return m.life.db.Stamp(ctx) }
+
 // live starts the product on what the life before left. What it returns may be
 // dead already.
 func (w *world) live(ctx context.Context, crashAt int) (l *life, err error) {
