@@ -47,6 +47,7 @@ var quarterEndings = []struct {
 }{
 	{"deployed", 0, func(q *quarter, r approvals.Request) { q.deploys(r, approvals.JobSuccess) }},
 	{"deploy failed", 60, func(q *quarter, r approvals.Request) { q.deploys(r, approvals.JobFailed) }},
+	{"deploy skipped", 6, func(q *quarter, r approvals.Request) { q.deploys(r, approvals.JobNotRun) }},
 	{"released, deploy goes on", 8, func(q *quarter, r approvals.Request) { q.vote(r) }},
 	{"rejected", 80, func(q *quarter, r approvals.Request) { q.rejects(r) }},
 	{"rejected, then opened", 8, func(q *quarter, r approvals.Request) {
@@ -69,7 +70,7 @@ var quarterEndings = []struct {
 	{"opened past the gateway", 12, func(q *quarter, r approvals.Request) {
 		q.ci.humanApproves(r.Facts.WorkflowID)
 		q.pass(time.Minute)
-		q.verify(r, approvals.CodeNotApproved)
+		q.fails(q.asks(r), approvals.CodeNotApproved)
 	}},
 	{"not used in time", 8, func(q *quarter, r approvals.Request) { q.misses(r) }},
 	{"not used in time, retried", 10, func(q *quarter, r approvals.Request) {
@@ -246,6 +247,9 @@ func (q *quarter) rejects(r approvals.Request) {
 func (q *quarter) deploys(r approvals.Request, result approvals.JobStatus) {
 	q.vote(r)
 	q.pass(30 * time.Second)
+	if result == approvals.JobSuccess { // what fails here never asked
+		q.must(q.asks(r))
+	}
 	q.ci.set(r.Facts.WorkflowID, "deploy", result)
 	q.pass(time.Minute)
 }
@@ -258,10 +262,10 @@ func (q *quarter) misses(r approvals.Request) {
 	q.ci.breaks("approve", nil)
 }
 
-// verify is the deploy job's question.
-func (q *quarter) verify(r approvals.Request, want approvals.Code) {
+// asks is the deploy job's question.
+func (q *quarter) asks(r approvals.Request) error {
 	_, err := q.svc.Verify(q.ctx, q.token, approvals.Verification{App: r.App, Environment: r.Environment, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
-	q.fails(err, want)
+	return err
 }
 
 // The report of a quarter answers what auditors ask of each deploy.
@@ -340,9 +344,15 @@ func (q *quarter) course(kind string, r approvals.Request) []string {
 	released := "Released in CircleCI by bot, " + r.ReleasedAt.Format(time.DateTime)
 	switch kind {
 	case "deployed", "not used in time, retried", "emergency release":
-		return []string{own, released, "Deployed, " + r.ReleasedAt.Format(time.DateTime) + " to " + r.Deploy.FinishedAt.Format(time.DateTime)}
+		asked := "The deploy job asked, and its answer was yes, " + r.Deploy.Asked.Format(time.DateTime)
+		if kind == "emergency release" {
+			asked = "No deploy job asked the gateway whether this is what was approved"
+		}
+		return []string{own, released, asked, "Deployed, " + r.ReleasedAt.Format(time.DateTime) + " to " + r.Deploy.FinishedAt.Format(time.DateTime)}
 	case "deploy failed":
-		return []string{own, released, "Deploy failed, " + r.Deploy.FinishedAt.Format(time.DateTime) + ": job deploy: failed"}
+		return []string{own, released, "Deploy failed, " + r.Deploy.FinishedAt.Format(time.DateTime) + ": job deploy: failed", "No deploy job asked"}
+	case "deploy skipped":
+		return []string{own, released, "job deploy never ran"}
 	case "released, deploy goes on":
 		return []string{own, released, "had not ended"}
 	case "rejected":
@@ -380,6 +390,7 @@ func (q *quarter) figures(page *html.Node) {
 	for title, want := range map[string]int{
 		"Another CI configuration": other,
 		"Opened past the gateway":  k("opened past the gateway", "rejected, then opened"), "Emergency releases": k("emergency release"),
+		"Deploys that did not ask":      k("deploy failed", "emergency release"),
 		"Deploy jobs that were refused": k("opened past the gateway"), "Retries": k("not used in time, retried"),
 		"Authenticators that were reset, replaced or locked": 1, "Changed settings": 3, "Database put back or changed": 0,
 	} {

@@ -23,7 +23,7 @@ var exportColumns = []string{
 	"number", "request_id", "app", "environment", "repository", "commit", "branch", "tag", "message", "pipeline_url", "workflow_id", "gate",
 	"requester", "started_by", "trigger", "parameters", "config_sha256", "config_changed", "pull_request", "requested_at_utc", "status", "required", "decision", "decided_at_utc", "approvers", "rejected_by",
 	"mfa", "reason", "self_approval", "break_glass", "retries", "circleci_approver", "released_at_utc",
-	"deploy_started_at_utc", "deploy_ended_at_utc", "deploy_result", "refused_verifies", "permalink", "seqs", "checkpoint_size",
+	"deploy_started_at_utc", "deploy_ended_at_utc", "deploy_result", "verified_at_utc", "refused_verifies", "permalink", "seqs", "checkpoint_size",
 }
 
 // requestPage is how many requests, with their events, are held in memory.
@@ -108,7 +108,7 @@ func exportRow(tx approvals.Tx, x Export, r approvals.Request) ([]string, error)
 		r.Requester.TokenName, strings.Join(r.Facts.Starters(), ", "), r.Facts.Trigger, parametersOf(r.Facts.Parameters), string(r.Facts.Config), configChange(r), r.Facts.PullRequest, sheet.Time(r.CreatedAt), string(r.Status), itoa(r.Required),
 		s.decision, sheet.Time(s.at), names["approved"], names["rejected"],
 		s.mfa, cmp.Or(s.reason, r.Failure.Detail), string(s.self), yesNo(s.breakGlass), itoa(s.retries), r.Gate.ApprovedBy, sheet.Time(r.ReleasedAt),
-		sheet.Time(r.Deploy.StartedAt), sheet.Time(ended), string(result), itoa(s.refusals()),
+		sheet.Time(r.Deploy.StartedAt), sheet.Time(ended), string(result), sheet.Time(s.verified), itoa(s.refusals()),
 		r.Slack.Permalink, strings.Join(seqs, " "), itoa(size),
 	}, nil
 }

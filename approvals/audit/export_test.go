@@ -25,22 +25,25 @@ func TestExportReadsTheDecisionFromTheLog(t *testing.T) {
 	}
 	bea := approvals.Actor{Kind: approvals.ActorPerson, ID: "U0BEA"}
 	emergency := event{Type: "decision.break_glass", Actor: bea, MFA: "totp", Reason: "the site is down", Data: approvals.Data{"self_approval": "true"}}
-	type row struct{ Decision, Approvers, Rejected, MFA, Reason, Self, BreakGlass, Retries, Refused string }
+	verified := event{Type: approvals.EventVerified}
+	type row struct{ Decision, Approvers, Rejected, MFA, Reason, Self, BreakGlass, Retries, Refused, Verified string }
 	for name, tt := range map[string]struct {
 		events []event
 		want   row
 	}{
 		"nobody decided":               {[]event{asked("dev")}, row{BreakGlass: "no", Retries: "0", Refused: "0"}},
-		"approved":                     {[]event{asked("dev"), approved("false")}, row{"approved", "U0ANA", "", "totp", "", "no", "no", "0", "0"}},
-		"by the starter":               {[]event{asked("dev"), approved("true")}, row{"approved", "U0ANA", "", "totp", "", "yes", "no", "0", "0"}},
-		"the log does not know":        {[]event{asked("dev"), approved("unknown")}, row{"approved", "U0ANA", "", "totp", "", "unknown", "no", "0", "0"}},
-		"the log does not say":         {[]event{asked("dev"), approved("")}, row{"approved", "U0ANA", "", "totp", "", "unknown", "no", "0", "0"}},
-		"rejected without a code":      {[]event{asked("dev"), {Type: approvals.EventRejected, Actor: bea, Reason: "no"}}, row{"rejected", "", "U0BEA", "none", "no", "", "no", "0", "0"}},
-		"emergency alone":              {[]event{asked("dev"), emergency}, row{"approved", "U0BEA", "", "totp", "the site is down", "yes", "yes", "0", "0"}},
-		"emergency, then the decision": {[]event{asked("dev"), emergency, approved("false")}, row{"approved", "U0ANA", "", "totp", "the site is down", "no", "yes", "0", "0"}},
+		"approved":                     {[]event{asked("dev"), approved("false")}, row{"approved", "U0ANA", "", "totp", "", "no", "no", "0", "0", ""}},
+		"by the starter":               {[]event{asked("dev"), approved("true")}, row{"approved", "U0ANA", "", "totp", "", "yes", "no", "0", "0", ""}},
+		"the log does not know":        {[]event{asked("dev"), approved("unknown")}, row{"approved", "U0ANA", "", "totp", "", "unknown", "no", "0", "0", ""}},
+		"the log does not say":         {[]event{asked("dev"), approved("")}, row{"approved", "U0ANA", "", "totp", "", "unknown", "no", "0", "0", ""}},
+		"rejected without a code":      {[]event{asked("dev"), {Type: approvals.EventRejected, Actor: bea, Reason: "no"}}, row{"rejected", "", "U0BEA", "none", "no", "", "no", "0", "0", ""}},
+		"emergency alone":              {[]event{asked("dev"), emergency}, row{"approved", "U0BEA", "", "totp", "the site is down", "yes", "yes", "0", "0", ""}},
+		"emergency, then the decision": {[]event{asked("dev"), emergency, approved("false")}, row{"approved", "U0ANA", "", "totp", "the site is down", "no", "yes", "0", "0", ""}},
 		"a second round after an emergency": {
-			[]event{asked("dev"), emergency, {Type: approvals.EventReopened}, approved("false")}, row{"approved", "U0ANA", "", "totp", "", "no", "yes", "1", "0"},
+			[]event{asked("dev"), emergency, {Type: approvals.EventReopened}, approved("false")}, row{"approved", "U0ANA", "", "totp", "", "no", "yes", "1", "0", ""},
 		},
+		"the deploy job was told yes": {[]event{asked("dev"), approved("false"), verified}, row{"approved", "U0ANA", "", "totp", "", "no", "no", "0", "0", "now"}},
+		"in the round before, it was": {[]event{asked("dev"), approved("false"), verified, {Type: approvals.EventReopened}}, row{"approved", "U0ANA", "", "", "", "no", "no", "1", "0", ""}},
 		"the deploy job was refused": {
 			[]event{asked("dev"), {Type: "verify.refused"}, {Type: "verify.refused", Data: approvals.Data{"count": "3"}}}, row{BreakGlass: "no", Retries: "0", Refused: "4"},
 		},
@@ -63,7 +66,10 @@ func TestExportReadsTheDecisionFromTheLog(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := rowOf(t, out.String(), 1)
-			if diff := cmp.Diff(tt.want, row{got["decision"], got["approvers"], got["rejected_by"], got["mfa"], got["reason"], got["self_approval"], got["break_glass"], got["retries"], got["refused_verifies"]}); diff != "" {
+			if at, err := time.Parse(time.DateTime, got["verified_at_utc"]); err == nil && time.Since(at) < time.Hour {
+				got["verified_at_utc"] = "now"
+			}
+			if diff := cmp.Diff(tt.want, row{got["decision"], got["approvers"], got["rejected_by"], got["mfa"], got["reason"], got["self_approval"], got["break_glass"], got["retries"], got["refused_verifies"], got["verified_at_utc"]}); diff != "" {
 				t.Errorf("row (-want +got):\n%s", diff)
 			}
 			if at, err := time.Parse(time.DateTime, got["requested_at_utc"]); err != nil || !at.Equal(r.CreatedAt.Truncate(time.Second)) {

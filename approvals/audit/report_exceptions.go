@@ -13,6 +13,7 @@ type exception int
 
 const (
 	excBypassed exception = iota
+	excUnasked
 	excBreakGlass
 	excOwn
 	excConfig
@@ -29,6 +30,7 @@ var exceptions = []struct {
 	Title, About string
 }{
 	{excBypassed, "Opened past the gateway", "Somebody approved the gate in CircleCI itself. A deploy job that asks the gateway first (verify) is refused then."},
+	{excUnasked, "Deploys that did not ask", "CircleCI ran the deploy, and no job of it asked the gateway whether it is what was approved (verify). Only the gate ties what ran to the approval."},
 	{excBreakGlass, "Emergency releases", "One person released alone, whatever freeze and quorum said."},
 	{excOwn, "Own deploys, or nobody knows whose", "The person who started the workflow approved it, or the starter is not known, so nobody can tell."},
 	{excConfig, "Another CI configuration", "The configuration of the pipeline was not the one that was deployed last to the same place."},
@@ -62,6 +64,10 @@ func (r *reading) look(e approvals.Event, d *deploy) {
 		note(excBypassed, "%s approved the gate in CircleCI while the request was open", by)
 	case approvals.EventGateBypassed:
 		note(excBypassed, "%s approved the gate in CircleCI after the request had ended", by)
+	case approvals.EventDeployed, approvals.EventDeployFailed:
+		if d.unasked {
+			note(excUnasked, "%s", cmp.Or(d.Deploy.Detail, "deployed"))
+		}
 	case approvals.EventApproved, approvals.EventBreakGlass:
 		if e.Type == approvals.EventBreakGlass {
 			note(excBreakGlass, "%s: “%s”", by, e.Reason)

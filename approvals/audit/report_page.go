@@ -239,7 +239,7 @@ func (d row) Outcome() string {
 	return d.Failure.Detail
 }
 
-// Stopped says whether the deploy job was told not to deploy.
+// Stopped says whether the deploy job was told not to deploy, or did not ask.
 func (d row) Stopped() string {
 	switch n := d.refusals(); {
 	case n == 1:
@@ -248,8 +248,18 @@ func (d row) Stopped() string {
 		return fmt.Sprintf("The deploy job was refused %d times", n)
 	case d.ending() == endBypassed:
 		return "No deploy job asked the gateway: find out what was deployed"
+	case d.unasked:
+		return "No deploy job asked the gateway whether this is what was approved"
 	}
 	return ""
+}
+
+// Verified says when a deploy job was told that it may deploy.
+func (d row) Verified() string {
+	if d.verified.IsZero() {
+		return ""
+	}
+	return "The deploy job asked, and its answer was yes, " + at(d.verified)
 }
 
 // at shows a time of the page, which is in UTC throughout.

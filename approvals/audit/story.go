@@ -29,6 +29,9 @@ type story struct {
 	breakGlass bool      // by an emergency release, in any round
 	retries    int
 	refused    []approvals.Event // deploy jobs that were told not to deploy
+	verified   time.Time         // when a deploy job was told first in this round that it may deploy; zero = never
+	stopped    bool              // in this round a deploy job was told not to deploy
+	unasked    bool              // CircleCI ran the deploy, and no job had asked in this round
 }
 
 func storyOf(history []approvals.Event) story {
@@ -44,8 +47,14 @@ func (s *story) take(e approvals.Event) {
 	case approvals.EventReopened:
 		s.retries++
 		s.mfa, s.reason = "", ""
+		s.verified, s.stopped, s.unasked = time.Time{}, false, false
+	case approvals.EventVerified:
+		s.verified = e.At()
 	case approvals.EventVerifyRefused:
 		s.refused = append(s.refused, e)
+		s.stopped = true
+	case approvals.EventDeployed, approvals.EventDeployFailed:
+		s.unasked = s.verified.IsZero() && !s.stopped && ran(e)
 	case approvals.EventBreakGlass:
 		s.breakGlass = true
 		s.approved(e)
@@ -57,6 +66,12 @@ func (s *story) take(e approvals.Event) {
 			s.mfa = "none"
 		}
 	}
+}
+
+// ran reports whether a deploy that ended may have done something. One that was skipped,
+// or did not get its context, never began.
+func ran(e approvals.Event) bool {
+	return e.Outcome != "skipped" && e.Outcome != string(approvals.JobUnauthorized)
 }
 
 // refusals is how often a deploy job was told not to deploy. Repeated ones are only

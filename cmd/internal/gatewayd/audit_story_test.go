@@ -240,7 +240,7 @@ func (h *history) report(t *testing.T) {
 	}
 	whole := read()
 	for _, want := range []string{
-		"3</b> requests", "<th>no_request</th>", "<th>not_approved_here</th>", "workflow " + h.past, "workflow " + h.rerun, "Ana (U0ANA) approved with a code (totp)",
+		"3</b> requests", "<th>no_request</th>", "<th>not_approved_here</th>", "workflow " + h.past, "workflow " + h.rerun, "No deploy job asked the gateway whether this is what was approved", "Ana (U0ANA) approved with a code (totp)",
 		"https://app.circleci.com/pipelines/gh/MyOrg/myapp/", "https://github.com/MyOrg/myapp/commit/" + stage.Revision, ">card</a>",
 	} {
 		if !strings.Contains(whole, want) {
