@@ -43,6 +43,11 @@
 //
 //	-distance        only with this flag
 //
+// TestClocks builds a daemon whose wall clock is off, which takes some minutes, and has
+// it work on one database with a daemon whose clock is right:
+//
+//	-clocks          only with this flag
+//
 // TestVersions builds a newer version with one migration more, which takes the place
 // of two older daemons.
 //

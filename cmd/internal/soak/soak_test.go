@@ -22,6 +22,7 @@ var (
 	nodeKills    = flag.Int("node-kills", 8, "how often one of two daemons on PostgreSQL is killed")
 	nodeStops    = flag.Int("node-stops", 1, "how often one of them stands still for 15 s in the middle of a change")
 	backendKills = flag.Duration("backend-kills", 0, "how often a connection of theirs is ended (0 = sometimes all of them)")
+	_            = flag.Bool("clocks", false, "have the clock of one of two daemons be wrong")
 	_            = flag.Bool("distance", false, "play decisions with a database server that is 2 ms away")
 	_            = flag.Bool("failovers", false, "have servers of PostgreSQL die")
 	takeovers    = flag.Int("takeovers", 0, "how often one of two daemons is killed, and how often stopped, while requests are filed")

@@ -108,35 +108,49 @@ func TestVersions(t *testing.T) {
 // newerVersion builds the daemon with one migration more.
 func newerVersion(t *testing.T) (program string) {
 	t.Helper()
-	mod, err := exec.Command("go", "env", "GOMOD").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := filepath.Dir(strings.TrimSpace(string(mod)))
-	migrations := filepath.Join(root, "store", "postgres", "migrations")
+	migrations := filepath.Join(moduleRoot(t), "store", "postgres", "migrations")
 	known, err := os.ReadDir(migrations)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	step, overlay := filepath.Join(dir, "step.sql"), filepath.Join(dir, "overlay.json")
-	text, err := json.Marshal(map[string]map[string]string{
-		"Replace": {filepath.Join(migrations, fmt.Sprintf("%04d_newer.sql", len(known)+1)): step},
+	return buildWith(t, map[string]string{
+		filepath.Join(migrations, fmt.Sprintf("%04d_newer.sql", len(known)+1)): `ALTER TABLE requests ADD COLUMN newer text COLLATE "C" NOT NULL DEFAULT ''`,
 	})
+}
+
+func moduleRoot(t *testing.T) string {
+	t.Helper()
+	mod, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Dir(strings.TrimSpace(string(mod)))
+}
+
+// buildWith builds the daemon with other texts in place of files, or beside them.
+func buildWith(t *testing.T, texts map[string]string) (program string) {
+	t.Helper()
+	dir := t.TempDir()
+	replace := map[string]string{}
+	for file, text := range texts {
+		replace[file] = filepath.Join(dir, filepath.Base(file))
+		if err := os.WriteFile(replace[file], []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overlay := filepath.Join(dir, "overlay.json")
+	text, err := json.Marshal(map[string]map[string]string{"Replace": replace})
 	if err == nil {
-		err = errors.Join(
-			os.WriteFile(step, []byte(`ALTER TABLE requests ADD COLUMN newer text COLLATE "C" NOT NULL DEFAULT ''`), 0o600),
-			os.WriteFile(overlay, text, 0o600),
-		)
+		err = os.WriteFile(overlay, text, 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	program = filepath.Join(dir, "rack-gatewayd")
 	build := exec.Command("go", "build", "-buildvcs=false", "-overlay", overlay, "-o", program, "./cmd/rack-gatewayd")
-	build.Dir = root
+	build.Dir = moduleRoot(t)
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the newer version: %v\n%s", err, out)
+		t.Fatalf("build the daemon: %v\n%s", err, out)
 	}
 	return program
 }

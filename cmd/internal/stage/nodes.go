@@ -30,8 +30,22 @@ type Nodes struct {
 
 type node struct {
 	name, address, health string
-	process               *Process // nil = none was started
-	works                 bool
+	program               string   // "" = this program
+	env                   []string // of this node alone
+	process               *Process // nil = none was started, or it was ended
+}
+
+// works reports whether a node was started and has not ended. The caller holds the lock.
+func (one *node) works() bool {
+	if one.process == nil {
+		return false
+	}
+	select {
+	case <-one.process.Ended():
+		return false
+	default:
+		return true
+	}
 }
 
 // NewNodes prepares so many nodes on a database, which the operator's commands use
@@ -136,10 +150,11 @@ func (n *Nodes) turn() string {
 	defer n.mu.Unlock()
 	for range n.list {
 		one := n.list[n.next%len(n.list)]
-		if !n.fixed || !one.works {
+		works := one.works()
+		if !n.fixed || !works {
 			n.next++
 		}
-		if one.works {
+		if works {
 			return one.address
 		}
 	}
@@ -154,34 +169,57 @@ func (n *Nodes) Prefer(i int) {
 	n.next, n.fixed = i, true
 }
 
+// Change has a node be the daemon that a file holds ("" = this program), with variables
+// of its own, from its next start on.
+func (n *Nodes) Change(i int, program string, env ...string) {
+	n.list[i].program, n.list[i].env = program, env
+}
+
 // Start starts a node, and returns when it is ready and Slack reaches it.
-func (n *Nodes) Start(ctx context.Context, i int) error {
-	one, s := n.list[i], n.stage
+func (n *Nodes) Start(ctx context.Context, i int) error { return n.StartUntil(ctx, i, "200") }
+
+// StartUntil starts a node, and returns when its /readyz answers with a status and
+// Slack reaches it.
+func (n *Nodes) StartUntil(ctx context.Context, i int, status string) error {
 	if n.Works(i) {
-		return fmt.Errorf("%s runs already", one.name)
+		return fmt.Errorf("%s runs already", n.Name(i))
 	}
-	greeted := len(s.Slack.CallsOf("auth.test"))
-	base := "http://" + n.outside.Addr + "/" + one.name
-	p, err := s.Spawn(n.log, "HOSTNAME="+one.name, "RGW_LISTEN="+one.address, "RGW_METRICS_LISTEN="+one.health,
-		"SLACK_API_URL="+base+"/slack/", "CIRCLECI_URL="+base+"/circleci")
+	greeted := len(n.stage.Slack.CallsOf("auth.test"))
+	p, err := n.spawn(i)
 	if err != nil {
 		return err
 	}
-	if err = answers(ctx, n.Health(i), p.Ended(), "200"); err == nil {
+	if err = answers(ctx, n.Health(i), p.Ended(), status); err == nil {
 		n.mu.Lock()
-		one.process, one.works = p, true
+		n.list[i].process = p
 		n.mu.Unlock()
-		if s.opts.HTTP {
-			err = s.Slack.Wait(ctx, func() bool { return len(s.Slack.CallsOf("auth.test")) > greeted })
-		} else {
-			err = s.Slack.WaitSockets(ctx, n.Working())
-		}
+		err = n.reached(ctx, greeted)
 	}
 	if err != nil {
 		p.Kill()
-		return fmt.Errorf("start %s: %w", one.name, err)
+		return fmt.Errorf("start %s: %w", n.Name(i), err)
 	}
 	return nil
+}
+
+func (n *Nodes) spawn(i int) (*Process, error) {
+	one := n.list[i]
+	base := "http://" + n.outside.Addr + "/" + one.name
+	env := append([]string{"HOSTNAME=" + one.name, "RGW_LISTEN=" + one.address, "RGW_METRICS_LISTEN=" + one.health,
+		"SLACK_API_URL=" + base + "/slack/", "CIRCLECI_URL=" + base + "/circleci"}, one.env...)
+	if one.program != "" {
+		return n.stage.SpawnProgram(one.program, n.log, env...)
+	}
+	return n.stage.Spawn(n.log, env...)
+}
+
+// reached waits until Slack reaches all nodes that work.
+func (n *Nodes) reached(ctx context.Context, greeted int) error {
+	slack := n.stage.Slack
+	if n.stage.opts.HTTP {
+		return slack.Wait(ctx, func() bool { return len(slack.CallsOf("auth.test")) > greeted })
+	}
+	return slack.Wait(ctx, func() bool { return slack.Sockets() >= n.Working() })
 }
 
 // Count is how many nodes there are, whether they work or not.
@@ -209,7 +247,7 @@ func (n *Nodes) Health(i int) string { return "http://" + n.list[i].health }
 func (n *Nodes) Works(i int) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.list[i].works
+	return n.list[i].works()
 }
 
 // Working is how many nodes work.
@@ -240,8 +278,9 @@ func (n *Nodes) Stop(i int) error {
 func (n *Nodes) leave(i int) *Process {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.list[i].works = false
-	return n.list[i].process
+	p := n.list[i].process
+	n.list[i].process = nil
+	return p
 }
 
 // Close kills what still runs.
