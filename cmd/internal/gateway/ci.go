@@ -3,8 +3,9 @@ package gateway
 import (
 	"bytes"
 	"encoding/json"
-	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"strings"
+
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
 // What a CircleCI job knows of itself:
