@@ -127,9 +127,9 @@ func (b *Bot) panicked(value any) {
 	b.log.Error("a Slack event ended in a panic", "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
 }
 
-// Health says whether Slack is reached as it should be, and if not, what the
-// operator has to do. What the set-up lacked is looked at again meanwhile, so
-// that whoever fixes it sees it go.
+// Health says whether Slack is reached as it should be, and if not, what the operator
+// has to do. What was not set up is checked again meanwhile, so that a fault that was
+// fixed soon disappears.
 func (b *Bot) Health() (ok bool, detail string) {
 	if b.ws.lookDue(time.Now()) {
 		started := b.spare.try(func() {

@@ -84,8 +84,8 @@ func (w *Workspace) note(channels []string, found map[string]string) {
 	}
 }
 
-// lookDue says that something was not set up and may be by now. What is too old to
-// be shown goes.
+// lookDue reports whether it is time to look again at what was not set up. It also
+// drops problems that are too old to be shown.
 func (w *Workspace) lookDue(now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

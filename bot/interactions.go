@@ -12,10 +12,11 @@ import (
 )
 
 const (
-	// openTime is what is left to open a modal: a trigger lives 3 s.
+	// openTime is how long opening a modal may take: Slack's trigger id is valid for 3
+	// s.
 	openTime = 2500 * time.Millisecond
-	// A card that was just posted is waited for this often and long, well within
-	// a trigger's life.
+	// How often, and with which pause, a click is judged again until the gateway has
+	// recorded where its card was posted. All of it takes far less than 3 s.
 	unsettledLooks = 75
 	unsettledPause = 10 * time.Millisecond
 	// submitTime is what a submission may take: Slack waits 3 s for its answer.
@@ -62,7 +63,7 @@ func (b *Bot) interact(raw []byte, answer ack) {
 	}
 }
 
-// failed is the answer to what ended without one.
+// failed is the answer to a payload whose handler ended without answering.
 func (b *Bot) failed(p interaction) any {
 	if p.Type == typeViewSubmission {
 		return slack.NewUpdateViewSubmissionResponse(ended("Not recorded", unrecorded()))
@@ -74,7 +75,7 @@ func unrecorded() line {
 	return say("I could not record your decision. Look at the card, then press again.")
 }
 
-// busy answers what there is no worker for, without waiting.
+// busy answers a payload for which no worker is free, without waiting.
 func (b *Bot) busy(p interaction, answer ack) {
 	if p.Type == typeViewSubmission {
 		block := BlockCode
@@ -110,8 +111,8 @@ var buttonActions = map[string]approvals.Action{
 	ActionReject: approvals.ActionReject, ActionBreakGlass: approvals.ActionBreakGlass,
 }
 
-// settled judges a click. A quick hand may press before it is recorded where the
-// card came to stand, which takes milliseconds.
+// settled judges a click. Somebody quick may press before the gateway has recorded
+// where the card was posted, which takes milliseconds, so it waits for that.
 func (b *Bot) settled(ctx context.Context, who approvals.Clicker, id string, action approvals.Action) (approvals.Prompt, error) {
 	prompt, err := b.service.MayDecide(ctx, who, id, action)
 	for range unsettledLooks {

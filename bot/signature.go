@@ -77,8 +77,8 @@ func newRefusals(log *slog.Logger, h *health) *refusals {
 	return &refusals{log: log, health: h, counts: map[string]*refusalCount{}}
 }
 
-// refused logs a request that cannot be Slack's. Anybody can send such, so
-// nothing is wrong with us.
+// refused logs a request that cannot be Slack's. Anybody can send one, so it does not
+// mean that the set-up is wrong.
 func (r *refusals) refused(why string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

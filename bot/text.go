@@ -354,7 +354,7 @@ func cut(text string, n int) string {
 	return strings.TrimRight(string([]rune(text)[:n-1]), " \n\u200c\u200d") + "…"
 }
 
-// span of time in words: 45 s, 7 min, 2 h 5 min.
+// duration puts a span of time into words: 45 s, 7 min, 2 h 5 min.
 func duration(d time.Duration) string {
 	switch {
 	case d < time.Minute:

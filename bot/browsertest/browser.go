@@ -75,10 +75,10 @@ func Open(t *testing.T, hosts ...string) *Tab {
 	return b
 }
 
-// Of is the same tab, for a subtest.
+// Of returns the same tab for use in a subtest.
 func (b *Tab) Of(t *testing.T) *Tab { return &Tab{t, b.ctx} }
 
-// Do does what chromedp offers.
+// Do runs actions of chromedp, and fails the test when one of them fails.
 func (b *Tab) Do(steps ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	if err := chromedp.Do(b.ctx, steps...); err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 )
 
-// pageTime is what a client may take for one page of an export. A slow one is
-// cut off sooner than it could hold what others need.
+// pageTime is how long a client may take to receive one page of an export. A slower
+// client is cut off, so that it does not hold a slot that others need.
 const pageTime = 30 * time.Second
 
 // audit streams an export. A failure in the middle cuts the connection: an
@@ -33,7 +33,7 @@ func (h *Handler) audit(w http.ResponseWriter, r *http.Request, c *call) error {
 	return err
 }
 
-// pages sends every Write at once, and gives each its time.
+// pages sends each Write to the client at once, and gives each of them pageTime.
 type pages struct {
 	w       http.ResponseWriter
 	control *http.ResponseController

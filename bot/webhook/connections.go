@@ -28,12 +28,12 @@ const (
 // in all and from one address. It must be called before the server serves the
 // listener that it returns.
 //
-// A new connection never waits for an old one. When its address has all it may
-// have, the connection of that address that has been without a complete request
-// for the longest time is closed for it; when there are too many in all, the one
-// of which that is true among all. A connection whose request is being answered
-// is never closed: if there are no others, it is the new one that is. With a
-// handler's answer of Connection: close that of a call is over.
+// A new connection never waits for an old one. When its address has all the
+// connections that it may have, the one that has gone without a complete request for
+// the longest time is closed. When there are too many in all, the same holds for the
+// connections of all addresses. A connection whose request is being answered is not
+// closed; if there is no other, the new one is. A call counts as answered once its
+// handler has answered with Connection: close.
 func LimitConnections(s *http.Server, l net.Listener, proxies []netip.Prefix) net.Listener {
 	limited := &connections{Listener: l, proxies: proxies, from: map[string]int{}, idle: list.New()}
 	told := s.ConnState
@@ -86,7 +86,7 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// part makes a connection the first one to give way.
+// part makes a connection the first to be closed when room is needed.
 func (l *connections) part(c *connection) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

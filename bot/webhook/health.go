@@ -89,8 +89,9 @@ func (h *Handler) readiness(w http.ResponseWriter, r *http.Request, c *call) err
 	return writeReadiness(w, ready)
 }
 
-// isAuditor reports whether a call to a health route carries an auditor's token. A
-// token is not needed here, so a bad one only counts as everywhere.
+// isAuditor reports whether a call to a health route has an auditor's token. These
+// routes need no token, so a bad one is not refused here; it only counts against the
+// caller's rate.
 func (h *Handler) isAuditor(r *http.Request, c *call) (bool, error) {
 	if _, sent := bearer(r.Header); !sent {
 		return false, nil

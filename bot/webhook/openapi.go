@@ -11,7 +11,8 @@ import (
 //go:embed openapi.json
 var OpenAPI []byte
 
-// description hands the document out to everybody, a stranger's share a minute.
+// description hands the document out to everybody, within the rate of callers without
+// a token.
 func (h *Handler) description(w http.ResponseWriter, r *http.Request, _ *call) error {
 	if wait := h.stranger(r, h.pages); wait > 0 {
 		return tooMany(wait)

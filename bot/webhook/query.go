@@ -139,7 +139,8 @@ func parseWait(raw string) (wait time.Duration, not approvals.Status, err error)
 	return min(wait, maxWait), not, q.err()
 }
 
-// newCursor points behind the request with that number.
+// newCursor makes the cursor of the page that begins after the request with that
+// number.
 func newCursor(number int64) Text {
 	return Text(base64.RawURLEncoding.EncodeToString([]byte(cursorPrefix + strconv.FormatInt(number, 10))))
 }

@@ -28,7 +28,8 @@ func retry(ctx context.Context, retryFor time.Duration, told func(error, time.Du
 		}
 		pause := jitter(approvals.Backoff(attempt, firstPause, mostPause))
 		if after := asksToWait(err); after > 0 {
-			// Not before that, and not all clients at that very moment.
+			// The wait is a little longer than was asked for, so that not all clients
+			// come back at the same moment.
 			pause = after + rand.N(after/10+100*time.Millisecond)
 		}
 		if time.Since(start)+pause > retryFor {

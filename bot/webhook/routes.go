@@ -217,7 +217,8 @@ func (h *Handler) key(w http.ResponseWriter, _ *http.Request, _ *call) error {
 	return writeText(w, []byte(h.service.VerifierKey()+"\n"))
 }
 
-// pathID takes the id or number out of the path. What cannot be one is not found.
+// pathID takes the id or number out of the path. A text that cannot be either is
+// answered like a request that does not exist.
 func pathID(r *http.Request) (string, error) {
 	id := r.PathValue("id")
 	if !idPattern.MatchString(id) {

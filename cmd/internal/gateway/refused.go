@@ -73,8 +73,8 @@ func (c *program) refused(ctx context.Context, client *webhook.Client, asked web
 	return &cli.Exit{Code: failed(err).(*cli.Exit).Code, Err: errors.New(strings.Join(text, " "))}
 }
 
-// settled is a request once the gateway knows more of it than that it is pending,
-// or as it was after a moment.
+// settled waits a moment for the gateway to know more of a request than that it is
+// pending, and returns the request as it then is.
 func settled(ctx context.Context, client *webhook.Client, r webhook.Request) webhook.Request {
 	ctx, cancel := context.WithTimeout(ctx, settleFor)
 	defer cancel()

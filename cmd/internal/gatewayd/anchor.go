@@ -156,9 +156,10 @@ func (a *anchor) continues(ctx context.Context, text []byte) error {
 	return nil
 }
 
-// anchored takes how a writing of the anchor file went. The file is a witness,
-// not a part of any decision: without it an old copy that is restored later is
-// noticed against an older checkpoint, so that its trouble degrades only.
+// anchored notes whether the anchor file could be written. The file is a witness and
+// no part of any decision. While it cannot be written, an old copy of the database
+// that is restored later is compared with an older checkpoint, so the daemon is only
+// degraded.
 func (d *daemon) anchored(err error) {
 	if !d.health.set(partAnchor, err) {
 		return

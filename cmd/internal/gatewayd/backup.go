@@ -117,8 +117,8 @@ func (c *program) recoverLog(ctx context.Context, db *store.DB, anchorFile strin
 	if err := tryAnchor(anchorFile); err != nil {
 		return fmt.Errorf("nothing was changed: write RGW_ANCHOR_FILE: %w", err)
 	}
-	// First what may be done in vain: the recovery counts as done once
-	// the log has its new name.
+	// What may be done although the recovery then fails comes first: the recovery
+	// counts as done once the log has its new name.
 	if err := db.Doubt(ctx); err != nil {
 		return err
 	}
@@ -137,9 +137,9 @@ func (c *program) recoverLog(ctx context.Context, db *store.DB, anchorFile strin
 
 var errRunning = errors.New("the daemon is running: stop it first, on every node")
 
-// lostCheckpoint describes what the anchor file proves of the old log. It may be
-// of another key than the restored one's: of a log that went on from another
-// recovery, or of a database that is gone.
+// lostCheckpoint describes what the anchor file proves of the old log. The file may be
+// signed with another key than the restored log's: by a log that another recovery
+// continued, or by a database that no longer exists.
 func lostCheckpoint(path string, signer *ledger.Signer) string {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
-// state is how a part is.
+// state says whether a part is well.
 type state string
 
 const (
@@ -43,7 +43,8 @@ func (b *board) ok(name, text string)        { *b = append(*b, part{name, stateO
 func (b *board) warn(name, text, do string)  { *b = append(*b, part{name, stateWarn, text, do}) }
 func (b *board) fault(name, text, do string) { *b = append(*b, part{name, stateFault, text, do}) }
 
-// judge adds a fault for an error, else what is well.
+// judge adds a part: with a fault if there is an error, otherwise with the text for a
+// part that is well.
 func (b *board) judge(name string, err error, do, well string) {
 	if err != nil {
 		b.fault(name, err.Error(), do)

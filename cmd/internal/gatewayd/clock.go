@@ -111,9 +111,9 @@ func (c *clock) fault() string {
 	return ""
 }
 
-// apart says by how much this machine's clock differs from that of the database
-// server, from which times are taken; "" when it is less than most. Pauses and
-// deadlines go by this machine's.
+// apart says by how much this machine's clock, which pauses and deadlines go by,
+// differs from that of the database server, which times are taken from; "" when it is
+// at most most.
 func apart(skew, most time.Duration) string {
 	if skew.Abs() <= most {
 		return ""

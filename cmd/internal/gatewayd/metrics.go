@@ -92,8 +92,8 @@ type storeCollector struct {
 	decision prometheus.Histogram
 }
 
-// alarming are the events that people are alarmed by. They are counted from 0 on: of a
-// counter that appears with its first event, Prometheus cannot tell that it has grown.
+// alarming are the events that raise an alarm. They are counted from 0 on, because
+// Prometheus cannot tell that a counter has grown which appears with its first event.
 var alarming = []approvals.EventType{
 	approvals.EventBypassed, approvals.EventGateBypassed, approvals.EventBreakGlass, approvals.EventCodeLocked, approvals.EventVerifyRefused,
 	approvals.EventUndeliverable,

@@ -37,9 +37,9 @@ func nodeName(env []string) string {
 }
 
 // live tells the other nodes every second that this one lives, takes over what dead
-// ones had claimed, and looks who the others are. That the database does not answer
-// is said by the watch of the store. A process that was declared dead goes on, unless
-// the operator recovered the log meanwhile: then fail ends it.
+// ones had claimed, and looks which others there are. When the database does not
+// answer, storeWatch reports it. A process that was declared dead goes on, unless the
+// operator recovered the log meanwhile: then fail ends it.
 func (d *daemon) live(ctx context.Context, fail context.CancelCauseFunc) {
 	for {
 		_ = d.db.Beat(ctx)
@@ -59,7 +59,7 @@ func (d *daemon) live(ctx context.Context, fail context.CancelCauseFunc) {
 	}
 }
 
-// look looks who the other nodes are, and says when the next beat is due: no later
+// look finds out who the other nodes are, and says when the next beat is due: no later
 // than when one that is silent can be declared dead.
 func (d *daemon) look(ctx context.Context) time.Duration {
 	next := beatEvery
@@ -89,15 +89,16 @@ func (t heldTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.next.RoundTrip(r)
 }
 
-// canWrite tries whether the database can be written. One that went back stops
-// decisions, also after a restart.
+// canWrite tries whether the database can be written. A database that lost commits
+// stops decisions, also after a restart.
 func (d *daemon) canWrite(ctx context.Context) error {
 	err := d.db.CanWrite(ctx)
 	d.wentBack(ctx, err)
 	return err
 }
 
-// wentBack stops decisions when err says that the database went back.
+// wentBack stops decisions when err says that the database lost commits that it had
+// confirmed.
 func (d *daemon) wentBack(ctx context.Context, err error) {
 	if errors.Is(err, store.ErrWentBack) {
 		d.service.WentBack(ctx, err)

@@ -18,7 +18,7 @@ const (
 	partAnchor    = "anchor"    // how the last writing of RGW_ANCHOR_FILE went
 )
 
-// health keeps the last word on what is asked in the background.
+// health keeps the newest result of each check that runs in the background.
 type health struct {
 	mu     sync.Mutex
 	faults map[string]error
@@ -28,7 +28,7 @@ type health struct {
 	written error // under mu too
 }
 
-// set keeps a word and reports whether it changed between good and bad.
+// set keeps a result and reports whether it changed between good and bad.
 func (h *health) set(part string, err error) (turned bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

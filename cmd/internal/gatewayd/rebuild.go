@@ -81,8 +81,8 @@ func (c *program) rebuildRows(ctx context.Context, db *store.DB, check bool, out
 	return nil
 }
 
-// sayHold reminds of what a daemon found before, which rows that are right again
-// do not end.
+// sayHold reminds the operator of a fault that a daemon found before and that still
+// stops decisions: correcting the rows does not end it.
 func (c *program) sayHold(ctx context.Context, db *store.DB) error {
 	fault, err := approvals.LogFault(ctx, db)
 	if err == nil && fault != "" {

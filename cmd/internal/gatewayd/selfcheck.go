@@ -10,9 +10,9 @@ import (
 // checkEvery is how often the file of the database is read as a whole.
 const checkEvery = 24 * time.Hour
 
-// checkFile looks whether the file of the database is whole: beside the service
-// after an end that was not clean, and daily. A finding stops decisions. That the
-// log is what was signed is verified at every start by the core.
+// checkFile checks the whole file of the database for damage, beside the service:
+// after a stop that was not clean, and daily. A finding stops decisions. Whether the
+// log is the one that was signed is verified by the core at every start.
 func (d *daemon) checkFile(ctx context.Context) {
 	for now := d.db.Unclean(); ; now = true {
 		if !now && !approvals.Pause(ctx, checkEvery) {

@@ -128,7 +128,8 @@ func ended(ctx context.Context) error {
 	return nil
 }
 
-// open waits for its turn, or for the server, and opens what lasts.
+// open waits until no other serve holds the database file, or until the database
+// server answers, and opens the database and the log.
 func (d *daemon) open(ctx context.Context) error {
 	if d.cfg.database != "" {
 		lock, err := sqlite.TryLock(d.cfg.database)
@@ -189,8 +190,8 @@ func (d *daemon) held() error {
 	return d.db.Respected()
 }
 
-// sound is nil while a database on a server has all that this process knows of. Files
-// are looked after by the probe.
+// sound is nil while a database on a server still has everything that this process
+// knows to be committed. With SQLite, the probe watches the file instead.
 func (d *daemon) sound() error {
 	if d.lock != nil {
 		return nil
@@ -308,8 +309,8 @@ func (c *config) codeHost() (approvals.CodeHost, error) {
 	return github.New(github.Config{URL: c.GitHubURL, Token: c.GitHubToken.reveal(), UserAgent: "rack-gatewayd/" + cli.Version()})
 }
 
-// dated judges the clock that times are taken from: with a server it is the
-// server's.
+// dated compares the clock that times are taken from: with a database server, that is
+// the server's.
 func (d *daemon) dated(observe func(server, local time.Time)) func(server, local time.Time) {
 	return func(server, local time.Time) { observe(server, local.Add(d.db.Skew())) }
 }
@@ -392,8 +393,8 @@ func (d *daemon) run(ctx context.Context, cancel context.CancelCauseFunc, doors 
 	return ended(ctx)
 }
 
-// record writes the last entries of the log. A stop that took all its time still
-// gets the little that they need.
+// record writes the last entries of the log. They get their time even when the stop
+// has used up all of its own.
 func (d *daemon) record(ctx context.Context) {
 	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), stopRecord)
 	defer done()

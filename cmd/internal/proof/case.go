@@ -129,8 +129,8 @@ func tellsToo(later, e approvals.Event) bool {
 	return false
 }
 
-// alarms are the events that the channel hears of, outside of the thread; of those
-// that are true the person hears, too.
+// alarms are the events that are told in the channel, outside of the thread. Those
+// that are true are told to the person as well.
 var alarms = map[approvals.EventType]bool{approvals.EventGateBypassed: false, approvals.EventBreakGlass: false, approvals.EventCodeLocked: true}
 
 // endings are the events that close a request, or end its decision, by status.

@@ -109,8 +109,8 @@ func (n *Nodes) answer(i int, path string) error {
 	return told(i, path)
 }
 
-// OnAnswer has told called whenever Slack or CircleCI has answered a call of a node
-// to a path, before the answer gets there. After an error it never does.
+// OnAnswer calls told whenever Slack or CircleCI has answered a call of a node, before
+// the node gets the answer. When told returns an error, the node never gets it.
 func (n *Nodes) OnAnswer(told func(node int, path string) error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
