@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/slack-go/slack"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 // Scopes that the app needs, and those that only let it look before it posts again.
@@ -36,7 +38,7 @@ func (w *Workspace) Check(ctx context.Context, channels ...string) []Finding {
 		return []Finding{{Subject: "slack token", Fault: err.Error()}}
 	}
 	findings := []Finding{
-		{Subject: "slack token", Note: fmt.Sprintf("workspace %s (%s)", cut(oneLine(id.Name), limitName), id.Team)},
+		{Subject: "slack token", Note: fmt.Sprintf("workspace %s (%s)", plain.Cut(plain.OneLine(id.Name), limitName), id.Team)},
 		checkScopes(id.Scopes),
 	}
 	found := map[string]string{"scopes": findings[1].Fault}
@@ -150,7 +152,7 @@ func (w *Workspace) checkChannel(ctx context.Context, channel string) (f Finding
 		f.Fault = why.words(channel)
 		return f, why.kind == transient || why.kind == limited
 	}
-	name := "#" + cut(oneLine(c.Name), limitName)
+	name := "#" + plain.Cut(plain.OneLine(c.Name), limitName)
 	switch {
 	case c.IsArchived:
 		f.Fault = name + " is archived: unarchive it or set another one"

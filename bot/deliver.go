@@ -10,6 +10,7 @@ import (
 	"github.com/slack-go/slack"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 var _ approvals.Deliverer = (*Bot)(nil)
@@ -433,7 +434,7 @@ func (b *Bot) answers(ctx context.Context) bool {
 func explain(err error) string {
 	var answer slack.SlackErrorResponse
 	if errors.As(err, &answer) {
-		return cut(oneLine(answer.Err+" "+strings.Join(answer.ResponseMetadata.Messages, " ")), limitError)
+		return plain.Cut(plain.OneLine(answer.Err+" "+strings.Join(answer.ResponseMetadata.Messages, " ")), limitError)
 	}
 	return diagnose(err).words("")
 }

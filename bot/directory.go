@@ -11,6 +11,7 @@ import (
 	"github.com/slack-go/slack"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 var _ approvals.Directory = (*Workspace)(nil)
@@ -38,7 +39,7 @@ func (w *Workspace) User(ctx context.Context, id string) (name, problem string, 
 	}
 	w.answered(id, nil)
 	for _, n := range []string{u.Profile.DisplayName, u.RealName, u.Name} {
-		if name = cut(visible(n), limitName); name != "" {
+		if name = plain.Cut(plain.Visible(n), limitName); name != "" {
 			break
 		}
 	}

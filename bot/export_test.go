@@ -52,8 +52,6 @@ func RenderText(text string) (mrkdwn string, message []byte) {
 // ShowName is what people see of a name that decides, with its remark.
 func ShowName(text string) string { return name(text).plain() }
 
-func ShowMessage(text string) string { return visible(text) }
-
 func Compare(project, from, to string) (commit, compare string) {
 	return CommitURL(project, to), compareURL(project, from, to)
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/slack-go/slack"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 // faultKind says what to do about a call that did not succeed.
@@ -126,7 +128,7 @@ func (f fault) words(channel string) string {
 		return "account_inactive: the app was removed from the workspace: install it again, set the new SLACK_BOT_TOKEN and restart"
 	case "missing_scope":
 		if f.needs != "" {
-			return "missing_scope: the app lacks the scope " + cut(oneLine(f.needs), limitName) + ": add it and re-install the app"
+			return "missing_scope: the app lacks the scope " + plain.Cut(plain.OneLine(f.needs), limitName) + ": add it and re-install the app"
 		}
 		return "missing_scope: the app lacks a scope: add it and re-install the app"
 	case "not_allowed_token_type":
@@ -140,10 +142,10 @@ func (f fault) words(channel string) string {
 		return f.code + ": the workspace's settings forbid posting in " + channel + ": ask its owner"
 	}
 	if f.kind == transient && f.code != "" {
-		return cut(oneLine(f.code), limitName) + ": trouble at Slack; it is tried again"
+		return plain.Cut(plain.OneLine(f.code), limitName) + ": trouble at Slack; it is tried again"
 	}
 	if f.code != "" {
-		return cut(oneLine(f.code), limitName)
+		return plain.Cut(plain.OneLine(f.code), limitName)
 	}
 	return noAnswer(f.err)
 }
@@ -160,9 +162,9 @@ func noAnswer(err error) string {
 	// Without the addresses of a connection, so that one fault has one name.
 	var op *net.OpError
 	if errors.As(err, &op) {
-		return "Slack cannot be reached: " + op.Op + ": " + cut(oneLine(op.Err.Error()), limitError)
+		return "Slack cannot be reached: " + op.Op + ": " + plain.Cut(plain.OneLine(op.Err.Error()), limitError)
 	}
-	return "Slack cannot be reached: " + cut(oneLine(err.Error()), limitError)
+	return "Slack cannot be reached: " + plain.Cut(plain.OneLine(err.Error()), limitError)
 }
 
 // ctxOrNetwork tells a call that did not get through from an answer that could

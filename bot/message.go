@@ -10,6 +10,7 @@ import (
 	"github.com/slack-go/slack"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 // message is what Slack is to show: blocks, and one sentence that says it all
@@ -144,7 +145,7 @@ func brief(r approvals.Request) line {
 	f := r.Facts
 	l := name(short(f.Revision))
 	if ref := firstOf(f.Tag, f.Branch); ref != "" {
-		l = say(span{kind: theirs, text: cut(bare(ref), limitName)}, "@", l, remark(ref))
+		l = say(span{kind: theirs, text: plain.Cut(plain.Name(ref), limitName)}, "@", l, remark(ref))
 	}
 	if starters := f.Starters(); len(starters) > 0 {
 		return say(l, ", started by ", name(starters[0]))

@@ -8,6 +8,7 @@ import (
 	"github.com/slack-go/slack"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 // Lengths of a reason in characters: at most, and at least that of an emergency.
@@ -90,7 +91,7 @@ func ended(title string, why line) *slack.ModalViewRequest {
 
 // inline is a fault shown under an input.
 func inline(block string, why line) *slack.ViewSubmissionResponse {
-	return slack.NewErrorsViewSubmissionResponse(map[string]string{block: cut(why.plain(), limitError)})
+	return slack.NewErrorsViewSubmissionResponse(map[string]string{block: plain.Cut(why.plain(), limitError)})
 }
 
 // parseOrigin reads what a modal carried.

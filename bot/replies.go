@@ -8,6 +8,7 @@ import (
 	"github.com/slack-go/slack"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 // lateAfter is how old an event may be before its line says when it happened.
@@ -177,7 +178,7 @@ func (v view) requested(r approvals.Request) (line, []slack.Block) {
 	blocks := v.commitList(r)
 	// The card shows the start of a long message; the whole is here.
 	if _, whole := excerpt(r.Message); !whole {
-		blocks = append([]slack.Block{quote(cut(visible(r.Message), limitWhole))}, blocks...)
+		blocks = append([]slack.Block{quote(plain.Cut(plain.Visible(r.Message), limitWhole))}, blocks...)
 	}
 	return l, blocks
 }

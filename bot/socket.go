@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 const (
@@ -296,7 +297,7 @@ func (s *socket) ended(c *connection, why error) {
 	}
 	alone, news := s.greeted == 0, s.short >= shortMany && !s.told
 	s.mu.Unlock()
-	s.bot.log.Info("a connection to Slack ended", "reason", cut(oneLine(c.reason), limitName), "why", noAnswer(why))
+	s.bot.log.Info("a connection to Slack ended", "reason", plain.Cut(plain.OneLine(c.reason), limitName), "why", noAnswer(why))
 	if alone {
 		s.bot.connected(false)
 	}
@@ -341,7 +342,7 @@ func (s *socket) take(c *connection, raw []byte) {
 	var f frame
 	if err := json.Unmarshal(raw, &f); err != nil {
 		// A field of another type leaves the others readable.
-		s.bot.log.Warn("a frame from Slack cannot be read", "type", cut(oneLine(f.Type), limitName))
+		s.bot.log.Warn("a frame from Slack cannot be read", "type", plain.Cut(plain.OneLine(f.Type), limitName))
 	}
 	switch {
 	case f.EnvelopeID != "":
@@ -374,7 +375,7 @@ func (s *socket) envelope(c *connection, f frame) {
 	case "events_api":
 		s.eventsAPI(f, answer)
 	default:
-		s.bot.log.Info("a frame from Slack is of an unknown type", "type", cut(oneLine(f.Type), limitName))
+		s.bot.log.Info("a frame from Slack is of an unknown type", "type", plain.Cut(plain.OneLine(f.Type), limitName))
 		answer(nil)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/slack-go/slack"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 // Limits of Slack in characters.
@@ -88,14 +90,16 @@ func say(parts ...any) line {
 }
 
 // quoted is text from outside, cut to one line of at most n characters.
-func quoted(text string, n int) span { return span{kind: theirs, text: cut(oneLine(text), n)} }
+func quoted(text string, n int) span {
+	return span{kind: theirs, text: plain.Cut(plain.OneLine(text), n)}
+}
 
 // paragraph is text from outside that keeps its line breaks.
 func paragraph(text string, n int) span {
-	if text = visible(text); text == "" {
+	if text = plain.Visible(text); text == "" {
 		text = "–"
 	}
-	return span{kind: theirs, text: cut(text, n)}
+	return span{kind: theirs, text: plain.Cut(text, n)}
 }
 
 // name is a name from outside that somebody decides by, such as a branch or a login.
@@ -106,13 +110,13 @@ func name(text string) line { return named(theirs, text) }
 func literal(text string) line { return named(code, text) }
 
 func named(kind spanKind, text string) line {
-	return say(span{kind: kind, text: cut(bare(text), limitName)}, remark(text))
+	return say(span{kind: kind, text: plain.Cut(plain.Name(text), limitName)}, remark(text))
 }
 
 // commandLine is something to type, shown as code. Nothing in it is broken up, so that
 // it can be copied; what could be read as markup makes it a literal.
 func commandLine(text string) span {
-	text = cut(oneLine(text), limitMessage)
+	text = plain.Cut(plain.OneLine(text), limitMessage)
 	if strings.ContainsAny(text, "&<>`*~@…") || strings.ContainsFunc(text, func(r rune) bool { return r > '~' }) {
 		return span{kind: code, text: text}
 	}
@@ -121,7 +125,7 @@ func commandLine(text string) span {
 
 // link is a label with a link that we built; without a link it is the label.
 func link(url, label string) span {
-	label = cut(oneLine(label), limitName)
+	label = plain.Cut(plain.OneLine(label), limitName)
 	if url = webURL(url); url == "" {
 		return span{kind: theirs, text: label}
 	}
@@ -284,16 +288,16 @@ func quote(text string) slack.Block {
 
 // excerpt is the start of a message, and whether it is all of it.
 func excerpt(message string) (text string, whole bool) {
-	text = visible(message)
+	text = plain.Visible(message)
 	var lines []string
 	for line := range strings.Lines(text) {
 		if line = strings.TrimSpace(line); line != "" {
 			lines = append(lines, line)
 		}
 	}
-	short := cut(strings.Join(lines[:min(len(lines), limitLines)], "\n"), limitMessage)
+	short := plain.Cut(strings.Join(lines[:min(len(lines), limitLines)], "\n"), limitMessage)
 	if len(lines) > limitLines && !strings.HasSuffix(short, "…") {
-		short = cut(short, limitMessage-2) + " …"
+		short = plain.Cut(short, limitMessage-2) + " …"
 	}
 	return short, short == strings.Join(lines, "\n")
 }
@@ -344,14 +348,6 @@ func escape(text string) string {
 		previous = r
 	}
 	return b.String()
-}
-
-// cut shortens to at most n characters, the last of them an ellipsis.
-func cut(text string, n int) string {
-	if utf8.RuneCountInString(text) <= n {
-		return text
-	}
-	return strings.TrimRight(string([]rune(text)[:n-1]), " \n\u200c\u200d") + "…"
 }
 
 // duration puts a span of time into words: 45 s, 7 min, 2 h 5 min.

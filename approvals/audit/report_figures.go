@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 // ending is what became of a request, coarsely.
@@ -357,17 +358,10 @@ func (f figures) waited() plot {
 		if len(a.waits) == 1 {
 			text = a.Median() + ", 1 vote"
 		}
-		p.Left = append(p.Left, label{0, y + 12, shorten(a.Name, 32)})
+		p.Left = append(p.Left, label{0, y + 12, plain.Cut(a.Name, 32)})
 		p.Right = append(p.Right, label{plotWidth, y + 12, text})
 		p.Bars = append(p.Bars, bar{0, y + 17, max(w, 2), 9, "ok", a.Name + ": " + text})
 	}
 	p.Height = row * len(people)
 	return p
-}
-
-func shorten(s string, n int) string {
-	if runes := []rune(s); len(runes) > n {
-		return string(runes[:n-1]) + "…"
-	}
-	return s
 }

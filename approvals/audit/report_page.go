@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 //go:embed report.html
@@ -20,7 +20,7 @@ var reportText string
 // reportPage shows a page. What comes from CI or people is text in it: html/template
 // escapes it, and shown makes visible what would not show.
 var reportPage = template.Must(template.New("report").Funcs(template.FuncMap{
-	"at": at, "day": day, "shown": shown, "span": span, "subject": subject, "short": short,
+	"at": at, "day": day, "shown": plain.Visible, "span": span, "subject": subject, "short": short,
 }).Parse(reportText))
 
 // page is what the template sees.
@@ -217,11 +217,11 @@ func (d row) Quorum() string {
 func (d row) Release() string {
 	switch {
 	case !d.ReleasedAt.IsZero():
-		return fmt.Sprintf("Released in CircleCI by %s, %s", shown(d.Gate.ApprovedBy), at(d.ReleasedAt))
+		return fmt.Sprintf("Released in CircleCI by %s, %s", plain.Visible(d.Gate.ApprovedBy), at(d.ReleasedAt))
 	case d.Status == approvals.Bypassed:
-		return fmt.Sprintf("Not released here: %s opened the gate in CircleCI", shown(d.Gate.ApprovedBy))
+		return fmt.Sprintf("Not released here: %s opened the gate in CircleCI", plain.Visible(d.Gate.ApprovedBy))
 	case d.Gate.Bypassed:
-		return fmt.Sprintf("Not released here: %s opened the gate in CircleCI after the request had ended", shown(d.Gate.ApprovedBy))
+		return fmt.Sprintf("Not released here: %s opened the gate in CircleCI after the request had ended", plain.Visible(d.Gate.ApprovedBy))
 	}
 	return "Not released"
 }
@@ -280,22 +280,5 @@ const mostSubject = 200
 // subject is the first line of a message.
 func subject(message string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(message), "\n")
-	return shorten(shown(line), mostSubject)
-}
-
-// shown makes characters visible that would show nothing, or turn the text around
-// them: a name must not look like another one.
-func shown(s string) string {
-	var b strings.Builder
-	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
-		switch {
-		case r == '\n' || r == '\t':
-			b.WriteByte(' ')
-		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp):
-			fmt.Fprintf(&b, "‹U+%04X›", r)
-		default:
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
+	return plain.Cut(plain.Visible(line), mostSubject)
 }

@@ -8,9 +8,9 @@ import (
 	"net/http"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
 )
 
@@ -86,7 +86,7 @@ func notShownYet(e approvals.Enrolment) page {
 
 func key(e approvals.Enrolment, secret totp.Secret) page {
 	p := about(e, "key", "Add the key to your app", http.StatusOK)
-	link := secret.URL(issuer, cut(p.Who, accountLimit))
+	link := secret.URL(issuer, plain.Cut(p.Who, accountLimit))
 	picture, err := draw(link)
 	if err != nil {
 		return failed(err)
@@ -155,30 +155,10 @@ func failed(err error) page {
 
 // called is the person's name, or the Slack id if there is none.
 func called(p approvals.Person) string {
-	if name := cut(visible(p.Name), nameLimit); name != "" {
+	if name := plain.Cut(plain.Visible(p.Name), nameLimit); name != "" {
 		return name
 	}
 	return p.SlackID
-}
-
-// visible makes controls and marks that turn text around visible: a name must
-// not be able to look like another one's.
-func visible(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, strings.ToValidUTF8(text, string(unicode.ReplacementChar)))
-	return strings.TrimSpace(text)
-}
-
-// cut shortens text to at most n characters.
-func cut(text string, n int) string {
-	if runes := []rune(text); len(runes) > n {
-		return string(runes[:n-1]) + "…"
-	}
-	return text
 }
 
 func inFours(key string) string {

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -20,6 +19,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 const (
@@ -136,14 +136,7 @@ func fold(name string) string {
 }
 
 // shown makes a name that came from outside fit to be repeated.
-func shown(name string) string {
-	const most = 64
-	if runes := []rune(name); len(runes) > most {
-		name = string(runes[:most]) + "…"
-	}
-	quoted := strconv.QuoteToGraphic(name)
-	return quoted[1 : len(quoted)-1]
-}
+func shown(name string) string { return plain.Cut(plain.Name(name), 64) }
 
 // parseCreate checks the form of a create body. What the values mean, and
 // whether they are right, is judged by the service.

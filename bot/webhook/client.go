@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 const (
@@ -195,7 +196,7 @@ func sameRequest(id string) func(Request) string {
 		if strings.EqualFold(r.ID, id) || strconv.FormatInt(r.Number, 10) == id {
 			return ""
 		}
-		return fmt.Sprintf("it is about request %s (#%d), not %s", shorten(r.ID, 60), r.Number, shorten(id, 60))
+		return fmt.Sprintf("it is about request %s (#%d), not %s", plain.Cut(r.ID, 60), r.Number, plain.Cut(id, 60))
 	}
 }
 

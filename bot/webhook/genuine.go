@@ -13,9 +13,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 // ForeignAnswer is an answer that does not count as the gateway's. A proxy, a
@@ -64,7 +64,7 @@ func (c *Client) foreign(res *http.Response, fault string) *ForeignAnswer {
 		RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now()),
 	}
 	if server := res.Header.Get("Server"); server != "" {
-		e.By += " (server: " + shorten(server, 60) + ")"
+		e.By += " (server: " + plain.Cut(server, 60) + ")"
 	}
 	if c.via != nil {
 		e.By += " through the proxy at " + address(c.via)
@@ -95,7 +95,7 @@ func (c *Client) refusal(res *http.Response, body []byte) error {
 	if status/100 == 3 {
 		fault := "this is a redirect, and the API token follows none; set the gateway's URL to where the gateway really is"
 		if to := res.Header.Get("Location"); to != "" {
-			fault += " (the redirect leads to " + shorten(to, 200) + ")"
+			fault += " (the redirect leads to " + plain.Cut(to, 200) + ")"
 		}
 		return c.foreign(res, fault)
 	}
@@ -183,7 +183,7 @@ func (r Request) fault() string {
 	case r.Status == "":
 		return "it names no status"
 	case !r.Status.Known():
-		return fmt.Sprintf("it names the status %q, which this version of the client does not know", shorten(string(r.Status), 40))
+		return fmt.Sprintf("it names the status %q, which this version of the client does not know", plain.Cut(string(r.Status), 40))
 	case r.Number < 1:
 		return "it names no request number"
 	case r.App == "" || r.Environment == "":
@@ -210,7 +210,7 @@ func askedFor(app, environment, commit, workflow string) asked {
 // fault says what makes r another request than the one that was asked for.
 func (a asked) fault(r Request) string {
 	other := func(what, got, want string) string {
-		return fmt.Sprintf("request #%d is for %s %s, not %s", r.Number, what, shorten(got, 80), want)
+		return fmt.Sprintf("request #%d is for %s %s, not %s", r.Number, what, plain.Cut(got, 80), want)
 	}
 	switch {
 	case a.app != "" && r.App != a.app:
@@ -263,14 +263,6 @@ func (v Verified) fault(a asked, now time.Time) string {
 		return "its receipt is for another request"
 	}
 	return ""
-}
-
-// shorten bounds what others may put into our sentences.
-func shorten(s string, most int) string {
-	if utf8.RuneCountInString(s) <= most {
-		return s
-	}
-	return string([]rune(s)[:most-1]) + "…"
 }
 
 // address is where a proxy is, without its user and password.

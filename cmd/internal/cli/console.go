@@ -151,12 +151,3 @@ func visible(s, kept string) string {
 	}
 	return b.String()
 }
-
-// Cut shortens text to so many characters.
-func Cut(s string, most int) string {
-	runes := []rune(s)
-	if len(runes) <= most {
-		return s
-	}
-	return string(runes[:most-1]) + "…"
-}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
@@ -151,7 +152,7 @@ func (c *program) createBody(flags requestFlags) (body webhook.CreateBody, err e
 	body.Branch, body.Tag = c.ref(body.Branch, body.Tag)
 	body.Message = present(body.Message)
 	if n := utf8.RuneCountInString(body.Message); n > maxMessage {
-		body.Message = cli.Cut(body.Message, maxMessage)
+		body.Message = plain.Cut(body.Message, maxMessage)
 		c.Say("The message has %d characters; it is cut to %d.", n, maxMessage)
 	}
 	body.Metadata, err = c.metadata(flags.metadata)

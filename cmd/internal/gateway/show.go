@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
@@ -131,7 +132,7 @@ func table(requests []webhook.Request) [][]string {
 			ref = "tag " + string(r.Tag)
 		}
 		rows = append(rows, []string{
-			strconv.FormatInt(r.Number, 10), string(r.Status), r.App, r.Environment, r.GitCommit[:min(7, len(r.GitCommit))], cli.Cut(ref, 40), clock(r.CreatedAt), r.ID,
+			strconv.FormatInt(r.Number, 10), string(r.Status), r.App, r.Environment, r.GitCommit[:min(7, len(r.GitCommit))], plain.Cut(ref, 40), clock(r.CreatedAt), r.ID,
 		})
 	}
 	return rows
