@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -31,6 +32,7 @@ func TestDeploy(t *testing.T) {
 	}{
 		{"command", nil, []string{"--", "sh", "-c", "echo deployed $1; exit 0", "sh", "it"}, 0, "deployed it\n", []string{`"started"`, `"succeeded"`}},
 		{"its code", nil, []string{"--", "sh", "-c", "exit 42"}, 42, "", []string{`"started"`, `"failed","detail":"exit code 42"`}},
+		{"a code that the client has, too", nil, []string{"--", "sh", "-c", "exit 3"}, 3, "", []string{`"started"`, `"failed","detail":"exit code 3"`}},
 		{"killed", nil, []string{"--", "sh", "-c", "kill -9 $$"}, 137, "", []string{`"started"`, `"failed","detail":"exit code 137"`}},
 		{"no such command", nil, []string{"--", "/does/not/exist"}, 1, "", []string{`"started"`, `"failed","detail":"the command could not be run"`}},
 		{"from the environment", []string{"RACK_GATEWAY_DEPLOY_COMMAND=echo from $WHERE", "WHERE=env"}, nil, 0, "from env\n", []string{`"started"`, `"succeeded"`}},
@@ -43,6 +45,11 @@ func TestDeploy(t *testing.T) {
 			got := run(t, g.env(append(tt.env, circle...)...), append([]string{"deploy", "--app", "myapp"}, tt.args...)...)
 			if got.code != tt.code || got.stdout != tt.stdout {
 				t.Errorf("got %+v; want exit %d and %q", got, tt.code, tt.stdout)
+			}
+			// The code alone could be the client's: 3 is rejected.
+			ended := strings.Contains(tt.reports[1], "exit code")
+			if strings.Contains(got.stderr, fmt.Sprintf("The deploy command ended with exit code %d.", tt.code)) != ended {
+				t.Errorf("got %+v; want it said whether the code is the command's: %t", got, ended)
 			}
 			calls := g.calls()
 			if len(calls) != 1+len(tt.reports) {
