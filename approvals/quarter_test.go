@@ -400,7 +400,7 @@ func (q *quarter) figures(page *html.Node) {
 		}
 	}
 	changed := textOf(byID(page, "exceptions").Parent)
-	for _, want := range []string{"shop required_approvals: 1 → 2", "shop required_approvals: 2 → 1", "operator ana@build-1", "Béa <b> (U02): reset by operator", "Chi‹U+202E›ko (U03): “the <shop> is down”"} {
+	for _, want := range []string{"shop required_approvals: 1 → 2", "shop required_approvals: 2 → 1", "operator ana@build-1", "the authenticator of Béa <b> (U02) was reset by operator", "Chi‹U+202E›ko (U03): “the <shop> is down”"} {
 		if !strings.Contains(changed, want) {
 			q.t.Errorf("the exceptions do not say %q", want)
 		}

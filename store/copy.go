@@ -190,7 +190,7 @@ func same(from, to *tx, c *Copied) error {
 		logs[i] = r
 	}
 	if logs[0] != logs[1] {
-		return errors.New("the log of the copy is another one")
+		return errors.New("the log in the copy is not that of the original")
 	}
 	c.Events, c.Root = logs[1].Events, logs[1].Root
 	return nil

@@ -39,14 +39,14 @@ func ParseKeys(text string) (*KeyRing, error) {
 	for i, part := range strings.Split(strings.TrimSpace(text), ",") {
 		id, encoded, found := strings.Cut(strings.TrimSpace(part), ":")
 		if !found {
-			return nil, fmt.Errorf("key %d: want kid:base64", i+1)
+			return nil, fmt.Errorf("key %d: must be written as kid:base64", i+1)
 		}
 		if !keyIDs.MatchString(id) {
 			return nil, fmt.Errorf("key %d: the id must be 1 to 32 letters, digits, dots, dashes or underscores", i+1)
 		}
 		raw, err := base64.StdEncoding.Strict().DecodeString(encoded)
 		if err != nil || len(raw) != keyBytes || strings.ContainsAny(encoded, "\r\n") {
-			return nil, fmt.Errorf("key %d: want the base64 of %d bytes", i+1, keyBytes)
+			return nil, fmt.Errorf("key %d: must be the base64 of %d bytes behind its id", i+1, keyBytes)
 		}
 		key, err := newSealKey(id, raw)
 		if err != nil {

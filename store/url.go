@@ -48,7 +48,7 @@ func Migrate(ctx context.Context, c Config, role string) error {
 	case path == "":
 		return postgres.Migrate(ctx, c.server(), role)
 	case role != "":
-		return errors.New("a file has no roles")
+		return errors.New("roles are those of a PostgreSQL server, and this database is a SQLite file")
 	}
 	db, err := sqlite.Open(ctx, path)
 	if err != nil {

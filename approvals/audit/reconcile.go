@@ -113,7 +113,7 @@ func (c Reconciliation) Run(ctx context.Context) ([]ReconciledGate, []Hole, erro
 		}
 	}
 	if c.App != "" && len(projects) == 0 {
-		return nil, nil, refuse(approvals.CodeAppUnknown, "no app %q in the settings", c.App)
+		return nil, nil, refuse(approvals.CodeAppUnknown, "there is no app %q in the settings", c.App)
 	}
 	r := reconciler{Reconciliation: c}
 	for _, slug := range c.Settings.Projects() {

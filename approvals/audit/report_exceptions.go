@@ -31,14 +31,14 @@ var exceptions = []struct {
 }{
 	{excBypassed, "Opened past the gateway", "Somebody approved the gate in CircleCI itself. A deploy job that asks the gateway first (verify) is refused then."},
 	{excUnasked, "Deploys that did not ask", "CircleCI ran the deploy, and no job of it asked the gateway whether it is what was approved (verify). Only the gate ties what ran to the approval."},
-	{excBreakGlass, "Emergency releases", "One person released alone, whatever freeze and quorum said."},
+	{excBreakGlass, "Emergency releases", "One person released the deploy alone. Neither a freeze nor the number of approvals counted."},
 	{excOwn, "Own deploys, or nobody knows whose", "The person who started the workflow approved it, or the starter is not known, so nobody can tell."},
 	{excConfig, "Another CI configuration", "The configuration of the pipeline was not the one that was deployed last to the same place."},
 	{excRefused, "Deploy jobs that were refused", "A deploy job asked whether it may deploy, and the answer was no."},
 	{excRetried, "Retries", "A fresh round of votes after an approval that was not used in time or could not be delivered."},
 	{excAuthenticator, "Authenticators that were reset, replaced or locked", "Whoever gets a new authenticator can approve with it. Too many wrong codes lock one."},
-	{excSettings, "Changed settings", "From what to what, as found at a start of the gateway."},
-	{excRecovered, "Database put back or changed", "The operator went on with an older database, or with one that was changed from outside."},
+	{excSettings, "Changed settings", "What settings were before and after, as the gateway found when it started."},
+	{excRecovered, "Database put back or changed", "The operator accepted an older database, or one that was changed from outside."},
 }
 
 // finding is one event of an exception.
@@ -58,7 +58,7 @@ func (r *reading) look(e approvals.Event, d *deploy) {
 	switch by := r.actor(e.Actor); e.Type {
 	case approvals.EventRequested:
 		if changed, _ := d.ConfigChanged(); changed {
-			note(excConfig, "started by %s", row{deploy: d, r: r}.StartedBy())
+			note(excConfig, "the workflow was started by %s", row{deploy: d, r: r}.StartedBy())
 		}
 	case approvals.EventBypassed:
 		note(excBypassed, "%s approved the gate in CircleCI while the request was open", by)
@@ -74,19 +74,19 @@ func (r *reading) look(e approvals.Event, d *deploy) {
 		}
 		switch d.self {
 		case ownYes:
-			note(excOwn, "own deploy")
+			note(excOwn, "it was approved by the person who started it")
 		case ownUnknown:
-			note(excOwn, "nobody knows whose deploy it was")
+			note(excOwn, "it was approved, and nobody knows who started it")
 		}
 	case approvals.EventVerifyRefused:
 		note(excRefused, "%s", cmp.Or(e.Data["detail"], e.Reason))
 	case approvals.EventReopened:
-		note(excRetried, "by %s", by)
+		note(excRetried, "%s asked for another round of approvals", by)
 	case approvals.EventRecovered:
-		note(excRecovered, "by %s; the log goes on under another name and key", by)
+		note(excRecovered, "accepted by %s; the log goes on under another name and key", by)
 	case approvals.EventSettingsChanged:
 		if r.App == "" || len(r.changes(e)) > 0 {
-			note(excSettings, "by %s", by)
+			note(excSettings, "the gateway was started by %s", by)
 		}
 	default:
 		r.lookAtAuthenticator(e, note)
@@ -97,15 +97,15 @@ func (r *reading) lookAtAuthenticator(e approvals.Event, note func(kind exceptio
 	user := r.name(cmp.Or(e.Data["user"], e.Actor.ID))
 	switch by := r.actor(e.Actor); {
 	case e.Type == approvals.EventReset:
-		note(excAuthenticator, "of %s: reset by %s", user, by)
+		note(excAuthenticator, "the authenticator of %s was reset by %s", user, by)
 	case e.Type == approvals.EventEnrolled && r.enrolled[e.Data["user"]]:
-		note(excAuthenticator, "of %s: replaced by a new one (%s), by %s", user, e.Outcome, by)
+		note(excAuthenticator, "the authenticator of %s was replaced by a new one (%s) by %s", user, e.Outcome, by)
 	case e.Type == approvals.EventUnlocked:
-		note(excAuthenticator, "of %s: unlocked by %s", user, by)
+		note(excAuthenticator, "the authenticator of %s was unlocked by %s", user, by)
 	case e.Type == approvals.EventCodeLocked:
-		note(excAuthenticator, "of %s: %s after wrong codes", user, e.Outcome)
+		note(excAuthenticator, "the authenticator of %s was %s after wrong codes", user, e.Outcome)
 	case e.Type == approvals.EventSealBroken:
-		note(excAuthenticator, "of %s: it could not be opened", user)
+		note(excAuthenticator, "the authenticator of %s could not be decrypted", user)
 	}
 }
 

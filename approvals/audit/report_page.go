@@ -223,6 +223,9 @@ func (d row) Release() string {
 	case d.Gate.Bypassed:
 		return fmt.Sprintf("Not released here: %s opened the gate in CircleCI after the request had ended", plain.Visible(d.Gate.ApprovedBy))
 	}
+	if d.Failure.Detail != "" {
+		return "Not released: " + plain.Visible(d.Failure.Detail)
+	}
 	return "Not released"
 }
 
@@ -236,7 +239,7 @@ func (d row) Outcome() string {
 	case approvals.Released:
 		return "The deploy had not ended when the report was made, or no job depends on the gate"
 	}
-	return d.Failure.Detail
+	return ""
 }
 
 // Stopped says whether the deploy job was told not to deploy, or did not ask.

@@ -39,7 +39,7 @@ func (d discard) WriteHeader(int)             {}
 func writeJSON(w http.ResponseWriter, status int, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
-		return refuse(CodeInternal, "the gateway failed; its log has the request id")
+		return refuse(CodeInternal, "the gateway failed: its log says why beside this request_id")
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

@@ -181,7 +181,7 @@ func (h *Handler) serve(w *answer, r *http.Request, c *call) (err error) {
 			panic(p)
 		default:
 			h.log.Error("api call panicked", "request_id", c.id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = refuse(CodeInternal, "the gateway failed; its log has the request id")
+			err = refuse(CodeInternal, "the gateway failed: its log says why beside this request_id")
 		}
 	}()
 	handler, pattern := h.mux.Handler(r)
@@ -304,7 +304,7 @@ func bearer(h http.Header) (token string, ok bool) {
 }
 
 func tooMany(wait time.Duration) error {
-	return &approvals.Error{Code: CodeRateLimited, Message: "too many calls: wait as Retry-After says", RetryAfter: wait}
+	return &approvals.Error{Code: CodeRateLimited, Message: "too many calls: wait for as many seconds as Retry-After says", RetryAfter: wait}
 }
 
 // requestIDPattern fits the ids of common proxies, but no token of ours or of

@@ -118,7 +118,7 @@ func newProblem(err error, requestID string) Problem {
 	}
 	kind, known := kinds[e.Code]
 	if !known {
-		return newProblem(&approvals.Error{Code: CodeInternal, Message: "the gateway failed; its log has the request id"}, requestID)
+		return newProblem(&approvals.Error{Code: CodeInternal, Message: "the gateway failed: its log says why beside this request_id"}, requestID)
 	}
 	p := Problem{
 		Type: "urn:rack-gateway:error:" + string(e.Code), Title: kind.title, Status: kind.status,
