@@ -28,11 +28,16 @@ func (v view) card(c approvals.Card) message {
 	if buttons := v.buttons(c); buttons != nil {
 		blocks = append(blocks, buttons)
 	}
-	sentence := say(title, ". ", brief(r), ". ", wordingOf(r.Status).card(c), ". #", r.Number)
+	return newMessage(inShort(c), blocks...)
+}
+
+// inShort is a card in one sentence or two.
+func inShort(c approvals.Card) line {
+	r := c.Request
 	if r.Status == approvals.Pending {
-		sentence = say(title, " ", brief(r), ". ", progress(c), ". #", r.Number)
+		return say(headline(r), " ", brief(r), ". ", progress(c), ". #", r.Number)
 	}
-	return newMessage(sentence, blocks...)
+	return say(headline(r), ". ", brief(r), ". ", wordingOf(r.Status).card(c), ". #", r.Number)
 }
 
 func pending(c approvals.Card) line {

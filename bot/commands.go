@@ -40,7 +40,7 @@ func (b *Bot) commanded(c command, answer ack) {
 		if b.foreign(c.App, c.Team) || !userID.MatchString(c.User) {
 			return // whoever it is, they are not told anything
 		}
-		b.whisper(ctx, c.ResponseURL, c.Channel, c.User, newMessage(say("Answer to "+CommandName), b.answer(ctx, c.User, c.Text)...))
+		b.whisper(ctx, c.ResponseURL, c.Channel, c.User, b.answer(ctx, c.User, c.Text))
 	})
 	if !ok {
 		answer(map[string]string{"response_type": "ephemeral", "text": "I’m overloaded. Please try again."})
@@ -48,43 +48,53 @@ func (b *Bot) commanded(c command, answer ack) {
 }
 
 // answer renders what a command asks for.
-func (b *Bot) answer(ctx context.Context, user, text string) []slack.Block {
+func (b *Bot) answer(ctx context.Context, user, text string) message {
+	only := func(l line) message { return newMessage(l, l.block()) }
 	if problem := b.outsider(ctx, user); problem != nil {
-		return []slack.Block{problem.block()}
+		return only(problem)
 	}
 	verb, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
 	rest = strings.TrimSpace(rest)
 	if strings.HasPrefix(verb, "#") && rest == "" {
 		verb, rest = "show", verb
 	}
+	var sentence line
 	var blocks []slack.Block
 	var err error
 	switch strings.ToLower(verb) {
 	case "list":
-		blocks, err = b.list(ctx, "Open requests", "Nothing is waiting.", approvals.Filter{Statuses: approvals.OpenStatuses(), Limit: listLimit})
+		sentence, blocks, err = b.list(ctx, "Open requests", "Nothing is waiting.", approvals.Filter{Statuses: approvals.OpenStatuses(), Limit: listLimit})
 	case "history":
 		if !approvals.ValidName(rest) {
-			return []slack.Block{say("Which app? Say, for example, " + CommandName + " history myapp.").block()}
+			return only(say("Which app? Say, for example, " + CommandName + " history myapp."))
 		}
-		blocks, err = b.list(ctx, "Requests of "+rest, "There are no requests yet.", approvals.Filter{Apps: []string{rest}, Limit: listLimit})
+		sentence, blocks, err = b.list(ctx, "Requests of "+rest, "There are no requests yet.", approvals.Filter{Apps: []string{rest}, Limit: listLimit})
 	case "show":
 		n, bad := strconv.ParseInt(strings.TrimPrefix(rest, "#"), 10, 64)
 		if bad != nil || n <= 0 {
-			return []slack.Block{say("Which request? Say its number, for example " + CommandName + " show 12.").block()}
+			return only(say("Which request? Say its number, for example " + CommandName + " show 12."))
 		}
-		blocks, err = b.show(ctx, n)
+		sentence, blocks, err = b.show(ctx, n)
 	case "whoami":
-		blocks, err = b.whoami(ctx, user)
+		sentence, blocks, err = b.whoami(ctx, user)
 	case "help", "":
-		return help()
+		sentence, blocks = paragraphs(help())
 	default:
-		return []slack.Block{say("I don’t know “", name(verb), "”. I know list, show N, history APP, whoami and help.").block()}
+		return only(say("I don’t know “", name(verb), "”. I know list, show N, history APP, whoami and help."))
 	}
 	if err != nil {
 		b.log.Error("answer a slash command", "err", err)
-		return []slack.Block{say("I could not look that up just now. Please try again.").block()}
+		return only(say("I could not look that up just now. Please try again."))
 	}
-	return blocks
+	return newMessage(sentence, blocks...)
+}
+
+// paragraphs are lines below each other, and all in one sentence after the other.
+func paragraphs(lines []line) (sentences line, blocks []slack.Block) {
+	for _, l := range lines {
+		sentences, blocks = say(sentences, l, " "), append(blocks, l.block())
+	}
+	return sentences, blocks
 }
 
 // outsider says why somebody gets no answer; nil for full, active members of
@@ -101,28 +111,30 @@ func (b *Bot) outsider(ctx context.Context, user string) line {
 	return nil
 }
 
-func help() []slack.Block {
-	return []slack.Block{
-		say(CommandName + " list · what is waiting for approval").block(),
-		say(CommandName + " show 12 · the story of request 12").block(),
-		say(CommandName + " history myapp · the last requests of an app").block(),
-		say(CommandName + " whoami · your rights and your authenticator").block(),
+func help() []line {
+	return []line{
+		say(CommandName + " list shows what is waiting for approval."),
+		say(CommandName + " show 12 tells the story of request 12."),
+		say(CommandName + " history myapp lists the last requests of an app."),
+		say(CommandName + " whoami shows your rights and your authenticator."),
 	}
 }
 
-func (b *Bot) list(ctx context.Context, title, none string, f approvals.Filter) ([]slack.Block, error) {
+// list shows requests, the newest first. The line says how many, and which is the
+// newest.
+func (b *Bot) list(ctx context.Context, title, none string, f approvals.Filter) (line, []slack.Block, error) {
 	found, err := b.service.Recent(ctx, f)
 	if err != nil {
-		return nil, fmt.Errorf("list requests: %w", err)
+		return nil, nil, fmt.Errorf("list requests: %w", err)
+	}
+	if len(found) == 0 {
+		return say(title, ": ", none), []slack.Block{header(title), say(none).block()}, nil
 	}
 	blocks := []slack.Block{header(title)}
 	for _, r := range found {
 		blocks = append(blocks, summary(r).block())
 	}
-	if len(found) == 0 {
-		blocks = append(blocks, say(none).block())
-	}
-	return blocks, nil
+	return say(title, ": ", len(found), ". The newest is ", summary(found[0]), "."), blocks, nil
 }
 
 // summary is a request on one line.
@@ -138,17 +150,18 @@ func summary(r approvals.Request) line {
 	return l
 }
 
-func (b *Bot) show(ctx context.Context, n int64) ([]slack.Block, error) {
+func (b *Bot) show(ctx context.Context, n int64) (line, []slack.Block, error) {
 	r, events, err := b.service.Story(ctx, strconv.FormatInt(n, 10))
 	if isMissing(err) {
-		return []slack.Block{say("There is no request #", n, ".").block()}, nil
+		l := say("There is no request #", n, ".")
+		return l, []slack.Block{l.block()}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read request: %w", err)
+		return nil, nil, fmt.Errorf("read request: %w", err)
 	}
 	c, err := b.service.Card(ctx, r.ID)
 	if err != nil {
-		return nil, fmt.Errorf("read card: %w", err)
+		return nil, nil, fmt.Errorf("read card: %w", err)
 	}
 	blocks := []slack.Block{header(headline(r)), say(number(r.Number, r.Slack.Permalink), " · ", b.view.facts(r)).block(), wordingOf(r.Status).card(c).block()}
 	if more := len(events) - storyLimit; more > 0 {
@@ -159,7 +172,7 @@ func (b *Bot) show(ctx context.Context, n int64) ([]slack.Block, error) {
 		text, _ := b.view.tell(approvals.Told{Event: e, Request: r}, time.Now())
 		blocks = append(blocks, say(at(e.At()), " · ", text).block())
 	}
-	return blocks, nil
+	return inShort(c), blocks, nil
 }
 
 func isMissing(err error) bool {
@@ -167,16 +180,13 @@ func isMissing(err error) bool {
 	return errors.Is(err, approvals.ErrNotFound) || errors.As(err, &e) && e.Code == approvals.CodeNotFound
 }
 
-func (b *Bot) whoami(ctx context.Context, user string) ([]slack.Block, error) {
+func (b *Bot) whoami(ctx context.Context, user string) (line, []slack.Block, error) {
 	p, info, err := b.service.Person(ctx, user)
 	if err != nil && !isMissing(err) {
-		return nil, fmt.Errorf("read person: %w", err)
+		return nil, nil, fmt.Errorf("read person: %w", err)
 	}
-	var blocks []slack.Block
-	for _, l := range aboutMe(user, p, info, isMissing(err), time.Now()) {
-		blocks = append(blocks, l.block())
-	}
-	return blocks, nil
+	l, blocks := paragraphs(aboutMe(user, p, info, isMissing(err), time.Now()))
+	return l, blocks, nil
 }
 
 // aboutMe says what somebody may do and how their authenticator is.

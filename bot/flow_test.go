@@ -396,8 +396,13 @@ func TestSlashCommand(t *testing.T) {
 				t.Fatal(err)
 			}
 			list := w.slack.Ephemerals(ana)
-			if got := slacktest.Text(list[len(list)-1].Blocks); !strings.Contains(got, want) {
-				t.Errorf("%q: got %q; want %q in it", text, got, want)
+			got := list[len(list)-1]
+			if blocks := slacktest.Text(got.Blocks); !strings.Contains(blocks, want) {
+				t.Errorf("%q: got %q; want %q in it", text, blocks, want)
+			}
+			// What a screen reader says tells the same.
+			if first, _, _ := strings.Cut(slacktest.PlainText(got.Text), "\n"); !strings.Contains(first, want) {
+				t.Errorf("%q: the text is %q; want %q in it", text, first, want)
 			}
 		}
 		w.request(func(r *approvals.Request) { r.Status, r.DecidedBy = approvals.Rejected, bea })

@@ -42,7 +42,7 @@ func (b *Bot) homeBlocks(ctx context.Context, user string) ([]slack.Block, error
 	if problem := b.outsider(ctx, user); problem != nil {
 		return []slack.Block{problem.block()}, nil
 	}
-	me, err := b.whoami(ctx, user)
+	_, me, err := b.whoami(ctx, user)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func (b *Bot) homeBlocks(ctx context.Context, user string) ([]slack.Block, error
 	if len(waiting) == 0 {
 		blocks = append(blocks, say("Nothing is waiting for you.").block())
 	}
-	last, err := b.list(ctx, "Last decisions", "There are no decisions yet.", approvals.Filter{Statuses: approvals.ClosedStatuses(), Limit: homeLimit})
+	_, last, err := b.list(ctx, "Last decisions", "There are no decisions yet.", approvals.Filter{Statuses: approvals.ClosedStatuses(), Limit: homeLimit})
 	if err != nil {
 		return nil, err
 	}

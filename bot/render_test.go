@@ -310,6 +310,8 @@ func TestReplies(t *testing.T) {
 		"wrong-code":     event(approvals.EventCodeFailed, func(e *approvals.Event) { e.Outcome = "wrong"; data("failures", "2")(e) }),
 		"locked":         event(approvals.EventCodeLocked, data("until", "2026-11-23T10:14:00.000Z")),
 		"superseded":     event(approvals.EventSuperseded, data("number", "128")),
+		"card-posted":    event(approvals.EventCardPosted, func(*approvals.Event) {}),
+		"modal-opened":   event(approvals.EventModalOpened, func(e *approvals.Event) { e.Outcome = "break_glass" }),
 		"rejected-ended": event(approvals.EventRejected, func(e *approvals.Event) { e.Reason = "Wait for the migration." }),
 		"gate-bypassed":  event(approvals.EventGateBypassed, func(e *approvals.Event) { e.Actor = approvals.Actor{ID: "mallory"}; e.Outcome = "rejected" }),
 		"gate-closed":    event(approvals.EventGateClosed, func(e *approvals.Event) { e.Outcome = "cancel_job" }),

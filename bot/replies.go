@@ -77,6 +77,10 @@ func (v view) tell(t approvals.Told, now time.Time) (line, []slack.Block) {
 
 // steps are the lines of what happens within a status, and to a person's authenticator.
 var steps = map[approvals.EventType]func(approvals.Event, approvals.Request) line{
+	approvals.EventCardPosted: func(approvals.Event, approvals.Request) line { return say("The card was posted.") },
+	approvals.EventModalOpened: func(e approvals.Event, _ approvals.Request) line {
+		return say(mention(e.Actor.ID), " opened the window to ", verbs[approvals.Action(e.Outcome)], " it.")
+	},
 	approvals.EventClickRefused: clickRefused,
 	approvals.EventCodeFailed:   codeFailed,
 	approvals.EventCodeLocked: func(e approvals.Event, _ approvals.Request) line {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
@@ -53,7 +54,11 @@ func (c *program) verify(ctx context.Context, v verifyFlags) (*webhook.Client, w
 		return nil, none, c.refused(ctx, client, body, err)
 	}
 	r := verified.Request
-	c.Say("Deploy approval request %s: %s may be deployed to %s (status: %s, until %s)", r.ID, r.GitCommit, r.Environment, r.Status, clock(r.ApprovalExpiresAt))
+	place := ""
+	if r.Environment != approvals.DefaultEnvironment {
+		place = " to " + r.Environment
+	}
+	c.Say("Deploy approval request %s: %s may be deployed%s (status: %s, until %s)", r.ID, r.GitCommit, place, r.Status, clock(r.ApprovalExpiresAt))
 	if v.receipt != "" {
 		if err := keepReceipt(v.receipt, verified.Receipt); err != nil {
 			return nil, none, err
