@@ -101,7 +101,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) page {
 	token := r.PathValue("token")
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		return h.open(r.Context(), token)
+		return h.open(r.Context(), token, false)
 	case http.MethodPost:
 	default:
 		return methodNotAllowed()
@@ -116,7 +116,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) page {
 	case typed:
 		return h.confirm(r.Context(), token, code)
 	}
-	return h.show(r.Context(), token)
+	return h.open(r.Context(), token, true)
 }
 
 // readForm returns the code, and whether the form has one: the form of the
@@ -139,31 +139,21 @@ func readForm(w http.ResponseWriter, r *http.Request) (code string, typed bool, 
 	return r.PostForm.Get("code"), r.PostForm.Has("code"), nil
 }
 
-// open answers GET.
-func (h *handler) open(ctx context.Context, token string) page {
+// open answers GET, and with pressed the button of its page, which shows the key.
+func (h *handler) open(ctx context.Context, token string, pressed bool) page {
 	e, err := h.service.Enrolment(ctx, token)
 	switch {
 	case err != nil:
 		return notOpen(err)
 	case e.Shown:
 		return shownAlready(e)
-	}
-	return start(e)
-}
-
-// show answers the button.
-func (h *handler) show(ctx context.Context, token string) page {
-	e, err := h.service.Enrolment(ctx, token)
-	switch {
-	case err != nil:
-		return notOpen(err)
-	case e.Shown:
-		return shownAlready(e)
+	case !pressed:
+		return start(e)
 	}
 	_, secret, err := h.service.ShowSecret(ctx, token)
 	if errors.Is(err, approvals.ErrLinkGone) {
 		// Another call was faster, or the time is just over.
-		return h.open(ctx, token)
+		return h.open(ctx, token, false)
 	}
 	if err != nil {
 		return failed(err)

@@ -216,6 +216,5 @@ func FuzzBlocks(f *testing.F) {
 		}
 		slacktest.Text(out)
 		slacktest.LiveMarkup(slacktest.Message{Text: list, Blocks: out})
-		slacktest.Mrkdwn(slacktest.Message{Blocks: out})
 	})
 }

@@ -58,18 +58,6 @@ func LiveInBlocks(blocks []Block) []string {
 	return live
 }
 
-// Mrkdwn returns the texts of a message that Slack reads as markup: its text, and mrkdwn objects.
-// Text from outside must not stand in them unescaped.
-func Mrkdwn(m Message) []string {
-	texts := []string{m.Text}
-	walk(m.Blocks, func(o map[string]any) {
-		if text, ok := o["text"].(string); ok && o["type"] == "mrkdwn" {
-			texts = append(texts, text)
-		}
-	})
-	return texts
-}
-
 func liveIn(text string, verbatim bool) []string {
 	live := liveToken.FindAllString(text, -1)
 	if !verbatim {

@@ -99,13 +99,6 @@ func (s *Server) EditUserGroup(id string, edit func(*UserGroup)) error {
 	})
 }
 
-// UserGroups returns the groups, by id.
-func (s *Server) UserGroups() map[string]UserGroup {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.groups)
-}
-
 // SetChannel adds a channel, or replaces its settings and keeps its messages.
 func (s *Server) SetChannel(c Channel) {
 	c.Members = slices.Clone(c.Members)

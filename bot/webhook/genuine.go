@@ -110,7 +110,10 @@ func ownProblem(res *http.Response, body []byte) *Problem {
 		return nil
 	}
 	p := &Problem{}
-	if json.Unmarshal(body, p) != nil || !knownCode(p.Code) {
+	if json.Unmarshal(body, p) != nil {
+		return nil
+	}
+	if _, known := kinds[p.Code]; !known {
 		return nil
 	}
 	p.Status = res.StatusCode
@@ -119,17 +122,6 @@ func ownProblem(res *http.Response, body []byte) *Problem {
 	}
 	p.RetryAfter = retryAfter(res.Header.Get("Retry-After"), time.Now())
 	return p
-}
-
-// knownCode reports whether a code is one of the API's. A client may be older
-// or newer than the gateway, so it also knows what this gateway does not give.
-func knownCode(code approvals.Code) bool {
-	switch code {
-	case "trigger_not_allowed", "config_not_from_commit":
-		return true
-	}
-	_, known := kinds[code]
-	return known
 }
 
 // decode reads a successful answer.

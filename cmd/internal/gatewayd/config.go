@@ -406,6 +406,16 @@ func openURL(s string) bool {
 	return !local
 }
 
+// checkAPI checks the base of an API to which a token is sent.
+func (f *faults) checkAPI(name, base string) {
+	switch {
+	case !httpURL(base):
+		f.add(name, "must be an http or https URL, path included")
+	case openURL(base):
+		f.add(name, "must be an https URL: the token would travel unencrypted")
+	}
+}
+
 func (c *config) checkSlack(f *faults) {
 	switch token := c.SlackBotToken.reveal(); {
 	case token == "":
@@ -423,14 +433,7 @@ func (c *config) checkSlack(f *faults) {
 	case app == "" && signing == "":
 		f.add("SLACK_APP_TOKEN", "required: set it for Socket Mode, or SLACK_SIGNING_SECRET for HTTP")
 	}
-	switch {
-	case !httpURL(c.SlackAPIURL):
-		f.add("SLACK_API_URL", "must be an http or https URL")
-	case openURL(c.SlackAPIURL):
-		f.add("SLACK_API_URL", "must be an https URL: the bot token would travel unencrypted")
-	case !strings.HasSuffix(c.SlackAPIURL, "/"):
-		c.SlackAPIURL += "/"
-	}
+	f.checkAPI("SLACK_API_URL", c.SlackAPIURL)
 	switch {
 	case c.SlackChannel == "":
 		f.add("SLACK_CHANNEL", "required: the id (C…) of the channel for the cards")
@@ -443,19 +446,9 @@ func (c *config) checkCI(f *faults) {
 	if c.CircleToken.reveal() == "" {
 		f.add("CIRCLECI_TOKEN", "required: a personal API token of the machine user")
 	}
-	switch {
-	case !httpURL(c.CircleURL):
-		f.add("CIRCLECI_URL", "must be an http or https URL, path included")
-	case openURL(c.CircleURL):
-		f.add("CIRCLECI_URL", "must be an https URL: the token would travel unencrypted")
-	}
+	f.checkAPI("CIRCLECI_URL", c.CircleURL)
+	f.checkAPI("GITHUB_API_URL", c.GitHubURL)
 	if !httpURL(c.CircleAppURL) {
 		f.add("CIRCLECI_APP_URL", "must be an http or https URL")
-	}
-	switch {
-	case !httpURL(c.GitHubURL):
-		f.add("GITHUB_API_URL", "must be an http or https URL")
-	case openURL(c.GitHubURL):
-		f.add("GITHUB_API_URL", "must be an https URL: the token would travel unencrypted")
 	}
 }

@@ -237,7 +237,7 @@ func TestPlainHTTP(t *testing.T) {
 	} {
 		var want []string
 		if open {
-			want = []string{"CIRCLECI_URL: must be an https URL: the token would travel unencrypted", "SLACK_API_URL: must be an https URL: the bot token would travel unencrypted"}
+			want = []string{"CIRCLECI_URL: must be an https URL: the token would travel unencrypted", "SLACK_API_URL: must be an https URL: the token would travel unencrypted"}
 		}
 		checkReport(t, complete(t, "CIRCLECI_URL="+url, "SLACK_API_URL="+url), want...)
 	}
