@@ -277,7 +277,9 @@ func (d *dispatcher) claim(ctx context.Context, lanes []string) (work []Work, er
 	if free == 0 {
 		return nil, nil
 	}
-	ctx = Background(ctx)
+	if d.family != FamilyCI { // a decision may wait for its gate
+		ctx = Background(ctx)
+	}
 	err = d.w.Service.store.Update(ctx, func(tx Tx) error {
 		work = nil
 		for _, lane := range lanes {

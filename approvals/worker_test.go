@@ -100,3 +100,36 @@ func TestAppsOfAChannelTakeTurns(t *testing.T) {
 		}
 	})
 }
+
+// busyStore is a store on which so much is written that what may wait for others
+// waits for a second.
+type busyStore struct{ approvals.Store }
+
+func (s busyStore) Update(ctx context.Context, fn func(approvals.Tx) error) error {
+	if approvals.IsBackground(ctx) {
+		time.Sleep(time.Second)
+	}
+	return s.Store.Update(ctx, fn)
+}
+
+// Between a decision and its approve call nothing waits for those who create.
+func TestReleaseOnABusyStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "")
+		w.cfg.Store = busyStore{w.db}
+		w.start()
+		w.run()
+		defer w.close()
+		r := w.request(1, "on_hold")
+		w.wait(10 * time.Second)
+		decided := time.Now()
+		took := time.Hour
+		w.ci.onPost = func(string, string) { took = time.Since(decided) }
+		w.must(w.approve("U01", r))
+		w.wait(10 * time.Second)
+		w.is(r, approvals.Released)
+		if took > 100*time.Millisecond {
+			t.Errorf("the approve call came %s after the decision; want it at once", took)
+		}
+	})
+}
