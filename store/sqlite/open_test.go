@@ -1,9 +1,11 @@
 package sqlite
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 )
 
 // opened opens a file until the end of the test.
@@ -104,4 +106,26 @@ func TestStamp(t *testing.T) {
 	if _, err := os.Stat(path + "-wal"); !os.IsNotExist(err) {
 		t.Errorf("the log after the last Close: got %v; want it folded into the file", err)
 	}
+}
+
+// The end of a context does not end a snapshot under whoever reads it: they would get
+// errors of database/sql that do not say why.
+func TestSnapshotWhoseContextEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	synctest.Test(t, func(t *testing.T) {
+		db := opened(t, path)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		tx, err := db.Snapshot(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback()
+		cancel()
+		synctest.Wait()
+		var n int
+		if err := tx.QueryRowContext(t.Context(), "SELECT count(*) FROM requests").Scan(&n); err != nil {
+			t.Errorf("reading after the end of the context: got %v; want what is there", err)
+		}
+	})
 }
