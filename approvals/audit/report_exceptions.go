@@ -66,7 +66,8 @@ func (r *reading) look(e approvals.Event, d *deploy) {
 		note(excBypassed, "%s approved the gate in CircleCI after the request had ended", by)
 	case approvals.EventDeployed, approvals.EventDeployFailed:
 		if d.unasked {
-			note(excUnasked, "%s", cmp.Or(d.Deploy.Detail, "deployed"))
+			said := map[approvals.EventType]string{approvals.EventDeployed: "CircleCI ran ", approvals.EventDeployFailed: "the deploy failed: "}[e.Type]
+			note(excUnasked, "%s%s", said, cmp.Or(d.Deploy.Detail, "the deploy"))
 		}
 	case approvals.EventApproved, approvals.EventBreakGlass:
 		if e.Type == approvals.EventBreakGlass {

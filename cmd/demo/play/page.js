@@ -219,12 +219,18 @@ function threadButton(m) {
 
 $('to-channel').onclick = () => { place = 'channel'; showChannel(); };
 $('to-home').onclick = async () => { place = 'home'; showChannel(); await act('home'); };
-desk.onchange = wide.onchange = () => { if (state) showChannel(); };
+desk.onchange = wide.onchange = () => {
+  if (!state) return;
+  showChannel();
+  if (desk.matches) $('messages').scrollTop = $('messages').scrollHeight;
+};
 
 $('slash').onsubmit = async (event) => {
   event.preventDefault();
   const { error } = await act('slash', { text: $('command').value || 'help' });
-  if (!error) $('command').value = '';
+  if (error) return;
+  $('command').value = '';
+  if (!desk.matches) scrollTo(0, 0); // the answer is the newest, and comes first there
 };
 
 // --- the modal ---

@@ -80,6 +80,8 @@ func TestPage(t *testing.T) {
 	b.Await(`document.querySelector('#messages .card-title').textContent`, "Approved outside: myapp ⚠️")
 	b.Await(`(scrollTo(0, document.body.scrollHeight), scrollY > 300)`, "true")
 	b.Await(`(() => { const r = document.querySelector('#guide').getBoundingClientRect(); return r.top >= 0 && r.bottom < 200; })()`, "true")
+	b.Do(chromedp.SendKeys("#command", "list\r"))
+	b.Await(`(() => { const r = document.querySelector('#messages .private')?.getBoundingClientRect(); return Boolean(r) && r.top > 0 && r.bottom < innerHeight; })()`, "true")
 }
 
 // TestPageNodes kills a node with the mouse while a window of it is open, approves at
