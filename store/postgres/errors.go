@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -90,13 +91,17 @@ func reason(err error) string {
 	var dns *net.DNSError
 	var network *net.OpError
 	var certificate *tls.CertificateVerificationError
+	var unknown x509.UnknownAuthorityError // with verify-ca
+	const untrusted = "its certificate is not trusted (see RGW_DATABASE_CA_FILE): "
 	switch text := err.Error(); {
 	case errors.As(err, &e) && strings.Contains(e.Message, "startup parameter"):
 		return "it does not take the time-outs of a session: " + ErrPooler.Error()
 	case errors.As(err, &e):
 		return "it refuses the connection (SQLSTATE " + e.Code + ", see its log)"
 	case errors.As(err, &certificate):
-		return "its certificate is not trusted (see RGW_DATABASE_CA_FILE): " + certificate.Err.Error()
+		return untrusted + certificate.Err.Error()
+	case errors.As(err, &unknown):
+		return untrusted + unknown.Error()
 	case errors.As(err, &dns):
 		return "its name is not found: " + dns.Err
 	case errors.As(err, &network):

@@ -43,6 +43,8 @@
 //
 //	-distance        only with this flag
 //
+// TestTLS opens a database on a PostgreSQL server of its own, with TLS and without.
+//
 // TestClocks builds a daemon whose wall clock is off, which takes some minutes, and has
 // it work on one database with a daemon whose clock is right:
 //

@@ -25,6 +25,7 @@ type server struct {
 	bin  string
 	dir  string
 	port string
+	mode string // sslmode of those who need no proof
 	cmd  *exec.Cmd
 }
 
@@ -48,7 +49,7 @@ func serverPrograms(t *testing.T) string {
 // newServer makes a server and starts it, or with primary a standby of that one.
 func newServer(t *testing.T, primary *server) *server {
 	t.Helper()
-	s := &server{t: t, bin: serverPrograms(t)}
+	s := &server{t: t, bin: serverPrograms(t), mode: "disable"}
 	var err error
 	if s.dir, err = os.MkdirTemp("/tmp", "rgw-server-"); err != nil { // the server's user may not look into a test's directory
 		t.Fatal(err)
@@ -80,7 +81,7 @@ func newServer(t *testing.T, primary *server) *server {
 func (s *server) data() string { return filepath.Join(s.dir, "data") }
 
 func (s *server) url() string {
-	return "postgres://postgres@127.0.0.1:" + s.port + "/postgres?sslmode=disable"
+	return "postgres://postgres@127.0.0.1:" + s.port + "/postgres?sslmode=" + s.mode
 }
 
 // serverUser is who the server runs as when the test is root, which it refuses.
