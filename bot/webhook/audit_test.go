@@ -108,6 +108,33 @@ func TestExportIsStreamedAndNeverEndsEarlyInSilence(t *testing.T) {
 	}
 }
 
+// hurried is an answer that keeps until when each of its parts must have been sent.
+type hurried struct {
+	*httptest.ResponseRecorder
+	until []time.Time
+}
+
+func (h *hurried) SetWriteDeadline(t time.Time) error { h.until = append(h.until, t); return nil }
+
+// A client that is slow to receive a page is cut off: its slot is one that others need.
+func TestEveryPageOfAnExportHasItsTime(t *testing.T) {
+	t.Parallel()
+	_, s := serve(t, nil)
+	r := httptest.NewRequest("GET", "/api/v1/audit", nil)
+	r.Header.Set("Authorization", "Bearer "+auditToken)
+	w := &hurried{ResponseRecorder: httptest.NewRecorder()}
+	began := time.Now()
+	s.Config.Handler.ServeHTTP(w, r)
+	if w.Code != 200 || len(w.until) != 3 {
+		t.Fatalf("got %d and %d deadlines; want one for each of 3 pages", w.Code, len(w.until))
+	}
+	for _, until := range w.until {
+		if late := until.Sub(began); late <= 0 || late > time.Minute {
+			t.Errorf("a page may take %s; want less than a minute", late)
+		}
+	}
+}
+
 // FuzzExportQuery: whatever is asked is an export that makes sense, or a
 // refusal that names the parameter.
 func FuzzExportQuery(f *testing.F) {
