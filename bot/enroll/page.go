@@ -65,7 +65,7 @@ func (p page) render() ([]byte, int) {
 	return b.Bytes(), p.status
 }
 
-// about makes a page of an open link.
+// about makes a page about a link that works.
 func about(e approvals.Enrolment, name, title string, status int) page {
 	return page{
 		Name: name, Title: title, Person: e.Person, Who: called(e.Person), status: status,
@@ -106,7 +106,8 @@ func shownAlready(e approvals.Enrolment) page {
 	return about(e, "shown", "The key was shown already", http.StatusGone)
 }
 
-// done is told what stood before: whether there was another authenticator.
+// done says that the authenticator is set up, and whether it took the place of another
+// one.
 func done(e approvals.Enrolment) page {
 	p := about(e, "done", "Your authenticator is ready", http.StatusOK)
 	p.Until = "" // the link has ended

@@ -16,7 +16,8 @@ type picture struct {
 	Path string
 }
 
-// draw makes one run of dark modules a rectangle.
+// draw makes the picture of a QR code, in which each run of dark modules of a row is
+// one rectangle.
 func draw(content string) (picture, error) {
 	code, err := qr.Encode(content, qr.M, qr.Auto)
 	if err != nil {

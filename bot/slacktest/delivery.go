@@ -207,7 +207,8 @@ func (s *Server) VerifyRequestURL(ctx context.Context) error {
 	return nil
 }
 
-// Undecodable is a click whose message holds an element that no client library knows.
+// Undecodable makes a click whose message holds an element that no client library
+// knows.
 func (s *Server) Undecodable(user, channel string) Delivery {
 	return Delivery{Kind: Interactive, Payload: encode(answer{
 		"type": "block_actions", "user": answer{"id": user}, "team": answer{"id": s.cfg.TeamID},

@@ -166,7 +166,7 @@ func (p *player) ended(ctx context.Context, card slacktest.Message, word string)
 	return nil
 }
 
-// quiet waits until the thread has stopped to grow.
+// quiet waits until nothing more is added to the thread.
 func (p *player) quiet(ctx context.Context, card slacktest.Message) error {
 	for replies := -1; replies != len(p.Slack.Thread(card.Channel, card.TS)); {
 		replies = len(p.Slack.Thread(card.Channel, card.TS))

@@ -20,7 +20,7 @@ import (
 const (
 	// preparing is far more than the daemon and its people need to be ready.
 	preparing = time.Minute
-	// farewell is what calls of the page may still take when the demo ends.
+	// farewell is how long calls of the page may still take when the demo ends.
 	farewell = 2 * time.Second
 )
 
@@ -33,7 +33,8 @@ type browseOptions struct {
 	nodes      int  // daemons; 2 = with PostgreSQL
 }
 
-// browser is the demo with a page: a person's hands in Slack and CircleCI.
+// browser is the demo with a page, on which a visitor acts for people in Slack and in
+// CircleCI.
 type browser struct {
 	*runner
 	bell bell

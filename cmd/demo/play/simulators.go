@@ -44,7 +44,7 @@ In this Slack are:`, stage.Ana, stage.App)
 	return text.String()
 }
 
-// setContext is what the jobs get to know of the gateway from now on.
+// setContext sets what the jobs are told of the gateway from now on.
 func (b *browser) setContext(_ context.Context, _ person, a act) (outcome, error) {
 	if !b.opts.simulators {
 		return outcome{}, fmt.Errorf("the context is the demo's own")

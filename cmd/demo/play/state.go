@@ -50,8 +50,8 @@ type state struct {
 	Home      *slacktest.View             `json:"home"`
 	Pipelines []circlecitest.PipelineView `json:"pipelines"`
 	Jobs      []jobRun                    `json:"jobs"`
-	// Simulators: there is no daemon of ours. URL is what the context has, and Connected
-	// whether a daemon is.
+	// Simulators says that the visitor runs a daemon of their own. URL is then the one
+	// in the context of the jobs, and Connected says whether a daemon has connected.
 	Simulators bool   `json:"simulators"`
 	URL        string `json:"url"`
 	Connected  bool   `json:"connected"`
