@@ -248,18 +248,6 @@ func (c *Client) List(ctx context.Context, q ListQuery) (p Page, err error) {
 	return p, err
 }
 
-// Events reads the history of a request, oldest first.
-func (c *Client) Events(ctx context.Context, id string) ([]approvals.Event, error) {
-	var h History
-	_, err := c.call(ctx, http.MethodGet, requestPath(id)+"/events", nil, &h, func() string {
-		if len(h.Events) == 0 {
-			return "it holds no events, and every request has one"
-		}
-		return ""
-	})
-	return h.Events, err
-}
-
 // Cancel withdraws a request.
 func (c *Client) Cancel(ctx context.Context, id, reason string) (r Request, err error) {
 	_, err = c.request(ctx, http.MethodPost, requestPath(id)+"/cancel", CancelBody{Reason: reason}, &r, func(r Request) string {

@@ -102,7 +102,6 @@ func everyCall(t *testing.T, c *webhook.Client) map[string]error {
 	_, _, errs["create"] = c.Create(ctx, webhook.CreateBody{App: "myapp", Environment: "production", GitCommit: commit, Metadata: json.RawMessage(`{"workflow_id":"` + workflow + `"}`)})
 	_, errs["get"] = c.Get(ctx, "R1")
 	_, errs["list"] = c.List(ctx, webhook.ListQuery{})
-	_, errs["events"] = c.Events(ctx, "R1")
 	_, errs["cancel"] = c.Cancel(ctx, "R1", "x")
 	_, errs["verify"] = c.Verify(ctx, webhook.VerifyBody{App: "myapp", Environment: "production", GitCommit: commit, WorkflowID: workflow})
 	_, errs["report"] = c.ReportDeploy(ctx, "R1", webhook.DeployBody{Phase: "started"})

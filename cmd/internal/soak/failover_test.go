@@ -362,11 +362,7 @@ func killAtCommit(t *testing.T, setting, committing string) {
 	got := <-answer
 	answered := time.Now()
 	rejects := 0
-	client, err := webhook.NewClient(webhook.ClientConfig{URL: d.URL, Token: d.Token, UserAgent: "soak"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	events, err := client.Events(ctx, id)
+	events, err := stage.Events(ctx, d.URL, d.Token, id)
 	if err != nil {
 		t.Fatal(err)
 	}

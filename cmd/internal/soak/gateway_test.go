@@ -13,6 +13,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/proof"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/story"
 )
 
@@ -90,7 +91,7 @@ func (r *rig) Cases(ctx context.Context, ids ...string) (cases []proof.Case, car
 		if err != nil {
 			return nil, nil, err
 		}
-		events, err := r.quick.Events(ctx, id)
+		events, err := stage.Events(ctx, r.URL, r.Token, id)
 		if err != nil {
 			return nil, nil, err
 		}

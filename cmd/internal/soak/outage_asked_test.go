@@ -154,7 +154,7 @@ func (s *scene) deployed(ctx context.Context, all ...asked) error {
 // event waits for the newest event of a type in the history of a request.
 func (s *scene) event(ctx context.Context, a asked, t approvals.EventType) (found approvals.Event, err error) {
 	err = again(ctx, func() bool {
-		events, err := s.quick.Events(ctx, a.ID)
+		events, err := stage.Events(ctx, s.URL, s.Token, a.ID)
 		if err != nil {
 			return false
 		}

@@ -283,7 +283,7 @@ func (p *play) becomes(a asked, want approvals.Status) webhook.Request {
 // count tells how many events of a type a request has.
 func (p *play) count(a asked, kind approvals.EventType) int {
 	p.t.Helper()
-	events, err := p.client().Events(p.ctx, a.id)
+	events, err := stage.Events(p.ctx, p.URL, p.Token, a.id)
 	p.ok(err)
 	n := 0
 	for _, e := range events {

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -21,8 +22,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gateway"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/gatewayd"
@@ -309,6 +312,26 @@ func (s *Stage) Close() {
 type Result struct {
 	Code           int
 	Stdout, Stderr string
+}
+
+// Events reads the history of a request at the API of a daemon, oldest first.
+func Events(ctx context.Context, url, token, id string) ([]approvals.Event, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+webhook.Base+"/deploy-approval-requests/"+id+"/events", nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("read the history of request %s: %s", id, resp.Status)
+	}
+	var h webhook.History
+	err = json.NewDecoder(resp.Body).Decode(&h)
+	return h.Events, err
 }
 
 // Operator runs a command of rack-gatewayd.
