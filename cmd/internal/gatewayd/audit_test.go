@@ -146,6 +146,15 @@ func TestExportWithCheckpointVerifies(t *testing.T) {
 		t.Errorf("since: got exit %d, %s%s; want intact, 307 events", code, out, errs)
 	}
 
+	// Copied by hand, with the line ends of another system or without the last one.
+	for name, change := range map[string]func(string) string{
+		"cut": strings.TrimSpace, "crlf": func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }, "more": func(s string) string { return "\n" + s + "\n" },
+	} {
+		copied := o.write("copied", change(o.read("checkpoint2")))
+		if code, _, errs := o.offline("audit", "verify", later, "--checkpoint", copied, "--key", keyFile, "--since", copied); code != 0 {
+			t.Errorf("checkpoint %s: got exit %d, %s; want 0", name, code, errs)
+		}
+	}
 	// The checkpoint of a size is the one that was signed then.
 	if size := o.must("audit", "checkpoint", "--size", "301"); strings.Split(size, "\n\n")[0] != strings.Split(o.read("checkpoint"), "\n\n")[0] {
 		t.Errorf("got checkpoint %s; want %s", size, o.read("checkpoint"))

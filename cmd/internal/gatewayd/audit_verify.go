@@ -1,6 +1,7 @@
 package gatewayd
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -67,16 +68,26 @@ Exit 1: changed or cut; the first bad sequence number is named. Exit 2: usage.`,
 }
 
 func readProof(checkpoint, key, since string) (opts ledger.VerifyOptions, err error) {
-	if opts.Checkpoint, err = readEvidence(checkpoint); err != nil {
+	if opts.Checkpoint, err = readNote(checkpoint); err != nil {
 		return opts, fmt.Errorf("--checkpoint: %w", err)
 	}
 	if since != "" {
-		if opts.Since, err = readEvidence(since); err != nil {
+		if opts.Since, err = readNote(since); err != nil {
 			return opts, fmt.Errorf("--since: %w", err)
 		}
 	}
 	opts.Key, err = readKey(key)
 	return opts, err
+}
+
+// readNote reads a signed checkpoint. Somebody who copies it from a report gets other
+// line ends, or none behind the last line; what was signed has none of that.
+func readNote(path string) ([]byte, error) {
+	text, err := readEvidence(path)
+	if err != nil {
+		return nil, err
+	}
+	return append(bytes.TrimSpace(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))), '\n'), nil
 }
 
 // readKey reads a verifier key, which is given as it is or as a file.

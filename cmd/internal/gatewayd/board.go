@@ -32,7 +32,7 @@ func (p part) words() string {
 	if p.Do == "" {
 		return p.Text
 	}
-	return p.Text + ": " + p.Do
+	return strings.TrimSuffix(p.Text, ".") + ": " + p.Do
 }
 
 // board is the status of everything that a deploy needs. The daemon shows it at

@@ -69,7 +69,7 @@ func mistakes() []mistake {
 			p.SetEnv("RGW_APP_MYAPP_SETTING_APPROVERS=" + stage.Carl)
 			p.operator("user", "add", "--slack-id", stage.Carl, "--vcs-login", "carl")
 		}, 1, "FAULT approvers of myapp", "has no authenticator", "run rack-gatewayd user enroll --slack-id U0CARL"},
-		{"a project's token", env("CIRCLECI_TOKEN=project"), 1, "FAULT circleci token", "401 Unauthorized", "must be a personal API token of the machine user"},
+		{"a project's token", env("CIRCLECI_TOKEN=project"), 1, "FAULT circleci token", "401 Unauthorized", "first: CIRCLECI_TOKEN must be a personal API token of the machine user"},
 		{"a wrong repository", setting("VCS_REPO=MyOrg/other"), 1, "FAULT circleci project gh/MyOrg/other", "404 Not Found", "correct vcs_repo or circleci_project_slug"},
 		{"a misspelt gate", func(p *play) {
 			p.Pipeline(stage.Number)
