@@ -69,33 +69,21 @@ func (t *team) dismiss() error {
 }
 
 // playNodes runs the story of two nodes. It fails unless every step of it was seen.
-func playNodes(ctx context.Context, out io.Writer, overHTTP bool) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, storyTime)
-	defer cancel()
-	dir, err := os.MkdirTemp("", "rack-gateway-demo-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	s, err := stage.New(dir, stage.Options{HTTP: overHTTP})
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	t, err := assemble(ctx, s)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, t.dismiss()) }()
-	p := &pair{player: &player{runner: &runner{Stage: s, pace: jobPace, bell: &bell{}}, out: out, cards: map[string]bool{}, silence: 3 * time.Second}, team: t}
-	t.OnAnswer(p.answered)
-	began := time.Now()
-	if err := p.story(ctx); err != nil {
-		return errors.Join(err, t.tail())
-	}
-	p.say("All of it happened as told: a node was killed in the middle of two approvals, each deploy was decided once, and each gate was approved once. Took %s.",
-		time.Since(began).Round(100*time.Millisecond))
-	return nil
+func playNodes(ctx context.Context, out io.Writer, http bool) error {
+	return onStage(ctx, out, http, func(ctx context.Context, player *player) (_ string, err error) {
+		t, err := assemble(ctx, player.Stage)
+		if err != nil {
+			return "", err
+		}
+		defer func() { err = errors.Join(err, t.dismiss()) }()
+		player.silence = 3 * time.Second
+		p := &pair{player: player, team: t}
+		t.OnAnswer(p.answered)
+		if err := p.story(ctx); err != nil {
+			return "", errors.Join(err, t.tail())
+		}
+		return "a node was killed in the middle of two approvals, each deploy was decided once, and each gate was approved once", nil
+	})
 }
 
 // pair tells what two nodes do.
@@ -139,21 +127,11 @@ func (p *pair) story(ctx context.Context) error {
 	if err := p.team.start(ctx, p.Stage); err != nil {
 		return err
 	}
-	p.url, p.key = p.URL, p.Token
 	if err := p.seen(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	var following sync.WaitGroup
-	following.Go(func() { p.follow(ctx) })
-	defer func() {
-		cancel()
-		following.Wait()
-	}()
-	for _, chapter := range []func(context.Context) error{p.windowOpen, p.gateOpen} {
-		if err := chapter(ctx); err != nil {
-			return err
-		}
+	if err := p.chapters(ctx, p.windowOpen, p.gateOpen); err != nil {
+		return err
 	}
 	p.say("The operator stops both nodes.")
 	for i := range 2 {
@@ -305,9 +283,8 @@ func (p *pair) deployed(ctx context.Context, workflow string, card slacktest.Mes
 	if err := p.ended(ctx, card, "Deployed"); err != nil {
 		return err
 	}
-	gate, _ := p.Circle.Job(workflow, stage.Gate)
-	if tries := p.Circle.Approvals(workflow); len(tries) != 1 || !tries[0].Took || gate.ApprovedBy != stage.MachineUser {
-		return fmt.Errorf("the gate was approved by %q in %d calls; want one of %s", gate.ApprovedBy, len(tries), stage.MachineUser)
+	if err := p.gateBy(workflow, stage.MachineUser, 1); err != nil {
+		return err
 	}
 	request := fmt.Sprint(card.Metadata.EventPayload["request_id"])
 	decisions := 0
