@@ -159,6 +159,15 @@ func (b *Tab) Screen(width, height int64, phone bool, colours string) {
 	}
 }
 
+// Paper shows the page as it is printed on A4.
+func (b *Tab) Paper() {
+	b.t.Helper()
+	b.Screen(718, 1047, false, "light")
+	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"}); err != nil {
+		b.t.Fatalf("browser: %v", err)
+	}
+}
+
 // Picture is an element of the screen, with a margin, as PNG.
 func (b *Tab) Picture(selector string, margin, scale float64) []byte {
 	b.t.Helper()

@@ -264,8 +264,8 @@ func (h *history) report(t *testing.T) {
 	}
 }
 
-// inBrowser opens the page as its readers do: it loads nothing, fits a phone, and can
-// be read in light and dark.
+// inBrowser opens the page as its readers do: it loads nothing, fits a phone, can be
+// read in light and dark, and can be printed.
 func inBrowser(t *testing.T, file string) {
 	b := browsertest.Open(t)
 	b.Do(chromedp.Navigate("file://" + file))
@@ -279,6 +279,14 @@ func inBrowser(t *testing.T, file string) {
 	}
 	b.Readable()
 	b.Photograph("report")
+	b.Paper()
+	shown := `[...document.querySelectorAll('.requests tbody tr, .tiles b, figure svg')].map((e) => getComputedStyle(e).display + (e.getBoundingClientRect().height > 10)).filter((d, i, all) => all.indexOf(d) === i).sort().join()`
+	if got := b.Eval(shown); got != "blocktrue,table-rowtrue" {
+		t.Errorf("on paper rows, figures and plots are %s; want a table, and that they are seen", got)
+	}
+	if wide := b.Eval(`document.documentElement.scrollWidth`); wide != "718" {
+		t.Errorf("the page is %s wide on paper; want 718", wide)
+	}
 }
 
 // metrics has every series that the alert rules and the dashboard ask for.
