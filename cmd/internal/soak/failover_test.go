@@ -121,7 +121,7 @@ func (f *failover) missing(ctx context.Context, t *testing.T, before time.Time) 
 // readyz is the status of each node, 0 while there is none.
 func (f *failover) readyz() (codes [2]int) {
 	for i := range codes {
-		if resp, err := http.Get("http://" + f.balancer.nodes[i] + "/readyz"); err == nil {
+		if resp, err := http.Get("http://" + f.balancer.Address(i) + "/readyz"); err == nil {
 			resp.Body.Close()
 			codes[i] = resp.StatusCode
 		}

@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -66,14 +63,14 @@ func TestKillsOfNodes(t *testing.T) {
 type nodes struct {
 	*chamber
 	database string
-	balancer *balancer
+	balancer *stage.Balancer
 	slots    [2]*stage.Process
 	cuts     atomic.Int64
 	waits    times // for a node that stood still
 }
 
 func newNodes(c *chamber, database string) (*nodes, error) {
-	b, err := newBalancer(strings.TrimPrefix(c.URL, "http://"), 2)
+	b, err := c.NewBalancer(2)
 	return &nodes{chamber: c, database: database, balancer: b}, err
 }
 
@@ -83,13 +80,13 @@ func (p *nodes) close() {
 			proc.Kill()
 		}
 	}
-	p.balancer.close()
+	p.balancer.Close()
 }
 
 // spawn starts the daemon of a slot.
 func (p *nodes) spawn(i int) (err error) {
 	url := p.database + "&application_name=" + p.name(i)
-	p.slots[i], err = p.Spawn(p.log, "RGW_LISTEN="+p.balancer.nodes[i], "RGW_METRICS_LISTEN=", "RGW_DATABASE_URL="+url)
+	p.slots[i], err = p.Spawn(p.log, "RGW_LISTEN="+p.balancer.Address(i), "RGW_METRICS_LISTEN=", "RGW_DATABASE_URL="+url)
 	return err
 }
 
@@ -210,71 +207,4 @@ func (p *nodes) cutOften(ctx context.Context, stop <-chan struct{}) {
 func (p *nodes) cut(which string) error {
 	p.cuts.Add(1)
 	return storetest.Exec(p.database, fmt.Sprintf("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name IN ('%s', '%s') AND %s", p.name(0), p.name(1), which))
-}
-
-// balancer passes connections on to a node that takes them, in turn.
-type balancer struct {
-	listener net.Listener
-	nodes    []string
-	next     atomic.Uint32
-	running  sync.WaitGroup
-	ctx      context.Context // ends the connections
-	end      context.CancelFunc
-}
-
-func newBalancer(address string, n int) (*balancer, error) {
-	b := &balancer{}
-	b.ctx, b.end = context.WithCancel(context.Background())
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		b.nodes = append(b.nodes, l.Addr().String())
-		if err := l.Close(); err != nil {
-			return nil, err
-		}
-	}
-	var err error
-	if b.listener, err = net.Listen("tcp", address); err != nil {
-		return nil, err
-	}
-	b.running.Go(func() {
-		for {
-			conn, err := b.listener.Accept()
-			if err != nil {
-				return
-			}
-			b.running.Go(func() { b.carry(conn) })
-		}
-	})
-	return b, nil
-}
-
-func (b *balancer) carry(client net.Conn) {
-	defer client.Close()
-	defer context.AfterFunc(b.ctx, func() { client.Close() })()
-	first := int(b.next.Add(1))
-	for i := range b.nodes {
-		node, err := net.Dial("tcp", b.nodes[(first+i)%len(b.nodes)])
-		if err != nil {
-			continue
-		}
-		var both sync.WaitGroup
-		for _, way := range [][2]net.Conn{{client, node}, {node, client}} {
-			both.Go(func() {
-				io.Copy(way[0], way[1])
-				client.Close()
-				node.Close()
-			})
-		}
-		both.Wait()
-		return
-	}
-}
-
-func (b *balancer) close() {
-	b.listener.Close()
-	b.end()
-	b.running.Wait()
 }

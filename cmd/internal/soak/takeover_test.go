@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -71,7 +70,7 @@ func TestTakeover(t *testing.T) {
 // takeover is two daemons behind a balancer.
 type takeover struct {
 	*bench
-	balancer *balancer
+	balancer *stage.Balancer
 	slots    [2]*stage.Process
 }
 
@@ -89,7 +88,7 @@ func newTakeover(ctx context.Context, dir, database string, out io.Writer) (*tak
 		b.Token, err = b.NewToken(ctx, "takeover", "--role", "cicd", "--all-apps")
 	}
 	if err == nil {
-		w.balancer, err = newBalancer(strings.TrimPrefix(b.URL, "http://"), len(w.slots))
+		w.balancer, err = w.NewBalancer(len(w.slots))
 	}
 	for i := range w.slots {
 		if err == nil {
@@ -110,7 +109,7 @@ func (w *takeover) close() {
 		}
 	}
 	if w.balancer != nil {
-		w.balancer.close()
+		w.balancer.Close()
 	}
 	w.Close()
 	w.log.Close()
@@ -118,7 +117,7 @@ func (w *takeover) close() {
 
 // spawn starts the daemon of a slot and waits until it works.
 func (w *takeover) spawn(ctx context.Context, i int) (err error) {
-	address := w.balancer.nodes[i]
+	address := w.balancer.Address(i)
 	if w.slots[i], err = w.Spawn(w.log, "RGW_LISTEN="+address, "RGW_METRICS_LISTEN="); err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func TestVersions(t *testing.T) {
 	if after := d.show(ctx, t, id); after != before {
 		t.Errorf("the request is now\n%s\nand was\n%s", after, before)
 	}
-	late, err := d.Spawn(d.log, "RGW_LISTEN="+d.balancer.nodes[0], "RGW_METRICS_LISTEN=")
+	late, err := d.Spawn(d.log, "RGW_LISTEN="+d.balancer.Address(0), "RGW_METRICS_LISTEN=")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func buildWith(t *testing.T, texts map[string]string) (program string) {
 // deploy is four places for daemons behind a balancer.
 type deploy struct {
 	*stage.Stage
-	balancer *balancer
+	balancer *stage.Balancer
 	log      *os.File
 	all      []*stage.Process
 }
@@ -176,10 +176,10 @@ func newDeploy(t *testing.T, database string) (*deploy, error) {
 		}
 		s.Close()
 	})
-	if d.balancer, err = newBalancer(strings.TrimPrefix(s.URL, "http://"), 4); err != nil {
+	if d.balancer, err = s.NewBalancer(4); err != nil {
 		return nil, err
 	}
-	t.Cleanup(d.balancer.close)
+	t.Cleanup(d.balancer.Close)
 	d.log, err = os.Create(filepath.Join(dir, "daemon.log"))
 	t.Cleanup(func() { d.log.Close() })
 	return d, err
@@ -188,7 +188,7 @@ func newDeploy(t *testing.T, database string) (*deploy, error) {
 // start starts two daemons at the same moment and waits until both work.
 func (d *deploy) start(ctx context.Context, slots [2]int, spawn func(*os.File, ...string) (*stage.Process, error)) (procs [2]*stage.Process, err error) {
 	for i, slot := range slots {
-		if procs[i], err = spawn(d.log, "RGW_LISTEN="+d.balancer.nodes[slot], "RGW_METRICS_LISTEN="); err != nil {
+		if procs[i], err = spawn(d.log, "RGW_LISTEN="+d.balancer.Address(slot), "RGW_METRICS_LISTEN="); err != nil {
 			return procs, err
 		}
 		d.all = append(d.all, procs[i])
@@ -196,7 +196,7 @@ func (d *deploy) start(ctx context.Context, slots [2]int, spawn func(*os.File, .
 	own, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	for _, slot := range slots {
-		newCaller("http://"+d.balancer.nodes[slot], "").untilReady(own, time.Now())
+		newCaller("http://"+d.balancer.Address(slot), "").untilReady(own, time.Now())
 	}
 	return procs, errors.Join(own.Err(), d.Slack.WaitSockets(own, len(slots)))
 }

@@ -2,7 +2,6 @@ package stage
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -16,66 +15,48 @@ import (
 // Nodes are daemons in processes of their own on one PostgreSQL database. At the
 // stage's URL a balancer hands each call to a node that works.
 type Nodes struct {
-	stage    *Stage
-	log      *os.File
-	balancer *http.Server
-	outside  *http.Server // between the nodes and the simulators
+	*Balancer
+	stage   *Stage
+	log     *os.File
+	outside *http.Server // between the nodes and the simulators
 
 	mu       sync.Mutex
 	list     []*node
-	next     int                               // whose turn it is
-	fixed    bool                              // all calls go to that one
 	answered func(node int, path string) error // see OnAnswer
 }
 
 type node struct {
-	name, address, health string
-	program               string   // "" = this program
-	env                   []string // of this node alone
-	process               *Process // nil = none was started, or it was ended
-}
-
-// works reports whether a node was started and has not ended. The caller holds the lock.
-func (one *node) works() bool {
-	if one.process == nil {
-		return false
-	}
-	select {
-	case <-one.process.Ended():
-		return false
-	default:
-		return true
-	}
+	name, health string
+	program      string   // "" = this program
+	env          []string // of this node alone
+	process      *Process // nil = none was started, or it was ended
 }
 
 // NewNodes prepares so many nodes on a database, which the operator's commands use
 // from now on, too. None of them runs yet. Their logs go to log.
 func (s *Stage) NewNodes(count int, database string, log *os.File) (*Nodes, error) {
 	n := &Nodes{stage: s, log: log}
-	n.outside = &http.Server{Handler: n.toSimulators()}
-	n.balancer = &http.Server{Handler: n.toNodes()}
 	for i := range count {
-		one := &node{name: fmt.Sprintf("node-%d", i+1)}
-		n.list = append(n.list, one)
-		for _, address := range []*string{&one.address, &one.health} {
-			var err error
-			if *address, err = freeAddress(); err != nil {
-				return nil, err
-			}
+		health, err := freeAddress()
+		if err != nil {
+			return nil, err
 		}
+		n.list = append(n.list, &node{name: fmt.Sprintf("node-%d", i+1), health: health})
 	}
-	l, err := net.Listen("tcp", strings.TrimPrefix(s.URL, "http://"))
+	var err error
+	if n.Balancer, err = s.NewBalancer(count); err != nil {
+		return nil, fmt.Errorf("balance calls: %w", err)
+	}
+	n.Balancer.takes = n.Works
+	n.outside = &http.Server{Handler: n.toSimulators()}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, fmt.Errorf("listen for the balancer: %w", err)
-	}
-	go n.balancer.Serve(l)
-	if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		n.balancer.Close()
+		n.Balancer.Close()
 		return nil, fmt.Errorf("listen for the nodes: %w", err)
 	}
 	n.outside.Addr = l.Addr().String()
 	go n.outside.Serve(l)
-	s.SetEnv("RGW_DATABASE_URL="+database, "RGW_PUBLIC_URL="+s.URL, "RGW_TRUSTED_PROXIES=127.0.0.0/8")
+	s.SetEnv("RGW_DATABASE_URL=" + database)
 	return n, nil
 }
 
@@ -117,58 +98,6 @@ func (n *Nodes) OnAnswer(told func(node int, path string) error) {
 	n.answered = told
 }
 
-// toNodes is the balancer: each call is a connection of its own to the next node.
-func (n *Nodes) toNodes() http.Handler {
-	return &httputil.ReverseProxy{
-		Rewrite: func(p *httputil.ProxyRequest) {
-			p.SetURL(&url.URL{Scheme: "http", Host: "node"})
-			p.Out.Host = p.In.Host
-			p.SetXForwarded()
-		},
-		Transport:    &http.Transport{DialContext: n.dial, DisableKeepAlives: true, DisableCompression: true},
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
-	}
-}
-
-// dial connects to the node whose turn it is, or the next one that works.
-func (n *Nodes) dial(ctx context.Context, network, _ string) (net.Conn, error) {
-	for range n.list {
-		address := n.turn()
-		if address == "" {
-			break
-		}
-		if conn, err := new(net.Dialer).DialContext(ctx, network, address); err == nil {
-			return conn, nil
-		}
-	}
-	return nil, errors.New("no node works")
-}
-
-// turn is the address of the node that gets the next call, "" when none works.
-func (n *Nodes) turn() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for range n.list {
-		one := n.list[n.next%len(n.list)]
-		works := one.works()
-		if !n.fixed || !works {
-			n.next++
-		}
-		if works {
-			return one.address
-		}
-	}
-	return ""
-}
-
-// Prefer has the balancer hand all calls to one node while it works, until the next
-// Prefer.
-func (n *Nodes) Prefer(i int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.next, n.fixed = i, true
-}
-
 // Change has a node be the daemon that a file holds ("" = this program), with variables
 // of its own, from its next start on.
 func (n *Nodes) Change(i int, program string, env ...string) {
@@ -205,7 +134,7 @@ func (n *Nodes) StartUntil(ctx context.Context, i int, status string) error {
 func (n *Nodes) spawn(i int) (*Process, error) {
 	one := n.list[i]
 	base := "http://" + n.outside.Addr + "/" + one.name
-	env := append([]string{"HOSTNAME=" + one.name, "RGW_LISTEN=" + one.address, "RGW_METRICS_LISTEN=" + one.health,
+	env := append([]string{"HOSTNAME=" + one.name, "RGW_LISTEN=" + n.Address(i), "RGW_METRICS_LISTEN=" + one.health,
 		"SLACK_API_URL=" + base + "/slack/", "CIRCLECI_URL=" + base + "/circleci"}, one.env...)
 	if one.program != "" {
 		return n.stage.SpawnProgram(one.program, n.log, env...)
@@ -238,7 +167,7 @@ func (n *Nodes) named(name string) int {
 }
 
 // URL is where a node is reached past the balancer.
-func (n *Nodes) URL(i int) string { return "http://" + n.list[i].address }
+func (n *Nodes) URL(i int) string { return "http://" + n.Address(i) }
 
 // Health is the base of a node's own listener for health and metrics.
 func (n *Nodes) Health(i int) string { return "http://" + n.list[i].health }
@@ -247,7 +176,16 @@ func (n *Nodes) Health(i int) string { return "http://" + n.list[i].health }
 func (n *Nodes) Works(i int) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.list[i].works()
+	p := n.list[i].process
+	if p == nil {
+		return false
+	}
+	select {
+	case <-p.Ended():
+		return false
+	default:
+		return true
+	}
 }
 
 // Working is how many nodes work.
@@ -288,6 +226,6 @@ func (n *Nodes) Close() {
 	for i := range n.list {
 		n.Kill(i)
 	}
-	n.balancer.Close()
+	n.Balancer.Close()
 	n.outside.Close()
 }
