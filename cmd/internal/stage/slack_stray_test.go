@@ -89,7 +89,7 @@ func TestDeletedCardOfAnOpenRequestComesAgain(t *testing.T) {
 			a.card = m
 			p.approve(stage.Ana, a, "approve")
 			p.released(a)
-			p.replied(a, "CircleCI may run", "Released")
+			p.replied(a, "Asked by", "CircleCI may run", "Released") // below the new card
 			if n := len(p.cards()); n != 1 {
 				t.Errorf("got %d cards; want 1", n)
 			}
