@@ -157,6 +157,9 @@ func (b *Tab) Screen(width, height int64, phone bool, colours string) {
 	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, media); err != nil {
 		b.t.Fatalf("browser: %v", err)
 	}
+	// A page that draws itself anew for another size does so before the next frame. A
+	// press in between would hit what is about to be replaced.
+	b.Eval(`new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))`)
 }
 
 // Paper shows the page as it is printed on A4.
