@@ -14,8 +14,8 @@ import (
 // pace says when a channel may get its next message. It keeps us below Slack's
 // rates: a channel gets one message a second after a short burst, and a method that
 // was refused with 429 rests as long as Slack says. Lines of threads leave the last
-// message of a burst to new cards, so that no card waits for them. After trouble the
-// channel, or all of Slack, rests for a while. Nothing ever waits here.
+// message of a burst of several to new cards, so that no card waits for them. After
+// trouble the channel, or all of Slack, rests for a while. Nothing ever waits here.
 //
 // Several nodes share the rate of a channel: each takes its part, so that together
 // they keep to it without asking one another. Rests are each node's own, because a
@@ -37,7 +37,7 @@ type rest struct {
 
 const (
 	postsPerSecond = 1
-	postBurst      = 3 // of one node
+	postBurst      = 3 // of all nodes, if there are not more of them
 	keptForCards   = 1 // message of a burst that lines leave
 
 	methodPost   = "chat.postMessage"
@@ -52,7 +52,7 @@ func newPace(nodes func() int) *pace {
 // share is this node's part of what a channel takes; the caller holds the lock.
 func (p *pace) share(channel string) *rate.Limiter {
 	n := p.nodes()
-	limit, burst := rate.Limit(float64(postsPerSecond)/float64(n)), max(1+keptForCards, postBurst/n)
+	limit, burst := rate.Limit(float64(postsPerSecond)/float64(n)), max(1, postBurst/n)
 	l := p.channels[channel]
 	if l == nil {
 		l = rate.NewLimiter(limit, burst)
@@ -90,12 +90,9 @@ func (p *pace) call(method string, do func() error) error {
 func (p *pace) turn(channel string, t approvals.Traffic) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	method, needed := methodPost, 1.0
-	switch t {
-	case approvals.Updates:
+	method := methodPost
+	if t == approvals.Updates {
 		method = methodUpdate
-	case approvals.Lines:
-		needed += keptForCards
 	}
 	var at time.Time
 	for _, name := range []string{allOfSlack, channel, method} {
@@ -105,6 +102,10 @@ func (p *pace) turn(channel string, t approvals.Traffic) time.Time {
 		return at
 	}
 	share, from := p.share(channel), latest(at, time.Now())
+	needed := 1.0
+	if t == approvals.Lines && share.Burst() > keptForCards {
+		needed += keptForCards
+	}
 	if missing := needed - share.TokensAt(from); missing > 0 {
 		at = from.Add(time.Duration(math.Ceil(missing*1000/float64(share.Limit()))) * time.Millisecond)
 	}

@@ -83,8 +83,8 @@ func TestTurnIsShared(t *testing.T) {
 		w := newBubble(t, slacktest.Config{}, func(c *bot.Config) { c.Nodes = func() int { return nodes } })
 		w.postCard(t)
 		w.wantTurns(t, 2*time.Second, 0, 0)
-		if got := w.waits(newLane); got != 0 {
-			t.Errorf("a new card waits %s; want that this node has one message left for it", got)
+		if got := w.waits(newLane); got != 2*time.Second {
+			t.Errorf("a new card waits %s; want that the nodes make no larger burst together", got)
 		}
 		w.tell(0, nil)
 		if out := w.deliver(t, thread); time.Until(out.Due) != time.Second {
@@ -95,7 +95,10 @@ func TestTurnIsShared(t *testing.T) {
 		w.wantTurns(t, 2*time.Second, 0, 0)
 
 		nodes = 1 // the other one ended
-		w.wantTurns(t, time.Second, 0, 0)
+		w.wantTurns(t, 2*time.Second, 0, 0)
+		if got := w.waits(newLane); got != time.Second {
+			t.Errorf("a new card waits %s; want a second", got)
+		}
 		time.Sleep(3 * time.Second)
 		for i := range 2 {
 			w.tell(int64(1+i), nil)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -102,13 +103,15 @@ func (s *server) write(file string, text []byte) {
 	}
 }
 
-// configure starts the server anew with a line of pg_hba.conf and settings, so that it
-// is reached with an sslmode.
+// configure has the server read a line of pg_hba.conf and settings, so that it is
+// reached with an sslmode and was not before.
 func (s *server) configure(mode, access string, settings ...string) {
 	s.t.Helper()
 	s.write(filepath.Join(s.data(), "pg_hba.conf"), []byte(access+"\n"))
 	s.write(filepath.Join(s.data(), "postgresql.auto.conf"), []byte(strings.Join(settings, "\n")+"\n"))
-	s.kill()
 	s.mode = mode
-	s.start()
+	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		s.t.Fatal(err)
+	}
+	s.answers(30 * time.Second)
 }
