@@ -363,6 +363,9 @@ func killAtCommit(t *testing.T, setting, committing string) {
 	answered := time.Now()
 	rejects := 0
 	events, err := stage.Events(ctx, d.URL, d.Token, id)
+	for err != nil && pause(ctx, 100*time.Millisecond) == nil { // the server takes no session for a moment
+		events, err = stage.Events(ctx, d.URL, d.Token, id)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
