@@ -101,8 +101,8 @@ func TestAppsOfAChannelTakeTurns(t *testing.T) {
 	})
 }
 
-// busyStore is a store on which so much is written that what may wait for others
-// waits for a second.
+// busyStore is a store on which others write so much that a background transaction
+// has to wait for a second.
 type busyStore struct{ approvals.Store }
 
 func (s busyStore) Update(ctx context.Context, fn func(approvals.Tx) error) error {

@@ -37,7 +37,7 @@ type rest struct {
 
 const (
 	postsPerSecond = 1
-	postBurst      = 3 // of all nodes, if there are not more of them
+	postBurst      = 3 // messages, divided among the nodes; each has one at least
 	keptForCards   = 1 // message of a burst that lines leave
 
 	methodPost   = "chat.postMessage"
