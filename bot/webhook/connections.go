@@ -31,9 +31,10 @@ const (
 // A new connection never waits for an old one. When its address has all the
 // connections that it may have, the one that has gone without a complete request for
 // the longest time is closed. When there are too many in all, the same holds for the
-// connections of all addresses. A connection whose request is being answered is not
-// closed; if there is no other, the new one is. A call counts as answered once its
-// handler has answered with Connection: close.
+// connections of all addresses. A connection whose request has come as a whole, with
+// its body, is not closed while it is being answered; if there is no other, the new
+// one is. A call counts as answered once its handler has answered with
+// Connection: close.
 func LimitConnections(s *http.Server, l net.Listener, proxies []netip.Prefix) net.Listener {
 	limited := &connections{Listener: l, proxies: proxies, from: map[string]int{}, idle: list.New()}
 	told := s.ConnState
@@ -54,18 +55,26 @@ func LimitConnections(s *http.Server, l net.Listener, proxies []netip.Prefix) ne
 
 type connectionKey struct{}
 
-// parting watches for calls that were answered before their body had come, and for
-// answers after which the connection ends. net/http reads the rest of the body
-// first, which could take as long as the client likes, up to the server's time-out.
+// parting watches for calls whose request has come as a whole, for those that were
+// answered before their body had come, and for answers after which the connection
+// ends. net/http reads the rest of the body first, which could take as long as the
+// client likes, up to the server's time-out.
 func (l *connections) parting(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body := &watchedBody{ReadCloser: r.Body}
+		c, ok := r.Context().Value(connectionKey{}).(*connection)
+		body := &watchedBody{ReadCloser: r.Body, whole: func() {
+			if ok {
+				l.work(c)
+			}
+		}}
+		if r.ContentLength == 0 {
+			body.whole()
+		}
 		// The server looks at the body of its own request to decide whether a client
 		// that is still sending needs time to read the answer, so only a copy changes.
 		watched := *r
 		watched.Body = body
 		next.ServeHTTP(w, &watched)
-		c, ok := r.Context().Value(connectionKey{}).(*connection)
 		unread := r.ContentLength != 0 && !body.ended
 		if ok && (unread || w.Header().Get("Connection") == "close") {
 			_ = c.SetReadDeadline(time.Now().Add(partTime)) // a connection that is closed already needs none
@@ -74,16 +83,30 @@ func (l *connections) parting(next http.Handler) http.Handler {
 	})
 }
 
-// watchedBody knows whether it was read to its end.
+// watchedBody knows whether it was read to its end, and tells so.
 type watchedBody struct {
 	io.ReadCloser
+	whole func()
 	ended bool
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.ended = b.ended || errors.Is(err, io.EOF)
+	if errors.Is(err, io.EOF) && !b.ended {
+		b.ended = true
+		b.whole()
+	}
 	return n, err
+}
+
+// work keeps a connection open until its request was answered.
+func (l *connections) work(c *connection) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.idle != nil {
+		l.idle.Remove(c.idle)
+		c.idle = nil
+	}
 }
 
 // part makes a connection the first to be closed when room is needed.
@@ -111,7 +134,7 @@ type connection struct {
 	net.Conn
 	all    *connections
 	from   string        // "" is a trusted proxy
-	idle   *list.Element // nil while a request is being answered
+	idle   *list.Element // nil while a whole request is being answered
 	closed bool
 }
 
@@ -144,7 +167,7 @@ func (l *connections) admit(c net.Conn) *connection {
 	if admitted.from != "" {
 		l.from[admitted.from]++
 	}
-	// Until its first request is complete, a connection counts as idle.
+	// Until its first request has come as a whole, a connection counts as idle.
 	admitted.idle = l.idle.PushBack(admitted)
 	return admitted
 }
@@ -192,19 +215,16 @@ func (l *connections) forget(c *connection) {
 	}
 }
 
-// turned takes in what the server says of a connection: it is active from a
-// complete request head on until that request was answered.
+// turned takes in what the server says of a connection: it is idle again once its
+// request was answered.
 func (l *connections) turned(c *connection, state http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case c.closed:
-	case state == http.StateActive && c.idle != nil:
-		l.idle.Remove(c.idle)
-		c.idle = nil
-	case state == http.StateIdle && c.idle == nil:
+	case c.closed || state != http.StateIdle:
+	case c.idle == nil:
 		c.idle = l.idle.PushBack(c)
-	case state == http.StateIdle: // its last call was parted with, but its body came in time
+	default: // its request was answered before its body had come
 		l.idle.MoveToBack(c.idle)
 	}
 }

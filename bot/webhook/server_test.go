@@ -42,6 +42,8 @@ func newCrowd(t *testing.T, proxies ...netip.Prefix) *crowd {
 		case "/hold":
 			c.holding <- struct{}{}
 			<-c.held
+		case "/read":
+			_, _ = io.Copy(io.Discard, r.Body)
 		case "/refuse":
 			w.WriteHeader(http.StatusTooManyRequests)
 		case "/close":
@@ -162,6 +164,29 @@ func TestBusyConnectionsStay(t *testing.T) {
 	}
 	if !c.ask(c.dial("127.0.0.2")) {
 		t.Error("behind 200 connections that begin a request and do not end it nothing is answered")
+	}
+}
+
+// A call whose body does not come gives way even while a handler waits for it, and
+// the newest one is answered when its body comes.
+func TestSlowBodiesGiveWay(t *testing.T) {
+	t.Parallel()
+	c := newCrowd(t)
+	var last net.Conn
+	for range 300 {
+		last = c.dial("127.0.0.2")
+		if _, err := io.WriteString(last, "POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !c.ask(c.dial("127.0.0.2")) {
+		t.Error("behind 300 calls whose bodies do not come nothing is answered")
+	}
+	if _, err := io.WriteString(last, "}"); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := http.ReadResponse(bufio.NewReader(last), nil); err != nil || res.StatusCode != http.StatusOK {
+		t.Errorf("the newest of them: got %v; want its answer", err)
 	}
 }
 
