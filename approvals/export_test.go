@@ -2,6 +2,10 @@ package approvals
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -142,4 +146,60 @@ func (s *Service) Awaited() int {
 	s.waiters.mu.Lock()
 	defer s.waiters.mu.Unlock()
 	return len(s.waiters.by)
+}
+
+// Repeat writes the histories of requests n times more, under other ids and for
+// other workflows, as if as many requests had ended in the same ways. Nothing is due
+// for what it writes.
+func Repeat(ctx context.Context, s Store, of []Request, n int) error {
+	var next int64
+	histories := make([][]byte, len(of)) // JSON
+	err := s.View(ctx, func(tx Tx) error {
+		newest, err := tx.Requests(Filter{Limit: 1})
+		if err != nil {
+			return err
+		}
+		next = newest[0].Number
+		for i, r := range of {
+			events, err := EventsOf(tx, r.ID)
+			if err != nil {
+				return err
+			}
+			if histories[i], err = json.Marshal(events); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for range n {
+		if err != nil {
+			break
+		}
+		err = commit(ctx, s, nil, func(c *Change) error {
+			for i, r := range of {
+				next++
+				names := strings.NewReplacer(r.ID, rand.Text(), r.Facts.WorkflowID, fmt.Sprintf("00000000-0000-4000-9000-%012x", next))
+				var events []Event
+				if err := json.Unmarshal([]byte(names.Replace(string(histories[i]))), &events); err != nil {
+					return err
+				}
+				events[0].Asked.Number = next
+				again := Request{Metadata: r.Metadata, Seen: r.Seen}
+				for _, e := range events {
+					e, err := c.record(e)
+					if err != nil {
+						return err
+					}
+					if err := again.apply(e); err != nil {
+						return err
+					}
+				}
+				if err := c.SaveRequest(&again); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return err
 }

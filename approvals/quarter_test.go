@@ -24,6 +24,7 @@ import (
 
 var (
 	quarterRequests = flag.Int("quarter.requests", 150, "how many requests the generated quarter has")
+	quarterTimes    = flag.Int("quarter.times", 1, "how many times the ended requests of the quarter are in the database that is kept")
 	quarterKeep     = flag.String("quarter.keep", "", "directory for the database of the generated quarter")
 )
 
@@ -294,6 +295,10 @@ func TestReportOfAQuarter(t *testing.T) {
 		q.evidence(log, page, size)
 		q.period(log)
 		if *quarterKeep != "" {
+			ended, err := q.svc.Recent(q.ctx, approvals.Filter{})
+			q.must(err)
+			ended = slices.DeleteFunc(ended, func(r approvals.Request) bool { return r.Status.Open() || r.Status == approvals.Released })
+			q.must(approvals.Repeat(q.ctx, q.db, ended, *quarterTimes-1))
 			q.must(q.db.Backup(q.ctx, filepath.Join(*quarterKeep, "quarter.db")))
 		}
 	})

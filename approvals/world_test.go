@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	team           = "T1"
+	team           = "T0RACK" // as that of the simulator of Slack, which can take over such a database
 	defaultChannel = "CDEFAULT"
 )
 

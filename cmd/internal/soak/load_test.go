@@ -17,6 +17,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/circleci/circlecitest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/proof"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
+	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
 
 // loadPlan is what is measured.
@@ -28,7 +29,7 @@ type loadPlan struct {
 // TestLoad fails only when a step cannot be made. Briefly, its figures say nothing.
 func TestLoad(t *testing.T) {
 	p := loadPlan{rate: 20, pending: 20, decided: 2, apps: 300, length: *loadFor, drain: 20 * time.Second}
-	if begin(t, "load-for", "load-rate", "load-pending", "load-decided", "load-apps", "load-drain", "load-idle", "load-daemon") {
+	if begin(t, "load-for", "load-rate", "load-pending", "load-decided", "load-apps", "load-drain", "load-idle", "load-daemon", "load-history") {
 		p = loadPlan{*loadRate, *loadPending, *loadDecided, *loadApps, *loadFor, *loadDrain, *loadIdle}
 		enough(t, p.length+p.drain+p.idle+time.Duration(p.pending)*50*time.Millisecond+time.Duration(p.decided)*4*time.Second)
 	}
@@ -55,7 +56,11 @@ type bench struct {
 func measure(ctx context.Context, dir string, p loadPlan, out io.Writer) error {
 	b := &bench{plan: p, out: out, used: map[string]int64{}}
 	var err error
-	if b.Stage, err = stage.New(dir, stage.Options{Env: p.settings()}); err != nil {
+	env := p.settings()
+	if *loadHistory != "" {
+		env = append(env, "RGW_DATABASE_URL=sqlite:"+*loadHistory, "RGW_SECRET_KEYS="+storetest.Keys)
+	}
+	if b.Stage, err = stage.New(dir, stage.Options{Env: env}); err != nil {
 		return err
 	}
 	defer b.Close()
@@ -70,7 +75,7 @@ func measure(ctx context.Context, dir string, p loadPlan, out io.Writer) error {
 		return err
 	}
 	b.caller = newCaller(b.URL, b.Token)
-	for _, step := range []func(context.Context) error{b.startEmpty, b.rest, b.decisions, b.fill, b.throughput, b.steady, b.drain, b.decisions, b.restart} {
+	for _, step := range []func(context.Context) error{b.startFirst, b.rest, b.decisions, b.fill, b.throughput, b.steady, b.drain, b.decisions, b.operate, b.restart} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -130,7 +135,12 @@ func (b *bench) pushTo(app int) (workflow string, body []byte) {
 	return workflow, body
 }
 
-func (b *bench) startEmpty(ctx context.Context) error { return b.start(ctx, "start, empty database") }
+func (b *bench) startFirst(ctx context.Context) error {
+	if *loadHistory != "" {
+		return b.start(ctx, "start with a history")
+	}
+	return b.start(ctx, "start, empty database")
+}
 
 // start starts the daemon and tells how long it took to be ready.
 func (b *bench) start(ctx context.Context, what string) error {
@@ -319,8 +329,24 @@ func (b *bench) code(ctx context.Context, user string) (string, error) {
 	return b.Code(user, time.Unix(step*30, 0)), err
 }
 
-// restart kills the daemon and starts it on what it left.
+// restart kills the daemon, then ends it well, and starts it on what it left.
 func (b *bench) restart(ctx context.Context) error {
 	b.daemon.Kill()
-	return b.start(ctx, fmt.Sprintf("start after SIGKILL, %d requests", b.caller.made.Load()))
+	if err := b.start(ctx, fmt.Sprintf("start after SIGKILL, %d requests", b.caller.made.Load())); err != nil {
+		return err
+	}
+	if err := b.daemon.Stop(); err != nil {
+		return err
+	}
+	return b.start(ctx, "start after SIGTERM")
+}
+
+// operate runs a command of the operator beside the daemon.
+func (b *bench) operate(ctx context.Context) error {
+	began := time.Now()
+	if r := b.Operator(ctx, "", "user", "add", "--slack-id", "U0LOADNEW", "--vcs-login", "load-new"); r.Code != 0 {
+		return fmt.Errorf("add a person: %+v", r)
+	}
+	fmt.Fprintf(b.out, "%-34s %s\n", "the operator adds a person", short(time.Since(began)))
+	return nil
 }

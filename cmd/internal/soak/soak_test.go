@@ -38,6 +38,7 @@ var (
 	loadApps    = flag.Int("load-apps", 300, "apps, each with a channel")
 	loadDrain   = flag.Duration("load-drain", 5*time.Minute, "how long to wait for all cards")
 	loadDaemon  = flag.String("load-daemon", "", "the rack-gatewayd that is measured; without it, the test program")
+	loadHistory = flag.String("load-history", "", "the database that the daemon starts with, which ./approvals makes with -quarter.keep and -quarter.times")
 	loadIdle    = flag.Duration("load-idle", 0, "how long the daemon is watched while it has nothing to do")
 
 	seed = flag.Uint64("seed", rand.Uint64(), "what chooses stories, kills and places")
