@@ -45,9 +45,10 @@ func (c *program) migrate() *cobra.Command {
 		Long: `Make the tables of the database, or bring them up to date. serve does so by itself,
 unless its role on a PostgreSQL server may not: then run this as the owner of the
 tables, and with --grant give the role of serve what it needs. Of the log that is
-reading and appending alone.`,
+reading and appending alone. RGW_DATABASE_URL then names the owner here, and that
+role where serve runs. No keys are needed (RGW_SECRET_KEYS).`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := storeConfig(c.env)
+			cfg, err := databaseConfig(c.env)
 			if err != nil {
 				return err
 			}

@@ -49,6 +49,21 @@ func TestCommandsThatMakeNoDatabase(t *testing.T) {
 	o.must("user", "list")
 }
 
+// The owner of a database makes its tables without the keys of the gateway, which
+// the rest of it needs.
+func TestMigrateNeedsNoKeys(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	keys := o.env
+	o.env = []string{"RGW_DATABASE_URL=sqlite:" + o.path("made.db"), "RGW_SECRET_KEYS_FILE=" + o.path("none")}
+	o.must("migrate")
+	if code, _, errs := o.run("token", "list"); code != 1 || !strings.Contains(errs, "RGW_SECRET_KEYS_FILE: the file cannot be read") {
+		t.Errorf("token list: got exit %d, %s; want 1 and the missing keys", code, errs)
+	}
+	o.env = append(keys, o.env[0])
+	o.must("token", "list")
+}
+
 // A name that nobody knows is answered with the nearest one that is.
 func TestSettingsOfAMisspeltName(t *testing.T) {
 	t.Parallel()

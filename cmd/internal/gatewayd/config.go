@@ -221,10 +221,20 @@ func readSettings(env []string, channel string, f *faults) approvals.Settings {
 
 // storeConfig is all that most operator commands need.
 func storeConfig(env []string) (config, error) {
+	return readStore(env, "RGW_DATABASE_URL", "RGW_DATABASE_CA_FILE", "RGW_SECRET_KEYS", "RGW_ANCHOR_FILE")
+}
+
+// databaseConfig is what a command needs that reads and seals no secrets.
+func databaseConfig(env []string) (config, error) {
+	return readStore(env, "RGW_DATABASE_URL", "RGW_DATABASE_CA_FILE")
+}
+
+// readStore reads what is about the database, and checks the named variables.
+func readStore(env []string, names ...string) (config, error) {
 	var f faults
 	c := config{variables: readVariables(env, &f)}
 	c.checkStore(&f)
-	return c, onlyAbout(f, "RGW_DATABASE_URL", "RGW_DATABASE_CA_FILE", "RGW_SECRET_KEYS", "RGW_ANCHOR_FILE").err()
+	return c, onlyAbout(f, names...).err()
 }
 
 // onlyAbout keeps the faults of the named variables and of their files, and those
