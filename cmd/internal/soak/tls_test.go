@@ -25,8 +25,9 @@ import (
 func TestTLS(t *testing.T) {
 	begin(t)
 	s := newServer(t, nil)
-	ca, other := s.certificate("server", "localhost"), s.certificate("other", "localhost")
-	s.configure("require", "hostssl all all 127.0.0.1/32 trust", "ssl = 'on'", "ssl_cert_file = '"+ca+"'", "ssl_key_file = '"+s.dir+"/server.key'")
+	ca, other := s.certificate("server", "localhost", time.Hour), s.certificate("other", "localhost", time.Hour)
+	const onlyTLS = "hostssl all all 127.0.0.1/32 trust"
+	s.configure("require", onlyTLS, "ssl = 'on'", "ssl_cert_file = '"+ca+"'", "ssl_key_file = '"+s.dir+"/server.key'")
 	for _, tt := range []struct{ name, host, mode, ca, want string }{
 		{"the right CA", "localhost", "", ca, ""},
 		{"no CA", "localhost", "", "", "its certificate is not trusted"},
@@ -38,6 +39,16 @@ func TestTLS(t *testing.T) {
 		{"no TLS, where the server wants it", "localhost", "disable", "", "it refuses the connection (SQLSTATE 28000"},
 	} {
 		s.wantOpened(tt.name, tt.host, tt.mode, tt.ca, tt.want)
+	}
+	expired := s.certificate("expired", "localhost", -time.Hour)
+	s.configure("require", onlyTLS, "ssl = 'on'", "ssl_cert_file = '"+expired+"'", "ssl_key_file = '"+s.dir+"/expired.key'")
+	for _, tt := range []struct{ name, mode, ca, want string }{
+		{"an expired certificate", "", expired, "certificate has expired"},
+		{"an expired certificate, whatever the name", "verify-ca", expired, "the database server cannot be used"},
+		{"an expired certificate, with a CA that is asked for", "require", expired, "the database server cannot be used"},
+		{"an expired certificate, at which nobody looks", "require", "", ""},
+	} {
+		s.wantOpened(tt.name, "localhost", tt.mode, tt.ca, tt.want)
 	}
 	s.configure("disable", "host all all 127.0.0.1/32 trust", "ssl = 'off'")
 	for _, tt := range []struct{ name, mode, want string }{
@@ -58,7 +69,7 @@ func (s *server) wantOpened(name, host, mode, ca, want string) {
 		url += "?sslmode=" + mode
 	}
 	var said bytes.Buffer
-	env := []string{"RGW_SECRET_KEYS=k:" + strings.Repeat("A", 43) + "=", "RGW_DATABASE_URL=" + url, "RGW_DATABASE_CA_FILE=" + ca}
+	env := []string{"RGW_DATABASE_URL=" + url, "RGW_DATABASE_CA_FILE=" + ca}
 	code := gatewayd.Run(s.t.Context(), []string{"migrate"}, env, strings.NewReader(""), io.Discard, &said)
 	if want == "" && code != 0 || want != "" && (code == 0 || !strings.Contains(said.String(), want)) {
 		s.t.Errorf("%s: got exit code %d, %s; want %q", name, code, &said, want)
@@ -68,16 +79,16 @@ func (s *server) wantOpened(name, host, mode, ca, want string) {
 	}
 }
 
-// certificate writes a certificate for a host, which is its own CA, and its key to
-// files that are named so.
-func (s *server) certificate(name, host string) (file string) {
+// certificate writes a certificate for a host, which is its own CA and is valid for so
+// long from now on, and its key to files that are named so.
+func (s *server) certificate(name, host string, valid time.Duration) (file string) {
 	s.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	c := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{host}, NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), DNSNames: []string{host}, NotAfter: time.Now().Add(valid),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	public, err1 := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
