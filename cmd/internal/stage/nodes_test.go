@@ -237,6 +237,77 @@ func TestNodesWakeEachOther(t *testing.T) {
 	p.stop()
 }
 
+// However many gates are open, two nodes together make no more looks at CircleCI than
+// one may, both take part, and gates that have to be stopped do not wait behind the
+// others: neither one that was rejected nor those whose jobs withdrew their requests.
+func TestNodesShareTheLooks(t *testing.T) {
+	t.Parallel()
+	const (
+		open      = 40
+		withdrawn = 4
+		rate      = 4.5 // looks a second, all workflows together
+	)
+	p := setupPair(t, stage.Options{HTTP: true, Env: []string{"RGW_SETTING_SUPERSEDE=off", "RGW_RATE_LIMIT=0"}})
+	client, err := webhook.NewClient(webhook.ClientConfig{URL: p.Stage.URL, Token: p.Token, UserAgent: "test"})
+	p.ok(err)
+	var workflows, ids []string
+	for i := range open {
+		workflow := p.Pipeline(int64(i) + 1)
+		p.ok(p.Circle.Succeed(workflow, "request_approval"))
+		r, _, err := client.Create(p.ctx, webhook.CreateBody{App: stage.App, GitCommit: stage.Revision, Branch: stage.Branch, Metadata: fmt.Appendf(nil, `{"workflow_id":%q}`, workflow)})
+		p.ok(err)
+		workflows, ids = append(workflows, workflow), append(ids, r.ID)
+	}
+	card, err := p.Card(p.ctx, ids[0])
+	p.ok(err)
+
+	const watched = 5 * time.Second
+	by := make(chan int, 1000)
+	p.OnAnswer(func(node int, path string) error {
+		if !strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/api/v2/") {
+			by <- node
+		}
+		return nil
+	})
+	asked, began := len(p.Circle.Calls()), time.Now()
+	p.ok(p.Circle.Wait(p.ctx, func() bool { return time.Since(began) > watched }))
+	p.OnAnswer(nil)
+	looks := float64(len(p.Circle.Calls()) - asked)
+	var each [2]int
+	for len(by) > 0 {
+		each[<-by]++
+	}
+	t.Logf("%v looks in %v, by node %v", looks, watched, each)
+	// One look of a node may have begun before.
+	if most := rate*watched.Seconds() + 2; looks > most || looks < most/3 || each[0] == 0 || each[1] == 0 {
+		t.Errorf("got %v looks in %v, by node %v; want about %v by both", looks, watched, each, rate*watched.Seconds())
+	}
+
+	decided := time.Now()
+	view, err := p.Press(p.ctx, stage.Bea, card, "reject")
+	p.ok(err)
+	got, err := p.Slack.Submit(p.ctx, stage.Bea, view.ID, slacktest.Values{"reason": {"text": "no"}})
+	p.ok(err)
+	if !got.Closed {
+		t.Fatalf("reject: got %+v; want the modal closed", got)
+	}
+	for i := range withdrawn {
+		p.Prefer(i % 2)
+		_, err := client.Cancel(p.ctx, ids[open-1-i], "no")
+		p.ok(err)
+	}
+	var took []time.Duration
+	for _, workflow := range append(workflows[:1], workflows[open-withdrawn:]...) {
+		p.ok(p.Circle.Wait(p.ctx, func() bool { return p.Circle.JobStatus(workflow, stage.Gate) == "canceled" }))
+		took = append(took, time.Since(decided))
+	}
+	t.Logf("gates stopped within %v, the rejected one first", took)
+	if took[0] > 10*time.Second || took[withdrawn] > 40*time.Second {
+		t.Errorf("gates stopped within %v; want the rejected one at once, and the others before those that are only watched", took)
+	}
+	p.stop()
+}
+
 var keyOnPage = regexp.MustCompile(`(?:[A-Z2-7]{4} ){7}[A-Z2-7]{4}`)
 
 // enrolAcross opens a link at one node, has the other one show the key, and confirms
