@@ -41,7 +41,7 @@ func inShort(c approvals.Card) line {
 }
 
 func pending(c approvals.Card) line {
-	from := say(" with a code from ", canApprove(c.Approvers))
+	from := say(" with a code from ", canApprove(c.Approvers, needed(c)))
 	if len(c.Request.Approvals()) > 0 {
 		from = nil
 	}
@@ -52,7 +52,7 @@ func pending(c approvals.Card) line {
 func progress(c approvals.Card) line {
 	votes := c.Request.Approvals()
 	if len(votes) == 0 {
-		return say("Needs ", plural(max(c.Needs, c.Request.Required, 1), "approval"))
+		return say("Needs ", plural(needed(c), "approval"))
 	}
 	return say(tally(c), voters(votes))
 }
@@ -100,19 +100,25 @@ func deployFailed(c approvals.Card) line {
 // tally is how far the quorum is. A vote stops counting when its voter loses
 // the right.
 func tally(c approvals.Card) string {
-	need := max(c.Needs, c.Request.Required, 1)
+	need := needed(c)
 	if c.Valid < len(c.Request.Approvals()) {
 		return fmt.Sprintf("%d of %d approvals still count: ", c.Valid, need)
 	}
 	return fmt.Sprintf("%d of %d approvals: ", c.Valid, need)
 }
 
+// needed is how many approvals the request needs.
+func needed(c approvals.Card) int { return max(c.Needs, c.Request.Required, 1) }
+
 // canApprove names the approvers of an app; none means every admin.
-func canApprove(ids []string) line {
-	if len(ids) == 0 {
-		return say("an admin")
+func canApprove(ids []string, needed int) line {
+	switch {
+	case len(ids) > 0:
+		return mentions(ids, "or")
+	case needed > 1:
+		return say("different admins")
 	}
-	return mentions(ids, "or")
+	return say("an admin")
 }
 
 func voters(votes []approvals.Decision) line {

@@ -68,7 +68,7 @@ func (b *Bot) answer(ctx context.Context, user, text string) message {
 		if !approvals.ValidName(rest) {
 			return only(say("Which app? Say, for example, " + CommandName + " history myapp."))
 		}
-		sentence, blocks, err = b.list(ctx, "Requests of "+rest, "There are no requests yet.", approvals.Filter{Apps: []string{rest}, Limit: listLimit})
+		sentence, blocks, err = b.list(ctx, "Requests of "+rest, "I have no requests of an app with this name. An app’s name is the one in the gateway’s settings, as on its cards.", approvals.Filter{Apps: []string{rest}, Limit: listLimit})
 	case "show":
 		n, bad := strconv.ParseInt(strings.TrimPrefix(rest, "#"), 10, 64)
 		if bad != nil || n <= 0 {
@@ -192,7 +192,10 @@ func (b *Bot) whoami(ctx context.Context, user string) (line, []slack.Block, err
 // aboutMe says what somebody may do and how their authenticator is.
 func aboutMe(user string, p approvals.Person, info *approvals.AuthenticatorInfo, unknown bool, now time.Time) []line {
 	if unknown || !p.RemovedAt.IsZero() {
-		return []line{say("You are ", mention(user), ". You are not an admin of this gateway, so you cannot approve or reject.")}
+		return []line{
+			say("You are ", mention(user), ". You are not an admin of this gateway, so you cannot approve or reject."),
+			say("If you should, ask the operator to add you: ", commandLine("rack-gatewayd user add --slack-id "+user)),
+		}
 	}
 	l := []line{say("You are ", mention(user), ", an admin of this gateway.")}
 	if p.VCSLogin == "" {

@@ -384,7 +384,7 @@ func TestSlashCommand(t *testing.T) {
 		w.request(func(r *approvals.Request) { r.Decisions = approved(*r, ana).Decisions })
 		for text, want := range map[string]string{
 			"list": "Open requests", "show 127": "Deploy myapp to production?", "show 9": "There is no request #9", "history myapp": "approved by ⟦<@U0ANA>⟧",
-			"whoami": "ana-dev", "help": "/approvals list", "": "/approvals list", "show <!channel>": "Say its number", "show": "Say its number", "history": "Which app?",
+			"whoami": "ana-dev", "help": "/approvals list", "": "/approvals list", "show <!channel>": "Say its number", "show": "Say its number", "history": "Which app?", "history nope": "I have no requests of an app with this name.",
 			"#127": "Deploy myapp to production?", "show #127": "Deploy myapp to production?", "foo": "I don’t know “foo”. I know list, show N, history APP, whoami and help.",
 			"<!channel> x": "I don’t know “<!channel>”.",
 		} {
@@ -405,8 +405,18 @@ func TestSlashCommand(t *testing.T) {
 				t.Errorf("%q: the text is %q; want %q in it", text, first, want)
 			}
 		}
+		before := len(w.slack.Ephemerals(bea))
+		if _, err := w.slack.Slash(deadline(t), bea, deploys, "whoami"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.slack.Wait(deadline(t), func() bool { return len(w.slack.Ephemerals(bea)) > before }); err != nil {
+			t.Fatal(err)
+		}
+		if got := slacktest.Text(w.slack.Ephemerals(bea)[before].Blocks); !strings.Contains(got, "You are not an admin") || !strings.Contains(got, "rack-gatewayd user add --slack-id "+bea) {
+			t.Errorf("whoami of nobody on record: got %q; want what to ask for", got)
+		}
 		w.request(func(r *approvals.Request) { r.Status, r.DecidedBy = approvals.Rejected, bea })
-		before := len(w.slack.Ephemerals(ana))
+		before = len(w.slack.Ephemerals(ana))
 		if _, err := w.slack.Slash(deadline(t), ana, deploys, "history myapp"); err != nil {
 			t.Fatal(err)
 		}

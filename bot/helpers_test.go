@@ -164,6 +164,9 @@ func (s *service) Recent(_ context.Context, f approvals.Filter) ([]approvals.Req
 	defer s.mu.Unlock()
 	var found []approvals.Request
 	for _, r := range s.requests {
+		if len(f.Apps) > 0 && !slices.Contains(f.Apps, r.App) {
+			continue
+		}
 		for _, status := range f.Statuses {
 			if r.Status == status {
 				found = append(found, r)

@@ -196,6 +196,8 @@ func TestCardShowsTheSettingsInForce(t *testing.T) {
 	p := setup(t, stage.Options{})
 	a := p.askOnHold()
 	p.cardSays(a, open, "Needs 1 approval with a code from an admin")
+	p.restart("REQUIRED_APPROVALS=2")
+	p.cardSays(a, open, "Needs 2 approvals with a code from different admins")
 	p.restart("REQUIRED_APPROVALS=2", "APPROVERS="+stage.Bea+","+stage.Ana)
 	p.cardSays(a, open, "Needs 2 approvals with a code from", stage.Bea)
 }
