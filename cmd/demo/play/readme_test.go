@@ -78,7 +78,7 @@ func TestSetUpOfTheREADME(t *testing.T) {
 	b.Await(`document.querySelector('#push').textContent`, "Push a commit as Alice")
 	b.Press("#push")
 	b.Await(title, "Deploy myapp?")
-	if out, code := sh.try(check); code != 0 {
+	if out, code := sh.try(check); code != 0 || !strings.Contains(out, "ok    token for myapp: ") || !strings.Contains(out, "ok    gate of myapp: ") {
 		t.Errorf("step 9: got exit code %d of check, %s\nwant no fault", code, out)
 	}
 	b.Press("#people input[value=U0ANA]")

@@ -79,7 +79,7 @@ func (c *program) judgeReceipt(in io.Reader, vkey string, output cli.Format) err
 	text = bytes.TrimPrefix(bytes.TrimSpace(text), []byte("Receipt: "))
 	r, err := ledger.ParseReceipt(text)
 	if err != nil {
-		return cli.Usage("this is no receipt: %w", err)
+		return cli.Usage("this is no receipt: give the file that rack-gateway wrote with --receipt, or the JSON that verify printed")
 	}
 	v, err := judgedReceipt(r, vkey)
 	switch {

@@ -144,11 +144,15 @@ func (k *checker) appTokens() {
 		return
 	}
 	for _, app := range k.cfg.settings.Apps() {
-		needs := slices.ContainsFunc(k.cfg.settings.Policies(), func(p approvals.Policy) bool { return p.App == app && p.Credential != approvals.CredentialOIDC })
-		has := slices.ContainsFunc(k.tokens, func(t approvals.Token) bool {
+		if !slices.ContainsFunc(k.cfg.settings.Policies(), func(p approvals.Policy) bool { return p.App == app && p.Credential != approvals.CredentialOIDC }) {
+			continue
+		}
+		i := slices.IndexFunc(k.tokens, func(t approvals.Token) bool {
 			return t.Role == approvals.RoleCICD && t.Covers(app) && t.Usable(time.Now())
 		})
-		if needs && !has {
+		if i >= 0 {
+			k.ok("token for "+app, "its CI jobs can use "+k.tokens[i].Name)
+		} else {
 			k.warn("token for "+app, "there is no valid API token for this app, so its CI jobs cannot ask for an approval",
 				fmt.Sprintf("run rack-gatewayd token create --name ci-%s --role cicd --app %s", app, app))
 		}
@@ -285,7 +289,11 @@ func (k *checker) gates(ctx context.Context, client *circleci.Client, slug strin
 	}
 	slices.Sort(seen)
 	seen = slices.Compact(seen)
-	for _, p := range missing {
+	for _, p := range wanted {
+		if slices.Contains(seen, p.Gate) {
+			k.ok("gate of "+placeOf(p), "a recent pipeline has the approval job "+p.Gate)
+			continue
+		}
 		text := fmt.Sprintf("no recent pipeline of %s (%d were looked at) has an approval job %q", slug, len(pipelines), p.Gate)
 		do := "correct " + p.Source["circleci_approval_job_name"]
 		switch {

@@ -105,7 +105,7 @@ func (c *program) settingsShow() *cobra.Command {
 					from = "default"
 				}
 				views = append(views, view{key, p.Value(key), from})
-				rows = append(rows, []string{key, p.Value(key), from})
+				rows = append(rows, []string{key, inWords(key, p.Value(key)), from})
 			}
 			return c.Show(output, cli.Result{JSON: views, Tables: [][][]string{rows}})
 		},
@@ -113,6 +113,18 @@ func (c *program) settingsShow() *cobra.Command {
 	c.placeFlags(cmd, &app, &environment)
 	cli.FormatFlag(cmd, &output)
 	return cmd
+}
+
+// inWords is the value of a setting for people: what it means when it is not set.
+func inWords(key, value string) string {
+	unset := map[string]string{
+		"approvers": "every admin", "notify": "nobody", "allowed_branches": "all", "freeze": "none", "remind_after": "none",
+		"break_glass": "nobody", "allowed_triggers": "all", "circleci_deploy_jobs": "all behind the gate",
+	}
+	if value == "" || value == "0s" {
+		return unset[key]
+	}
+	return value
 }
 
 // lookup finds a policy, or says which name was probably meant.

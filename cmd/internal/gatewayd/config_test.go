@@ -179,6 +179,24 @@ func TestVariablesAreTrimmed(t *testing.T) {
 	}
 }
 
+// What is not set is told in words, so that nobody takes it for nothing at all.
+func TestSettingsInWords(t *testing.T) {
+	t.Parallel()
+	var out, errs bytes.Buffer
+	env := []string{"RGW_APP_A_SETTING_VCS_REPO=acme/a", "RGW_APP_A_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold", "RGW_APP_A_SETTING_NOTIFY=U0ANA", "SLACK_CHANNEL=C0123"}
+	if code := gatewayd.Run(t.Context(), []string{"settings", "show", "--app", "a"}, env, strings.NewReader(""), &out, &errs); code != 0 {
+		t.Fatalf("got exit %d, %s; want 0", code, &errs)
+	}
+	for key, want := range map[string]string{
+		"approvers": "every admin default", "notify": "U0ANA RGW_APP_A_SETTING_NOTIFY", "allowed_branches": "all default", "freeze": "none default",
+		"remind_after": "none default", "break_glass": "nobody default", "circleci_deploy_jobs": "all behind the gate default", "circleci_project_id": "- default",
+	} {
+		if got := strings.Join(strings.Fields(out.String()), " ") + " "; !strings.Contains(got, " "+key+" "+want+" ") {
+			t.Errorf("got %s; want %s: %s", &out, key, want)
+		}
+	}
+}
+
 func TestTokensAreOneWord(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"CIRCLECI_TOKEN", "SLACK_BOT_TOKEN", "SLACK_APP_TOKEN"} {

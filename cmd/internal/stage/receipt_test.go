@@ -73,7 +73,7 @@ func TestReceiptsAreCheckedOffline(t *testing.T) {
 		{"checkpoint changed", "", []string{changed("checkpoint", func(r *ledger.Receipt) { r.Checkpoint = strings.Replace(r.Checkpoint, "\n", "x\n", 1) }), "--key", key}, 1, ""},
 		{"another log's key", "", []string{file("receipt"), "--key", other}, 1, ""},
 		{"no approval", "", []string{changed("asked", func(r *ledger.Receipt) { *r = asked }), "--key", key}, 1, "is no approval: its type is request.created"},
-		{"no receipt", "", []string{key, "--key", key}, 2, "this is no receipt"},
+		{"no receipt", "", []string{key, "--key", key}, 2, "this is no receipt: give the file"},
 		{"no file", "", []string{file("missing"), "--key", key}, 2, "no such file"},
 		{"no key", "", []string{file("receipt"), "--key", "nonsense"}, 2, "neither a verifier key"},
 		{"key is required", "", []string{file("receipt")}, 2, "--key is required"},
