@@ -126,6 +126,13 @@ func SpoilFactor(tx Tx, id string) error { return tx.SetSecret(secretFactor(id),
 // Yields reports whether a new request for the same workflow may be made.
 func (s Status) Yields() bool { return s.yields() }
 
+// MostHistories is how many histories the journal of a new service has at most.
+func (s *Service) MostHistories() *int {
+	most := 0
+	s.journal.changed = func(string) { most = max(most, len(s.journal.histories)) }
+	return &most
+}
+
 // KeepUp reads what was appended to the log.
 func (s *Service) KeepUp(ctx context.Context) { s.journal.keepUp(ctx) }
 
@@ -149,8 +156,8 @@ func (s *Service) Awaited() int {
 }
 
 // Repeat writes the histories of requests n times more, under other ids and for
-// other workflows, as if as many requests had ended in the same ways. Nothing is due
-// for what it writes.
+// other workflows, as if as many requests had ended in the same ways, an hour after
+// another. Nothing is due for what it writes.
 func Repeat(ctx context.Context, s Store, of []Request, n int) error {
 	var next int64
 	histories := make([][]byte, len(of)) // JSON
@@ -175,6 +182,7 @@ func Repeat(ctx context.Context, s Store, of []Request, n int) error {
 		if err != nil {
 			break
 		}
+		time.Sleep(time.Hour)
 		err = commit(ctx, s, nil, func(c *Change) error {
 			for i, r := range of {
 				next++

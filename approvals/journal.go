@@ -38,7 +38,7 @@ type journal struct {
 	histories map[string]*history
 	people    map[string]Person
 	tokens    map[string]Token
-	swept     time.Time     // when histories were forgotten last
+	swept     time.Time     // the time for which histories were forgotten last
 	whole     bool          // the log was read to its end once
 	fault     string        // what was found wrong; it never goes away by itself
 	grown     chan struct{} // closed when newest changes
@@ -193,8 +193,9 @@ func (j *journal) load(ctx context.Context) error {
 	return j.notice(ctx, err)
 }
 
-// pageOfLeaves is how many leaves are read in one transaction.
-const pageOfLeaves = 2000
+// pageOfLeaves is how many leaves are read in one transaction. Whoever needs the
+// journal meanwhile waits for some milliseconds.
+const pageOfLeaves = 250
 
 // page reads some more leaves. done: the end was reached.
 func (j *journal) page(ctx context.Context) (done bool, err error) {
@@ -230,6 +231,11 @@ func (j *journal) advance(tx Tx, n int) (done bool, err error) {
 			return false, err
 		}
 		if n--; n == 0 {
+			e, err := ParseEvent(line)
+			if err != nil {
+				return false, err
+			}
+			j.sweep(e.At()) // a long log holds many histories that were over by then
 			break
 		}
 	}
@@ -242,10 +248,7 @@ func (j *journal) advance(tx Tx, n int) (done bool, err error) {
 	if root := j.reader.Root(); root.String() != h.Root && h.Size > 0 {
 		return false, tampered("its %d leaves do not have the root that was sealed", h.Size)
 	}
-	if now := tx.Now(); now.Sub(j.swept) > sweepEvery {
-		j.forget(now)
-		j.swept = now
-	}
+	j.sweep(tx.Now())
 	j.whole = true
 	j.passed(h)
 	return true, nil
@@ -303,8 +306,12 @@ func (j *journal) keepUntil(h *history, line []byte, d time.Duration) error {
 	return err
 }
 
-// forget drops the histories that nobody can ask for any more.
-func (j *journal) forget(now time.Time) {
+// sweep drops the histories for which nothing can ask at a time, or later.
+func (j *journal) sweep(now time.Time) {
+	if now.Sub(j.swept) <= sweepEvery {
+		return
+	}
+	j.swept = now
 	for id, h := range j.histories {
 		if !h.until.IsZero() && now.After(h.until) {
 			delete(j.histories, id)

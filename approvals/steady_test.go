@@ -3,6 +3,7 @@ package approvals_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
@@ -43,6 +44,31 @@ func TestProofsHoldWhileTheLogGrows(t *testing.T) {
 		if why := w.svc.Fault(); why != "" {
 			t.Errorf("got %q; want no fault", why)
 		}
+	})
+}
+
+// TestLongLogsTakeLittleMemory reads the log of requests that were deployed an hour
+// after another: of what was over long ago nothing is kept, not even meanwhile.
+func TestLongLogsTakeLittleMemory(t *testing.T) {
+	t.Parallel()
+	bubble(t, "", func(w *world) {
+		r := w.approved(1, "on_hold")
+		w.ci.set(r.Facts.WorkflowID, "deploy", approvals.JobSuccess)
+		w.wait(10 * time.Minute)
+		if r = w.get(r); r.Status != approvals.Deployed {
+			t.Fatalf("got a request that is %s; want it deployed", r.Status)
+		}
+		w.halt()
+		w.must(approvals.Repeat(w.ctx, w.db, []approvals.Request{r}, 1000))
+		w.start()
+		svc := approvals.New(w.cfg)
+		most := svc.MostHistories()
+		svc.KeepUp(w.ctx)
+		if *most < 2 || *most > 100 {
+			t.Errorf("got at most %d histories at once of 1,002 requests; want those of about a day", *most)
+		}
+		w.run()
+		w.approved(2, "on_hold")
 	})
 }
 

@@ -2,6 +2,7 @@ package soak_test
 
 import (
 	"context"
+	cryptorand "crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -71,7 +72,7 @@ func measure(ctx context.Context, dir string, p loadPlan, out io.Writer) error {
 	if err := b.furnish(ctx); err != nil {
 		return err
 	}
-	if b.Token, err = b.NewToken(ctx, "load", "--role", "cicd", "--all-apps"); err != nil {
+	if b.Token, err = b.NewToken(ctx, "load-"+strings.ToLower(cryptorand.Text()), "--role", "cicd", "--all-apps"); err != nil {
 		return err
 	}
 	b.caller = newCaller(b.URL, b.Token)
