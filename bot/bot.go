@@ -62,7 +62,7 @@ type Metrics struct {
 type Config struct {
 	Workspace *Workspace
 	Service   Service
-	Links     CILinks // nil = no links to CI
+	Links     Links // nil = no links to CI
 	Log       *slog.Logger
 	Metrics   Metrics
 	// Nodes is how many processes work for this app, this one included; they share

@@ -19,19 +19,19 @@ func encoded(m message) []byte {
 	return raw
 }
 
-func RenderCard(links CILinks, c approvals.Card) []byte { return encoded(view{links}.card(c)) }
+func RenderCard(links Links, c approvals.Card) []byte { return encoded(view{links}.card(c)) }
 
-func RenderSpare(links CILinks, c approvals.Card) []byte { return encoded(view{links}.spare(c)) }
+func RenderSpare(links Links, c approvals.Card) []byte { return encoded(view{links}.spare(c)) }
 
-func RenderReply(links CILinks, t approvals.Told, now time.Time) []byte {
+func RenderReply(links Links, t approvals.Told, now time.Time) []byte {
 	return encoded(view{links}.reply(t, now))
 }
 
-func RenderStray(links CILinks, t approvals.Told, now time.Time) []byte {
+func RenderStray(links Links, t approvals.Told, now time.Time) []byte {
 	return encoded(view{links}.stray(t, now))
 }
 
-func RenderModal(links CILinks, p approvals.Prompt, action approvals.Action) slack.ModalViewRequest {
+func RenderModal(links Links, p approvals.Prompt, action approvals.Action) slack.ModalViewRequest {
 	return view{links}.modal(p, action, origin{Request: p.Request.ID, Channel: p.Request.Slack.Channel, TS: p.Request.Slack.TS})
 }
 

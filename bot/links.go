@@ -8,8 +8,8 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
-// CILinks builds links to the CI provider's pages, "" where a part cannot be right.
-type CILinks interface {
+// Links builds links to the CI provider's pages, "" where a part cannot be right.
+type Links interface {
 	PipelineURL(project string, number int64) string
 	WorkflowURL(project string, number int64, workflowID string) string
 }

@@ -24,7 +24,7 @@ type message struct {
 
 // view is what rendering knows beside the state.
 type view struct {
-	links CILinks
+	links Links
 }
 
 // maxBlocks per message. Source: https://docs.slack.dev/reference/block-kit/blocks

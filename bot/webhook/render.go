@@ -7,11 +7,10 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
-// Links builds links for people from checked parts, empty when a part cannot
-// be right.
+// Links builds links to the CI provider's pages, "" where a part cannot be right.
 type Links interface {
-	PipelineURL(slug string, number int64) string
-	WorkflowURL(slug string, number int64, workflowID string) string
+	PipelineURL(project string, number int64) string
+	WorkflowURL(project string, number int64, workflowID string) string
 }
 
 // render turns a request into what the API shows of it.
