@@ -89,7 +89,11 @@ func TestDeletedCardOfAnOpenRequestComesAgain(t *testing.T) {
 			a.card = m
 			p.approve(stage.Ana, a, "approve")
 			p.released(a)
-			p.replied(a, "Asked by", "CircleCI may run", "Released") // below the new card
+			p.replied(a, "CircleCI may run", "Released") // below the new card
+			// A thread is told in order, so its first line stands by now.
+			if got := p.thread(a); !strings.HasPrefix(got, "Asked by") {
+				t.Errorf("the new thread does not begin with the request:\n%s", got)
+			}
 			if n := len(p.cards()); n != 1 {
 				t.Errorf("got %d cards; want 1", n)
 			}
