@@ -58,7 +58,7 @@ func checkTimes(id *oidc.IDToken, c claims, now time.Time) error {
 	switch {
 	// A time that is absent is the zero time, which makes the life none or too long.
 	case !id.Expiry.After(id.IssuedAt) || id.Expiry.Sub(id.IssuedAt) > maxLife:
-		return refuse(approvals.ReasonLifetime, "the OIDC token does not say from when to when it is valid, or for longer than %s", maxLife)
+		return refuse(approvals.ReasonLifetime, "the OIDC token does not say from when to when it is valid, or for longer than %d hours", maxLife/time.Hour)
 	case id.IssuedAt.After(now.Add(skew)), c.NotBefore != nil && *c.NotBefore > float64(now.Add(skew).Unix()):
 		return refuse(approvals.ReasonNotYet, "the OIDC token is not valid yet: compare the gateway's clock with CircleCI's")
 	case !now.Add(-skew).Before(id.Expiry):

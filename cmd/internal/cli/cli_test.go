@@ -180,6 +180,22 @@ type broken struct{}
 
 func (broken) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
+func TestDuration(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"0": "0s", "24h": "24h", "90m": "1h30m", "20m": "20m", "10m30s": "10m30s", "1h0m10s": "1h0m10s", "100s": "1m40s", "1.5s": "1.5s", "100h": "100h",
+	} {
+		var d cli.Duration
+		if err := d.Set(text); err != nil || d.String() != want {
+			t.Errorf("%s: got %s, %v; want %s", text, d, err, want)
+		}
+		var again cli.Duration
+		if err := again.Set(d.String()); err != nil || again != d {
+			t.Errorf("%s, read again: got %s, %v; want the same", d, again, err)
+		}
+	}
+}
+
 func TestNearest(t *testing.T) {
 	t.Parallel()
 	words := []string{"list", "revoke", "create", "token-rotate", "--environment", "wait"}

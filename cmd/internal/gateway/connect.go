@@ -46,7 +46,7 @@ func (c *program) connectFor(retryFor time.Duration) (*webhook.Client, error) {
 		URL: base, Token: token, Mint: mint, UserAgent: "rack-gateway/" + cli.Version(), RetryFor: retryFor,
 		Proxy: webhook.ProxyFromEnv(func(name string) string { return c.env[name] }),
 		Retrying: func(err error, pause time.Duration) {
-			c.Say("%s; trying again in %s", err, pause.Round(100*time.Millisecond))
+			c.Say("%s; trying again in %s", err, cli.Duration(pause.Round(100*time.Millisecond)))
 		},
 	})
 	if err != nil {

@@ -83,7 +83,7 @@ func (c *program) await(ctx context.Context, client *webhook.Client, r webhook.R
 	watch.end()
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		err = fmt.Errorf("timed out after %s waiting for request %s (status: %s)", time.Duration(w.timeout), r.ID, r.Status)
+		err = fmt.Errorf("timed out after %s waiting for request %s (status: %s)", w.timeout, r.ID, r.Status)
 		if watch.fault != nil {
 			err = fmt.Errorf("%w; the last poll failed: %w", err, watch.fault)
 		}
@@ -146,7 +146,7 @@ func (p *progress) told(r webhook.Request, err error) {
 	failing := err != nil && p.fault == nil
 	p.fault = err
 	now := time.Now()
-	took := now.Sub(p.began).Round(time.Second)
+	took := cli.Duration(now.Sub(p.began).Round(time.Second))
 	switch {
 	case failing:
 		p.end()

@@ -214,7 +214,7 @@ func (k *checker) circleCI(ctx context.Context) {
 		k.gates(ctx, client, slug)
 	}
 	if skew := local.Sub(server); skew.Abs() > skewWarn {
-		k.fault("clock", fmt.Sprintf("differs from CircleCI's by %s", skew.Round(time.Second)), "check NTP")
+		k.fault("clock", fmt.Sprintf("differs from CircleCI's by %s", cli.Duration(skew.Round(time.Second))), "check NTP")
 	} else {
 		k.ok("clock", "agrees with CircleCI's")
 	}

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
 const (
@@ -69,7 +71,7 @@ func (c *clock) take(source string, server, local time.Time) {
 	c.source, c.skew, c.oddAt = source, skew, time.Time{}
 	off := skew.Abs() > skewWarn
 	if off && !c.warned {
-		c.log.Warn("the clock differs from "+source+"'s: check NTP", "by", skew.Round(time.Second).String())
+		c.log.Warn("the clock differs from "+source+"'s: check NTP", "by", cli.Duration(skew.Round(time.Second)).String())
 	}
 	c.warned = off
 }
@@ -102,11 +104,11 @@ func (c *clock) fault() string {
 	defer c.mu.Unlock()
 	switch {
 	case c.source == "" && !c.oddAt.IsZero():
-		return fmt.Sprintf("the gateway's clock seems to be off by %s: codes are not checked until another answer says how late it is", c.odd.Round(time.Second))
+		return fmt.Sprintf("the gateway's clock seems to be off by %s: codes are not checked until another answer says how late it is", cli.Duration(c.odd.Round(time.Second)))
 	case c.source == "":
 		return "the gateway's clock has not been compared with anybody's since the start: codes are not checked before CircleCI or Slack has answered"
 	case c.skew.Abs() > skewHold:
-		return fmt.Sprintf("the gateway's clock is off by %s: codes cannot be checked", c.skew.Round(time.Second))
+		return fmt.Sprintf("the gateway's clock is off by %s: codes cannot be checked", cli.Duration(c.skew.Round(time.Second)))
 	}
 	return ""
 }
@@ -118,7 +120,7 @@ func apart(skew, most time.Duration) string {
 	if skew.Abs() <= most {
 		return ""
 	}
-	return fmt.Sprintf("the clock of this machine differs from the database server's by %s: check NTP on both", skew.Round(time.Second))
+	return fmt.Sprintf("the clock of this machine differs from the database server's by %s: check NTP on both", cli.Duration(skew.Round(time.Second)))
 }
 
 // state describes the clock for /readyz.
@@ -131,7 +133,7 @@ func (c *clock) state() (ok bool, detail string) {
 	if c.skew.Abs() <= skewWarn {
 		return true, ""
 	}
-	return false, fmt.Sprintf("differs from %s's by %s: check NTP", c.source, c.skew.Round(time.Second))
+	return false, fmt.Sprintf("differs from %s's by %s: check NTP", c.source, cli.Duration(c.skew.Round(time.Second)))
 }
 
 // datedTransport tells the Date of each answer that is the API's own, and not the

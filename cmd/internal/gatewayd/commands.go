@@ -104,8 +104,15 @@ func (c *program) settingsShow() *cobra.Command {
 				default:
 					from = "default"
 				}
-				views = append(views, view{key, p.Value(key), from})
-				rows = append(rows, []string{key, inWords(key, p.Value(key)), from})
+				value := p.Value(key)
+				switch key {
+				case "pending_ttl":
+					value = cli.Duration(p.PendingTTL).String()
+				case "remind_after":
+					value = cli.Duration(p.RemindAfter).String()
+				}
+				views = append(views, view{key, value, from})
+				rows = append(rows, []string{key, inWords(key, value), from})
 			}
 			return c.Show(output, cli.Result{JSON: views, Tables: [][][]string{rows}})
 		},

@@ -84,6 +84,27 @@ func TestSettingsOfAMisspeltName(t *testing.T) {
 	}
 }
 
+// Durations are shown as people write them.
+func TestSettingsShowsDurations(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	o.env = append(o.env, "SLACK_CHANNEL=C0123", "RGW_APP_SHOP_SETTING_VCS_REPO=acme/shop", "RGW_APP_SHOP_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold",
+		"RGW_APP_SHOP_SETTING_REMIND_AFTER=90m")
+	var rows []struct{ Key, Value string }
+	if err := json.Unmarshal([]byte(o.must("settings", "show", "--app", "shop", "-o", "json")), &rows); err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]string{}
+	for _, r := range rows {
+		shown[r.Key] = r.Value
+	}
+	for key, want := range map[string]string{"pending_ttl": "24h", "remind_after": "1h30m", "config_change_approvals": "0"} {
+		if shown[key] != want {
+			t.Errorf("%s: got %q; want %q", key, shown[key], want)
+		}
+	}
+}
+
 // Wrong values make no database either.
 func TestWrongValuesMakeNoDatabase(t *testing.T) {
 	t.Parallel()

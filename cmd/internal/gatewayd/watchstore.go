@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
@@ -59,7 +60,7 @@ func (w storeWatch) run(ctx context.Context) error {
 		case broken.IsZero():
 			broken = time.Now()
 		case time.Since(broken) >= brokenTime:
-			return fmt.Errorf("the database has not worked for %s: %w", time.Since(broken).Round(time.Second), err)
+			return fmt.Errorf("the database has not worked for %s: %w", cli.Duration(time.Since(broken).Round(time.Second)), err)
 		}
 	}
 	return nil
