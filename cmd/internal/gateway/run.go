@@ -81,6 +81,6 @@ are honoured.
 	approval.AddCommand(c.requestCommand(), c.waitCommand(), c.showCommand(), c.listCommand(), c.cancelCommand(), c.verifyCommand())
 	root.AddCommand(approval, c.deployCommand(), c.checkCommand())
 	c.retryFor = cli.Duration(defaultRetryFor)
-	root.PersistentFlags().Var(&c.retryFor, "retry-for", "how long to repeat calls that get no answer, 429 or a 5xx that may pass; 0 = not at all")
+	root.PersistentFlags().Var(&c.retryFor, "retry-for", "how long to repeat calls that get no answer, 429 or a 5xx that may pass; 0 = do not repeat")
 	return root
 }

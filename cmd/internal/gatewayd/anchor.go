@@ -132,7 +132,7 @@ func (a *anchor) continues(ctx context.Context, text []byte) error {
 		if a.last == nil {
 			return nil // of the log before the recovery: the start has judged it
 		}
-		return errors.New("RGW_ANCHOR_FILE no longer holds a checkpoint of this log: does another daemon write it? Move it away")
+		return errors.New("RGW_ANCHOR_FILE no longer holds a checkpoint of this log: another daemon may write to it. Give each daemon a file of its own, or move this one away")
 	}
 	next, err := ledger.ParseCheckpoint(text, key)
 	if err != nil {

@@ -41,7 +41,7 @@ unreadable in it, is: exit 1.`,
 	f.StringVar(&x.from, "from", "", "start of the period")
 	f.StringVar(&x.to, "to", "", "end of the period (default: now)")
 	c.appFlag(cmd, &x.app, "only this app")
-	f.StringVar(&x.lookback, "lookback", defaultLookback, "how long before the period a pipeline may have been made; 0 = not at all")
+	f.StringVar(&x.lookback, "lookback", defaultLookback, "how long before the period to look for pipelines, too; 0 = only in it")
 	f.BoolVar(&x.all, "all", false, "list the gates that are as they should be, too")
 	cli.FormatFlag(cmd, &x.output, cli.CSV)
 	cli.Required(cmd, "from")

@@ -93,7 +93,7 @@ func remote(address string, r webhook.Readiness) (b board) {
 		case name == partProxy:
 			text, do = unnamedProxy, nameProxy
 		default:
-			text, do = p.Status, "the daemon tells why on RGW_METRICS_LISTEN, and to an auditor's token"
+			text, do = p.Status, "ask for the reason at /readyz of RGW_METRICS_LISTEN, or with an auditor's token"
 		}
 		state := stateWarn
 		if p.Status == webhook.StatusUnavailable {

@@ -44,7 +44,7 @@ func TestReadiness(t *testing.T) {
 // What a daemon that runs tells is shown, also where it tells strangers no reasons.
 func TestCheckAsksTheDaemon(t *testing.T) {
 	t.Parallel()
-	brief := "the daemon tells why on RGW_METRICS_LISTEN, and to an auditor's token"
+	brief := "ask for the reason at /readyz of RGW_METRICS_LISTEN, or with an auditor's token"
 	well := webhook.Part{Status: webhook.StatusOK}
 	for _, tt := range []struct {
 		name  string

@@ -93,7 +93,7 @@ func (k *checker) approvers(p approvals.Policy, s standings) {
 	if len(p.Approvers) > 0 {
 		do += "; or correct " + p.Source["approvers"]
 	}
-	nearest := 0 // to being able: what is said to do is for the person who lacks least
+	nearest := 0 // the advice is for the person who is nearest to being able to approve
 	for _, person := range k.people {
 		who := nameOf(person)
 		lacks, next, step := "", "", 0

@@ -32,7 +32,7 @@ in front of the old ones, separated by a comma.`,
 			return c.Println(key)
 		},
 	}
-	cmd.Flags().StringVar(&id, "kid", "", "id of the key (default k and today's date)")
+	cmd.Flags().StringVar(&id, "kid", "", "id of the new key (default: k followed by today's date)")
 	return cmd
 }
 

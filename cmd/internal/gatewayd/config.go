@@ -23,7 +23,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
-// secret is a value that shows itself only to who asks for it by name.
+// secret is a value that prints as a placeholder; only reveal returns it.
 type secret struct{ value string }
 
 const redacted = "REDACTED"
@@ -262,7 +262,7 @@ func (c *config) checkStore(f *faults) {
 	case c.database != "" && (strings.ContainsAny(c.database[:1], "\"' \t\r\n") || hasScheme(c.database)):
 		f.add(name, "the path behind sqlite: begins with a quote, a blank or file:; write the path alone")
 	case c.database != "" && c.DatabaseCA != "":
-		f.between("RGW_DATABASE_URL", "RGW_DATABASE_CA_FILE", "a file on this machine has no server whose certificate could be checked")
+		f.between("RGW_DATABASE_URL", "RGW_DATABASE_CA_FILE", "the certificate authority is for a postgres:// database; remove it, or correct the URL")
 	}
 	if hasScheme(c.AnchorFile) {
 		f.add("RGW_ANCHOR_FILE", "must be a path, without file:")
@@ -280,7 +280,7 @@ func (c *config) store() store.Config {
 }
 
 // hasScheme reports whether a path is written as a URL. SQLite would take it for
-// one, with parameters that are not for choice.
+// one, and let its parameters change how the database is opened.
 func hasScheme(path string) bool {
 	return len(path) >= 5 && strings.EqualFold(path[:5], "file:")
 }

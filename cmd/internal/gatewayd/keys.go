@@ -117,7 +117,7 @@ func (c *program) printRotation(r rotation, output cli.Format) error {
 	case len(r.Unused) > 0:
 		c.Say("Nothing is sealed with these any more; they may leave RGW_SECRET_KEYS: %s", strings.Join(r.Unused, ", "))
 	default:
-		c.Say("The ring has no other key.")
+		c.Say("RGW_SECRET_KEYS has no other key.")
 	}
 	return nil
 }

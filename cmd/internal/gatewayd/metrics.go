@@ -37,7 +37,7 @@ func newMetrics() *metrics {
 		circleci:   histogram("rgw_circleci_call_seconds", "Duration of calls to CircleCI; status 0 = no answer.", "op", "status"),
 		slack:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rgw_slack_calls_total", Help: "Calls to Slack by method and result."}, []string{"method", "result"}),
 		clicks:     histogram("rgw_slack_event_seconds", "Duration of clicks, submissions, commands and events until they were answered.", "kind"),
-		deliveries: histogram("rgw_delivery_seconds", "Duration of deliveries from the outbox.", "kind", "result"),
+		deliveries: histogram("rgw_delivery_seconds", "Duration of one attempt at a piece of work, such as posting a card.", "kind", "result"),
 		connected:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "rgw_slack_socket_connected", Help: "1 while a Socket Mode connection stands."}),
 		anchors:    prometheus.NewCounter(prometheus.CounterOpts{Name: "rgw_anchor_writes_total", Help: "Signed checkpoints written to RGW_ANCHOR_FILE."}),
 	}
@@ -106,10 +106,10 @@ func newStoreCollector(db *store.DB, node string, nodes func() int) *storeCollec
 		count:    nodes,
 		next:     -1,
 		requests: prometheus.NewDesc("rgw_requests", "Requests by status.", []string{"status"}, nil),
-		depth:    prometheus.NewDesc("rgw_work_depth", "Pieces of work, those included that are not due yet.", []string{"family"}, nil),
+		depth:    prometheus.NewDesc("rgw_work_depth", "Pieces of work in the queue, including those that are not due yet.", []string{"family"}, nil),
 		age:      prometheus.NewDesc("rgw_work_oldest_due_seconds", "For how long the oldest due work has been due.", []string{"family"}, nil),
 		size:     prometheus.NewDesc("rgw_log_events", "Events in the log.", nil, nil),
-		nodes:    prometheus.NewDesc("rgw_nodes", "Daemons that work on the database, as the node sees it that is named.", []string{"node"}, nil),
+		nodes:    prometheus.NewDesc("rgw_nodes", "Nodes at work on the database, counted by the node in the label.", []string{"node"}, nil),
 		events:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rgw_events_total", Help: "Events of the log since the first scrape, such as code.failed or decision.approved."}, []string{"type"}),
 		decision: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "rgw_decision_seconds", Help: "Time from a request to its decision.",

@@ -24,7 +24,7 @@ func (d *daemon) checkFile(ctx context.Context) {
 		}
 		d.health.set(partIntegrity, err)
 		if err != nil {
-			d.log.Error("nothing is approved: the check of the database failed", "err", err)
+			d.log.Error("nothing is approved, because the check of the database file failed: see Restore in cmd/rack-gatewayd/README.md", "err", err)
 		}
 		if !approvals.Pause(ctx, checkEvery) {
 			return

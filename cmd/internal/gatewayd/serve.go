@@ -86,7 +86,7 @@ type daemon struct {
 	metrics  *metrics
 	broken   string // why the log must not be continued, "" = fine
 	health   health
-	doubt    chan struct{} // a call to CircleCI went otherwise than the last word on it
+	doubt    chan struct{} // a call to CircleCI contradicted what is known of it
 }
 
 func (d *daemon) serve(ctx context.Context) error {
@@ -120,7 +120,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	return d.run(ctx, cancel, doors)
 }
 
-// ended is why ctx ended, nil when it was asked to.
+// ended returns why ctx ended; nil when somebody stopped the daemon.
 func ended(ctx context.Context) error {
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
@@ -234,9 +234,9 @@ func (d *daemon) openLog(ctx context.Context) error {
 	switch {
 	case d.broken != "":
 		d.log.Error("nothing is approved: " + d.broken)
-		return d.db.Doubt(ctx) // what an old copy has to post may stand in Slack
+		return d.db.Doubt(ctx) // Slack may already have what an old copy is about to post
 	case d.cfg.AnchorFile != "" && missing(d.cfg.AnchorFile):
-		d.log.Warn("RGW_ANCHOR_FILE does not exist and is created now: nobody can tell whether this database is an old copy")
+		d.log.Warn("RGW_ANCHOR_FILE did not exist and is created now, so nobody can tell whether this database is an old copy")
 	}
 	return nil
 }

@@ -200,7 +200,7 @@ and the new one can be put where CI reads it.`,
 			})
 		},
 	}
-	cmd.Flags().Var(&grace, "grace", "how long the old token stays valid; 0 = not at all")
+	cmd.Flags().Var(&grace, "grace", "how long the old token stays valid; 0 = it ends at once")
 	cmd.Flags().StringVar(&expires, "expires", "", "lifetime of the new one, such as 90d (default: as long as the old one's)")
 	cli.FormatFlag(cmd, &output)
 	return cmd

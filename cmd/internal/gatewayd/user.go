@@ -145,7 +145,7 @@ func (c *program) enrollByLink(ctx context.Context, a approvals.Admin, id string
 		return err
 	}
 	if cfg.PublicURL == "" && !cfg.loopback() {
-		c.Say("RGW_PUBLIC_URL is not set: the link may not lead to the gateway from elsewhere.")
+		c.Say("RGW_PUBLIC_URL is not set, so the link may not work on other machines. Set it to the address at which they reach the gateway.")
 	}
 	c.Say("The link works once, until %s. Do not send it through Slack.", expires.Local().Format("15:04 MST"))
 	return c.Println(cfg.publicURL + "/enroll/" + token)
