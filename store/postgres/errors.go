@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -91,6 +92,8 @@ func reason(err error) string {
 	var dns *net.DNSError
 	var network *net.OpError
 	var certificate *tls.CertificateVerificationError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
 	var unknown x509.UnknownAuthorityError // with verify-ca
 	const untrusted = "its certificate is not trusted (see RGW_DATABASE_CA_FILE): "
 	switch text := err.Error(); {
@@ -98,6 +101,13 @@ func reason(err error) string {
 		return "it does not take the time-outs of a session: " + ErrPooler.Error()
 	case errors.As(err, &e):
 		return "it refuses the connection (SQLSTATE " + e.Code + ", see its log)"
+	case errors.As(err, &name): // it says which one is in the URL
+		return "its certificate is for another name than the one in the URL: write a name that the certificate holds"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "its certificate, or that of its CA, has expired or is not valid yet: renew it, or set the clock of this machine (it is valid from " +
+			invalid.Cert.NotBefore.UTC().Format(time.RFC3339) + " to " + invalid.Cert.NotAfter.UTC().Format(time.RFC3339) + ")"
+	case errors.As(err, &invalid):
+		return untrusted + invalid.Error()
 	case errors.As(err, &certificate):
 		return untrusted + certificate.Err.Error()
 	case errors.As(err, &unknown):

@@ -32,7 +32,7 @@ func TestTLS(t *testing.T) {
 		{"the right CA", "localhost", "", ca, ""},
 		{"no CA", "localhost", "", "", "its certificate is not trusted"},
 		{"another CA", "localhost", "", other, "its certificate is not trusted"},
-		{"another name", "127.0.0.1", "", ca, "its certificate is not trusted"},
+		{"another name", "127.0.0.1", "", ca, "its certificate is for another name than the one in the URL"},
 		{"another name, which is not asked for", "127.0.0.1", "verify-ca", ca, ""},
 		{"another CA, whatever the name", "127.0.0.1", "verify-ca", other, "its certificate is not trusted"},
 		{"any certificate", "localhost", "require", "", ""},
@@ -43,9 +43,9 @@ func TestTLS(t *testing.T) {
 	expired := s.certificate("expired", "localhost", -time.Hour)
 	s.configure("require", onlyTLS, "ssl = 'on'", "ssl_cert_file = '"+expired+"'", "ssl_key_file = '"+s.dir+"/expired.key'")
 	for _, tt := range []struct{ name, mode, ca, want string }{
-		{"an expired certificate", "", expired, "certificate has expired"},
-		{"an expired certificate, whatever the name", "verify-ca", expired, "the database server cannot be used"},
-		{"an expired certificate, with a CA that is asked for", "require", expired, "the database server cannot be used"},
+		{"an expired certificate", "", expired, "has expired or is not valid yet: renew it"},
+		{"an expired certificate, whatever the name", "verify-ca", expired, "has expired or is not valid yet: renew it"},
+		{"an expired certificate, with a CA that is asked for", "require", expired, "has expired or is not valid yet: renew it"},
 		{"an expired certificate, at which nobody looks", "require", "", ""},
 	} {
 		s.wantOpened(tt.name, "localhost", tt.mode, tt.ca, tt.want)
