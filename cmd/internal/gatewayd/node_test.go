@@ -166,7 +166,7 @@ func TestNodeWaitsForTheServer(t *testing.T) {
 	}
 	w.SetEnv("RGW_DATABASE_URL=postgres://user:secretvalue@127.0.0.1:1/none?sslmode=disable")
 	log := &firstLine{word: "cannot be used", found: make(chan struct{})}
-	stop, ended := w.second(log, "RGW_LISTEN="+strings.TrimPrefix(w.URL, "http://"))
+	stop, ended := w.second(log, "RGW_LISTEN="+strings.TrimPrefix(w.URL, "http://"), "RGW_LOG_LEVEL=warn")
 	select {
 	case <-log.found:
 	case code := <-ended:

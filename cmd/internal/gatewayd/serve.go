@@ -173,11 +173,15 @@ func (d *daemon) patiently(ctx context.Context, step func() error) error {
 	}
 }
 
-// waitFor says once for what the daemon waits.
+// waitFor says once for what the daemon waits. To stand by is what it is there for;
+// all else somebody may have to mend.
 func (d *daemon) waitFor(status, why string) {
-	part := webhook.Part{Status: status, Detail: why}
+	part, level := webhook.Part{Status: status, Detail: why}, slog.LevelWarn
+	if status == webhook.StatusStandby {
+		level = slog.LevelInfo
+	}
 	if before := d.waitsFor.Swap(&part); before == nil || *before != part {
-		d.log.Info(why)
+		d.log.Log(context.Background(), level, why)
 	}
 }
 
