@@ -86,7 +86,7 @@ func (c *program) rebuildRows(ctx context.Context, db *store.DB, check bool, out
 func (c *program) sayHold(ctx context.Context, db *store.DB) error {
 	fault, err := approvals.LogFault(ctx, db)
 	if err == nil && fault != "" {
-		c.Say("The gateway still approves nothing, because an earlier check found a fault; rack-gatewayd recover --accept-rollback ends that. The fault: %s", fault)
+		c.Say("The gateway approves nothing until you run rack-gatewayd recover --accept-rollback, because an earlier check found a fault: %s", fault)
 	}
 	return err
 }

@@ -83,7 +83,7 @@ func TestStartForgivesNothing(t *testing.T) {
 	if got := w.anchorText(); got != anchor {
 		t.Errorf("the anchor file changed to %q", got)
 	}
-	if r := w.operator(0, "rebuild", "--check"); !strings.Contains(r.Stderr, "until recover --accept-rollback") {
+	if r := w.operator(0, "rebuild", "--check"); !strings.Contains(r.Stderr, "until you run rack-gatewayd recover --accept-rollback") {
 		t.Errorf("rebuild: got %q; want a word on what holds", r.Stderr)
 	}
 	w.operator(0, "recover", "--accept-rollback")
