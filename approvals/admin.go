@@ -14,8 +14,8 @@ import (
 )
 
 // Admin holds the operator's use cases. They work on the store alone, beside a
-// running daemon, and call nobody: what people have to hear goes through the
-// outbox.
+// running daemon, and call nobody: what people have to hear becomes work
+// that is due, which the daemon does.
 type Admin struct {
 	Store Store
 	// Operator is who runs the command, as their machine names them; see [Operator].

@@ -111,7 +111,7 @@ func (m *machine) play() {
 		"time": func(rt *rapid.T) {
 			d := rapid.SampledFrom([]int{1, 16, 31, 70}).Draw(rt, "seconds")
 			if !m.worker.Pass(m.ctx, time.Duration(d)*time.Second, time.Second) {
-				rt.Fatal("the outbox never comes to rest")
+				rt.Fatal("the work never comes to an end")
 			}
 			synctest.Wait()
 		},
@@ -125,7 +125,7 @@ func (m *machine) play() {
 
 func (m *machine) drain() {
 	if !m.worker.Drain(m.ctx) {
-		m.rt.Fatal("the outbox never comes to rest")
+		m.rt.Fatal("the work never comes to an end")
 	}
 	synctest.Wait()
 }
@@ -277,7 +277,7 @@ func (m *machine) crashes(rt *rapid.T) {
 func (m *machine) drainUntil(dead func() bool) {
 	for i := 0; i < 3 && !dead(); i++ {
 		if !m.worker.Drain(m.ctx) {
-			m.rt.Fatal("the outbox never comes to rest")
+			m.rt.Fatal("the work never comes to an end")
 		}
 		time.Sleep(time.Second)
 	}

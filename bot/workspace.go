@@ -46,7 +46,7 @@ type Identity struct {
 }
 
 // Workspace is the connection to one Slack workspace: calls, who we are, who
-// others are. It never retries: the outbox does.
+// others are. It never retries: the worker does.
 type Workspace struct {
 	settings Settings
 	api      *slack.Client

@@ -77,7 +77,7 @@ func (r *reading) look(e approvals.Event, d *deploy) {
 		case ownYes:
 			note(excOwn, "it was approved by the person who started it")
 		case ownUnknown:
-			note(excOwn, "it was approved, and nobody knows who started it")
+			note(excOwn, "it was approved, and it is not known which person on record started it")
 		}
 	case approvals.EventVerifyRefused:
 		note(excRefused, "%s", cmp.Or(e.Data["detail"], e.Reason))

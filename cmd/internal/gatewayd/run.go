@@ -47,9 +47,9 @@ func explain(_ *cobra.Command, err error) error {
 		return err
 	case errors.Is(err, store.ErrNewerSchema):
 		return &cli.Exit{Code: exitNewer, Err: err}
-	case errors.Is(err, store.ErrUnavailable): // why is for the operator to know
+	case errors.Is(err, store.ErrUnavailable): // only the operator may read why
 		return fmt.Errorf("the database cannot be used: %w", err)
-	case approvals.LogChanged(err): // so is what was changed
+	case approvals.LogChanged(err): // only the operator may read what was changed
 		return err
 	case errors.As(err, &domain) && domain.Code == approvals.CodeInvalid:
 		return cli.Usage("%s", domain.Message)
