@@ -44,7 +44,9 @@ func newKeeper(path string) *keeper {
 	return &keeper{cmd, input}
 }
 
-// watch tells the keeper which group it has to end if we cannot.
+// watch tells the keeper which group it has to end if we cannot. Whoever kills the
+// client in the moment between the start of the command and this leaves the command
+// running: its group has no id before.
 func (k *keeper) watch(group int) {
 	if k != nil {
 		_, _ = fmt.Fprintln(k.input, group) // a keeper that was killed keeps nothing

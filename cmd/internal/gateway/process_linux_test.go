@@ -127,8 +127,8 @@ func TestAKilledClientLeavesNothingRunning(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := deployable(t)
-			const stubborn = `trap 'echo command TERM; exit 0' TERM
-( trap 'echo grandchild TERM' TERM; echo ready $PPID $$; while :; do sleep 0.05; done ) &
+			const stubborn = `trap 'echo command TERM; exit 0' TERM; trap 'echo watched' USR1
+( trap 'echo grandchild TERM' TERM; trap '' USR1; echo ready $PPID $$; while :; do sleep 0.05; done ) &
 while :; do sleep 0.05; done`
 			cmd := exec.Command(os.Args[0], "deploy", "--app", "myapp", "--", "sh", "-c", stubborn)
 			cmd.Env = append(g.env(circle...), asProgram+"=1")
@@ -145,6 +145,13 @@ while :; do sleep 0.05; done`
 			heard := map[string]int{}
 			for lines.Scan() { // until all who could print have ended
 				if n, _ := fmt.Sscanf(lines.Text(), "ready %d %d", &client, &command); n == 2 {
+					// It hands a signal on once the keeper knows of the command.
+					if err := syscall.Kill(client, syscall.SIGUSR1); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
+				if lines.Text() == "watched" {
 					if group {
 						client = -client
 					}
