@@ -86,7 +86,7 @@ type daemon struct {
 	metrics  *metrics
 	broken   string // why the log must not be continued, "" = fine
 	health   health
-	doubt    chan struct{} // a call to CircleCI contradicted what is known of it
+	doubt    chan struct{} // has watchCI ask CircleCI now; see askAgain
 }
 
 func (d *daemon) serve(ctx context.Context) error {
@@ -173,8 +173,8 @@ func (d *daemon) patiently(ctx context.Context, step func() error) error {
 	}
 }
 
-// waitFor says once for what the daemon waits. To stand by is what it is there for;
-// all else somebody may have to mend.
+// waitFor says once for what the daemon waits. A daemon that stands by is as it should
+// be; for anything else the operator may be needed.
 func (d *daemon) waitFor(status, why string) {
 	part, level := webhook.Part{Status: status, Detail: why}, slog.LevelWarn
 	if status == webhook.StatusStandby {
