@@ -75,7 +75,24 @@ func TestListLag(t *testing.T) {
 				t.Errorf("reading %d: got %s; want %s", i, got, want)
 			}
 		}
-		w.Configure(func(o *circlecitest.Options) { *o = circlecitest.Options{ListLag: time.Minute} })
+		w.Configure(func(o *circlecitest.Options) { o.ListLagReads = 100 })
+		must(t, w.CancelJobAs("alice", w.workflow, "deploy"))
+		_, body := w.call(t, "bot-token", "GET", "/api/v2/workflow/"+w.workflow+"/job")
+		deploy := func() any { return body["items"].([]any)[4].(map[string]any)["status"] }
+		if got := deploy(); got != "running" {
+			t.Errorf("a list that lags for 100 readings: got deploy %v; want running", got)
+		}
+		time.Sleep(10 * time.Second) // the bubble's clock
+		_, body = w.call(t, "bot-token", "GET", "/api/v2/workflow/"+w.workflow+"/job")
+		if got := deploy(); got != "canceled" {
+			t.Errorf("the same ten seconds later: got deploy %v; want canceled", got)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		w := setup(t)
+		w.hold(t)
+		must(t, w.ApproveAs("alice", w.workflow, gate))
+		w.Configure(func(o *circlecitest.Options) { o.ListLag = time.Minute })
 		must(t, w.CancelJobAs("alice", w.workflow, "deploy"))
 		_, body := w.call(t, "bot-token", "GET", "/api/v2/workflow/"+w.workflow+"/job")
 		deploy := func() any { return body["items"].([]any)[4].(map[string]any)["status"] }

@@ -5,10 +5,14 @@ import (
 	"time"
 )
 
+// seldomRead is after how long a job list has caught up that was not read often enough before.
+const seldomRead = 10 * time.Second
+
 // lag is a job list that has not caught up yet.
 type lag struct {
 	items []wireJob
 	reads int
+	began time.Time
 	until time.Time
 }
 
@@ -20,10 +24,14 @@ func (s *Server) beginLag(wf *workflow) {
 	if !wf.lag.over() {
 		return
 	}
-	wf.lag = lag{items: s.currentJobs(wf), reads: s.opts.ListLagReads, until: time.Now().Add(s.opts.ListLag)}
+	now := time.Now()
+	wf.lag = lag{items: s.currentJobs(wf), reads: s.opts.ListLagReads, began: now, until: now.Add(s.opts.ListLag)}
 }
 
-func (l *lag) over() bool { return l.reads <= 0 && !time.Now().Before(l.until) }
+func (l *lag) over() bool {
+	now := time.Now()
+	return (l.reads <= 0 || now.Sub(l.began) >= seldomRead) && !now.Before(l.until)
+}
 
 // listJobs is one reading of the job list.
 func (s *Server) listJobs(wf *workflow) []wireJob {

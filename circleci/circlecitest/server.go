@@ -22,8 +22,8 @@ import (
 type Options struct {
 	// PageSize cuts lists into pages; 0 = one page.
 	PageSize int
-	// ListLagReads and ListLag keep the job list as it was before an approve or cancel for that many readings, or that
-	// long, whichever is longer. Nothing else lags.
+	// ListLagReads and ListLag keep the job list as it was before an approve or cancel for that many readings within ten
+	// seconds, or that long, whichever is longer. Nothing else lags.
 	ListLagReads int
 	ListLag      time.Duration
 	// HideBlockedRequestID leaves approval_request_id out while a gate is blocked.
