@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -91,6 +92,18 @@ func (c *Change) ask(work ...Work) error {
 		}
 		if family := (Lane{Name: w.Lane}).Family(); !slices.Contains(c.asked, family) {
 			c.asked = append(c.asked, family)
+		}
+	}
+	return nil
+}
+
+// rest tells all nodes for how long calls are not to be made.
+func (c *Change) rest(family string, rests Rests) error {
+	for calls, until := range rests {
+		if d := min(time.Until(until), longestRest); d > 0 {
+			if err := c.ask(restWork(family, calls, c.Now().Add(d))); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

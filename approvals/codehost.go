@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 )
 
 // CodeHost tells what the code host knows of a commit. It is asked beside the CI
@@ -12,6 +13,8 @@ type CodeHost interface {
 	// Commits reads what there is to say. What it may not read, or does not find, is left
 	// unknown. When it could not be asked for now, nothing is returned but a *[CIError].
 	Commits(ctx context.Context, q CommitQuery) (Commits, error)
+	// Rest makes no calls for d, because the code host asked some node for it.
+	Rest(d time.Duration)
 }
 
 // CommitQuery names a commit, and what to compare it with.

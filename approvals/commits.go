@@ -21,6 +21,7 @@ const (
 type codeAnswer struct {
 	query CommitQuery
 	said  *Commits
+	asked Rests // what it asked for instead
 }
 
 // askCommits asks the code host about a commit while a request is filed. It refuses a
@@ -43,11 +44,11 @@ func (s *Service) askCommits(ctx context.Context, p Policy, n NewRequest, f Fact
 	switch {
 	case err != nil:
 		s.log.Debug("ask the code host", "commit", q.Commit, "err", err)
-		return a, ctx.Err()
+		return codeAnswer{asked: restsOf(err)}, ctx.Err()
 	case said.Config == ConfigOther:
 		return a, refuse(CodeConfigNotFromCommit, "the pipeline's configuration is not the file %s of its commit. Start a pipeline that takes it from the commit", q.ConfigPath)
 	}
-	return codeAnswer{q, &said}, nil
+	return codeAnswer{query: q, said: &said}, nil
 }
 
 // addCommits records what the code host said, or has it asked again.
@@ -58,6 +59,9 @@ func (s *Service) addCommits(c *Change, r *Request, p Policy, a codeAnswer) erro
 		return nil
 	case a.said != nil && a.query == q:
 		return c.happen(r, commitsRead(*r, a.said, false))
+	}
+	if err := c.rest(FamilyCode, a.asked); err != nil {
+		return err
 	}
 	return c.ask(commitsWork(*r))
 }
@@ -88,7 +92,9 @@ func (s *Service) readCommits(ctx context.Context, w Work) Outcome {
 	defer cancel()
 	said, err := s.code.Commits(ctx, q)
 	if err != nil {
-		return Again(max(Backoff(w.Attempt, codeAgain, codeMost), min(retryAfter(err), time.Hour)), err)
+		out := Again(max(Backoff(w.Attempt, codeAgain, codeMost), min(retryAfter(err), time.Hour)), err)
+		out.Rests = restsOf(err)
+		return out
 	}
 	out := Done()
 	out.Record = func(c *Change) error {

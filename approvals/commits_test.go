@@ -16,6 +16,7 @@ type fakeCode struct {
 	fails error
 	slow  time.Duration
 	asked []approvals.CommitQuery
+	rests time.Time
 }
 
 func (c *fakeCode) Commits(ctx context.Context, q approvals.CommitQuery) (approvals.Commits, error) {
@@ -29,6 +30,10 @@ func (c *fakeCode) Commits(ctx context.Context, q approvals.CommitQuery) (approv
 		return approvals.Commits{}, &approvals.CIError{Message: "no answer"}
 	}
 	return says, fails
+}
+
+func (c *fakeCode) Rest(d time.Duration) {
+	c.set(func(c *fakeCode) { c.rests = time.Now().Add(d) })
 }
 
 func (c *fakeCode) set(change func(*fakeCode)) {
@@ -232,4 +237,34 @@ func TestCommitsOfOthers(t *testing.T) {
 			t.Errorf("GitHub was asked %d times about a repository on Bitbucket", n)
 		}
 	})
+}
+
+// When the code host asks one node for fewer calls, the others do not call it either,
+// whether it was asked while a request was filed or later.
+func TestNodesLeaveTheCodeHostAlone(t *testing.T) {
+	limited := func(c *fakeCode) { c.fails = &approvals.CIError{Status: 429, RetryAfter: 20 * time.Minute} }
+	for name, tt := range map[string]func(*fakeCode){
+		"while filing": limited,
+		"later":        func(c *fakeCode) { limited(c); c.slow = 3 * time.Second },
+	} {
+		t.Run(name, func(t *testing.T) {
+			codeBubble(t, "", func(w *world, code *fakeCode) {
+				other := &fakeCode{}
+				stop := w.secondNode(func(c *approvals.Config, worker *approvals.Worker) { c.Code, worker.Slack = other, w })
+				defer stop()
+				code.set(tt)
+				other.set(tt)
+				begun := time.Now()
+				w.file(1, func(*approvals.Facts) {})
+				w.wait(5 * time.Second)
+				for i, c := range []*fakeCode{code, other} {
+					c.set(func(c *fakeCode) {
+						if rest := c.rests.Sub(begun); rest < 20*time.Minute || rest > 20*time.Minute+5*time.Second {
+							t.Errorf("node %d rests for %s; want 20 minutes", i+1, rest)
+						}
+					})
+				}
+			})
+		})
+	}
 }

@@ -83,6 +83,9 @@ var (
 	// ErrCIUnusable marks a 2xx answer that is not what the API promises: it is no
 	// JSON, too large, endless, about another object, or holds an impossible value.
 	ErrCIUnusable = errors.New("unusable answer")
+	// ErrCIResting marks a call that was not made, because the provider is left alone
+	// for a while.
+	ErrCIResting = errors.New("not asked again yet")
 )
 
 // CIError is a call to the CI provider that did not succeed.
@@ -133,6 +136,14 @@ func retryAfter(err error) time.Duration {
 		return ci.RetryAfter
 	}
 	return 0
+}
+
+// restsOf is what a provider asked for in an answer to a call, nil when it did not.
+func restsOf(err error) Rests {
+	if ciStatus(err) != 429 || retryAfter(err) <= 0 || errors.Is(err, ErrCIResting) {
+		return nil
+	}
+	return Rests{AllCalls: time.Now().Add(retryAfter(err))}
 }
 
 // temporary reports whether the same call may succeed later.

@@ -25,10 +25,11 @@ func (s *Service) follow(ctx context.Context, w Work) Outcome {
 	for range mostSteps {
 		again, out := f.round(ctx)
 		if !again {
+			out.Rests = f.asked
 			return out
 		}
 	}
-	return Outcome{Due: time.Now().Add(quickLook), Rank: rankUrgent, Note: f.note()}
+	return Outcome{Due: time.Now().Add(quickLook), Rank: rankUrgent, Note: f.note(), Rests: f.asked}
 }
 
 // mostSteps bounds the looks and acts of one delivery.
@@ -50,6 +51,7 @@ type follower struct {
 	noted
 	workflow []Request // of the workflow, newest first
 	look     *Look     // nil = to be taken
+	asked    Rests     // what CircleCI asked for
 }
 
 func (f *follower) note() string {

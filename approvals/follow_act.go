@@ -34,9 +34,7 @@ func (f *follower) act(ctx context.Context, p plan) error {
 	}
 	if err != nil {
 		e.Data["status"] = itoa(ciStatus(err))
-		if ciStatus(err) == 429 {
-			f.s.pace.rest(retryAfter(err))
-		}
+		f.heed(err)
 		if wait := min(retryAfter(err), longestSettle); wait > 0 && e.Type == EventGateRefused {
 			e.Data["retry_after"] = itoa(int64((wait + time.Second - 1) / time.Second))
 		}

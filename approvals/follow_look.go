@@ -13,7 +13,7 @@ func (f *follower) read(ctx context.Context, followed []Request) (rest bool) {
 	if !f.Deadline.IsZero() && !now().Before(f.Deadline) {
 		f.w.Rank = min(f.w.Rank, rankDue)
 	}
-	if f.Turn.IsZero() || f.w.Rank < f.TurnRank {
+	if f.Turn.IsZero() || f.w.Rank < f.TurnRank || f.w.Rank > rankUrgent && f.Turn.Before(f.s.pace.restsUntil()) {
 		f.takeTurn(1)
 	}
 	if time.Until(f.Turn) > 0 {
@@ -34,10 +34,9 @@ func (f *follower) read(ctx context.Context, followed []Request) (rest bool) {
 		l.Self, l.Err = f.s.ci.Self(ctx)
 	}
 	facts.Wait()
+	f.heed(l.Err)
+	f.heed(l.FactsErr)
 	if l.Err != nil {
-		if ciStatus(l.Err) == 429 {
-			f.s.pace.rest(max(retryAfter(l.Err), f.s.poll))
-		}
 		return false
 	}
 	for _, r := range followed {
@@ -56,6 +55,17 @@ func (f *follower) read(ctx context.Context, followed []Request) (rest bool) {
 		}
 	}
 	return false
+}
+
+// heed has all nodes rest when CircleCI asks for fewer calls.
+func (f *follower) heed(err error) {
+	if ciStatus(err) != 429 {
+		return
+	}
+	f.s.pace.rest(max(retryAfter(err), f.s.poll))
+	if asked := restsOf(err); asked != nil {
+		f.asked = asked
+	}
 }
 
 // mustWait reports whether more than the job list may be read only at this
@@ -88,11 +98,13 @@ func (f *follower) takeTurn(calls int) {
 func (f *follower) readMore(ctx context.Context, p plan) {
 	if p.act == ActReadFacts {
 		f.look.readFacts(ctx, f.s.ci, f.w.Subject)
+		f.heed(f.look.FactsErr)
 		return
 	}
 	var err error
 	f.look.Siblings = true
 	if f.look.Unasked, err = f.s.unasked(ctx, p.r); err != nil {
+		f.heed(err)
 		f.s.log.Warn("look for newer workflows", "request", p.r.ID, "err", err)
 	}
 }

@@ -14,6 +14,7 @@ var shares = [...]float64{rankDue: 1, rankOpen: 2, rankClosed: 1.5}
 type pace struct {
 	mu    sync.Mutex
 	next  [len(shares)]time.Time // when the next turn of each rank's share is
+	until time.Time              // when the last rest ends
 	nodes func() int             // how many share the rate
 }
 
@@ -38,13 +39,21 @@ func (p *pace) turn(rank, calls int) time.Time {
 	return at
 }
 
-// rest keeps all from calling until the provider, which asked for it, wants to
-// hear from us again.
+// rest keeps all looks that are not urgent from calling until the provider, which
+// asked for it, wants to hear from us again.
 func (p *pace) rest(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := time.Now().Add(d)
+	p.until = latest(p.until, time.Now().Add(d))
 	for r := range p.next {
-		p.next[r] = latest(p.next[r], at)
+		p.next[r] = latest(p.next[r], p.until)
 	}
+}
+
+// restsUntil is when the last rest ends or ended. Turns before it that were taken
+// earlier count no more.
+func (p *pace) restsUntil() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.until
 }

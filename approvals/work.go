@@ -20,6 +20,7 @@ const (
 	WorkPeople  Kind = "people"  // ask Slack who people and groups are
 	WorkCommits Kind = "commits" // ask the code host about request Subject
 	WorkTokens  Kind = "tokens"  // warn of tokens that expire soon
+	WorkRest    Kind = "rest"    // nothing: a service is left alone until it is due; see [Rests]
 )
 
 // Families of lanes. Each has workers of its own, so that one slow service
@@ -143,6 +144,34 @@ func commitsWork(r Request) Work {
 
 func tokensWork() Work {
 	return Work{Kind: WorkTokens, Lane: FamilyLocal + ":tokens"}
+}
+
+// Rests are the times until which calls are not made, because the service answered 429
+// and said for how long. The calls are a method of Slack, or [AllCalls].
+type Rests map[string]time.Time
+
+// AllCalls are those of a service that makes no difference between them.
+const AllCalls = "calls"
+
+// longestRest is for how long an answer to one node holds back the others.
+const longestRest = time.Hour
+
+const restLanes = "rest/" // begins the names of lanes of WorkRest, after the family
+
+// restWork makes a rest known to all nodes: whoever lists the lanes of the family sees
+// it until its time has come. The time is a part of the name, because work that is
+// asked for again is only brought forward.
+func restWork(family, calls string, until time.Time) Work {
+	lane := family + ":" + restLanes + calls + "/" + itoa(until.UnixMilli())
+	return Work{Kind: WorkRest, Subject: lane, Lane: lane, Due: until}
+}
+
+// rest says which calls rest until the lane is due; ok is false for other lanes.
+func (l Lane) rest() (calls string, ok bool) {
+	_, name, _ := strings.Cut(l.Name, ":")
+	name, ok = strings.CutPrefix(name, restLanes)
+	calls, _, _ = strings.Cut(name, "/")
+	return calls, ok
 }
 
 // Backoff is the pause before the next try: doubling from base to most, the

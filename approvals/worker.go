@@ -19,6 +19,8 @@ type Deliverer interface {
 	// Turn is when the next work of a lane may be claimed; a time that is past
 	// means now.
 	Turn(lane string) time.Time
+	// Rest has calls of a method wait, because Slack asked some node for it.
+	Rest(method string, d time.Duration)
 }
 
 // Worker does the work that is due.
@@ -235,6 +237,11 @@ func (d *dispatcher) lanes(ctx context.Context) (ready []string, next time.Durat
 		defer d.mu.Unlock()
 		d.trim(len(lanes))
 		for _, l := range lanes {
+			if calls, ok := l.rest(); ok {
+				d.w.rest(d.family, calls, l.Due.Sub(now))
+			}
+		}
+		for _, l := range lanes {
 			due := l.Due
 			if d.family == FamilySlack {
 				due = latest(due, d.w.Slack.Turn(l.Name))
@@ -260,6 +267,19 @@ func (d *dispatcher) lanes(ctx context.Context) (ready []string, next time.Durat
 		ready = append(ready, lane)
 	}
 	return ready, next, err
+}
+
+// rest keeps this node from calls that a service asked some node not to make.
+func (w *Worker) rest(family, calls string, d time.Duration) {
+	switch {
+	case d <= 0:
+	case family == FamilySlack:
+		w.Slack.Rest(calls, d)
+	case family == FamilyCI:
+		w.Service.pace.rest(d)
+	case family == FamilyCode && w.Service.code != nil:
+		w.Service.code.Rest(d)
+	}
 }
 
 // trim keeps the memory of lanes that are empty by now from growing.
@@ -356,6 +376,8 @@ func (w *Worker) deliver(ctx context.Context, work Work) (out Outcome) {
 		return w.Service.readCommits(own, work)
 	case WorkTokens:
 		return w.Service.warnTokens(own)
+	case WorkRest:
+		return Done()
 	}
 	if w.Slack != nil && strings.HasPrefix(work.Lane, FamilySlack+":") {
 		return w.Slack.Deliver(own, work)
@@ -389,6 +411,10 @@ func (w *Worker) finish(ctx context.Context, work Work, out Outcome) error {
 	}
 	return w.Service.update(Background(own), func(c *Change) error {
 		if err := c.Finish(work); err != nil {
+			return err
+		}
+		family, _, _ := strings.Cut(work.Lane, ":")
+		if err := c.rest(family, out.Rests); err != nil {
 			return err
 		}
 		if out.Record != nil {
@@ -428,6 +454,7 @@ type Outcome struct {
 	// before it repeats anything and backs off further.
 	Failed bool
 	Err    error // why, for the operator's log
+	Rests  Rests // what the service asked for meanwhile; all nodes are told
 	// Record runs in the transaction that ends the claim.
 	Record func(*Change) error
 }

@@ -61,6 +61,8 @@ type lines struct {
 
 func (l *lines) Turn(string) time.Time { return time.Time{} }
 
+func (l *lines) Rest(string, time.Duration) {}
+
 func (l *lines) Deliver(_ context.Context, w approvals.Work) approvals.Outcome {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -132,4 +134,133 @@ func TestReleaseOnABusyStore(t *testing.T) {
 			t.Errorf("the approve call came %s after the decision; want it at once", took)
 		}
 	})
+}
+
+// secondNode runs another process on the world's store until the test ends.
+func (w *world) secondNode(change func(*approvals.Config, *approvals.Worker)) (stop func()) {
+	w.t.Helper()
+	cfg, worker := w.cfg, &approvals.Worker{Slack: &lines{}}
+	change(&cfg, worker)
+	worker.Service = approvals.New(cfg)
+	w.must(worker.Service.Start(w.ctx, defaultChannel, "test"))
+	ctx, cancel := context.WithCancel(w.ctx)
+	var done sync.WaitGroup
+	done.Go(func() { worker.Run(ctx) })
+	w.wait(0)
+	return func() { cancel(); done.Wait() }
+}
+
+// When CircleCI asks one node for fewer calls, none makes any for so long.
+func TestNodesRestTogether(t *testing.T) {
+	bubble(t, "SUPERSEDE=off", func(w *world) {
+		two := func() int { return 2 }
+		w.cfg.Nodes = two
+		w.restart()
+		stop := w.secondNode(func(c *approvals.Config, worker *approvals.Worker) { worker.Slack = w })
+		defer stop()
+		for n := range 12 {
+			w.request(n+1, "on_hold")
+		}
+		w.wait(20 * time.Second)
+		looked := func() int {
+			w.ci.mu.Lock()
+			defer w.ci.mu.Unlock()
+			return w.ci.looked
+		}
+		const rest = time.Minute
+		w.ci.breaks("jobs", &fault{status: 429, times: 1, retry: rest})
+		before := looked()
+		for looked() == before {
+			w.wait(10 * time.Millisecond)
+		}
+		before = looked()
+		w.wait(rest - time.Second)
+		if n := looked() - before; n != 0 {
+			t.Errorf("got %d looks while CircleCI wanted none", n)
+		}
+		w.wait(20 * time.Second)
+		if n := looked() - before; n < 12 {
+			t.Errorf("got %d looks in the 19 s after the rest; want all 12 gates looked at", n)
+		}
+	})
+}
+
+// limitedSlack answers the first delivery with a rest.
+type limitedSlack struct {
+	mu    sync.Mutex
+	said  time.Duration
+	rests map[string]time.Time // what others told
+	lanes []time.Time
+}
+
+func (s *limitedSlack) Turn(string) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rests["chat.postMessage"]
+}
+
+func (s *limitedSlack) Rest(method string, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rests == nil {
+		s.rests = map[string]time.Time{}
+	}
+	s.rests[method] = time.Now().Add(d)
+}
+
+func (s *limitedSlack) Deliver(_ context.Context, w approvals.Work) approvals.Outcome {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lanes = append(s.lanes, time.Now())
+	if s.said == 0 {
+		return approvals.Done()
+	}
+	out := approvals.Outcome{Due: w.Due, Failed: true, Rests: approvals.Rests{"chat.postMessage": time.Now().Add(s.said)}}
+	s.said = 0
+	return out
+}
+
+// A rest that Slack asks for binds all nodes, also one that starts meanwhile, for as
+// long as Slack said and never for longer than an hour.
+func TestRestOfSlackIsShared(t *testing.T) {
+	for name, tt := range map[string]struct{ said, want time.Duration }{
+		"as said": {90 * time.Second, 90 * time.Second},
+		"bounded": {100 * time.Hour, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, "")
+				first, second := &limitedSlack{}, &limitedSlack{}
+				w.worker.Slack = first
+				w.run()
+				defer w.close()
+				first.said = tt.said
+				began := time.Now()
+				w.must(w.db.Update(w.ctx, func(tx approvals.Tx) error {
+					return tx.Ask(approvals.Work{Kind: approvals.WorkNotice, Subject: "1 C1", Lane: approvals.SlackLane(defaultChannel, "shop")})
+				}))
+				w.wait(2 * time.Second)
+				w.halt()
+				w.must(w.db.Leave(w.ctx))
+				stop := w.secondNode(func(_ *approvals.Config, worker *approvals.Worker) { worker.Slack = second })
+				defer stop()
+				time.Sleep(time.Until(began.Add(tt.want + 3*time.Second)))
+				synctest.Wait()
+				if len(second.lanes) == 0 {
+					t.Fatal("nothing was delivered after the rest")
+				}
+				// The work was claimed within a second after it was asked for.
+				if got := second.lanes[0].Sub(began); got < tt.want || got > tt.want+1100*time.Millisecond {
+					t.Errorf("the other node delivered after %s; want %s", got, tt.want)
+				}
+				w.must(w.db.View(w.ctx, func(tx approvals.Tx) error {
+					lanes, err := tx.Lanes(approvals.FamilySlack)
+					if len(lanes) != 0 {
+						t.Errorf("lanes %v are left; want none", lanes)
+					}
+					return err
+				}))
+			})
+		})
+	}
 }

@@ -252,6 +252,9 @@ func (w *world) wait(d time.Duration) {
 // Turn lets Slack take everything at once.
 func (w *world) Turn(string) time.Time { return time.Time{} }
 
+// Rest is Slack asking for fewer calls.
+func (w *world) Rest(string, time.Duration) {}
+
 // Deliver is Slack: it takes everything.
 func (w *world) Deliver(ctx context.Context, work approvals.Work) approvals.Outcome {
 	out := approvals.Done()

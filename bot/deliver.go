@@ -26,6 +26,12 @@ const (
 // Deliver brings Slack up to date. Slack has no idempotency key: when the
 // delivery before may have taken effect, it looks before it posts.
 func (b *Bot) Deliver(ctx context.Context, w approvals.Work) approvals.Outcome {
+	out := b.deliver(ctx, w)
+	out.Rests = b.pace.toTell()
+	return out
+}
+
+func (b *Bot) deliver(ctx context.Context, w approvals.Work) approvals.Outcome {
 	switch w.Kind {
 	case approvals.WorkCard:
 		return b.deliverCard(ctx, w)
@@ -41,6 +47,9 @@ func (b *Bot) Deliver(ctx context.Context, w approvals.Work) approvals.Outcome {
 
 // Turn is when the next work of a lane may be claimed.
 func (b *Bot) Turn(lane string) time.Time { return b.pace.turn(approvals.Channel(lane)) }
+
+// Rest has calls of a method wait, because Slack asked some node for it.
+func (b *Bot) Rest(method string, d time.Duration) { b.pace.rest(method, d) }
 
 func (b *Bot) deliverCard(ctx context.Context, w approvals.Work) approvals.Outcome {
 	c, err := b.service.Card(ctx, w.Subject)

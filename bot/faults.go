@@ -33,6 +33,7 @@ type fault struct {
 	kind  faultKind
 	code  string // Slack's name of the error, or the HTTP status, or ""
 	after time.Duration
+	said  bool // that Slack itself named after
 	err   error
 	needs string // scope that is missing
 }
@@ -51,7 +52,7 @@ func diagnose(err error) fault {
 	)
 	switch {
 	case errors.As(err, &slow):
-		return fault{kind: limited, code: "ratelimited", after: max(slow.RetryAfter, time.Second), err: err}
+		return fault{kind: limited, code: "ratelimited", after: max(slow.RetryAfter, time.Second), said: slow.RetryAfter > 0, err: err}
 	case errors.As(err, &status):
 		f := fault{kind: transient, code: fmt.Sprint(status.Code), err: err}
 		if status.Code == http.StatusTooManyRequests {

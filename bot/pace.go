@@ -18,14 +18,15 @@ import (
 // trouble the channel, or all of Slack, rests for a while. Nothing ever waits here.
 //
 // Several nodes share the rate of a channel: each takes its part, so that together
-// they keep to it without asking one another. Rests are each node's own, because a
-// second call that Slack refuses does no harm.
+// they keep to it without asking one another. A rest that Slack asks for is told to the
+// other nodes with the outcome of the delivery; one after trouble is each node's own.
 // Source: https://docs.slack.dev/apis/web-api/rate-limits
 type pace struct {
 	nodes func() int // how many share the rates
 
 	mu       sync.Mutex
 	rests    map[string]rest // by method, channel or allOfSlack
+	asked    approvals.Rests // what Slack asked for and the other nodes are not told yet
 	channels map[string]*rate.Limiter
 }
 
@@ -46,7 +47,7 @@ const (
 )
 
 func newPace(nodes func() int) *pace {
-	return &pace{nodes: nodes, rests: map[string]rest{}, channels: map[string]*rate.Limiter{}}
+	return &pace{nodes: nodes, rests: map[string]rest{}, asked: approvals.Rests{}, channels: map[string]*rate.Limiter{}}
 }
 
 // share is this node's part of what a channel takes; the caller holds the lock.
@@ -78,11 +79,30 @@ func (p *pace) call(method string, do func() error) error {
 		return nil
 	}
 	if f := diagnose(err); f.kind == limited {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.rests[method] = rest{until: time.Now().Add(f.after)}
+		p.rest(method, f.after)
+		if f.said {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.asked[method] = time.Now().Add(f.after)
+		}
 	}
 	return err
+}
+
+// rest has a method wait.
+func (p *pace) rest(method string, d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rests[method] = rest{until: latest(p.rests[method].until, time.Now().Add(d))}
+}
+
+// toTell returns what Slack asked for since it was called last.
+func (p *pace) toTell() approvals.Rests {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	asked := p.asked
+	p.asked = approvals.Rests{}
+	return asked
 }
 
 // turn is when a channel takes the next of a kind of traffic. A time that is past

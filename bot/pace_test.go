@@ -124,6 +124,9 @@ func TestRateLimitRestsTheMethod(t *testing.T) {
 			t.Errorf("the work is due %v; want that it keeps its place", out.Due)
 		}
 		w.wantTurns(t, 30*time.Second, 0, 30*time.Second)
+		if until := out.Rests["chat.postMessage"]; time.Until(until) != 30*time.Second || len(out.Rests) != 1 {
+			t.Errorf("the other nodes are told of %v; want that the method rests for 30 s", out.Rests)
+		}
 		d.run(t)
 		if got := len(w.slack.CallsOf("chat.postMessage")); got != 2 {
 			t.Errorf("got %d calls; want 2: the method rested", got)
@@ -131,8 +134,23 @@ func TestRateLimitRestsTheMethod(t *testing.T) {
 
 		w.request(func(r *approvals.Request) { r.Newer = 128 })
 		w.slack.AddFault(slacktest.Fault{Method: "chat.update", Status: 429, RetryAfter: 9, Times: 1})
-		wantAgain(t, w.deliver(t, approvals.Work{Kind: approvals.WorkCard, Subject: "REQUEST1", Lane: cardLane}))
+		update := approvals.Work{Kind: approvals.WorkCard, Subject: "REQUEST1", Lane: cardLane}
+		wantAgain(t, w.deliver(t, update))
 		w.wantTurns(t, 0, 9*time.Second, 0)
+		if out := w.deliver(t, update); len(out.Rests) != 0 {
+			t.Errorf("a call that was not made tells other nodes of %v", out.Rests)
+		}
+
+		// A rest that another node was asked for binds this one, and is not told on.
+		w.bot.Rest("chat.postMessage", 20*time.Second)
+		w.bot.Rest("chat.update", time.Second) // ends before the own one
+		w.wantTurns(t, 20*time.Second, 9*time.Second, 20*time.Second)
+		time.Sleep(9 * time.Second)
+		out = w.deliver(t, update)
+		wantDone(t, out)
+		if len(out.Rests) != 0 {
+			t.Errorf("the rest of another node is told on: %v", out.Rests)
+		}
 	})
 }
 

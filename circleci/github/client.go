@@ -207,6 +207,8 @@ func unusable(doing, why string) *approvals.CIError {
 	return &approvals.CIError{Op: doing, Status: http.StatusUnprocessableEntity, Message: "the answer from GitHub cannot be used: " + why}
 }
 
+const tooMany = "GitHub limits the rate of calls"
+
 // refused is the error of an answer that is no 200. Both of GitHub's limits answer with 403 or 429.
 // Source: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
 func (c *Client) refused(doing string, resp *http.Response) *approvals.CIError {
@@ -216,7 +218,7 @@ func (c *Client) refused(doing string, resp *http.Response) *approvals.CIError {
 	switch {
 	case limited:
 		e.Status = http.StatusTooManyRequests // what 403 means otherwise does not go away
-		e.Message, e.RetryAfter = "GitHub limits the rate of calls", limit(resp.Header, time.Now())
+		e.Message, e.RetryAfter = tooMany, limit(resp.Header, time.Now())
 		c.rest(e.RetryAfter, e.Message)
 	case resp.StatusCode >= 500:
 		e.RetryAfter = restDown
@@ -236,6 +238,9 @@ func limit(h http.Header, now time.Time) time.Duration {
 	return min(max(wait, time.Second), restMost)
 }
 
+// Rest implements approvals.CodeHost.
+func (c *Client) Rest(d time.Duration) { c.rest(d, tooMany) }
+
 // rest makes no calls for a while.
 func (c *Client) rest(pause time.Duration, why string) {
 	c.mu.Lock()
@@ -250,7 +255,7 @@ func (c *Client) resting(doing string) *approvals.CIError {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if left := time.Until(c.until); left > 0 {
-		return &approvals.CIError{Op: doing, Status: http.StatusTooManyRequests, Message: c.why + " and is not asked again yet", RetryAfter: left}
+		return &approvals.CIError{Op: doing, Status: http.StatusTooManyRequests, Message: c.why + " and is not asked again yet", RetryAfter: left, Err: approvals.ErrCIResting}
 	}
 	return nil
 }

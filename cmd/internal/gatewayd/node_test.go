@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
@@ -134,6 +135,33 @@ func TestNodesShareTheRates(t *testing.T) {
 	t.Logf("%d calls to CircleCI in %v", calls, watched)
 	if most := 5 * watched.Seconds(); float64(calls) > most || calls < 6 {
 		t.Errorf("%d calls to CircleCI in %v for %d open gates; want at most %v", calls, watched, many, most)
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("the second node: got exit %d; want 0", code)
+	}
+}
+
+// When Slack asks one node for fewer messages, the other one posts none either until
+// the time is over.
+func TestNodesRestTogether(t *testing.T) {
+	t.Parallel()
+	w, _ := onServer(t, "RGW_SETTING_SUPERSEDE=off")
+	stop, _ := w.second(io.Discard)
+	w.nodes(2)
+	const rest = 4
+	before := len(w.Slack.CallsOf("chat.postMessage"))
+	w.Slack.AddFault(slacktest.Fault{Method: "chat.postMessage", Status: http.StatusTooManyRequests, RetryAfter: rest, Times: 1})
+	for i := range 3 {
+		w.request(int64(i) + 1)
+	}
+	w.must(w.Slack.Wait(w.ctx, func() bool { return len(w.Slack.CallsOf("chat.postMessage")) >= before+4 }))
+	posts := w.Slack.CallsOf("chat.postMessage")[before:]
+	for _, post := range posts[1:] {
+		since := post.At.Sub(posts[0].At)
+		// What was under way when Slack said so is no call made in spite of it.
+		if since > 500*time.Millisecond && since < rest*time.Second || since > 3*rest*time.Second {
+			t.Errorf("a message came %v after Slack asked for a rest of %d s; want it soon after the rest", since, rest)
+		}
 	}
 	if code := stop(); code != 0 {
 		t.Errorf("the second node: got exit %d; want 0", code)
