@@ -100,7 +100,7 @@ func (a Admin) AddPerson(ctx context.Context, slackID, name, login string) (p Pe
 // The last admin cannot be removed.
 func (a Admin) RemovePerson(ctx context.Context, slackID string) error {
 	return a.change(ctx, slackID, func(c *Change, p *Person) error {
-		all, err := people(c.Tx)
+		all, err := Everybody(c.Tx)
 		if err != nil {
 			return err
 		}
@@ -125,10 +125,7 @@ func active(tx Tx, slackID string) (Person, error) {
 }
 
 // People lists all admins, removed ones included.
-func (a Admin) People(ctx context.Context) (all []Person, err error) {
-	err = a.Store.View(ctx, func(tx Tx) error { all, err = people(tx); return err })
-	return all, err
-}
+func (a Admin) People(ctx context.Context) ([]Person, error) { return query(ctx, a.Store, Everybody) }
 
 // Ways in which an authenticator comes to its owner.
 const (
@@ -181,9 +178,8 @@ func enrol(c *Change, p *Person, secret totp.Secret, code, by string, actor Acto
 }
 
 // CheckActive refuses who is no admin.
-func (a Admin) CheckActive(ctx context.Context, slackID string) (p Person, err error) {
-	err = a.Store.View(ctx, func(tx Tx) error { p, err = active(tx, slackID); return err })
-	return p, err
+func (a Admin) CheckActive(ctx context.Context, slackID string) (Person, error) {
+	return query(ctx, a.Store, func(tx Tx) (Person, error) { return active(tx, slackID) })
 }
 
 // Unlock ends the pause of an authenticator. A disabled one has to be enrolled anew.
@@ -252,7 +248,7 @@ func (a Admin) CreateToken(ctx context.Context, name string, role Role, apps []s
 	}
 	text, id, hash := newTokenText()
 	err = a.update(ctx, func(c *Change) error {
-		had, err := allKept[Token](c.Tx, keptToken)
+		had, err := AllTokens(c.Tx)
 		if err != nil {
 			return err
 		}
@@ -309,7 +305,7 @@ func tokenNamed(tx Tx, idOrName string) (found Token, err error) {
 	} else if strings.HasPrefix(idOrName, tokenPrefix) {
 		return found, refuse(CodeInvalid, "give the token's id or name: see rack-gatewayd token list")
 	}
-	all, err := allKept[Token](tx, keptToken)
+	all, err := AllTokens(tx)
 	if err != nil {
 		return found, err
 	}
@@ -342,10 +338,7 @@ func (a Admin) RevokeToken(ctx context.Context, idOrName string) (t Token, err e
 }
 
 // Tokens lists all tokens, oldest first.
-func (a Admin) Tokens(ctx context.Context) (tokens []Token, err error) {
-	err = a.Store.View(ctx, func(tx Tx) error { tokens, err = allKept[Token](tx, keptToken); return err })
-	return tokens, err
-}
+func (a Admin) Tokens(ctx context.Context) ([]Token, error) { return query(ctx, a.Store, AllTokens) }
 
 // ParseLife reads a token's lifetime: a whole number with d, h, m or s.
 func ParseLife(s string) (time.Duration, error) {

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// apply brings a request to the state after one more of its events. It is the
+// Apply brings a request to the state after one more of its events. It is the
 // only way in which that state changes: live, when rows are rebuilt from the
-// log, and in tests. It refuses what the state table does not have.
-func (r *Request) apply(e Event) error {
+// log, in reports and in tests. It refuses what the state table does not have.
+func (r *Request) Apply(e Event) error {
 	if err := r.enter(e); err != nil {
 		return fmt.Errorf("event %d %s of request %s: %w", e.Seq, e.Type, e.Request, err)
 	}
@@ -24,10 +24,6 @@ var becomes = map[EventType]Status{
 	EventRejected: Rejected, EventExpired: Expired, EventSuperseded: Superseded, EventCanceled: Canceled, EventBypassed: Bypassed,
 	EventUndeliverable: Undeliverable,
 }
-
-// Apply is for who reads the log: it brings a request to the state after one more of
-// its events.
-func (r *Request) Apply(e Event) error { return r.apply(e) }
 
 func (r *Request) enter(e Event) error {
 	at := e.At()
@@ -221,7 +217,7 @@ func (r *Request) reported(e Event, at time.Time) {
 func foldRequest(history []Event) (Request, error) {
 	var r Request
 	for _, e := range history {
-		if err := r.apply(e); err != nil {
+		if err := r.Apply(e); err != nil {
 			return Request{}, err
 		}
 	}
@@ -266,7 +262,7 @@ func (t *Token) apply(e Event) error {
 			return fmt.Errorf("event %d %s: it does not say what it grants, or the token %q exists", e.Seq, e.Type, id)
 		}
 		g := e.Granted
-		*t = Token{ID: id, Name: g.Name, Role: g.Role, Apps: g.Apps, Hash: g.Hash, CreatedAt: e.At(), ExpiresAt: g.Expires}
+		*t = Token{ID: id, Name: g.Name, Role: g.Role, Apps: g.Apps, Hash: g.Hash, CreatedAt: e.At(), ExpiresAt: g.Expires, LastUsedAt: t.LastUsedAt}
 	}
 	if t.ID == "" || t.ID != id {
 		return fmt.Errorf("event %d %s: the token %q was not created before", e.Seq, e.Type, id)

@@ -118,7 +118,7 @@ func (c *Change) happen(r *Request, events ...Event) error {
 		if err != nil {
 			return err
 		}
-		if err := r.apply(e); err != nil {
+		if err := r.Apply(e); err != nil {
 			return err
 		}
 		if n, told := e.told(); told {
@@ -170,7 +170,7 @@ func (c *Change) change(p *Person, e Event) (Event, error) {
 	if err := p.apply(e); err != nil {
 		return e, err
 	}
-	if err := keep(c.Tx, keptPerson, p.SlackID, p); err != nil {
+	if err := keep(c.Tx, *p); err != nil {
 		return e, err
 	}
 	switch e.Type {
@@ -186,7 +186,7 @@ func (c *Change) recognise(f Facts) error {
 	if f.StartedBy == "" || f.StartedByID == "" {
 		return nil
 	}
-	all, err := allKept[Person](c.Tx, keptPerson)
+	all, err := allKept[Person](c.Tx)
 	if err != nil {
 		return err
 	}
@@ -229,7 +229,7 @@ func (c *Change) grant(t *Token, e Event) error {
 	if err := t.apply(e); err != nil {
 		return err
 	}
-	return keep(c.Tx, keptToken, t.ID, t)
+	return keep(c.Tx, *t)
 }
 
 // EventsOf reads the history of a request, oldest first.

@@ -30,8 +30,8 @@ func (s *Service) askCommits(ctx context.Context, p Policy, n NewRequest, f Fact
 	if s.code == nil {
 		return a, nil
 	}
-	var last *DeployedBefore
-	if err := s.view(ctx, func(tx Tx) (err error) { last, err = lastDeployed(tx, n); return err }); err != nil {
+	last, err := query(ctx, s.store, func(tx Tx) (*DeployedBefore, error) { return lastDeployed(tx, n) })
+	if err != nil {
 		return a, err
 	}
 	q, ok := commitQuery(p, f, last)
@@ -78,8 +78,7 @@ func commitsRead(r Request, said *Commits, late bool) Event {
 
 // readCommits asks the code host about a request that was filed without its word.
 func (s *Service) readCommits(ctx context.Context, w Work) Outcome {
-	var r Request
-	err := s.view(ctx, func(tx Tx) (err error) { r, err = tx.Request(w.Subject); return err })
+	r, err := query(ctx, s.store, func(tx Tx) (Request, error) { return tx.Request(w.Subject) })
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return Again(Backoff(w.Attempt, time.Second, 30*time.Second), err)
 	}

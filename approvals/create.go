@@ -234,13 +234,11 @@ func (s *Service) showAgain(ctx context.Context, r Request) error {
 }
 
 // askedBefore reports whether any request was made for the workflow.
-func (s *Service) askedBefore(ctx context.Context, app, environment, workflow string) (asked bool, err error) {
-	err = s.view(ctx, func(tx Tx) error {
-		had, err := tx.Requests(Filter{Apps: []string{app}, Environment: environment, WorkflowID: workflow, Limit: 1})
-		asked = len(had) > 0
-		return err
+func (s *Service) askedBefore(ctx context.Context, app, environment, workflow string) (bool, error) {
+	had, err := query(ctx, s.store, func(tx Tx) ([]Request, error) {
+		return tx.Requests(Filter{Apps: []string{app}, Environment: environment, WorkflowID: workflow, Limit: 1})
 	})
-	return asked, err
+	return len(had) > 0, err
 }
 
 func standing(tx Tx, n NewRequest) (Request, bool, error) {

@@ -216,15 +216,20 @@ func (e Event) subject() string {
 	case e.Request != "":
 		return e.Request
 	case e.Data["user"] != "" && e.Type != EventSealBroken:
-		return personSubject(e.Data["user"])
+		return subjectOf(keptPerson, e.Data["user"])
 	case e.Data["token"] != "" && e.Type != EventTokenExpiring:
-		return tokenSubject(e.Data["token"])
+		return subjectOf(keptToken, e.Data["token"])
 	}
 	return ""
 }
 
-func personSubject(id string) string { return "person/" + id }
-func tokenSubject(id string) string  { return "token/" + id }
+// Kinds of what has a history beside requests. Their states are kept as rows.
+const (
+	keptPerson = "person"
+	keptToken  = "token"
+)
+
+func subjectOf(kind, id string) string { return kind + "/" + id }
 
 // number reads a whole number, 0 when there is none.
 func (d Data) number(name string) int {

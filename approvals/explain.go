@@ -233,7 +233,7 @@ func (s *Service) explainPeople(tx Tx, x *Explanation, r Request) error {
 	if err != nil {
 		return err
 	}
-	all, err := people(tx)
+	all, err := Everybody(tx)
 	if err != nil {
 		return err
 	}

@@ -198,7 +198,7 @@ func Repeat(ctx context.Context, s Store, of []Request, n int) error {
 					if err != nil {
 						return err
 					}
-					if err := again.apply(e); err != nil {
+					if err := again.Apply(e); err != nil {
 						return err
 					}
 				}

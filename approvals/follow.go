@@ -229,7 +229,7 @@ func (f *follower) commit(c *Change, r Request) (Move, Request, error) {
 			r, err = proven.request(r)
 		}
 		var off *Error
-		if errors.As(err, &off) && !isTampering(err) {
+		if errors.As(err, &off) && !LogChanged(err) {
 			proven, err = nil, nil // not now: the knowledge says that decisions are on hold
 		}
 		if err != nil {

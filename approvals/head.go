@@ -129,7 +129,9 @@ func (c *Change) seal() error {
 	return c.SetSecret(secretHead, string(text))
 }
 
-func isTampering(err error) bool {
+// LogChanged reports whether err says that the log, or a row that caches it, is
+// not what this program left in the database.
+func LogChanged(err error) bool {
 	var t *tampering
 	return errors.As(err, &t)
 }

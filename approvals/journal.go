@@ -36,8 +36,7 @@ type journal struct {
 	newest    head           // the newest head that this process committed or read; see passed
 	reader    *ledger.Reader // what was read leaf by leaf
 	histories map[string]*history
-	people    map[string]Person
-	tokens    map[string]Token
+	rights    rights
 	swept     time.Time     // the time for which histories were forgotten last
 	whole     bool          // the log was read to its end once
 	fault     string        // what was found wrong; it never goes away by itself
@@ -65,7 +64,7 @@ func (h *history) add(leaf tlog.Hash) {
 func newJournal(store Store, signer *ledger.Signer, log *slog.Logger) *journal {
 	return &journal{
 		store: store, signer: signer, log: log, reader: &ledger.Reader{}, grown: make(chan struct{}), behind: make(chan struct{}, 1),
-		histories: map[string]*history{}, people: map[string]Person{}, tokens: map[string]Token{},
+		histories: map[string]*history{}, rights: rights{map[string]Person{}, map[string]Token{}},
 	}
 }
 
@@ -258,7 +257,7 @@ func (j *journal) advance(tx Tx, n int) (done bool, err error) {
 func (j *journal) take(line []byte, leaf tlog.Hash) error {
 	kind, request := peek(line)
 	if request == "" {
-		return j.takeRight(line)
+		return j.rights.take(kind, line)
 	}
 	if j.changed != nil {
 		j.changed(request)
@@ -319,36 +318,38 @@ func (j *journal) sweep(now time.Time) {
 	}
 }
 
-// takeRight takes in a leaf that may give or end a right of a person or token.
-func (j *journal) takeRight(line []byte) error {
-	kind, _ := peek(line)
-	if !strings.HasPrefix(string(kind), "person.") && !strings.HasPrefix(string(kind), "authenticator.") && !strings.HasPrefix(string(kind), "token.") {
+// rights are all people and tokens as their events say.
+type rights struct {
+	people map[string]Person
+	tokens map[string]Token
+}
+
+// aboutRight reports whether an event may give or end a right of a person or token.
+func (t EventType) aboutRight() bool {
+	kind, _, _ := strings.Cut(string(t), ".")
+	return kind == "person" || kind == "authenticator" || kind == "token"
+}
+
+// take takes in a leaf.
+func (r rights) take(kind EventType, line []byte) error {
+	if !kind.aboutRight() {
 		return nil
 	}
 	e, err := ParseEvent(line)
 	if err != nil {
 		return err
 	}
-	return applyRight(e, j.people, j.tokens)
-}
-
-// applyRight brings people or tokens to the state after an event.
-func applyRight(e Event, people map[string]Person, tokens map[string]Token) error {
-	switch subject := e.subject(); {
-	case strings.HasPrefix(subject, personSubject("")):
-		p := people[e.Data["user"]]
-		if err := p.apply(e); err != nil {
-			return err
-		}
-		people[p.SlackID] = p
-	case strings.HasPrefix(subject, tokenSubject("")):
-		t := tokens[e.Data["token"]]
-		if err := t.apply(e); err != nil {
-			return err
-		}
-		tokens[t.ID] = t
+	switch user, token := e.Data["user"], e.Data["token"]; e.subject() {
+	case subjectOf(keptPerson, user):
+		p := r.people[user]
+		err = p.apply(e)
+		r.people[user] = p
+	case subjectOf(keptToken, token):
+		t := r.tokens[token]
+		err = t.apply(e)
+		r.tokens[token] = t
 	}
-	return nil
+	return err
 }
 
 // peek reads type and request of a leaf that this program wrote, without

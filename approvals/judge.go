@@ -143,20 +143,22 @@ type starter struct {
 // starterOf looks for whoever set a workflow off among the people on record, those
 // who were removed included.
 func starterOf(tx Tx, proven *proof, r Request) (starter, error) {
-	everybody := func() ([]Person, error) { return allKept[Person](tx, keptPerson) }
+	var all []Person
+	var err error
 	if proven != nil {
-		everybody = proven.everybody
+		all = proven.everybody()
+	} else if all, err = allKept[Person](tx); err != nil {
+		return starter{}, err
 	}
-	all, err := everybody()
 	s := starter{facts: r.Facts, known: slices.ContainsFunc(all, r.Facts.startedBy)}
 	if s.known || r.Commits == nil {
-		return s, err
+		return s, nil
 	}
 	s.authors = r.Commits
 	s.known = r.Commits.Everybody && len(r.Commits.Authors) > 0 && !slices.ContainsFunc(r.Commits.Authors, func(login string) bool {
 		return !slices.ContainsFunc(all, func(p Person) bool { return strings.EqualFold(p.VCSLogin, login) })
 	})
-	return s, err
+	return s, nil
 }
 
 // findStarter is [starterOf] that looks once, when it is first asked: everybody on
@@ -267,7 +269,7 @@ func tally(tx Tx, proven *proof, p Policy, r Request) (valid int, lost []string,
 // able lists who can still approve a request, by id: nil when it cannot be told
 // for want of fresh knowledge.
 func able(tx Tx, p Policy, r Request) ([]string, error) {
-	all, err := people(tx)
+	all, err := Everybody(tx)
 	if err != nil {
 		return nil, err
 	}

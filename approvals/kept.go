@@ -8,48 +8,54 @@ import (
 	"strings"
 )
 
-// Kinds of cached states.
-const (
-	keptPerson = "person"
-	keptToken  = "token"
-)
+// state is that of a person or token. Its row is a cache of its events.
+type state interface {
+	kind() string
+	id() string
+}
 
-func kept[T any](tx Tx, kind, id string) (v T, err error) {
-	state, err := tx.Kept(kind, id)
+func (Person) kind() string { return keptPerson }
+func (p Person) id() string { return p.SlackID }
+func (Token) kind() string  { return keptToken }
+func (t Token) id() string  { return t.ID }
+
+func kept[T state](tx Tx, id string) (v T, err error) {
+	row, err := tx.Kept(v.kind(), id)
 	if err != nil {
 		return v, err
 	}
-	if err := json.Unmarshal(state, &v); err != nil {
-		return v, fmt.Errorf("read the %s %s: %w", kind, id, err)
+	if err := json.Unmarshal(row, &v); err != nil {
+		return v, fmt.Errorf("read the %s %s: %w", v.kind(), id, err)
 	}
 	return v, nil
 }
 
-func allKept[T any](tx Tx, kind string) ([]T, error) {
-	states, err := tx.AllKept(kind)
+func allKept[T state](tx Tx) ([]T, error) {
+	var of T
+	rows, err := tx.AllKept(of.kind())
 	if err != nil {
 		return nil, err
 	}
-	out := make([]T, len(states))
-	for i, state := range states {
-		if err := json.Unmarshal(state, &out[i]); err != nil {
-			return nil, fmt.Errorf("read a %s: %w", kind, err)
+	out := make([]T, len(rows))
+	for i, row := range rows {
+		if err := json.Unmarshal(row, &out[i]); err != nil {
+			return nil, fmt.Errorf("read a %s: %w", of.kind(), err)
 		}
 	}
 	return out, nil
 }
 
-func keep(tx Tx, kind, id string, v any) error {
-	state, err := json.Marshal(v)
+func keep(tx Tx, v state) error {
+	row, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return tx.Keep(kind, id, state)
+	return tx.Keep(v.kind(), v.id(), row)
 }
 
 // person returns the row of a person, together with what Slack last said of them.
 func person(tx Tx, slackID string) (Person, error) {
-	p, err := kept[Person](tx, keptPerson, slackID)
+	p, err := kept[Person](tx, slackID)
 	if err != nil {
 		return p, err
 	}
@@ -57,9 +63,9 @@ func person(tx Tx, slackID string) (Person, error) {
 	return p, err
 }
 
-// people lists everybody, removed ones included, by id.
-func people(tx Tx) ([]Person, error) {
-	all, err := allKept[Person](tx, keptPerson)
+// Everybody lists all people, removed ones included, by id.
+func Everybody(tx Tx) ([]Person, error) {
+	all, err := allKept[Person](tx)
 	if err != nil {
 		return nil, err
 	}
@@ -72,10 +78,13 @@ func people(tx Tx) ([]Person, error) {
 	return all, nil
 }
 
+// AllTokens lists all tokens, oldest first.
+func AllTokens(tx Tx) ([]Token, error) { return allKept[Token](tx) }
+
 // named fills in the names of those who decided.
 func named(tx Tx, r *Request) error {
 	for i := range r.Decisions {
-		p, err := kept[Person](tx, keptPerson, r.Decisions[i].SlackUser)
+		p, err := kept[Person](tx, r.Decisions[i].SlackUser)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}

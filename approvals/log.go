@@ -78,9 +78,8 @@ func newSigner(tx Tx) error {
 
 // VerifierBefore is the verifier key of the log before the last recovery, ""
 // when there was none.
-func VerifierBefore(ctx context.Context, store Store) (key string, err error) {
-	err = store.View(ctx, func(tx Tx) error { key, err = tx.Secret(secretVerifierBefore); return err })
-	return key, err
+func VerifierBefore(ctx context.Context, store Store) (string, error) {
+	return query(ctx, store, func(tx Tx) (string, error) { return tx.Secret(secretVerifierBefore) })
 }
 
 // VerifyLog reads the whole log and compares it with the sealed head. It changes
@@ -97,18 +96,10 @@ func VerifyLog(ctx context.Context, store Store) error {
 // LogFault is what was found wrong with the log before, or what its sealed head
 // says now without the leaves being read; "" when nothing is known to be wrong.
 func LogFault(ctx context.Context, store Store) (fault string, err error) {
-	err = store.View(ctx, func(tx Tx) error {
-		j := newJournal(store, nil, slog.New(slog.DiscardHandler))
-		j.offline = true
-		_, err := j.prove(tx)
-		return err
-	})
+	j := newJournal(store, nil, slog.New(slog.DiscardHandler))
+	_, err = query(ctx, store, j.proveHead)
 	if LogChanged(err) {
 		return err.Error(), nil
 	}
 	return "", err
 }
-
-// LogChanged reports whether err says that the log, or a row that caches it, is
-// not what this program left in the database.
-func LogChanged(err error) bool { return isTampering(err) }

@@ -19,8 +19,8 @@ const (
 // refreshPeople asks Slack who the admins and the approvers' groups are. What
 // cannot be asked keeps its age and fails closed when it is too old.
 func (s *Service) refreshPeople(ctx context.Context) Outcome {
-	var all []Person
-	if err := s.view(ctx, func(tx Tx) (err error) { all, err = people(tx); return err }); err != nil {
+	all, err := query(ctx, s.store, Everybody)
+	if err != nil {
 		return Again(refreshAgain, err)
 	}
 	began := now()
@@ -115,13 +115,13 @@ func (c *Change) heard(id, name string, standing Standing) (news bool, err error
 	if err != nil && !errors.Is(err, ErrSeal) {
 		return false, err
 	}
-	p, err := kept[Person](c.Tx, keptPerson, id)
+	p, err := kept[Person](c.Tx, id)
 	if err != nil {
 		return false, err
 	}
 	if p.Name == "" && name != "" {
 		p.Name = name
-		if err := keep(c.Tx, keptPerson, id, p); err != nil {
+		if err := keep(c.Tx, p); err != nil {
 			return false, err
 		}
 	}
@@ -133,8 +133,7 @@ func (c *Change) heard(id, name string, standing Standing) (news bool, err error
 // pressed a button a moment after they were added. It reports whether Slack
 // answered.
 func (s *Service) askAbout(ctx context.Context, id string) bool {
-	var p Person
-	err := s.view(ctx, func(tx Tx) (err error) { p, err = person(tx, id); return err })
+	p, err := query(ctx, s.store, func(tx Tx) (Person, error) { return person(tx, id) })
 	if err != nil || !p.Standing.CheckedAt.IsZero() {
 		return false
 	}
@@ -190,7 +189,7 @@ var ErrOtherWorkspace = errors.New("the database belongs to another Slack worksp
 // notices about people and keys go. A long log is read in the background, and
 // nothing is approved until that is done; see [Service.Verify].
 func (s *Service) Start(ctx context.Context, channel, version string) error {
-	if err := s.readLog(ctx); err != nil && !isTampering(err) {
+	if err := s.readLog(ctx); err != nil && !LogChanged(err) {
 		return err
 	}
 	if s.Fault() != "" {
@@ -220,11 +219,7 @@ const shortLog = 20_000
 
 // readLog verifies the log from its first leaf on.
 func (s *Service) readLog(ctx context.Context) error {
-	var size int64
-	err := s.view(ctx, func(tx Tx) (err error) {
-		size, err = tx.Ledger().Size()
-		return err
-	})
+	size, err := query(ctx, s.store, func(tx Tx) (int64, error) { return tx.Ledger().Size() })
 	if err != nil {
 		return err
 	}
@@ -295,9 +290,8 @@ func (s *Service) Bind(ctx context.Context, team string) error {
 
 // Workspace is the id of the Slack workspace that a database serves; empty before
 // the first serve has reached Slack.
-func Workspace(ctx context.Context, store Store) (team string, err error) {
-	err = store.View(ctx, func(tx Tx) error { team, err = tx.Secret(secretTeam); return err })
-	return team, err
+func Workspace(ctx context.Context, store Store) (string, error) {
+	return query(ctx, store, func(tx Tx) (string, error) { return tx.Secret(secretTeam) })
 }
 
 // resume has every open workflow looked at after a start, and the cards rendered

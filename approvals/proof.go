@@ -18,11 +18,11 @@ import (
 // proof is a part of the log in one transaction that was checked to continue
 // what the journal knows.
 type proof struct {
-	j     *journal
-	tx    Tx
-	head  head
-	tail  map[string][]tlog.Hash // leaves after those that the journal read, by request
-	after []Event                // those of people and tokens among them
+	j      *journal
+	tx     Tx
+	head   head
+	tail   map[string][]tlog.Hash // leaves after those that the journal read, by request
+	rights rights                 // those of the journal, or a copy that has the leaves after them
 }
 
 // prove checks the log of a transaction against the journal, which takes in no
@@ -47,14 +47,14 @@ func (j *journal) prove(tx Tx) (p *proof, err error) {
 	// What is known by now has to be in the snapshot, which begins with the reading
 	// of the head.
 	j.mu.Lock()
-	reader, newest := j.reader.Clone(), j.newest
+	reader, newest, rights := j.reader.Clone(), j.newest, j.rights
 	j.mu.Unlock()
 	h, err := j.headOf(tx, newest)
 	if err != nil {
 		return nil, err
 	}
-	known := reader.Size()
-	p = &proof{j: j, tx: tx, head: h, tail: map[string][]tlog.Hash{}}
+	known, copied := reader.Size(), false
+	p = &proof{j: j, tx: tx, head: h, tail: map[string][]tlog.Hash{}, rights: rights}
 	for line, err := range tx.Leaves(known) {
 		if err == nil {
 			err = reader.Next(line)
@@ -66,12 +66,14 @@ func (j *journal) prove(tx Tx) (p *proof, err error) {
 		switch {
 		case request != "":
 			p.tail[request] = append(p.tail[request], reader.Last())
-		case strings.HasPrefix(string(kind), "person.") || strings.HasPrefix(string(kind), "authenticator.") || strings.HasPrefix(string(kind), "token."):
-			e, err := ParseEvent(line)
-			if err != nil {
-				return nil, err
+		case kind.aboutRight():
+			if !copied {
+				p.rights.people, p.rights.tokens = maps.Clone(rights.people), maps.Clone(rights.tokens)
+				copied = true
 			}
-			p.after = append(p.after, e)
+			if err := p.rights.take(kind, line); err != nil {
+				return nil, tampered("%v", err)
+			}
 		}
 	}
 	if reader.Size()-known > longTail {
@@ -151,39 +153,11 @@ func (p *proof) request(row Request) (Request, error) {
 }
 
 // everybody lists all people, removed ones included, as their events say.
-func (p *proof) everybody() ([]Person, error) {
-	p.j.mu.Lock()
-	known := maps.Clone(p.j.people)
-	p.j.mu.Unlock()
-	for _, e := range p.after {
-		if e.Data["user"] == "" {
-			continue
-		}
-		if err := applyRight(e, known, nil); err != nil {
-			return nil, tampered("%v", err)
-		}
-	}
-	return slices.Collect(maps.Values(known)), nil
-}
+func (p *proof) everybody() []Person { return slices.Collect(maps.Values(p.rights.people)) }
 
-// person is somebody as their events say, with what Slack said of them.
+// person is somebody as their events say, with what Slack said of them; [ErrNotFound].
 func (p *proof) person(slackID string) (Person, error) {
-	p.j.mu.Lock()
-	who, ok := p.j.people[slackID]
-	p.j.mu.Unlock()
-	known := map[string]Person{}
-	if ok {
-		known[slackID] = who
-	}
-	for _, e := range p.after {
-		if e.Data["user"] != slackID {
-			continue
-		}
-		if err := applyRight(e, known, nil); err != nil {
-			return Person{}, tampered("%v", err)
-		}
-	}
-	who, ok = known[slackID]
+	who, ok := p.rights.people[slackID]
 	if !ok {
 		return Person{}, ErrNotFound
 	}
@@ -194,22 +168,7 @@ func (p *proof) person(slackID string) (Person, error) {
 
 // token is a token as its events say; [ErrNotFound].
 func (p *proof) token(id string) (Token, error) {
-	p.j.mu.Lock()
-	t, ok := p.j.tokens[id]
-	p.j.mu.Unlock()
-	known := map[string]Token{}
-	if ok {
-		known[id] = t
-	}
-	for _, e := range p.after {
-		if e.Data["token"] != id {
-			continue
-		}
-		if err := applyRight(e, nil, known); err != nil {
-			return Token{}, tampered("%v", err)
-		}
-	}
-	t, ok = known[id]
+	t, ok := p.rights.tokens[id]
 	if !ok {
 		return Token{}, ErrNotFound
 	}
@@ -315,7 +274,7 @@ func (p *proof) root(size int64) (tlog.Hash, error) {
 	if err == nil {
 		err = tlog.CheckTree(path, p.head.Size, newest, size, root)
 	}
-	if err != nil && !isTampering(unreadableLog(err)) {
+	if err != nil && !LogChanged(unreadableLog(err)) {
 		return root, err
 	}
 	if err != nil {

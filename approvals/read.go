@@ -23,7 +23,7 @@ func (s *Service) Authenticate(ctx context.Context, text string) (Token, error) 
 	var t Token
 	var stale bool
 	find := func(tx Tx, read func(string) (Token, error)) error {
-		row, err := kept[Token](tx, keptToken, id)
+		row, err := kept[Token](tx, id)
 		if err == nil {
 			t, err = read(id)
 		}
@@ -37,7 +37,7 @@ func (s *Service) Authenticate(ctx context.Context, text string) (Token, error) 
 	if s.journal.hold() != "" {
 		// What cannot be proven now may be read and asked for, but nothing follows.
 		err = s.view(ctx, func(tx Tx) error {
-			return find(tx, func(id string) (Token, error) { return kept[Token](tx, keptToken, id) })
+			return find(tx, func(id string) (Token, error) { return kept[Token](tx, id) })
 		})
 	} else {
 		err = s.journal.proven(ctx, func(p *proof) error { return find(p.tx, p.token) })
@@ -48,12 +48,12 @@ func (s *Service) Authenticate(ctx context.Context, text string) (Token, error) 
 	if stale {
 		// Once a minute is enough to tell an unused token from a used one.
 		err := s.store.Update(Background(ctx), func(tx Tx) error {
-			row, err := kept[Token](tx, keptToken, id)
+			row, err := kept[Token](tx, id)
 			if err != nil {
 				return err
 			}
 			row.LastUsedAt = tx.Now()
-			return keep(tx, keptToken, id, row)
+			return keep(tx, row)
 		})
 		if err != nil {
 			s.log.Warn("note a token's use", "token", id, "err", err)
@@ -120,14 +120,14 @@ func shown(tx Tx, r *Request) error {
 }
 
 // Get reads a request by id or number.
-func (s *Service) Get(ctx context.Context, t Token, idOrNumber string) (r Request, err error) {
-	err = s.view(ctx, func(tx Tx) error {
-		if r, err = covered(tx, t, idOrNumber); err != nil {
-			return err
+func (s *Service) Get(ctx context.Context, t Token, idOrNumber string) (Request, error) {
+	return query(ctx, s.store, func(tx Tx) (Request, error) {
+		r, err := covered(tx, t, idOrNumber)
+		if err != nil {
+			return r, err
 		}
-		return shown(tx, &r)
+		return r, shown(tx, &r)
 	})
-	return r, err
 }
 
 // Await answers as soon as the request's status is not the given one any more,
@@ -179,32 +179,27 @@ func (s *Service) List(ctx context.Context, t Token, f Filter) ([]Request, error
 }
 
 // Recent reads requests without regard to tokens, newest first.
-func (s *Service) Recent(ctx context.Context, f Filter) (found []Request, err error) {
-	err = s.view(ctx, func(tx Tx) error {
-		if found, err = tx.Requests(f); err != nil {
-			return err
-		}
+func (s *Service) Recent(ctx context.Context, f Filter) ([]Request, error) {
+	return query(ctx, s.store, func(tx Tx) ([]Request, error) {
+		found, err := tx.Requests(f)
 		for i := range found {
 			if err := shown(tx, &found[i]); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		return nil
+		return found, err
 	})
-	return found, err
 }
 
 // History reads the events of a request, oldest first.
-func (s *Service) History(ctx context.Context, t Token, idOrNumber string) (events []Event, err error) {
-	err = s.view(ctx, func(tx Tx) error {
+func (s *Service) History(ctx context.Context, t Token, idOrNumber string) ([]Event, error) {
+	return query(ctx, s.store, func(tx Tx) ([]Event, error) {
 		r, err := covered(tx, t, idOrNumber)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		events, err = EventsOf(tx, r.ID)
-		return err
+		return EventsOf(tx, r.ID)
 	})
-	return events, err
 }
 
 // Story reads a request and its history without regard to tokens.
@@ -251,17 +246,11 @@ func InfoOf(tx Tx, slackID string) (AuthenticatorInfo, error) {
 	return AuthenticatorInfo{a.EnrolledAt, a.EnrolledBy, a.FirstUsed, a.Throttle.WaitUntil, a.Throttle.Disabled}, err
 }
 
-// Everybody lists all people, removed ones included, by id.
-func Everybody(tx Tx) ([]Person, error) { return people(tx) }
-
 // NameOf is a person's name, empty when nobody noted one.
 func NameOf(tx Tx, slackID string) (string, error) {
-	p, err := kept[Person](tx, keptPerson, slackID)
+	p, err := kept[Person](tx, slackID)
 	if errors.Is(err, ErrNotFound) {
 		err = nil
 	}
 	return p.Name, err
 }
-
-// AllTokens lists all tokens, oldest first.
-func AllTokens(tx Tx) ([]Token, error) { return allKept[Token](tx, keptToken) }

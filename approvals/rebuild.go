@@ -117,9 +117,9 @@ func (b *rebuilder) subject(e Event) error {
 	case EventRequested:
 		return b.request(e)
 	case EventPersonAdded:
-		return b.person(e.Data["user"])
+		return rebuildKept[Person](b, e.Data["user"])
 	case EventTokenCreated:
-		return b.token(e.Data["token"])
+		return rebuildKept[Token](b, e.Data["token"])
 	}
 	return nil
 }
@@ -139,12 +139,8 @@ func (b *rebuilder) requests() (done bool, err error) {
 	}
 	for _, r := range rows {
 		b.at.before = r.Number
-		lines, err := b.tx.History(r.ID, -1)
-		if err != nil {
+		if err := b.known(requestName(r), r.ID); err != nil {
 			return false, err
-		}
-		if len(lines) == 0 {
-			b.left(requestName(r), "the log has no event of it")
 		}
 	}
 	return len(rows) < pageOfRows, nil
@@ -161,25 +157,23 @@ func (b *rebuilder) others() (done bool, err error) {
 	if b.skip[unlistedOthers] {
 		return true, nil
 	}
-	everybody, err := allKept[Person](b.tx, keptPerson)
-	if err != nil {
-		return false, rowError(unlistedOthers, err)
+	if err := unlisted[Person](b); err != nil {
+		return false, err
 	}
-	tokens, err := allKept[Token](b.tx, keptToken)
+	return true, unlisted[Token](b)
+}
+
+func unlisted[T state](b *rebuilder) error {
+	rows, err := allKept[T](b.tx)
 	if err != nil {
-		return false, rowError(unlistedOthers, err)
+		return rowError(unlistedOthers, err)
 	}
-	for _, p := range everybody {
-		if err := b.known("person "+p.SlackID, personSubject(p.SlackID)); err != nil {
-			return false, err
+	for _, row := range rows {
+		if err := b.known(keptName(row.kind(), row.id()), subjectOf(row.kind(), row.id())); err != nil {
+			return err
 		}
 	}
-	for _, t := range tokens {
-		if err := b.known("token "+t.ID, tokenSubject(t.ID)); err != nil {
-			return false, err
-		}
-	}
-	return true, nil
+	return nil
 }
 
 func (b *rebuilder) known(name, subject string) error {
@@ -261,19 +255,30 @@ func (b *rebuilder) compare(row, rebuilt Request) (string, error) {
 	return "", nil
 }
 
-func (b *rebuilder) person(id string) error {
-	events, err := EventsOf(b.tx, personSubject(id))
+func keptName(kind, id string) string { return kind + " " + id }
+
+// rebuildKept rebuilds a person or token. What was merely observed of them, which no
+// event says, is taken from the row.
+func rebuildKept[T state, P interface {
+	*T
+	apply(Event) error
+	observed() T
+}](b *rebuilder, id string) error {
+	var row T
+	kind := row.kind()
+	name := keptName(kind, id)
+	events, err := EventsOf(b.tx, subjectOf(kind, id))
 	if err != nil {
 		return err
 	}
-	row, what, err := keptRow[Person](b.tx, keptPerson, id)
+	row, what, err := keptRow[T](b.tx, id)
 	if err != nil {
 		return err
 	}
-	rebuilt := Person{Name: row.Name}
+	rebuilt := P(&row).observed()
 	for _, e := range events {
-		if err := rebuilt.apply(e); err != nil {
-			b.left("person "+id, err.Error())
+		if err := P(&rebuilt).apply(e); err != nil {
+			b.left(name, err.Error())
 			return nil
 		}
 	}
@@ -281,52 +286,27 @@ func (b *rebuilder) person(id string) error {
 	if what == "" && names == "" {
 		return nil
 	}
-	b.differs("person "+id, cmp.Or(what, names+" differs"))
+	b.differs(name, cmp.Or(what, names+" differs"))
 	if b.check {
 		return nil
 	}
-	return keep(b.tx, keptPerson, id, rebuilt)
+	return keep(b.tx, rebuilt)
 }
 
-func (b *rebuilder) token(id string) error {
-	events, err := EventsOf(b.tx, tokenSubject(id))
-	if err != nil {
-		return err
-	}
-	row, what, err := keptRow[Token](b.tx, keptToken, id)
-	if err != nil {
-		return err
-	}
-	var rebuilt Token
-	for _, e := range events {
-		if err := rebuilt.apply(e); err != nil {
-			b.left("token "+id, err.Error())
-			return nil
-		}
-	}
-	rebuilt.LastUsedAt = row.LastUsedAt
-	names := fields(row, rebuilt)
-	if what == "" && names == "" {
-		return nil
-	}
-	b.differs("token "+id, cmp.Or(what, names+" differs"))
-	if b.check {
-		return nil
-	}
-	return keep(b.tx, keptToken, id, rebuilt)
-}
+func (p *Person) observed() Person { return Person{Name: p.Name} }
+func (t *Token) observed() Token   { return Token{LastUsedAt: t.LastUsedAt} }
 
 // keptRow reads the row of a person or token. what is why there is none that could
 // be compared.
-func keptRow[T any](tx Tx, kind, id string) (row T, what string, err error) {
-	state, err := tx.Kept(kind, id)
+func keptRow[T state](tx Tx, id string) (row T, what string, err error) {
+	text, err := tx.Kept(row.kind(), id)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return row, "its row is missing", nil
 	case err != nil:
 		return row, "", err
 	}
-	if json.Unmarshal(state, &row) != nil {
+	if json.Unmarshal(text, &row) != nil {
 		var none T
 		return none, "its row cannot be read", nil
 	}

@@ -73,7 +73,7 @@ func acceptHead(ctx context.Context, store Store) error {
 			return err
 		}
 		had, err := readHead(tx)
-		if err != nil && !isTampering(err) {
+		if err != nil && !LogChanged(err) {
 			return err
 		}
 		size, root := w.Head()
@@ -85,7 +85,7 @@ func acceptHead(ctx context.Context, store Store) error {
 // raiseFloor makes codes useless that may have been used after the backup was
 // taken. An authenticator that does not open is left: it opens nothing.
 func raiseFloor(c *Change) error {
-	all, err := people(c.Tx)
+	all, err := Everybody(c.Tx)
 	if err != nil {
 		return err
 	}

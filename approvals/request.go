@@ -9,7 +9,7 @@ import (
 
 // Request asks to deploy one commit of one app to one environment: one workflow,
 // one gate. All of it but Version, Metadata and [Seen] is what its events say;
-// [Request.apply] is the only function that changes it. Its row leaves zero values
+// [Request.Apply] is the only function that changes it. Its row leaves zero values
 // out: it is read much more often than it is written, and most of it stays zero.
 type Request struct {
 	ID      string

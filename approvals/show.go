@@ -25,12 +25,8 @@ type Card struct {
 }
 
 // Card reads what a request's card shows now.
-func (s *Service) Card(ctx context.Context, requestID string) (c Card, err error) {
-	err = s.view(ctx, func(tx Tx) error {
-		c, err = s.card(tx, requestID)
-		return err
-	})
-	return c, err
+func (s *Service) Card(ctx context.Context, requestID string) (Card, error) {
+	return query(ctx, s.store, func(tx Tx) (Card, error) { return s.card(tx, requestID) })
 }
 
 func (s *Service) card(tx Tx, requestID string) (Card, error) {
@@ -85,16 +81,14 @@ type Told struct {
 
 // Tell reads an event for people. Those of a decision and of a close come with
 // the root of the tree that ends with them.
-func (s *Service) Tell(ctx context.Context, seq int64) (t Told, err error) {
-	err = s.view(ctx, func(tx Tx) error {
+func (s *Service) Tell(ctx context.Context, seq int64) (Told, error) {
+	return query(ctx, s.store, func(tx Tx) (Told, error) {
 		e, err := eventAt(tx, seq)
 		if err != nil {
-			return err
+			return Told{}, err
 		}
-		t, err = s.tell(tx, e)
-		return err
+		return s.tell(tx, e)
 	})
-	return t, err
 }
 
 func eventAt(tx Tx, seq int64) (Event, error) {
@@ -230,7 +224,7 @@ func (r Request) reminds(events []Event) bool {
 
 // onRecord finds the person who set the workflow off, "" when none is on record.
 func onRecord(tx Tx, r Request) (string, error) {
-	all, err := allKept[Person](tx, keptPerson)
+	all, err := allKept[Person](tx)
 	if err != nil {
 		return "", err
 	}
@@ -270,7 +264,7 @@ func (s *Service) Posted(rendered Request, ref SlackRef, shows string) func(*Cha
 		if e, err = c.record(e); err != nil {
 			return err
 		}
-		if err := r.apply(e); err != nil {
+		if err := r.Apply(e); err != nil {
 			return err
 		}
 		if err := c.store(&r); err != nil {

@@ -27,6 +27,12 @@ type Store interface {
 	Stamp(ctx context.Context) (int64, error)
 }
 
+// query returns what fn reads in a view.
+func query[T any](ctx context.Context, store Store, fn func(Tx) (T, error)) (v T, err error) {
+	err = store.View(ctx, func(tx Tx) error { v, err = fn(tx); return err })
+	return v, err
+}
+
 // Tx is one transaction. Values that it returns are copies. After any error but
 // [ErrNotFound], [ErrLostClaim] and [ErrSeal] the transaction can only end.
 type Tx interface {

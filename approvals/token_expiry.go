@@ -17,7 +17,7 @@ func warnDays() []int { return []int{3, 14} }
 func (s *Service) warnTokens(context.Context) Outcome {
 	out := Outcome{Due: time.Now().Add(tokenCheck)}
 	out.Record = func(c *Change) error {
-		tokens, err := allKept[Token](c.Tx, keptToken)
+		tokens, err := AllTokens(c.Tx)
 		if err != nil {
 			return err
 		}

@@ -64,11 +64,7 @@ func (s *Service) verify(ctx context.Context, t Token, n *NewRequest) (Verified,
 		return out, err
 	}
 	// Most questions that are refused need no proof.
-	err = s.view(ctx, func(tx Tx) error {
-		_, err := approvedFor(tx, *n)
-		return err
-	})
-	if err != nil {
+	if _, err = query(ctx, s.store, func(tx Tx) (Request, error) { return approvedFor(tx, *n) }); err != nil {
 		return out, err
 	}
 	err = s.journal.proven(ctx, func(p *proof) error {
