@@ -29,8 +29,8 @@ func (s *Service) MayDecide(ctx context.Context, who Clicker, requestID string, 
 		if err != nil {
 			return err
 		}
-		started := findStarter(tx, nil, r)
-		p, _, err := s.judge(tx, nil, who, r, action, started)
+		started := findStarter(rows{tx}, r)
+		p, _, err := s.judge(rows{tx}, who, r, action, started)
 		by, failed := started()
 		out = Prompt{Request: r, Policy: p, NeedsCode: needsCode(p, action), Stranger: !by.known, Frozen: p.Freeze.Says(tx.Now())}
 		return cmp.Or(err, failed)
@@ -127,7 +127,7 @@ func (s *Service) countAttempt(ctx context.Context, who Clicker, requestID strin
 		if err != nil {
 			return err
 		}
-		if _, _, err := s.judge(c.Tx, nil, who, r, action, findStarter(c.Tx, nil, r)); err != nil {
+		if _, _, err := s.judge(rows{c.Tx}, who, r, action, findStarter(rows{c.Tx}, r)); err != nil {
 			return err
 		}
 		auth, err := c.authenticator(who.User)
@@ -188,6 +188,7 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 			return err
 		}
 		var proven *proof
+		var known records = rows{c.Tx}
 		// What cannot be approved any more is refused without a proof.
 		if d.Action != ActionReject && (r.Status == Pending || r.CanRetry(c.Now())) {
 			if proven, err = s.journal.prove(c.Tx); err != nil {
@@ -197,8 +198,9 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 			if r, err = proven.request(r); err != nil {
 				return err
 			}
+			known = proven
 		}
-		p, person, late := s.judge(c.Tx, proven, who, r, d.Action, findStarter(c.Tx, proven, r))
+		p, person, late := s.judge(known, who, r, d.Action, findStarter(known, r))
 		var why *Refusal
 		if late != nil && !errors.As(late, &why) {
 			return late
@@ -309,28 +311,25 @@ func (s *Service) vote(c *Change, proven *proof, who Clicker, p Policy, r *Reque
 	if err := c.reopen(r, who); err != nil {
 		return err
 	}
-	before, _, _, _, err := tally(c.Tx, proven, p, *r)
+	before, err := tally(proven, p, *r)
 	if err != nil {
 		return err
 	}
 	need := needed(*r, p)
 	voted := about(*r, EventVoted, who.actor(), "slack")
 	voted.Outcome, voted.MFA, voted.Facts = "accepted", d.MFA, r.Facts.Hash()
-	voted.Data = Data{"votes": itoa(before + 1), "needed": itoa(need), "round": itoa(r.Round)}
+	voted.Data = Data{"votes": itoa(before.Valid + 1), "needed": itoa(need), "round": itoa(r.Round)}
 	if !d.NewAuth.IsZero() {
 		voted.Data["new_authenticator"] = d.NewAuth.Format(timeFormat)
 	}
 	if err := c.happen(r, voted); err != nil {
 		return err
 	}
-	valid, lost, _, self, err := tally(c.Tx, proven, p, *r)
-	if err != nil {
+	after, err := tally(proven, p, *r)
+	if err != nil || after.Valid < need {
 		return err
 	}
-	if valid < need {
-		return nil
-	}
-	if err := c.happen(r, approvedEvent(*r, p, lost, self, c.Now())); err != nil {
+	if err := c.happen(r, approvedEvent(*r, p, after, c.Now())); err != nil {
 		return err
 	}
 	return c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankUrgent))
@@ -341,11 +340,11 @@ func (s *Service) breakGlass(c *Change, proven *proof, who Clicker, p Policy, pe
 	if err := c.reopen(r, who); err != nil {
 		return err
 	}
-	started, err := starterOf(c.Tx, proven, *r)
+	started, err := starterOf(proven, *r)
 	if err != nil {
 		return err
 	}
-	e := approvedEvent(*r, p, nil, started.approves(person), c.Now())
+	e := approvedEvent(*r, p, Tally{Self: started.approves(person)}, c.Now())
 	e.Type, e.Actor, e.Outcome, e.MFA, e.Reason, e.People = EventBreakGlass, who.actor(), string(ActionBreakGlass), d.MFA, d.Reason, []string{who.User}
 	if until := p.Freeze.Says(c.Now()); until != "" {
 		e.Data["frozen"] = until
@@ -360,9 +359,8 @@ func (s *Service) breakGlass(c *Change, proven *proof, who Clicker, p Policy, pe
 }
 
 // judge says whether the clicker may do action with the request now: its state
-// first, then the person's right. With a proof the right comes from the log
-// alone. A refusal is a *[Refusal].
-func (s *Service) judge(tx Tx, proven *proof, who Clicker, r Request, action Action, started func() (starter, error)) (Policy, Person, error) {
+// first, then the person's right. A refusal is a *[Refusal].
+func (s *Service) judge(tx records, who Clicker, r Request, action Action, started func() (starter, error)) (Policy, Person, error) {
 	team, err := tx.Secret(secretTeam)
 	if err != nil {
 		return Policy{}, Person{}, err
@@ -370,16 +368,16 @@ func (s *Service) judge(tx Tx, proven *proof, who Clicker, r Request, action Act
 	if team == "" || who.Team != team {
 		return Policy{}, Person{}, &Refusal{Code: RefusedWorkspace, App: r.App}
 	}
-	if why, err := stateRefusal(tx, r, action); err != nil || why != nil {
-		return Policy{}, Person{}, orRefusal(why, err)
+	if err := stateRefusal(tx, r, action); err != nil {
+		return Policy{}, Person{}, err
 	}
 	p, err := s.settings.Lookup(r.App, r.Environment)
 	if err != nil {
 		return Policy{}, Person{}, &Refusal{Code: RefusedAppGone, App: r.App}
 	}
-	person, why, err := right(tx, proven, p, who.User, action, started)
-	if err != nil || why != nil {
-		return p, person, orRefusal(why, err)
+	person, err := right(tx, p, who.User, action, started)
+	if err != nil {
+		return p, person, err
 	}
 	if action == ActionApprove {
 		if until := p.Freeze.Says(tx.Now()); until != "" {

@@ -210,17 +210,17 @@ func (s *Service) explainDecision(tx Tx, x *Explanation, p Policy, r Request, as
 			can++
 		}
 	}
-	valid, _, _, _, err := tally(tx, nil, p, r)
+	votes, err := tally(rows{tx}, p, r)
 	if err != nil {
 		return err
 	}
 	var tooFew error
-	missing := max(0, needed(r, p)-valid)
+	missing := max(0, needed(r, p)-votes.Valid)
 	who := "people"
 	if can == 1 {
 		who = "person"
 	}
-	detail = fmt.Sprintf("%d of %d approvals were given, and %d %s can give one now", valid, needed(r, p), can, who)
+	detail = fmt.Sprintf("%d of %d approvals were given, and %d %s can give one now", votes.Valid, needed(r, p), can, who)
 	if can < missing && r.Status == Pending {
 		tooFew = refuse(CodeConflict, "%s", detail)
 	}
@@ -237,14 +237,14 @@ func (s *Service) explainPeople(tx Tx, x *Explanation, r Request) error {
 	if err != nil {
 		return err
 	}
-	started := findStarter(tx, nil, r)
+	started := findStarter(rows{tx}, r)
 	for _, p := range all {
 		if !p.RemovedAt.IsZero() {
 			continue
 		}
 		j := Judged{Person: p}
 		for action, why := range map[Action]**Refusal{ActionApprove: &j.Approve, ActionReject: &j.Reject, ActionBreakGlass: &j.BreakGlass} {
-			_, _, err := s.judge(tx, nil, Clicker{Team: team, User: p.SlackID}, r, action, started)
+			_, _, err := s.judge(rows{tx}, Clicker{Team: team, User: p.SlackID}, r, action, started)
 			if err != nil && !errors.As(err, why) {
 				return err
 			}

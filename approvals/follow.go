@@ -164,7 +164,7 @@ func (f *follower) step(ctx context.Context, followed []Request) (plan, error) {
 	p, quiet := noPlan, true
 	err := f.s.view(ctx, func(tx Tx) error {
 		for _, r := range followed {
-			k, err := f.s.know(tx, r, f.workflow, nil)
+			k, err := f.s.know(rows{tx}, r, f.workflow)
 			if err != nil {
 				return err
 			}
@@ -222,6 +222,7 @@ func (f *follower) commit(c *Change, r Request) (Move, Request, error) {
 		return Move{}, r, err
 	}
 	var proven *proof
+	var known records = rows{c.Tx}
 	if r.Status == Approved || r.Status == Pending && len(r.Decisions) > 0 {
 		// What decides, and what opens a gate, has to follow from the log alone.
 		if proven, err = f.s.journal.prove(c.Tx); err == nil {
@@ -235,12 +236,15 @@ func (f *follower) commit(c *Change, r Request) (Move, Request, error) {
 		if err != nil {
 			return Move{}, r, err
 		}
+		if proven != nil {
+			known = proven
+		}
 	}
 	workflow, err := c.Requests(Filter{WorkflowID: f.w.Subject})
 	if err != nil {
 		return Move{}, r, err
 	}
-	k, err := f.s.know(c.Tx, r, workflow, proven)
+	k, err := f.s.know(known, r, workflow)
 	if err != nil {
 		return Move{}, r, err
 	}
@@ -267,9 +271,8 @@ func (f *follower) commit(c *Change, r Request) (Move, Request, error) {
 	return m, r, nil
 }
 
-// know gathers what [Step] has to know about a request. With a proof, the rights
-// of those who voted come from the log alone.
-func (s *Service) know(tx Tx, r Request, workflow []Request, p *proof) (Knowledge, error) {
+// know gathers what [Step] has to know about a request.
+func (s *Service) know(tx records, r Request, workflow []Request) (Knowledge, error) {
 	k := Knowledge{Hold: s.why(), Rolled: s.rolled != "", Poll: s.poll}
 	for _, o := range workflow {
 		if o.ID != r.ID {
@@ -281,7 +284,7 @@ func (s *Service) know(tx Tx, r Request, workflow []Request, p *proof) (Knowledg
 		return k, nil
 	}
 	k.Policy = &policy
-	if k.Valid, k.Lost, k.Stale, k.Self, err = tally(tx, p, policy, r); err != nil {
+	if k.Tally, err = tally(tx, policy, r); err != nil {
 		return k, err
 	}
 	if r.Status != Pending {

@@ -23,32 +23,37 @@ const staleAfter = 30 * time.Minute
 // secretTeam names the workspace that this database serves.
 const secretTeam = "team"
 
-// orRefusal keeps a nil *Refusal from becoming an error that is not nil.
-func orRefusal(why *Refusal, err error) error {
-	if err != nil {
-		return err
-	}
-	return why
+// records are a transaction in which people are found: by their rows, or with a
+// [proof] by their events alone.
+type records interface {
+	Tx
+	person(slackID string) (Person, error)
+	everybody() ([]Person, error)
 }
+
+// rows are the records of a transaction without a proof.
+type rows struct{ Tx }
+
+func (t rows) person(slackID string) (Person, error) { return person(t.Tx, slackID) }
+func (t rows) everybody() ([]Person, error)          { return allKept[Person](t.Tx) }
 
 func needsCode(p Policy, action Action) bool { return action != ActionReject || p.MFAOnReject }
 
 // stateRefusal says why the request takes no such decision any more.
-func stateRefusal(tx Tx, r Request, action Action) (*Refusal, error) {
-	if r.Status == Pending {
-		if !tx.Now().Before(r.ExpiresAt()) {
-			return &Refusal{Code: RefusedClosed, App: r.App, Status: Expired, At: r.ExpiresAt()}, nil
-		}
-		return nil, nil
-	}
-	if action == ActionReject || !r.CanRetry(tx.Now()) {
+func stateRefusal(tx Tx, r Request, action Action) error {
+	switch {
+	case r.Status == Pending && tx.Now().Before(r.ExpiresAt()):
+		return nil
+	case r.Status == Pending:
+		return &Refusal{Code: RefusedClosed, App: r.App, Status: Expired, At: r.ExpiresAt()}
+	case action == ActionReject || !r.CanRetry(tx.Now()):
 		return closedRefusal(tx, r)
 	}
 	by, err := retaken(tx, r)
 	if err != nil || by == nil {
-		return nil, err
+		return err
 	}
-	return &Refusal{Code: RefusedTaken, App: r.App, Number: by.Number}, nil
+	return &Refusal{Code: RefusedTaken, App: r.App, Number: by.Number}
 }
 
 // retaken finds the request because of which another one cannot be retried: it
@@ -71,7 +76,7 @@ func retaken(tx Tx, r Request) (*Request, error) {
 	return &newer[0], nil
 }
 
-func closedRefusal(tx Tx, r Request) (*Refusal, error) {
+func closedRefusal(tx Tx, r Request) error {
 	why := &Refusal{Code: RefusedClosed, App: r.App, Status: r.Status, By: r.DecidedBy, At: r.ClosedAt, Reason: r.Failure.Detail}
 	switch r.Status {
 	case Approved, Released, Deployed, DeployFailed, Undeliverable:
@@ -88,45 +93,36 @@ func closedRefusal(tx Tx, r Request) (*Refusal, error) {
 	case Superseded:
 		by, err := tx.Request(r.SupersededBy)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		why.Number = by.Number
 	}
-	return why, nil
+	return why
 }
 
 // right judges the person alone: an active admin, confirmed by Slack, allowed
 // for the app or, in an emergency, by break_glass, and for approving not the
-// starter, of whom it asks started.
-func right(tx Tx, proven *proof, p Policy, user string, action Action, started func() (starter, error)) (Person, *Refusal, error) {
-	read := func(user string) (Person, error) { return person(tx, user) }
-	if proven != nil {
-		read = proven.person
+// starter, of whom it asks started. Who has no right gets a *[Refusal].
+func right(tx records, p Policy, user string, action Action, started func() (starter, error)) (Person, error) {
+	person, err := tx.person(user)
+	switch {
+	case errors.Is(err, ErrNotFound) || err == nil && !person.RemovedAt.IsZero():
+		return Person{}, &Refusal{Code: RefusedNotAdmin, App: p.App, Who: p.allows(action)}
+	case err != nil:
+		return Person{}, err
+	case person.Standing.Problem != "":
+		return person, &Refusal{Code: RefusedStanding, App: p.App, Who: p.allows(action), Detail: person.Standing.Problem}
+	case tx.Now().Sub(person.Standing.CheckedAt) > staleAfter:
+		return person, &Refusal{Code: RefusedStalePerson, App: p.App, At: person.Standing.CheckedAt}
 	}
-	person, err := read(user)
-	if errors.Is(err, ErrNotFound) || err == nil && !person.RemovedAt.IsZero() {
-		return Person{}, &Refusal{Code: RefusedNotAdmin, App: p.App, Who: p.allows(action)}, nil
+	if err := listRefusal(tx, p, user, action); err != nil || action != ActionApprove {
+		return person, err
 	}
+	s, err := started()
 	if err != nil {
-		return Person{}, nil, err
+		return person, err
 	}
-	if person.Standing.Problem != "" {
-		return person, &Refusal{Code: RefusedStanding, App: p.App, Who: p.allows(action), Detail: person.Standing.Problem}, nil
-	}
-	if tx.Now().Sub(person.Standing.CheckedAt) > staleAfter {
-		return person, &Refusal{Code: RefusedStalePerson, App: p.App, At: person.Standing.CheckedAt}, nil
-	}
-	if why, err := listRefusal(tx, p, user, action); err != nil || why != nil {
-		return person, why, err
-	}
-	if action == ActionApprove {
-		s, err := started()
-		if err != nil {
-			return person, nil, err
-		}
-		return person, s.refusal(p, person), nil
-	}
-	return person, nil, nil
+	return person, s.refusal(p, person)
 }
 
 // starter is what is known of who set a workflow off.
@@ -142,12 +138,9 @@ type starter struct {
 
 // starterOf looks for whoever set a workflow off among the people on record, those
 // who were removed included.
-func starterOf(tx Tx, proven *proof, r Request) (starter, error) {
-	var all []Person
-	var err error
-	if proven != nil {
-		all = proven.everybody()
-	} else if all, err = allKept[Person](tx); err != nil {
+func starterOf(tx records, r Request) (starter, error) {
+	all, err := tx.everybody()
+	if err != nil {
 		return starter{}, err
 	}
 	s := starter{facts: r.Facts, known: slices.ContainsFunc(all, r.Facts.startedBy)}
@@ -163,8 +156,8 @@ func starterOf(tx Tx, proven *proof, r Request) (starter, error) {
 
 // findStarter is [starterOf] that looks once, when it is first asked: everybody on
 // record is read for it.
-func findStarter(tx Tx, proven *proof, r Request) func() (starter, error) {
-	return sync.OnceValues(func() (starter, error) { return starterOf(tx, proven, r) })
+func findStarter(tx records, r Request) func() (starter, error) {
+	return sync.OnceValues(func() (starter, error) { return starterOf(tx, r) })
 }
 
 // is reports whether a person set the workflow off, or counts as a possible starter
@@ -173,7 +166,7 @@ func (s starter) is(person Person) bool { return s.facts.startedBy(person) || s.
 
 // refusal says why a person may not approve because of who set the workflow off,
 // nil when nothing forbids it.
-func (s starter) refusal(p Policy, person Person) *Refusal {
+func (s starter) refusal(p Policy, person Person) error {
 	switch {
 	case !s.known && p.UnknownStarter == StarterRefuse:
 		return &Refusal{Code: RefusedUnknownStarter, App: p.App, By: s.facts.starter()}
@@ -201,69 +194,66 @@ func (s starter) approves(person Person) SelfApproval {
 // listRefusal checks the app's approvers or, in an emergency, its break_glass:
 // people by id, groups by their members. A group that is not known fresh enough
 // cannot give the right.
-func listRefusal(tx Tx, p Policy, user string, action Action) (*Refusal, error) {
+func listRefusal(tx Tx, p Policy, user string, action Action) error {
 	allowed := p.allows(action)
 	if len(allowed) == 0 && action != ActionBreakGlass || slices.Contains(allowed, user) {
-		return nil, nil
+		return nil
 	}
-	var stale *Refusal
+	why := &Refusal{Code: RefusedNotApprover, App: p.App, Who: allowed}
+	if action == ActionBreakGlass {
+		why.Code = RefusedNotBreakGlass
+	}
 	for _, id := range allowed {
 		if !IsGroup(id) {
 			continue
 		}
 		g, err := sealedValue[Group](tx, secretGroup(id))
-		if err != nil {
-			return nil, err
-		}
-		switch {
-		case tx.Now().Sub(g.CheckedAt) > staleAfter:
-			stale = &Refusal{Code: RefusedStaleGroup, App: p.App, Group: id, At: g.CheckedAt}
-		case g.Problem == "" && slices.Contains(g.Members, user):
-			return nil, nil
-		}
-	}
-	if stale != nil {
-		return stale, nil
-	}
-	if action == ActionBreakGlass {
-		return &Refusal{Code: RefusedNotBreakGlass, App: p.App, Who: allowed}, nil
-	}
-	return &Refusal{Code: RefusedNotApprover, App: p.App, Who: allowed}, nil
-}
-
-// tally judges the votes of the current round, or its emergency release, anew: how many count, which do not
-// (that of somebody who was removed since, even if they came back, or who has no
-// authenticator any more), and whether that cannot be told for want of fresh
-// knowledge. self: whether a vote that counts is that of the starter.
-func tally(tx Tx, proven *proof, p Policy, r Request) (valid int, lost []string, stale bool, self SelfApproval, err error) {
-	votes := r.Deciding()
-	if len(votes) == 0 {
-		return 0, nil, false, "", nil
-	}
-	var counted []string
-	started := findStarter(tx, proven, r)
-	s, err := started()
-	if err != nil {
-		return 0, nil, false, "", err
-	}
-	for _, d := range votes {
-		person, why, err := right(tx, proven, p, d.SlackUser, d.Action, started)
 		switch {
 		case err != nil:
-			return 0, nil, false, "", err
-		case why == nil && person.Enrolled && d.Seq > person.AddedSeq:
-			counted = append(counted, d.SlackUser)
-			if self != SelfYes {
-				self = s.approves(person)
-			}
-		case why.stale():
-			stale = true
-		default:
-			lost = append(lost, d.SlackUser)
+			return err
+		case tx.Now().Sub(g.CheckedAt) > staleAfter:
+			why = &Refusal{Code: RefusedStaleGroup, App: p.App, Group: id, At: g.CheckedAt}
+		case g.Problem == "" && slices.Contains(g.Members, user):
+			return nil
 		}
 	}
-	lost = slices.DeleteFunc(lost, func(id string) bool { return slices.Contains(counted, id) })
-	return len(counted), lost, stale, self, nil
+	return why
+}
+
+// tally judges the votes of the current round, or its emergency release, anew. A vote
+// does not count of somebody who was removed since, even if they came back, or who has
+// no authenticator any more.
+func tally(tx records, p Policy, r Request) (t Tally, err error) {
+	votes := r.Deciding()
+	if len(votes) == 0 {
+		return t, nil
+	}
+	var counted []string
+	started := findStarter(tx, r)
+	s, err := started()
+	if err != nil {
+		return t, err
+	}
+	for _, d := range votes {
+		person, err := right(tx, p, d.SlackUser, d.Action, started)
+		var why *Refusal
+		switch {
+		case err != nil && !errors.As(err, &why):
+			return t, err
+		case err == nil && person.Enrolled && d.Seq > person.AddedSeq:
+			counted = append(counted, d.SlackUser)
+			if t.Self != SelfYes {
+				t.Self = s.approves(person)
+			}
+		case why.stale():
+			t.Stale = true
+		default:
+			t.Lost = append(t.Lost, d.SlackUser)
+		}
+	}
+	t.Valid = len(counted)
+	t.Lost = slices.DeleteFunc(t.Lost, func(id string) bool { return slices.Contains(counted, id) })
+	return t, nil
 }
 
 // able lists who can still approve a request, by id: nil when it cannot be told
@@ -274,17 +264,17 @@ func able(tx Tx, p Policy, r Request) ([]string, error) {
 		return nil, err
 	}
 	can, stale := []string{}, false
-	started := findStarter(tx, nil, r)
+	started := findStarter(rows{tx}, r)
 	for _, who := range all {
-		_, why, err := right(tx, nil, p, who.SlackID, ActionApprove, started)
-		if err != nil {
-			return nil, err
-		}
+		_, err := right(rows{tx}, p, who.SlackID, ActionApprove, started)
+		var why *Refusal
 		vote, voted := r.voteOf(who.SlackID)
 		switch {
+		case err != nil && !errors.As(err, &why):
+			return nil, err
 		case why.stale():
 			stale = true
-		case why == nil && who.Enrolled && !(voted && vote.Seq > who.AddedSeq):
+		case err == nil && who.Enrolled && !(voted && vote.Seq > who.AddedSeq):
 			can = append(can, who.SlackID)
 		}
 	}

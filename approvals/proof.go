@@ -18,8 +18,8 @@ import (
 // proof is a part of the log in one transaction that was checked to continue
 // what the journal knows.
 type proof struct {
+	Tx
 	j      *journal
-	tx     Tx
 	head   head
 	tail   map[string][]tlog.Hash // leaves after those that the journal read, by request
 	rights rights                 // those of the journal, or a copy that has the leaves after them
@@ -54,7 +54,7 @@ func (j *journal) prove(tx Tx) (p *proof, err error) {
 		return nil, err
 	}
 	known, copied := reader.Size(), false
-	p = &proof{j: j, tx: tx, head: h, tail: map[string][]tlog.Hash{}, rights: rights}
+	p = &proof{j: j, Tx: tx, head: h, tail: map[string][]tlog.Hash{}, rights: rights}
 	for line, err := range tx.Leaves(known) {
 		if err == nil {
 			err = reader.Next(line)
@@ -110,13 +110,13 @@ func (j *journal) proveHead(tx Tx) (*proof, error) {
 	if err := c.compareHead(); err != nil {
 		return nil, err
 	}
-	return &proof{j: j, tx: tx, head: c.head}, nil
+	return &proof{j: j, Tx: tx, head: c.head}, nil
 }
 
 // request rebuilds a request from its events and compares its row. A row that
 // differs is tampering.
 func (p *proof) request(row Request) (Request, error) {
-	lines, err := p.tx.History(row.ID, -1)
+	lines, err := p.History(row.ID, -1)
 	if err != nil {
 		return Request{}, err
 	}
@@ -153,7 +153,9 @@ func (p *proof) request(row Request) (Request, error) {
 }
 
 // everybody lists all people, removed ones included, as their events say.
-func (p *proof) everybody() []Person { return slices.Collect(maps.Values(p.rights.people)) }
+func (p *proof) everybody() ([]Person, error) {
+	return slices.Collect(maps.Values(p.rights.people)), nil
+}
 
 // person is somebody as their events say, with what Slack said of them; [ErrNotFound].
 func (p *proof) person(slackID string) (Person, error) {
@@ -162,7 +164,7 @@ func (p *proof) person(slackID string) (Person, error) {
 		return Person{}, ErrNotFound
 	}
 	var err error
-	who.Standing, err = sealedValue[Standing](p.tx, secretStanding(slackID))
+	who.Standing, err = sealedValue[Standing](p.Tx, secretStanding(slackID))
 	return who, err
 }
 
@@ -247,7 +249,7 @@ func (p *proof) sign(size int64) ([]byte, error) {
 		return nil, err
 	}
 	// Another process may have had the log go on under a new name meanwhile.
-	key, err := p.tx.Secret(secretSigner)
+	key, err := p.Secret(secretSigner)
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +264,7 @@ var ErrRecovered = errors.New("the log was recovered while this process was runn
 
 // root is the root of the first size leaves, which is proven to lead to the head.
 func (p *proof) root(size int64) (tlog.Hash, error) {
-	root, err := ledger.Root(p.tx.Ledger(), size)
+	root, err := ledger.Root(p.Ledger(), size)
 	if err != nil || size == 0 {
 		return root, err
 	}
@@ -270,7 +272,7 @@ func (p *proof) root(size int64) (tlog.Hash, error) {
 	if err != nil {
 		return root, err
 	}
-	path, err := tlog.ProveTree(p.head.Size, size, p.tx.Ledger())
+	path, err := tlog.ProveTree(p.head.Size, size, p.Ledger())
 	if err == nil {
 		err = tlog.CheckTree(path, p.head.Size, newest, size, root)
 	}

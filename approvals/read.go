@@ -40,7 +40,7 @@ func (s *Service) Authenticate(ctx context.Context, text string) (Token, error) 
 			return find(tx, func(id string) (Token, error) { return kept[Token](tx, id) })
 		})
 	} else {
-		err = s.journal.proven(ctx, func(p *proof) error { return find(p.tx, p.token) })
+		err = s.journal.proven(ctx, func(p *proof) error { return find(p, p.token) })
 	}
 	if err != nil {
 		return Token{}, err

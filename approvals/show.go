@@ -48,11 +48,13 @@ func (s *Service) card(tx Tx, requestID string) (Card, error) {
 	if p, err := s.settings.Lookup(r.App, r.Environment); err == nil {
 		c.Approvers, c.Notify, c.Needs, c.Frozen = p.Approvers, p.Notify, needed(r, p), p.Freeze.Says(tx.Now())
 		c.BreakGlass = len(p.BreakGlass) > 0
-		if c.Valid, _, _, _, err = tally(tx, nil, p, r); err != nil {
+		votes, err := tally(rows{tx}, p, r)
+		if err != nil {
 			return c, err
 		}
+		c.Valid = votes.Valid
 	}
-	who, err := starterOf(tx, nil, r)
+	who, err := starterOf(rows{tx}, r)
 	if err != nil {
 		return c, err
 	}

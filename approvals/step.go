@@ -38,21 +38,23 @@ const (
 // Knowledge is what the store knows now about a request and its surroundings.
 type Knowledge struct {
 	Policy *Policy // nil: the app is not in the settings any more
-	// Valid votes of the current round count now; those of the people in Lost do not.
-	Valid int
-	Lost  []string
-	// Stale: some votes cannot be judged, because what is known of the people is too
-	// old.
-	Stale bool
+	Tally
 	// Overtaken is the request that takes this one's place, nil when there is none.
 	Overtaken *Request
 	Others    []Request     // the other requests of the workflow
 	Hold      string        // why decisions are on hold, "" = they are not
 	Rolled    bool          // the database is an older copy: it may lack what was done since
 	Poll      time.Duration // how often open gates are looked at
-	Self      SelfApproval  // whether a voter whose vote counts started the workflow
 	// Able can still approve; nil = not known, or not asked for. See [Request.remindAt].
 	Able []string
+}
+
+// Tally is how the votes of the current round, or its emergency release, count now.
+type Tally struct {
+	Valid int          // votes that count
+	Lost  []string     // people whose votes do not count any more
+	Stale bool         // some votes cannot be judged: what is known of the people is too old
+	Self  SelfApproval // whether a voter whose vote counts started the workflow
 }
 
 // Move is what follows from a look.

@@ -475,9 +475,10 @@ var elsewhere = approvals.Request{
 func (m *model) know(i int) approvals.Knowledge {
 	r := m.requests[i]
 	k := approvals.Knowledge{
-		Policy: m.scene.policy(), Poll: 15 * time.Second, Stale: m.ana == "stale", Rolled: m.rolled, Able: []string{"bea"},
+		Policy: m.scene.policy(), Poll: 15 * time.Second, Rolled: m.rolled, Able: []string{"bea"},
 		Others: append(slices.Delete(slices.Clone(m.requests), i, i+1), elsewhere),
 	}
+	k.Stale = m.ana == "stale"
 	k.Valid, k.Lost = m.valid(r)
 	if m.ana == "stale" {
 		k.Able = nil

@@ -84,23 +84,23 @@ func (s *step) quorum() bool {
 	if _, frozen := s.k.Policy.Freeze.Until(s.now); frozen {
 		return false
 	}
-	s.m.Events = append(s.m.Events, approvedEvent(s.r, *s.k.Policy, s.k.Lost, s.k.Self, s.now))
+	s.m.Events = append(s.m.Events, approvedEvent(s.r, *s.k.Policy, s.k.Tally, s.now))
 	s.m.Next, s.m.Rank = s.now, rankUrgent
 	return true
 }
 
 // approvedEvent is the decision by the votes of a request, without those that are
 // lost.
-func approvedEvent(r Request, p Policy, lost []string, self SelfApproval, now time.Time) Event {
+func approvedEvent(r Request, p Policy, t Tally, now time.Time) Event {
 	e := about(r, EventApproved, Actor{Kind: ActorSystem}, "slack")
 	e.Outcome, e.MFA, e.Facts = "approved", "totp", r.Facts.Hash()
 	for _, v := range r.Approvals() {
-		if !slices.Contains(lost, v.SlackUser) {
+		if !slices.Contains(t.Lost, v.SlackUser) {
 			e.People = append(e.People, v.SlackUser)
 		}
 	}
 	e.Data = Data{
-		"round": strconv.Itoa(r.Round), "self_approval": string(cmp.Or(self, SelfUnknown)),
+		"round": strconv.Itoa(r.Round), "self_approval": string(cmp.Or(t.Self, SelfUnknown)),
 		"commit": r.Facts.Revision, "workflow_id": r.Facts.WorkflowID, "gate": r.GateName, "auto": strconv.FormatBool(r.AutoApprove),
 		"until": now.Add(p.Window).Format(timeFormat), "window_seconds": itoa(int64(p.Window / time.Second)),
 	}

@@ -68,18 +68,18 @@ func (s *Service) verify(ctx context.Context, t Token, n *NewRequest) (Verified,
 		return out, err
 	}
 	err = s.journal.proven(ctx, func(p *proof) error {
-		r, err := approvedFor(p.tx, *n)
+		r, err := approvedFor(p, *n)
 		if err != nil {
 			return err
 		}
 		if r, err = p.request(r); err != nil {
 			return err
 		}
-		if err = approvedNow(p.tx, *n, r); err != nil {
+		if err = approvedNow(p, *n, r); err != nil {
 			return err
 		}
 		out.Request = r
-		if err := named(p.tx, &out.Request); err != nil {
+		if err := named(p, &out.Request); err != nil {
 			return err
 		}
 		out.Receipt, err = p.receipt(r)
@@ -210,7 +210,7 @@ func approvedNow(tx Tx, n NewRequest, r Request) error {
 
 // receipt proves the decision of the current round.
 func (p *proof) receipt(r Request) (ledger.Receipt, error) {
-	lines, err := p.tx.History(r.ID, -1)
+	lines, err := p.History(r.ID, -1)
 	if err != nil {
 		return ledger.Receipt{}, err
 	}
@@ -233,7 +233,7 @@ func (p *proof) receipt(r Request) (ledger.Receipt, error) {
 	if err != nil {
 		return ledger.Receipt{}, err
 	}
-	return ledger.NewReceipt(p.tx.Ledger(), seq, decision, checkpoint, p.j.signer.VerifierKey())
+	return ledger.NewReceipt(p.Ledger(), seq, decision, checkpoint, p.j.signer.VerifierKey())
 }
 
 // ReportDeploy takes what the deploy job says of itself: a line in the thread.
