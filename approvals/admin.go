@@ -3,9 +3,9 @@ package approvals
 import (
 	"context"
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -37,9 +37,9 @@ func (a Admin) change(ctx context.Context, slackID string, fn func(*Change, *Per
 	})
 }
 
-// about starts an event of what the operator did to a person.
-func (a Admin) about(t EventType, slackID string) Event {
-	return Event{Type: t, Actor: Operator(a.Operator), Source: "operator", Data: Data{"user": slackID}}
+// event starts an event of what the operator did.
+func (a Admin) event(t EventType, data Data) Event {
+	return Event{Type: t, Actor: Operator(a.Operator), Source: "operator", Data: data}
 }
 
 var (
@@ -78,7 +78,7 @@ func (a Admin) AddPerson(ctx context.Context, slackID, name, login string) (p Pe
 		if err != nil && !added {
 			return err
 		}
-		e := a.about(EventPersonChanged, slackID)
+		e := a.event(EventPersonChanged, Data{"user": slackID})
 		if added {
 			e.Type = EventPersonAdded
 		}
@@ -88,7 +88,7 @@ func (a Admin) AddPerson(ctx context.Context, slackID, name, login string) (p Pe
 		if name != "" {
 			e.Data["name"] = name
 		}
-		if _, err := c.change(&p, e); err != nil {
+		if err := c.change(&p, e); err != nil {
 			return err
 		}
 		return c.ask(peopleWork())
@@ -110,8 +110,7 @@ func (a Admin) RemovePerson(ctx context.Context, slackID string) error {
 		if err := c.saveAuthenticator(slackID, nil); err != nil {
 			return err
 		}
-		_, err = c.change(p, a.about(EventPersonRemoved, slackID))
-		return err
+		return c.change(p, a.event(EventPersonRemoved, Data{"user": slackID}))
 	})
 }
 
@@ -171,10 +170,7 @@ func enrol(c *Change, p *Person, secret totp.Secret, code, by string, actor Acto
 	if by == EnrolledByPage {
 		e.Source = "page"
 	}
-	if e, err = c.change(p, e); err != nil {
-		return err
-	}
-	return c.tellOperators(e, p.SlackID)
+	return c.change(p, e)
 }
 
 // CheckActive refuses who is no admin.
@@ -199,11 +195,7 @@ func (a Admin) Unlock(ctx context.Context, slackID string) error {
 		if err := c.saveAuthenticator(slackID, &auth); err != nil {
 			return err
 		}
-		e, err := c.change(p, a.about(EventUnlocked, slackID))
-		if err != nil {
-			return err
-		}
-		return c.tellOperators(e, slackID)
+		return c.change(p, a.event(EventUnlocked, Data{"user": slackID}))
 	})
 }
 
@@ -213,11 +205,7 @@ func (a Admin) Reset(ctx context.Context, slackID string) error {
 		if err := c.saveAuthenticator(slackID, nil); err != nil {
 			return err
 		}
-		e, err := c.change(p, a.about(EventReset, slackID))
-		if err != nil {
-			return err
-		}
-		return c.tellOperators(e, slackID)
+		return c.change(p, a.event(EventReset, Data{"user": slackID}))
 	})
 }
 
@@ -261,7 +249,9 @@ func (a Admin) CreateToken(ctx context.Context, name string, role Role, apps []s
 }
 
 func (a Admin) grantNew(c *Change, t *Token, id string, g Granted) error {
-	return c.grant(t, Event{Type: EventTokenCreated, Actor: Operator(a.Operator), Source: "operator", Data: Data{"token": id}, Granted: &g})
+	e := a.event(EventTokenCreated, Data{"token": id})
+	e.Granted = &g
+	return c.grant(t, e)
 }
 
 // RotateToken makes a token that has the name, role and apps of an old one, which
@@ -285,7 +275,7 @@ func (a Admin) RotateToken(ctx context.Context, idOrName string, life, grace tim
 		if err := CheckToken(old.Name, old.Role, old.Apps, life); err != nil {
 			return err
 		}
-		revoked := Event{Type: EventTokenRevoked, Actor: Operator(a.Operator), Source: "operator", Data: Data{"token": old.ID, "replaced_by": id}}
+		revoked := a.event(EventTokenRevoked, Data{"token": old.ID, "replaced_by": id})
 		if grace > 0 {
 			revoked.Data["until"] = c.Now().Add(grace).Format(timeFormat)
 		}
@@ -332,7 +322,7 @@ func (a Admin) RevokeToken(ctx context.Context, idOrName string) (t Token, err e
 		if !t.RevokedAt.IsZero() && !t.RevokedAt.After(c.Now()) {
 			return nil
 		}
-		return c.grant(&t, Event{Type: EventTokenRevoked, Actor: Operator(a.Operator), Source: "operator", Data: Data{"token": t.ID}})
+		return c.grant(&t, a.event(EventTokenRevoked, Data{"token": t.ID}))
 	})
 	return t, err
 }
@@ -342,20 +332,15 @@ func (a Admin) Tokens(ctx context.Context) ([]Token, error) { return query(ctx, 
 
 // ParseLife reads a token's lifetime: a whole number with d, h, m or s.
 func ParseLife(s string) (time.Duration, error) {
-	unit := map[byte]time.Duration{'d': 24 * time.Hour, 'h': time.Hour, 'm': time.Minute, 's': time.Second}
-	var n int64
-	if len(s) < 2 || unit[s[len(s)-1]] == 0 {
-		return 0, fmt.Errorf("must be a number with d, h, m or s, such as 90d")
+	units := map[string]time.Duration{"d": 24 * time.Hour, "h": time.Hour, "m": time.Minute, "s": time.Second}
+	end := max(len(s)-1, 0)
+	unit := units[s[end:]]
+	n, err := strconv.ParseUint(s[:end], 10, 64)
+	switch {
+	case unit == 0 || errors.Is(err, strconv.ErrSyntax):
+		return 0, errors.New("must be a number with d, h, m or s, such as 90d")
+	case err != nil || n < 1 || n > uint64(10*365*24*time.Hour/unit):
+		return 0, errors.New("must be from 1s to 3650d")
 	}
-	for _, c := range []byte(s[:len(s)-1]) {
-		if c < '0' || c > '9' || n > 1e9 {
-			return 0, fmt.Errorf("must be a number with d, h, m or s, such as 90d")
-		}
-		n = n*10 + int64(c-'0')
-	}
-	d := time.Duration(n) * unit[s[len(s)-1]]
-	if n < 1 || n > int64(10*365*24*time.Hour/unit[s[len(s)-1]]) {
-		return 0, fmt.Errorf("must be from 1s to 3650d")
-	}
-	return d, nil
+	return time.Duration(n) * unit, nil
 }

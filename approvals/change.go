@@ -161,23 +161,57 @@ func (c *Change) announce(r Request, e Event) error {
 	return nil
 }
 
-// change records an event of a person and applies it to their row.
-func (c *Change) change(p *Person, e Event) (Event, error) {
+// change records an event of a person, applies it to their row, and has done what
+// follows from it.
+func (c *Change) change(p *Person, e Event) error {
 	e, err := c.record(e)
 	if err != nil {
-		return e, err
+		return err
 	}
 	if err := p.apply(e); err != nil {
-		return e, err
+		return err
 	}
 	if err := keep(c.Tx, *p); err != nil {
-		return e, err
+		return err
 	}
 	switch e.Type {
 	case EventPersonAdded, EventPersonChanged, EventPersonRemoved, EventEnrolled, EventReset:
-		return e, c.judgeAgain()
+		if err := c.judgeAgain(); err != nil {
+			return err
+		}
 	}
-	return e, nil
+	switch e.Type {
+	case EventEnrolled, EventUnlocked, EventReset:
+		return c.tellOperators(e, p.SlackID)
+	}
+	return nil
+}
+
+// warn records an event that the operators have to hear of.
+func (c *Change) warn(e Event) error {
+	e, err := c.record(e)
+	if err != nil {
+		return err
+	}
+	return c.tellOperators(e)
+}
+
+// tellOperators tells an event in the operators' channel, and to the people that are
+// named.
+func (c *Change) tellOperators(e Event, people ...string) error {
+	channel, err := c.Secret(secretChannel)
+	if err != nil {
+		return err
+	}
+	for _, to := range append([]string{channel}, people...) {
+		if to == "" {
+			continue // no serve has begun
+		}
+		if err := c.ask(noticeWork(e, to)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // recognise remembers the user id of the person on record under whose login a
@@ -195,7 +229,7 @@ func (c *Change) recognise(f Facts) error {
 			continue
 		}
 		e := Event{Type: EventPersonChanged, Actor: Actor{Kind: ActorCI}, Source: "circleci", Data: Data{"user": p.SlackID, "circleci_id": f.StartedByID}}
-		if _, err := c.change(&p, e); err != nil {
+		if err := c.change(&p, e); err != nil {
 			return err
 		}
 	}

@@ -24,39 +24,40 @@ func (s *Service) ClickRefused(ctx context.Context, who Clicker, requestID strin
 		if err != nil {
 			return err
 		}
-		if again == 0 {
-			// Another process may have recorded it, or this one before it was started.
-			e := about(r, EventClickRefused, who.actor(), "slack")
-			e.Reason = string(why.Code)
-			if again, err = c.recorded(e); err != nil {
-				return err
-			}
+		e, err := c.counted(clickRefused(r, who, action, why), again)
+		if err != nil {
+			return err
 		}
-		return c.refused(&r, who, action, why, again)
+		return c.happen(&r, e)
 	})
 }
 
-// recorded is 1 when a refusal like e is in the history of its request, otherwise 0:
-// to record it again is to count it.
-func (c *Change) recorded(e Event) (int, error) {
-	events, err := EventsOf(c.Tx, e.Request)
-	if slices.ContainsFunc(events, func(was Event) bool {
-		return was.Type == e.Type && was.Actor.ID == e.Actor.ID && was.Reason == e.Reason
-	}) {
-		return 1, err
-	}
-	return 0, err
+// clickRefused says that a person was refused.
+func clickRefused(r Request, who Clicker, action Action, why *Refusal) Event {
+	e := about(r, EventClickRefused, who.actor(), "slack")
+	e.Outcome, e.Reason, e.Data = string(action), string(why.Code), Data{}
+	return e
 }
 
-// refused records a refusal; again is how often it happened since it was
-// recorded last.
-func (c *Change) refused(r *Request, who Clicker, action Action, why *Refusal, again int) error {
-	e := about(*r, EventClickRefused, who.actor(), "slack")
-	e.Outcome, e.Reason = string(action), string(why.Code)
-	if again > 0 {
-		e.Data = Data{"count": itoa(again)}
+// counted notes in a refusal how often it happened since it was recorded last. The
+// first one that this process meets may have been recorded before it was started, or
+// by another one.
+func (c *Change) counted(e Event, again int) (Event, error) {
+	if again == 0 && e.Request != "" {
+		events, err := EventsOf(c.Tx, e.Request)
+		if err != nil {
+			return e, err
+		}
+		if slices.ContainsFunc(events, func(was Event) bool {
+			return was.Type == e.Type && was.Actor.ID == e.Actor.ID && was.Reason == e.Reason
+		}) {
+			again = 1
+		}
 	}
-	return c.happen(r, e)
+	if again > 0 {
+		e.Data["count"] = itoa(again)
+	}
+	return e, nil
 }
 
 // click is one person's refusal on one request for one reason.

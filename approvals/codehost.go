@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -81,12 +82,9 @@ const defaultConfigPath = ".circleci/config.yml"
 
 // commitQuery is what to ask about a request; ok is false when its code is not at the code host.
 func commitQuery(p Policy, f Facts, last *DeployedBefore) (q CommitQuery, ok bool) {
-	q = CommitQuery{Repository: p.VCSRepo, Commit: f.Revision, ConfigPath: f.ConfigPath, Config: f.Config}
-	if f.SetupConfig != "" {
-		q.Config = f.SetupConfig
-	}
-	if q.ConfigPath == "" {
-		q.ConfigPath = defaultConfigPath
+	q = CommitQuery{
+		Repository: p.VCSRepo, Commit: f.Revision,
+		ConfigPath: cmp.Or(f.ConfigPath, defaultConfigPath), Config: cmp.Or(f.SetupConfig, f.Config),
 	}
 	if last != nil && last.Revision != f.Revision {
 		q.Since = last.Revision

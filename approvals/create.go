@@ -119,11 +119,12 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, 
 	if t.Job != nil {
 		n.JobID = t.Job.JobID // signed, where the body only claims
 	}
-	if r, ok, err := s.standing(ctx, n); err != nil || ok {
-		if err == nil {
-			err = s.showAgain(ctx, r)
-		}
-		return r, false, err
+	had, err := query(ctx, s.store, func(tx Tx) (*Request, error) { return standing(tx, n) })
+	if err != nil {
+		return Request{}, false, err
+	}
+	if had != nil {
+		return *had, false, s.showAgain(ctx, *had)
 	}
 	facts, gate, err := s.inspect(ctx, p, n)
 	if err != nil {
@@ -141,9 +142,11 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, 
 	created := true
 	err = s.update(ctx, func(c *Change) error {
 		// A second call for the same workflow may have come first.
-		if had, ok, err := standing(c.Tx, n); err != nil || ok {
-			r, created = had, false
+		if had, err := standing(c.Tx, n); err != nil {
 			return err
+		} else if had != nil {
+			r, created = *had, false
+			return nil
 		}
 		r = Request{Metadata: metadata, Seen: Seen{Told: -1, GateStatus: gate.Status}}
 		return s.file(c, &r, what, code, p, n, t)
@@ -205,15 +208,6 @@ func (s *Service) knowStarter(ctx context.Context, f Facts) error {
 	return nil
 }
 
-// standing finds the request that already stands for the workflow.
-func (s *Service) standing(ctx context.Context, n NewRequest) (r Request, ok bool, err error) {
-	err = s.view(ctx, func(tx Tx) error {
-		r, ok, err = standing(tx, n)
-		return err
-	})
-	return r, ok, err
-}
-
 // showAgain renders the card of a request that is asked for once more: if somebody
 // deleted it, that comes to light, and people get another one.
 func (s *Service) showAgain(ctx context.Context, r Request) error {
@@ -241,17 +235,18 @@ func (s *Service) askedBefore(ctx context.Context, app, environment, workflow st
 	return len(had) > 0, err
 }
 
-func standing(tx Tx, n NewRequest) (Request, bool, error) {
+// standing finds the request that already stands for the workflow; nil = none.
+func standing(tx Tx, n NewRequest) (*Request, error) {
 	had, err := tx.Requests(Filter{Apps: []string{n.App}, Environment: n.Environment, WorkflowID: n.WorkflowID})
 	if err != nil {
-		return Request{}, false, err
+		return nil, err
 	}
 	for _, r := range had {
 		if !r.Status.yields() {
-			return r, true, compareClaims(n, r.Facts)
+			return &r, compareClaims(n, r.Facts)
 		}
 	}
-	return Request{}, false, nil
+	return nil, nil
 }
 
 // compare checks the facts against the settings and the claims.
@@ -367,13 +362,9 @@ func newRequest(t Token, p Policy, n NewRequest, f Facts) (Asked, []byte) {
 	if len(n.Metadata) > 0 && json.Compact(&metadata, n.Metadata) != nil {
 		metadata.Reset()
 	}
-	actor := ""
-	if s := f.Starters(); len(s) > 0 {
-		actor = s[0]
-	}
 	return Asked{
 		Facts: f, Message: n.Message, Metadata: hashOf(metadata.Bytes()), JobID: strings.ToLower(n.JobID),
-		Requester: Requester{TokenID: t.ID, TokenName: t.Name, Actor: actor},
+		Requester: Requester{TokenID: t.ID, TokenName: t.Name, Actor: f.starter()},
 		Project:   p.Project, GateName: p.Gate, Channel: p.Channel, PendingTTL: p.PendingTTL,
 		AutoApprove: p.AutoApprove, Required: p.Required, OnClose: p.OnClose, DeployJobs: p.DeployJobs,
 	}, metadata.Bytes()

@@ -167,11 +167,7 @@ func unreadable(err error) error {
 func (s *Service) sealBroken(ctx context.Context, user string) {
 	s.log.Error("an authenticator does not open: the row was altered or its key is missing", "user", user)
 	err := s.update(ctx, func(c *Change) error {
-		e, err := c.record(Event{Type: EventSealBroken, Actor: Actor{Kind: ActorSystem}, Source: "slack", Data: Data{"user": user}})
-		if err != nil {
-			return err
-		}
-		return c.tellOperators(e, "")
+		return c.warn(Event{Type: EventSealBroken, Actor: Actor{Kind: ActorSystem}, Source: "slack", Data: Data{"user": user}})
 	})
 	if err != nil {
 		s.log.Error("record an authenticator that does not open", "err", err)
@@ -220,7 +216,7 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 		}
 		if why != nil {
 			refused = why
-			return c.refused(&r, who, d.Action, why, 0)
+			return c.happen(&r, clickRefused(r, who, d.Action, why))
 		}
 		if d.Action == ActionReject {
 			e := about(r, EventRejected, who.actor(), "slack")

@@ -48,8 +48,7 @@ func (a Admin) EnrolLink(ctx context.Context, slackID string) (token string, exp
 		if err := saveEnrolment(c.Tx, slackID, &enrolment{Hash: hashToken(token), Expires: expires}); err != nil {
 			return err
 		}
-		_, err := c.change(p, a.about(EventEnrolLink, slackID))
-		return err
+		return c.change(p, a.event(EventEnrolLink, Data{"user": slackID}))
 	})
 	return token, expires, err
 }

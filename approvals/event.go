@@ -176,13 +176,7 @@ type Actor struct {
 }
 
 // At is the time of the event.
-func (e Event) At() time.Time {
-	t, err := time.Parse(timeFormat, e.Time)
-	if err != nil {
-		return time.Time{}
-	}
-	return t
-}
+func (e Event) At() time.Time { return moment(e.Time) }
 
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
@@ -238,11 +232,10 @@ func (d Data) number(name string) int {
 }
 
 // moment reads a time, zero when there is none.
-func (d Data) moment(name string) time.Time {
-	t, err := time.Parse(timeFormat, d[name])
-	if err != nil {
-		return time.Time{}
-	}
+func (d Data) moment(name string) time.Time { return moment(d[name]) }
+
+func moment(text string) time.Time {
+	t, _ := time.Parse(timeFormat, text)
 	return t
 }
 

@@ -1,8 +1,7 @@
 package approvals
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -126,8 +125,7 @@ func (f Facts) Hash() string {
 	if err != nil {
 		panic(err) // strings and numbers always marshal
 	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
+	return hashOf(b)
 }
 
 // Starters lists the known VCS logins of those who set the workflow off.
@@ -142,12 +140,7 @@ func (f Facts) Starters() []string {
 }
 
 // starter names whoever set the workflow off, "" when nobody is named.
-func (f Facts) starter() string {
-	if s := f.Starters(); len(s) > 0 {
-		return s[0]
-	}
-	return ""
-}
+func (f Facts) starter() string { return cmp.Or(f.Actor, f.StartedBy) }
 
 // Push reports whether a push or a pull request at the code host set the pipeline off.
 func (f Facts) Push() bool {
@@ -253,12 +246,7 @@ type Job struct {
 func (j Job) IsGate() bool { return j.Type == "approval" }
 
 // approvalID is what the approve call takes. In real lists it equals the job's id.
-func (j Job) approvalID() string {
-	if j.ApprovalRequestID != "" {
-		return j.ApprovalRequestID
-	}
-	return j.ID
-}
+func (j Job) approvalID() string { return cmp.Or(j.ApprovalRequestID, j.ID) }
 
 // findGate returns the one approval job called name.
 func findGate(jobs []Job, name string) (Job, *Error) {

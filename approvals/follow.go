@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 )
@@ -201,9 +202,7 @@ func (f *follower) step(ctx context.Context, followed []Request) (plan, error) {
 		return nil
 	})
 	if err == nil {
-		for id, t := range trails {
-			f.Trails[id] = t
-		}
+		maps.Copy(f.Trails, trails)
 	}
 	return p, err
 }

@@ -122,11 +122,7 @@ func (c *Change) seal() error {
 	size, root := c.writer.Head()
 	c.head.Turn++
 	c.head.Size, c.head.Root = size, root.String()
-	text, err := json.Marshal(c.head)
-	if err != nil {
-		return err
-	}
-	return c.SetSecret(secretHead, string(text))
+	return sealValue(c.Tx, secretHead, c.head)
 }
 
 // LogChanged reports whether err says that the log, or a row that caches it, is

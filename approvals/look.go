@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -27,12 +28,7 @@ type Look struct {
 }
 
 // name is the login of a user id, or the id when the login cannot be read.
-func (l Look) name(id string) string {
-	if login := l.Names[id]; login != "" {
-		return login
-	}
-	return id
-}
+func (l Look) name(id string) string { return cmp.Or(l.Names[id], id) }
 
 // gateState is what a job list says of a request's gate.
 type gateState int

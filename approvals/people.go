@@ -163,24 +163,6 @@ func (s *Service) groupIDs() []string {
 	return ids
 }
 
-// tellOperators tells an event in the operators' channel and, if user is not
-// empty, to that person.
-func (c *Change) tellOperators(e Event, user string) error {
-	channel, err := c.Secret(secretChannel)
-	if err != nil {
-		return err
-	}
-	if channel != "" {
-		if err := c.ask(noticeWork(e, channel)); err != nil {
-			return err
-		}
-	}
-	if user == "" {
-		return nil
-	}
-	return c.ask(noticeWork(e, user))
-}
-
 // ErrOtherWorkspace: the database serves another Slack workspace.
 var ErrOtherWorkspace = errors.New("the database belongs to another Slack workspace")
 

@@ -42,11 +42,11 @@ type Group struct {
 // sealed head of the log names its Version, so that neither the secret nor what
 // was used of it can be put back to an older state.
 type Authenticator struct {
-	Secret     totp.Secret
-	Version    int64 // counts how often it was stored
-	EnrolledAt time.Time
-	EnrolledBy string // how: page, terminal, import
-	FirstUsed  time.Time
-	LastStep   int64 // newest accepted time step; codes up to it are used
-	Throttle   totp.Throttle
+	Secret     totp.Secret   `json:"-"`
+	Version    int64         `json:"version"` // counts how often it was stored
+	EnrolledAt time.Time     `json:"enrolled_at"`
+	EnrolledBy string        `json:"enrolled_by"` // how: page, terminal, import
+	FirstUsed  time.Time     `json:"first_used"`
+	LastStep   int64         `json:"last_step"` // newest accepted time step; codes up to it are used
+	Throttle   totp.Throttle `json:"throttle"`
 }

@@ -49,19 +49,15 @@ func Recover(ctx context.Context, store Store, lost, operator string) error {
 		if err := c.SetSecret(secretFault, ""); err != nil {
 			return err
 		}
-		e, err := c.record(Event{Type: EventRecovered, Actor: Operator(operator), Source: "operator", Data: Data{
-			"old_key": old, "old_checkpoint": lost, "size": itoa(size),
-		}})
-		if err != nil {
-			return err
-		}
-		if err := c.tellOperators(e, ""); err != nil {
+		by := Operator(operator)
+		e := Event{Type: EventRecovered, Actor: by, Source: "operator", Data: Data{"old_key": old, "old_checkpoint": lost, "size": itoa(size)}}
+		if err := c.warn(e); err != nil {
 			return err
 		}
 		if err := raiseFloor(c); err != nil {
 			return err
 		}
-		return closeRestored(c, e.Actor)
+		return closeRestored(c, by)
 	})
 }
 

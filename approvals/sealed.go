@@ -3,20 +3,15 @@ package approvals
 import (
 	"encoding/json"
 	"fmt"
-	"time"
+	"maps"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
 )
 
 // factor is an authenticator as it is sealed.
 type factor struct {
-	Secret     string        `json:"secret"` // base32
-	Version    int64         `json:"version"`
-	EnrolledAt time.Time     `json:"enrolled_at"`
-	EnrolledBy string        `json:"enrolled_by"`
-	FirstUsed  time.Time     `json:"first_used"`
-	LastStep   int64         `json:"last_step"`
-	Throttle   totp.Throttle `json:"throttle"`
+	Base32 string `json:"secret"`
+	Authenticator
 }
 
 func secretFactor(slackID string) string { return "authenticator/" + slackID }
@@ -44,14 +39,10 @@ func openFactor(tx Tx, h head, slackID string) (a Authenticator, err error) {
 	if text == "" || json.Unmarshal([]byte(text), &f) != nil || f.Version != version {
 		return a, fmt.Errorf("authenticator of %s: %w", slackID, ErrSeal)
 	}
-	secret, err := totp.ParseSecret(f.Secret)
-	if err != nil {
+	if f.Secret, err = totp.ParseSecret(f.Base32); err != nil {
 		return a, fmt.Errorf("authenticator of %s: %w: %w", slackID, ErrSeal, err)
 	}
-	return Authenticator{
-		Secret: secret, Version: f.Version, EnrolledAt: f.EnrolledAt, EnrolledBy: f.EnrolledBy,
-		FirstUsed: f.FirstUsed, LastStep: f.LastStep, Throttle: f.Throttle,
-	}, nil
+	return f.Authenticator, nil
 }
 
 // authenticator opens a person's second factor in the state of this transaction.
@@ -69,9 +60,7 @@ func (c *Change) saveAuthenticator(slackID string, a *Authenticator) error {
 		return err
 	}
 	factors := map[string]int64{}
-	for id, v := range c.head.Factors {
-		factors[id] = v
-	}
+	maps.Copy(factors, c.head.Factors)
 	c.head.Factors, c.grown = factors, true
 	if a == nil {
 		delete(factors, slackID)
@@ -79,14 +68,7 @@ func (c *Change) saveAuthenticator(slackID string, a *Authenticator) error {
 	}
 	a.Version = c.head.Turn + 1
 	factors[slackID] = a.Version
-	text, err := json.Marshal(factor{
-		Secret: a.Secret.Base32(), Version: a.Version, EnrolledAt: a.EnrolledAt, EnrolledBy: a.EnrolledBy,
-		FirstUsed: a.FirstUsed, LastStep: a.LastStep, Throttle: a.Throttle,
-	})
-	if err != nil {
-		return err
-	}
-	return c.SetSecret(secretFactor(slackID), string(text))
+	return sealValue(c.Tx, secretFactor(slackID), factor{a.Secret.Base32(), *a})
 }
 
 // standing and members are what Slack said last. They are sealed, because rights

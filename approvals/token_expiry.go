@@ -52,13 +52,9 @@ func warnToken(c *Change, t Token) error {
 		if err := c.SetSecret(name, strconv.Itoa(days)); err != nil {
 			return err
 		}
-		e, err := c.record(Event{Type: EventTokenExpiring, Actor: Actor{Kind: ActorSystem}, Source: "timer", Data: Data{
+		return c.warn(Event{Type: EventTokenExpiring, Actor: Actor{Kind: ActorSystem}, Source: "timer", Data: Data{
 			"token": t.ID, "name": t.Name, "expires": t.ExpiresAt.Format(timeFormat),
 		}})
-		if err != nil {
-			return err
-		}
-		return c.tellOperators(e, "")
 	}
 	return nil
 }

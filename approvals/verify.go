@@ -126,13 +126,8 @@ func (s *Service) verifyRefused(ctx context.Context, t Token, n NewRequest, why 
 	e := Event{Type: EventVerifyRefused, Request: r.ID, App: n.App, Environment: n.Environment, Actor: t.actor(), Source: "api"}
 	e.Reason, e.Data = string(why.Code), Data{"commit": n.GitCommit, "workflow_id": n.WorkflowID, "detail": why.Message}
 	err = s.update(Background(ctx), func(c *Change) (err error) {
-		if again == 0 && e.Request != "" {
-			if again, err = c.recorded(e); err != nil {
-				return err
-			}
-		}
-		if again > 0 {
-			e.Data["count"] = itoa(again)
+		if e, err = c.counted(e, again); err != nil {
+			return err
 		}
 		if e.Request == "" {
 			_, err := c.record(e)
