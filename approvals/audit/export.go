@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -234,35 +235,56 @@ func later(line []byte, to time.Time) bool {
 const leafPage = 256
 
 // exportLeaves writes the leaves below size, and no more from the first one on
-// that is of after to. Every page is read in a transaction of its own: a slow
-// reader must not keep one open, and a leaf does not change.
+// that is of after to.
 func (l Log) exportLeaves(ctx context.Context, to time.Time, size int64, w io.Writer) (next int64, err error) {
-	var page bytes.Buffer
-	for over := false; next < size && !over; {
-		page.Reset()
-		end := min(next+leafPage, size)
-		err := l.Store.View(ctx, func(tx approvals.Tx) error {
-			for line, err := range tx.Leaves(next) {
-				if err != nil {
-					return err
-				}
-				if over = !to.IsZero() && later(line, to); over {
-					return nil
-				}
-				page.Write(line)
-				page.WriteByte('\n')
-				if next++; next == end {
-					return nil
-				}
-			}
-			return fmt.Errorf("read log: leaf %d is missing", next)
-		})
+	var text bytes.Buffer
+	for page, err := range l.pages(ctx, size) {
 		if err != nil {
 			return next, err
 		}
-		if _, err := w.Write(page.Bytes()); err != nil {
+		text.Reset()
+		over := false
+		for _, line := range page {
+			if over = !to.IsZero() && later(line, to); over {
+				break
+			}
+			text.Write(line)
+			text.WriteByte('\n')
+			next++
+		}
+		if _, err := w.Write(text.Bytes()); err != nil {
 			return next, fmt.Errorf("write export: %w", err)
+		}
+		if over {
+			break
 		}
 	}
 	return next, nil
+}
+
+// pages yields the first size leaves, a page at a time. Every page is read in a
+// transaction of its own: a slow reader must not keep one open, and a leaf does not
+// change.
+func (l Log) pages(ctx context.Context, size int64) iter.Seq2[[][]byte, error] {
+	return func(yield func([][]byte, error) bool) {
+		for next := int64(0); next < size; {
+			var page [][]byte
+			end := min(next+leafPage, size)
+			err := l.Store.View(ctx, func(tx approvals.Tx) error {
+				for line, err := range tx.Leaves(next) {
+					if err != nil {
+						return err
+					}
+					page = append(page, line)
+					if next++; next == end {
+						return nil
+					}
+				}
+				return fmt.Errorf("read log: leaf %d is missing", next)
+			})
+			if !yield(page, err) || err != nil {
+				return
+			}
+		}
+	}
 }

@@ -26,6 +26,9 @@ var exportColumns = []string{
 	"deploy_started_at_utc", "deploy_ended_at_utc", "deploy_result", "verified_at_utc", "refused_verifies", "permalink", "seqs", "checkpoint_size",
 }
 
+// selfApprovals are the words for whether a starter approved their own deploy.
+var selfApprovals = map[approvals.SelfApproval]string{approvals.SelfYes: "yes", approvals.SelfNo: "no", approvals.SelfUnknown: "unknown"}
+
 // requestPage is how many requests, with their events, are held in memory.
 const requestPage = 100
 
@@ -90,10 +93,6 @@ func exportRow(tx approvals.Tx, x Export, r approvals.Request) ([]string, error)
 	if names[s.decision], err = namesOf(tx, s.people); err != nil {
 		return nil, err
 	}
-	repository := r.Facts.Target
-	if repository == "" {
-		repository = r.Project
-	}
 	ended, result := r.Deploy.FinishedAt, r.Deploy.Phase
 	if r.Status != approvals.Deployed && r.Status != approvals.DeployFailed && result != "" {
 		// That the deploy job says how it ended is no evidence: CircleCI has to say it.
@@ -104,10 +103,10 @@ func exportRow(tx approvals.Tx, x Export, r approvals.Request) ([]string, error)
 		pipeline = x.PipelineURL(r.Facts.Project, r.Facts.PipelineNumber)
 	}
 	return []string{
-		itoa(r.Number), r.ID, r.App, r.Environment, repository, r.Facts.Revision, r.Facts.Branch, r.Facts.Tag, r.Message, pipeline, r.Facts.WorkflowID, r.GateName,
+		itoa(r.Number), r.ID, r.App, r.Environment, cmp.Or(r.Facts.Target, r.Project), r.Facts.Revision, r.Facts.Branch, r.Facts.Tag, r.Message, pipeline, r.Facts.WorkflowID, r.GateName,
 		r.Requester.TokenName, strings.Join(r.Facts.Starters(), ", "), r.Facts.Trigger, parametersOf(r.Facts.Parameters), string(r.Facts.Config), configChange(r), r.Facts.PullRequest, sheet.Time(r.CreatedAt), string(r.Status), itoa(r.Required),
 		s.decision, sheet.Time(s.at), names["approved"], names["rejected"],
-		s.mfa, cmp.Or(s.reason, r.Failure.Detail), string(s.self), yesNo(s.breakGlass), itoa(s.retries), r.Gate.ApprovedBy, sheet.Time(r.ReleasedAt),
+		s.mfa, cmp.Or(s.reason, r.Failure.Detail), selfApprovals[s.self], yesNo(s.breakGlass), itoa(s.retries), r.Gate.ApprovedBy, sheet.Time(r.ReleasedAt),
 		sheet.Time(r.Deploy.StartedAt), sheet.Time(ended), string(result), sheet.Time(s.verified), itoa(s.refusals()),
 		r.Slack.Permalink, strings.Join(seqs, " "), itoa(size),
 	}, nil
@@ -130,7 +129,7 @@ func parametersOf(p *approvals.Parameters) string {
 func configChange(r approvals.Request) string {
 	changed, known := r.ConfigChanged()
 	if !known {
-		return string(ownUnknown)
+		return "unknown"
 	}
 	return yesNo(changed)
 }

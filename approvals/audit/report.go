@@ -3,7 +3,6 @@ package audit
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -69,7 +68,7 @@ func (l Log) WriteReport(ctx context.Context, x Report, w io.Writer) (size int64
 	if err != nil {
 		return 0, err
 	}
-	read.checkpoint, err = l.checkpointOf(ctx, size, log)
+	read.Checkpoint, err = l.checkpointOf(ctx, size, log)
 	if err != nil {
 		return 0, err
 	}
@@ -93,34 +92,24 @@ func (l Log) Begun(ctx context.Context) (at time.Time, err error) {
 }
 
 // readLeaves hands the events of the first size leaves to take, and returns the log
-// that they make. Every page is read in a transaction of its own.
+// that they make.
 func (l Log) readLeaves(ctx context.Context, size int64, take func(approvals.Event) error) (*ledger.Reader, error) {
 	log := &ledger.Reader{}
-	for log.Size() < size {
-		from := log.Size()
-		err := l.Store.View(ctx, func(tx approvals.Tx) error {
-			for line, err := range tx.Leaves(from) {
-				if err != nil {
-					return err
-				}
-				if err := log.Next(line); err != nil {
-					return err
-				}
-				e, err := approvals.ParseEvent(line)
-				if err != nil {
-					return err
-				}
-				if err := take(e); err != nil {
-					return err
-				}
-				if log.Size() == size || log.Size() == from+leafPage {
-					return nil
-				}
-			}
-			return fmt.Errorf("read log: leaf %d is missing", log.Size())
-		})
+	for page, err := range l.pages(ctx, size) {
 		if err != nil {
 			return nil, err
+		}
+		for _, line := range page {
+			if err := log.Next(line); err != nil {
+				return nil, err
+			}
+			e, err := approvals.ParseEvent(line)
+			if err != nil {
+				return nil, err
+			}
+			if err := take(e); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return log, nil
@@ -152,7 +141,7 @@ type signed struct {
 // lookUp finds what people and tokens are called, and where the cards stand.
 func (l Log) lookUp(ctx context.Context, read *reading) error {
 	return l.Store.View(ctx, func(tx approvals.Tx) error {
-		read.now = tx.Now()
+		read.Now = tx.Now()
 		people, err := approvals.Everybody(tx)
 		if err != nil {
 			return err
@@ -190,14 +179,14 @@ func (x Report) covers(at time.Time) bool {
 // reading collects what a report shows while the log is read.
 type reading struct {
 	Report
-	now        time.Time
-	checkpoint signed
+	Now        time.Time         // when the report was made
+	Checkpoint signed            // what it rests on
 	names      map[string]string // of people and tokens, by id
 	cards      map[string]string // links to cards, by request
 
 	first, last time.Time          // events of the log
 	asked       map[string]*deploy // all requests of the log that the report may name
-	deploys     []*deploy          // those of the period, oldest first
+	Deploys     []*deploy          // those of the period, oldest first
 	found       map[exception][]finding
 	enrolled    map[string]bool
 }
@@ -207,7 +196,8 @@ type reading struct {
 type deploy struct {
 	approvals.Request
 	story
-	inPeriod bool
+	of       *reading
+	InPeriod bool              // it is among the Deploys
 	acts     []approvals.Event // what people did, in all rounds
 	waits    []wait
 }
@@ -258,10 +248,10 @@ func (r *reading) take(e approvals.Event) error {
 func (r *reading) follow(e approvals.Event) (*deploy, error) {
 	d := r.asked[e.Request]
 	if d == nil {
-		d = &deploy{inPeriod: r.covers(e.At())}
+		d = &deploy{of: r, InPeriod: r.covers(e.At())}
 		r.asked[e.Request] = d
-		if d.inPeriod {
-			r.deploys = append(r.deploys, d)
+		if d.InPeriod {
+			r.Deploys = append(r.Deploys, d)
 		}
 	}
 	if err := d.Apply(e); err != nil {

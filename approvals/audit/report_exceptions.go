@@ -58,7 +58,7 @@ func (r *reading) look(e approvals.Event, d *deploy) {
 	switch by := r.actor(e.Actor); e.Type {
 	case approvals.EventRequested:
 		if changed, _ := d.ConfigChanged(); changed {
-			note(excConfig, "the workflow was started by %s", row{deploy: d, r: r}.StartedBy())
+			note(excConfig, "the workflow was started by %s", d.StartedBy())
 		}
 	case approvals.EventBypassed:
 		note(excBypassed, "%s approved the gate in CircleCI while the request was open", by)
@@ -74,9 +74,9 @@ func (r *reading) look(e approvals.Event, d *deploy) {
 			note(excBreakGlass, "%s: “%s”", by, e.Reason)
 		}
 		switch d.self {
-		case ownYes:
+		case approvals.SelfYes:
 			note(excOwn, "it was approved by the person who started it")
-		case ownUnknown:
+		case approvals.SelfUnknown:
 			note(excOwn, "it was approved, and it is not known which person on record started it")
 		}
 	case approvals.EventVerifyRefused:

@@ -32,7 +32,8 @@ func (e ending) String() string { return endingNames[e] }
 // Class is how the page colours it.
 func (e ending) Class() string { return [endings]string{"ok", "no", "none", "past", "open"}[e] }
 
-func (d *deploy) ending() ending {
+// Ending is what became of the request.
+func (d *deploy) Ending() ending {
 	switch {
 	case d.Status == approvals.Bypassed || d.Gate.Bypassed:
 		return endBypassed
@@ -65,7 +66,7 @@ type total struct {
 
 func (t *total) add(d *deploy) {
 	t.Requests++
-	t.Ended[d.ending()]++
+	t.Ended[d.Ending()]++
 	switch d.Status {
 	case approvals.Deployed:
 		t.Deployed++
@@ -149,7 +150,7 @@ type statusCount struct {
 func (r *reading) figures() figures {
 	f := figures{All: &total{}}
 	apps, statuses, people := map[string]*total{}, map[approvals.Status]int{}, map[string]*approver{}
-	for _, d := range r.deploys {
+	for _, d := range r.Deploys {
 		f.All.add(d)
 		statuses[d.Status]++
 		place := d.Place()
@@ -188,7 +189,7 @@ func (d *deploy) credit(of func(user string) *approver) {
 			a.Emergencies++
 		}
 	}
-	if d.self == ownYes {
+	if d.self == approvals.SelfYes {
 		for _, user := range d.people {
 			of(user).Own++
 		}
@@ -238,15 +239,15 @@ func (r *reading) weeks() plot {
 		Title: "Requests per week", About: "Weeks begin on Monday. What became of the requests that were made in them.",
 		Width: plotWidth, Height: plotTop + plotHeight + 24, Base: plotTop + plotHeight,
 	}
-	if len(r.deploys) == 0 {
+	if len(r.Deploys) == 0 {
 		return p
 	}
 	start := monday(r.from())
 	count := make([][endings]int, int(r.to().Sub(start)/week)+1)
 	seen := [endings]bool{}
-	for _, d := range r.deploys {
-		count[d.CreatedAt.Sub(start)/week][d.ending()]++
-		seen[d.ending()] = true
+	for _, d := range r.Deploys {
+		count[d.CreatedAt.Sub(start)/week][d.Ending()]++
+		seen[d.Ending()] = true
 	}
 	most := 1
 	for _, w := range count {

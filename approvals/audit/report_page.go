@@ -52,6 +52,7 @@ type exceptionList struct {
 func (r *reading) write(w io.Writer) error {
 	p := page{reading: r, Figures: r.figures()}
 	p.Plots = []plot{r.weeks(), p.Figures.times(), p.Figures.waited()}
+	slices.Reverse(r.Deploys) // people look for the newest first
 	for _, x := range exceptions {
 		p.Exceptions = append(p.Exceptions, exceptionList{x.Title, x.About, r.found[x.kind]})
 		p.Findings += len(r.found[x.kind])
@@ -96,56 +97,27 @@ func (r *reading) Period() string {
 // EndingNames are the words for what became of requests.
 func (r *reading) EndingNames() [endings]string { return endingNames }
 
-// Now is when the report was made.
-func (r *reading) Now() time.Time { return r.now }
-
-// Checkpoint is what the report rests on.
-func (r *reading) Checkpoint() signed { return r.checkpoint }
-
-// Deploys are the requests of the period, the newest first.
-func (r *reading) Deploys() func(func(*deploy) bool) {
-	return func(yield func(*deploy) bool) {
-		for i := len(r.deploys) - 1; i >= 0 && yield(r.deploys[i]); i-- {
-		}
-	}
-}
-
-// Row is what the page shows of a request.
-func (r *reading) Row(d *deploy) row { return row{deploy: d, r: r} }
-
-// row is a request on the page.
-type row struct {
-	*deploy
-	r *reading
-}
-
-// InPeriod reports whether the page has the request among its rows.
-func (d row) InPeriod() bool { return d.inPeriod }
-
-// Ending is what became of the request.
-func (d row) Ending() ending { return d.ending() }
-
 // Card is the link to the card in Slack.
-func (d row) Card() string { return d.r.cards[d.ID] }
+func (d *deploy) Card() string { return d.of.cards[d.ID] }
 
 // PipelineURL and CommitURL are pages for people; "" = none.
-func (d row) PipelineURL() string {
-	if d.r.Report.PipelineURL == nil {
+func (d *deploy) PipelineURL() string {
+	if d.of.Report.PipelineURL == nil {
 		return ""
 	}
-	return d.r.Report.PipelineURL(d.Facts.Project, d.Facts.PipelineNumber)
+	return d.of.Report.PipelineURL(d.Facts.Project, d.Facts.PipelineNumber)
 }
 
 // CommitURL is the page of the commit.
-func (d row) CommitURL() string {
-	if d.r.Report.CommitURL == nil {
+func (d *deploy) CommitURL() string {
+	if d.of.Report.CommitURL == nil {
 		return ""
 	}
-	return d.r.Report.CommitURL(d.Facts.Project, d.Facts.Revision)
+	return d.of.Report.CommitURL(d.Facts.Project, d.Facts.Revision)
 }
 
 // Ref is the branch or tag.
-func (d row) Ref() string {
+func (d *deploy) Ref() string {
 	if d.Facts.Tag != "" {
 		return "tag " + d.Facts.Tag
 	}
@@ -153,7 +125,7 @@ func (d row) Ref() string {
 }
 
 // StartedBy names who set the workflow off.
-func (d row) StartedBy() string {
+func (d *deploy) StartedBy() string {
 	if who := d.Facts.Starters(); len(who) > 0 {
 		return strings.Join(who, ", ")
 	}
@@ -164,10 +136,10 @@ func (d row) StartedBy() string {
 }
 
 // Message is what CI wrote, else the subject of the commit.
-func (d row) Message() string { return cmp.Or(d.deploy.Message, d.Facts.Subject) }
+func (d *deploy) Message() string { return cmp.Or(d.Asked.Message, d.Facts.Subject) }
 
 // Unusual says what is not a plain push.
-func (d row) Unusual() string {
+func (d *deploy) Unusual() string {
 	var said []string
 	if !d.Facts.Push() {
 		said = append(said, "triggered by "+cmp.Or(d.Facts.Trigger, "something that CircleCI does not name"))
@@ -182,14 +154,14 @@ func (d row) Unusual() string {
 }
 
 // Acts says what people did, in order.
-func (d row) Acts() []string {
+func (d *deploy) Acts() []string {
 	var lines []string
 	for _, e := range d.acts {
 		factor := "without a code"
 		if e.MFA != "" {
 			factor = "with a code (" + e.MFA + ")"
 		}
-		line := fmt.Sprintf("%s %s %s, %s", d.r.name(e.Actor.ID), map[approvals.EventType]string{
+		line := fmt.Sprintf("%s %s %s, %s", d.of.name(e.Actor.ID), map[approvals.EventType]string{
 			approvals.EventVoted: "approved", approvals.EventRejected: "rejected", approvals.EventBreakGlass: "released in an emergency",
 		}[e.Type], factor, at(e.At()))
 		if e.Reason != "" {
@@ -201,20 +173,14 @@ func (d row) Acts() []string {
 }
 
 // Quorum says what was asked for, and whose deploy it was.
-func (d row) Quorum() string {
-	switch d.self {
-	case ownYes:
-		return "own deploy"
-	case ownNo:
-		return "not their own deploy"
-	case ownUnknown:
-		return "not known whose deploy it was"
-	}
-	return ""
+func (d *deploy) Quorum() string {
+	return map[approvals.SelfApproval]string{
+		approvals.SelfYes: "own deploy", approvals.SelfNo: "not their own deploy", approvals.SelfUnknown: "not known whose deploy it was",
+	}[d.self]
 }
 
 // Release says whether the gate was opened by this approval.
-func (d row) Release() string {
+func (d *deploy) Release() string {
 	switch {
 	case !d.ReleasedAt.IsZero():
 		return fmt.Sprintf("Released in CircleCI by %s, %s", plain.Visible(d.Gate.ApprovedBy), at(d.ReleasedAt))
@@ -230,7 +196,7 @@ func (d row) Release() string {
 }
 
 // Outcome says what came of the deploy.
-func (d row) Outcome() string {
+func (d *deploy) Outcome() string {
 	switch d.Status {
 	case approvals.Deployed:
 		return fmt.Sprintf("Deployed, %s to %s", at(d.Deploy.StartedAt), at(d.Deploy.FinishedAt))
@@ -243,13 +209,13 @@ func (d row) Outcome() string {
 }
 
 // Stopped says whether the deploy job was told not to deploy, or did not ask.
-func (d row) Stopped() string {
+func (d *deploy) Stopped() string {
 	switch n := d.refusals(); {
 	case n == 1:
 		return "The deploy job was refused once"
 	case n > 1:
 		return fmt.Sprintf("The deploy job was refused %d times", n)
-	case d.ending() == endBypassed:
+	case d.Ending() == endBypassed:
 		return "No deploy job asked the gateway: find out what was deployed"
 	case d.unasked:
 		return "No deploy job asked the gateway whether this is what was approved"
@@ -258,7 +224,7 @@ func (d row) Stopped() string {
 }
 
 // Verified says when a deploy job was told that it may deploy.
-func (d row) Verified() string {
+func (d *deploy) Verified() string {
 	if d.verified.IsZero() {
 		return ""
 	}

@@ -7,16 +7,6 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
-// ownDeploy says whether a deploy was approved by the person who started it.
-type ownDeploy string
-
-// The answers. Where no starter is known, the answer is not "no".
-const (
-	ownYes     ownDeploy = "yes"
-	ownNo      ownDeploy = "no"
-	ownUnknown ownDeploy = "unknown"
-)
-
 // story is what the history of a request says beside its state. Of several
 // decisions the newest counts.
 type story struct {
@@ -25,8 +15,8 @@ type story struct {
 	people     []string  // Slack ids of those who took it
 	mfa        string    // totp, or none for a reject without a code
 	reason     string
-	self       ownDeploy // of an approval
-	breakGlass bool      // by an emergency release, in any round
+	self       approvals.SelfApproval // of an approval
+	breakGlass bool                   // by an emergency release, in any round
 	retries    int
 	refused    []approvals.Event // deploy jobs that were told not to deploy
 	verified   time.Time         // when a deploy job was told first in this round that it may deploy; zero = never
@@ -98,12 +88,7 @@ func (s *story) approved(e approvals.Event) {
 	if e.Reason != "" {
 		s.reason = e.Reason
 	}
-	switch e.Data["self_approval"] {
-	case "true", "yes":
-		s.self = ownYes
-	case "false", "no":
-		s.self = ownNo
-	default:
-		s.self = ownUnknown
+	if s.self = approvals.SelfApproval(e.Data["self_approval"]); selfApprovals[s.self] == "" {
+		s.self = approvals.SelfUnknown
 	}
 }
