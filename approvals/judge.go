@@ -81,7 +81,8 @@ func closedRefusal(tx Tx, r Request) error {
 	switch r.Status {
 	case Approved, Released, Deployed, DeployFailed, Undeliverable:
 		if votes := r.Deciding(); len(votes) > 0 {
-			why.By = votes[len(votes)-1].SlackUser
+			last := votes[len(votes)-1]
+			why.By, why.Emergency = last.SlackUser, last.Action == ActionBreakGlass
 		}
 		why.At = r.ApprovedAt
 	case Rejected:

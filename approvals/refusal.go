@@ -8,7 +8,7 @@ type RefusalCode string
 // Why a person is refused.
 const (
 	RefusedUnknownRequest  RefusalCode = "unknown_request"
-	RefusedClosed          RefusalCode = "closed"           // Status, By, At, Reason say how it ended
+	RefusedClosed          RefusalCode = "closed"           // Status, By, At, Reason, Emergency say how it ended
 	RefusedTaken           RefusalCode = "taken"            // a newer request for the workflow stands: Number
 	RefusedAppGone         RefusalCode = "app_gone"         // the app's settings are gone
 	RefusedWorkspace       RefusalCode = "wrong_workspace"  // another Slack workspace
@@ -50,6 +50,8 @@ type Refusal struct {
 	At     time.Time
 	Until  time.Time
 	Left   int
+	// Emergency says that By released it in an emergency.
+	Emergency bool
 }
 
 func (r *Refusal) Error() string { return "refused: " + string(r.Code) }

@@ -458,6 +458,9 @@ func TestRefusals(t *testing.T) {
 	for _, status := range approvals.Statuses() {
 		show(&approvals.Refusal{Code: approvals.RefusedClosed, App: "myapp", Status: status, By: bea, At: monday, Reason: "wait", Number: 128})
 	}
+	for _, status := range []approvals.Status{approvals.Released, approvals.Undeliverable} {
+		show(&approvals.Refusal{Code: approvals.RefusedClosed, App: "myapp", Status: status, By: bea, At: monday, Emergency: true})
+	}
 	golden(t, "refusals", []byte(out.String()))
 }
 

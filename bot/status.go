@@ -98,7 +98,11 @@ var wordings = map[approvals.Status]wording{
 			return say("Could not release: ", quoted(firstOf(reasonOf(t), words(t.Event.Reason)), limitMessage), ".", retryHint(t.Request, now), call(t))
 		},
 		late: func(why *approvals.Refusal) line {
-			return say(who(why, "approved this"), ", but CircleCI could not be told, and it is too late to retry. ", askAgain)
+			did := "approved this"
+			if why.Emergency {
+				did = "wanted to release this in an emergency"
+			}
+			return say(who(why, did), ", but CircleCI could not be told, and it is too late to retry. ", askAgain)
 		},
 	},
 }
@@ -150,7 +154,11 @@ func tooLate(why *approvals.Refusal) line {
 }
 
 func alreadyApproved(why *approvals.Refusal) line {
-	return say(who(why, "already approved this"), ". ", nothingToDo)
+	did := "already approved this"
+	if why.Emergency {
+		did = "already released this in an emergency"
+	}
+	return say(who(why, did), ". ", nothingToDo)
 }
 
 // who says who did something, and when.

@@ -82,6 +82,7 @@ func TestEmergencyRelease(t *testing.T) {
 				t.Errorf("the modal says\n%s", text)
 			}
 			p.ok(p.Slack.CloseView(stage.Alice))
+			open := p.press(stage.Bea, a, "reject")
 			const reason = "site is down, INC-7"
 			p.emergency(stage.Alice, a, reason)
 			p.becomes(a, approvals.Released)
@@ -93,6 +94,13 @@ func TestEmergencyRelease(t *testing.T) {
 			}
 			p.cardSays(a, closed, "Deployed: myapp ⚠️", "Emergency release by ⟦<@U0ALICE>⟧", reason)
 			p.replied(a, "Emergency release by ⟦<@U0ALICE>⟧ with a code: “"+reason+"”. Nobody else approved it.")
+			got, err := p.Slack.Submit(p.ctx, stage.Bea, open.ID, slacktest.Values{"reason": {"text": "too late"}})
+			p.ok(err)
+			p.updated(got, "⟦<@U0ALICE>⟧ already released this in an emergency")
+			explained := p.Operator(p.ctx, "", "explain", "--app", stage.App, "--workflow", a.workflow)
+			if !strings.Contains(explained.Stdout, "U0ALICE already released this in an emergency") || strings.Contains(explained.Stdout, "already approved") {
+				t.Errorf("explain: got %s%s", explained.Stdout, explained.Stderr)
+			}
 		})
 	}
 }
