@@ -42,7 +42,7 @@ func settingChanges(had, now settingValues) []SettingChange {
 		for _, env := range names(had[app], now[app]) {
 			before, after := had[app][env], now[app][env]
 			for _, s := range settings {
-				from, to := before[s.key], after[s.key]
+				from, to := ShownSetting(s.key, before[s.key]), after[s.key]
 				same := from == to || before == nil && to == s.fallback || after == nil && from == s.fallback
 				if !same {
 					out = append(out, SettingChange{app, env, s.key, bounded(from, settingText), bounded(to, settingText)})
@@ -51,6 +51,16 @@ func settingChanges(had, now settingValues) []SettingChange {
 		}
 	}
 	return out
+}
+
+// ShownSetting is a value of a setting in the form in which values are shown now. The
+// log may hold it in another one, such as 24h0m0s for 24h.
+func ShownSetting(key, value string) string {
+	var p Policy
+	if s, ok := settingOf(key); ok && value != "" && s.field.set(&p, value) == nil {
+		return s.field.show(&p)
+	}
+	return value
 }
 
 // inLeaves cuts a list of changes into parts that fit into a leaf each.

@@ -48,7 +48,7 @@ func TestSettingsChangedNamesTheSettings(t *testing.T) {
 				{"shop", "staging", "circleci_project_slug", "", "gh/acme/shop"},
 				{"shop", "staging", "slack_channel", "", defaultChannel},
 				{"shop", "staging", "required_approvals", "", "2"},
-				{"shop", "staging", "pending_ttl", "", "2h0m0s"},
+				{"shop", "staging", "pending_ttl", "", "2h"},
 			}},
 			{"REQUIRED_APPROVALS=2 APPROVERS=U01,U02", []change{
 				{"shop", "default", "approvers", "", "U01,U02"},
@@ -58,9 +58,16 @@ func TestSettingsChangedNamesTheSettings(t *testing.T) {
 				{"shop", "staging", "circleci_project_slug", "gh/acme/shop", ""},
 				{"shop", "staging", "slack_channel", defaultChannel, ""},
 				{"shop", "staging", "required_approvals", "2", ""},
-				{"shop", "staging", "pending_ttl", "2h0m0s", ""},
+				{"shop", "staging", "pending_ttl", "2h", ""},
 			}},
 			{"REQUIRED_APPROVALS=2 APPROVERS=U01,U02", nil},
+			{"REQUIRED_APPROVALS=2 APPROVERS=U01,U02 PENDING_TTL=24h RGW_APP_CRATE_SETTING_VCS_REPO=acme/crate RGW_APP_CRATE_SETTING_CIRCLECI_APPROVAL_JOB_NAME=hold", []change{
+				{"crate", "default", "vcs_repo", "", "acme/crate"}, // and nothing that has the default
+				{"crate", "default", "circleci_approval_job_name", "", "hold"},
+				{"crate", "default", "circleci_project_slug", "", "gh/acme/crate"},
+				{"crate", "default", "slack_channel", "", defaultChannel},
+				{"shop", "default", "pending_ttl", "2h", "24h"},
+			}},
 		} {
 			_, got := settingsEvents(w, tt.settings)
 			if diff := cmp.Diff(tt.want, got); diff != "" {
@@ -91,4 +98,18 @@ func TestManyChangedSettingsFitIntoLeaves(t *testing.T) {
 			t.Errorf("got %d gates in %d events; want 30 in more than a few", gates, events)
 		}
 	})
+}
+
+// A value that the log holds in an older form is shown, and compared, in the present
+// one; what cannot be read stands as it is.
+func TestShownSetting(t *testing.T) {
+	for _, tt := range [][3]string{
+		{"pending_ttl", "24h0m0s", "24h"}, {"pending_ttl", "24h", "24h"}, {"pending_ttl", "", ""}, {"remind_after", "1h30m0s", "1h30m"}, {"remind_after", "0s", "0s"},
+		{"pending_ttl", "ten years", "ten years"}, {"gone_by_now", "24h0m0s", "24h0m0s"}, {"circleci_approval_job_name", "24h0m0s", "24h0m0s"}, {"approvers", "U01,U02", "U01,U02"},
+		{"freeze", "Fri 16:00-Mon 07:00 Europe/Berlin", "Fri 16:00-Mon 07:00 Europe/Berlin"}, {"deploy_approval_window_minutes", "15", "15"}, {"allow_self_approval", "true", "true"},
+	} {
+		if got := approvals.ShownSetting(tt[0], tt[1]); got != tt[2] {
+			t.Errorf("%s=%s: got %q; want %q", tt[0], tt[1], got, tt[2])
+		}
+	}
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 // setting is one row of the table of settings: a key, its default as it would be
@@ -41,7 +43,7 @@ var settings = []setting{
 	{key: "required_approvals", fallback: "1", field: in(func(p *Policy) *int { return &p.Required }, wholeNumber("number", 1, 20))},
 	{key: "allow_self_approval", fallback: "false", field: in(func(p *Policy) *bool { return &p.AllowSelf }, yesOrNo)},
 	{key: "allowed_branches", field: globsIn(func(p *Policy) *[]string { return &p.AllowedBranches })},
-	{key: "pending_ttl", fallback: "24h", field: in(func(p *Policy) *time.Duration { return &p.PendingTTL }, parseTTL)},
+	{key: "pending_ttl", fallback: "24h", field: durationIn(func(p *Policy) *time.Duration { return &p.PendingTTL }, parseTTL)},
 	{key: "deploy_approval_window_minutes", fallback: "15", field: minutesIn(func(p *Policy) *time.Duration { return &p.Window }, 1, 24*60)},
 	{key: "mfa_on_reject", fallback: "false", field: in(func(p *Policy) *bool { return &p.MFAOnReject }, yesOrNo)},
 	{key: "on_close", fallback: string(CloseCancelJob), field: in(func(p *Policy) *OnClose { return &p.OnClose }, oneOf[OnClose](CloseCancelJob, CloseCancelWorkflow, CloseNothing))},
@@ -49,7 +51,7 @@ var settings = []setting{
 	{key: "freeze", field: in(func(p *Policy) *Freeze { return &p.Freeze }, ParseFreeze)},
 	{key: "ci_identity", fallback: string(CredentialToken), field: in(func(p *Policy) *Credential { return &p.Credential }, oneOf[Credential](CredentialToken, CredentialOIDC, CredentialEither))},
 	{key: "circleci_project_id", field: in(func(p *Policy) *string { return &p.ProjectID }, parseProjectID)},
-	{key: "remind_after", fallback: "0s", field: in(func(p *Policy) *time.Duration { return &p.RemindAfter }, parseReminder)},
+	{key: "remind_after", fallback: "0s", field: durationIn(func(p *Policy) *time.Duration { return &p.RemindAfter }, parseReminder)},
 	{key: "break_glass", field: listIn(func(p *Policy) *[]string { return &p.BreakGlass }, checkPerson)},
 	{key: "allowed_triggers", field: listIn(func(p *Policy) *[]string { return &p.AllowedTriggers }, checkTrigger)},
 	{key: "unknown_starter", fallback: string(StarterNote), field: in(func(p *Policy) *UnknownStarter { return &p.UnknownStarter }, oneOf[UnknownStarter](StarterNote, StarterRefuse))},
@@ -111,6 +113,13 @@ func listIn(at func(*Policy) *[]string, check func(entry string) error) field {
 		return entries, nil
 	})
 	f.show = func(p *Policy) string { return strings.Join(*at(p), ",") }
+	return f
+}
+
+// durationIn is a field that is shown as people write durations.
+func durationIn(at func(*Policy) *time.Duration, parse func(text string) (time.Duration, error)) field {
+	f := in(at, parse)
+	f.show = func(p *Policy) string { return plain.Duration(*at(p)) }
 	return f
 }
 

@@ -114,6 +114,7 @@ func (r *reading) lookAtAuthenticator(e approvals.Event, note func(kind exceptio
 func (r *reading) changes(e approvals.Event) (of []approvals.SettingChange) {
 	for _, c := range e.Settings {
 		if r.App == "" || c.App == r.App {
+			c.From, c.To = approvals.ShownSetting(c.Key, c.From), approvals.ShownSetting(c.Key, c.To)
 			of = append(of, c)
 		}
 	}

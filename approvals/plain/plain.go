@@ -6,6 +6,7 @@ package plain
 import (
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -26,6 +27,19 @@ func Cut(text string, n int) string {
 		return text
 	}
 	return strings.TrimRight(string([]rune(text)[:n-1]), " \n\u200c\u200d") + "…"
+}
+
+// Duration is a duration as people write it, without minutes and seconds at the end
+// that are 0: 24h, not 24h0m0s. [time.ParseDuration] reads it.
+func Duration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func onOneLine(text string) string {

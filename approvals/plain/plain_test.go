@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -69,6 +70,18 @@ func TestCut(t *testing.T) {
 	}{{"main", 4, "main"}, {"maine", 4, "mai…"}, {"很很很很很", 3, "很很…"}, {"a b c", 3, "a…"}, {"👩\u200d💻", 3, "👩\u200d💻"}, {"👩\u200d💻x", 3, "👩…"}} {
 		if got := plain.Cut(tt.text, tt.n); got != tt.want {
 			t.Errorf("%q to %d: got %q; want %q", tt.text, tt.n, got, tt.want)
+		}
+	}
+}
+
+func TestDuration(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"0": "0s", "24h": "24h", "90m": "1h30m", "20m": "20m", "10m30s": "10m30s", "1h0m10s": "1h0m10s", "100s": "1m40s", "1.5s": "1.5s", "-48h": "-48h",
+	} {
+		d, err := time.ParseDuration(text)
+		if got := plain.Duration(d); err != nil || got != want {
+			t.Errorf("%s: got %s, %v; want %s", text, got, err, want)
 		}
 	}
 }

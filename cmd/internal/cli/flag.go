@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 // Required refuses a command line that leaves one of the flags out or empty. In a
@@ -86,18 +88,8 @@ func (c *choice[T]) Set(s string) error {
 // Duration is a duration as people write and read it, and a flag for one that is not negative.
 type Duration time.Duration
 
-// String implements pflag.Value. It leaves out the minutes and seconds at the end
-// that are 0, as people write a duration: 24h, not 24h0m0s.
-func (d Duration) String() string {
-	s := time.Duration(d).String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
+// String implements pflag.Value.
+func (d Duration) String() string { return plain.Duration(time.Duration(d)) }
 
 // Type implements pflag.Value.
 func (d *Duration) Type() string { return "duration" }

@@ -105,12 +105,6 @@ func (c *program) settingsShow() *cobra.Command {
 					from = "default"
 				}
 				value := p.Value(key)
-				switch key {
-				case "pending_ttl":
-					value = cli.Duration(p.PendingTTL).String()
-				case "remind_after":
-					value = cli.Duration(p.RemindAfter).String()
-				}
 				views = append(views, view{key, value, from})
 				rows = append(rows, []string{key, inWords(key, value), from})
 			}
