@@ -77,7 +77,7 @@ func (w *Worker) Drain(ctx context.Context) bool {
 			}
 		}
 	}
-	w.Service.journal.keepUp(ctx)
+	_ = w.Service.journal.keepUp(ctx)
 	return true
 }
 
@@ -133,8 +133,11 @@ func (s *Service) MostHistories() *int {
 	return &most
 }
 
+// ShortLog is how many leaves are read before the start goes on.
+const ShortLog = shortLog
+
 // KeepUp reads what was appended to the log.
-func (s *Service) KeepUp(ctx context.Context) { s.journal.keepUp(ctx) }
+func (s *Service) KeepUp(ctx context.Context) { _ = s.journal.keepUp(ctx) }
 
 // Happen records an event of a request.
 func (s *Service) Happen(ctx context.Context, id string, e Event) error {

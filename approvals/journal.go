@@ -2,6 +2,7 @@ package approvals
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -42,7 +43,7 @@ type journal struct {
 	fault     string        // what was found wrong; it never goes away by itself
 	grown     chan struct{} // closed when newest changes
 
-	behind chan struct{} // a proof had to read much that is not taken in yet
+	behind chan struct{} // there is something that is not taken in yet; see hasMore
 	// changed is told of every request that an event was taken in of, if not nil. It
 	// holds no other lock.
 	changed func(request string)
@@ -167,29 +168,31 @@ func (j *journal) passed(h head) {
 	}
 }
 
-// load reads the log from its first leaf on, and compares what it finds with the
-// sealed head. It returns when the end is reached.
-func (j *journal) load(ctx context.Context) error {
+// shortLog is how many leaves are read before the start goes on; more are read
+// beside the service.
+const shortLog = 10_000
+
+// open takes in what was found wrong with the log before, and reads a short log.
+func (j *journal) open(ctx context.Context) error {
+	var size int64
 	err := j.store.View(ctx, func(tx Tx) error {
 		fault, err := tx.Secret(secretFault)
+		if errors.Is(err, ErrSeal) {
+			fault, err = "what was found wrong with the log before does not open", nil
+		}
+		if err != nil {
+			return err
+		}
 		j.mu.Lock()
 		defer j.mu.Unlock()
-		if fault != "" {
-			j.fault = fault
-		}
-		if errors.Is(err, ErrSeal) {
-			j.fault = "what was found wrong with the log before does not open"
-			return nil
-		}
+		j.fault = cmp.Or(fault, j.fault)
+		size, err = tx.Ledger().Size()
 		return err
 	})
-	for err == nil && ctx.Err() == nil {
-		var done bool
-		if done, err = j.page(ctx); done {
-			break
-		}
+	if err != nil || size > shortLog {
+		return j.notice(ctx, err)
 	}
-	return j.notice(ctx, err)
+	return j.keepUp(ctx)
 }
 
 // pageOfLeaves is how many leaves are read in one transaction. Whoever needs the
@@ -368,13 +371,29 @@ func peek(line []byte) (kind EventType, request string) {
 // appended is taken in at once.
 const longTail = 32
 
-// keepUp reads what was appended since, so that proofs stay cheap.
-func (j *journal) keepUp(ctx context.Context) {
-	for done := false; !done && ctx.Err() == nil; {
-		var err error
-		if done, err = j.page(ctx); err != nil {
-			_ = j.notice(ctx, err)
-			return
+// keepUp reads the log to its end: what was appended since, so that proofs stay
+// cheap, or all of it, and compares it with the sealed head.
+func (j *journal) keepUp(ctx context.Context) error { return j.notice(ctx, j.read(ctx)) }
+
+func (j *journal) read(ctx context.Context) error {
+	for {
+		if done, err := j.page(ctx); done || err != nil {
+			return err
 		}
+	}
+}
+
+// size is how many leaves were read.
+func (j *journal) size() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.reader.Size()
+}
+
+// hasMore says that there is something to read.
+func (j *journal) hasMore() {
+	select {
+	case j.behind <- struct{}{}:
+	default:
 	}
 }

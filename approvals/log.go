@@ -85,12 +85,7 @@ func VerifierBefore(ctx context.Context, store Store) (string, error) {
 // VerifyLog reads the whole log and compares it with the sealed head. It changes
 // nothing. For an error, see [LogChanged].
 func VerifyLog(ctx context.Context, store Store) error {
-	j := newJournal(store, nil, slog.New(slog.DiscardHandler))
-	for {
-		if done, err := j.page(ctx); done || err != nil {
-			return err
-		}
-	}
+	return newJournal(store, nil, slog.New(slog.DiscardHandler)).read(ctx)
 }
 
 // LogFault is what was found wrong with the log before, or what its sealed head

@@ -168,10 +168,10 @@ var ErrOtherWorkspace = errors.New("the database belongs to another Slack worksp
 
 // Start prepares a serve: it reads the log, ends what the settings do not know
 // any more, and has everything looked at that was decided. channel is where
-// notices about people and keys go. A long log is read in the background, and
-// nothing is approved until that is done; see [Service.Verify].
+// notices about people and keys go. A long log is left to [Worker.Run], and nothing
+// is approved until it was read; see [Service.Verifying].
 func (s *Service) Start(ctx context.Context, channel, version string) error {
-	if err := s.readLog(ctx); err != nil && !LogChanged(err) {
+	if err := s.journal.open(ctx); err != nil && !LogChanged(err) {
 		return err
 	}
 	if s.Fault() != "" {
@@ -193,33 +193,6 @@ func (s *Service) Start(ctx context.Context, channel, version string) error {
 		}
 		return s.resume(c, changed)
 	})
-}
-
-// shortLog is how many leaves are verified before the start goes on; more are
-// read in the background.
-const shortLog = 20_000
-
-// readLog verifies the log from its first leaf on.
-func (s *Service) readLog(ctx context.Context) error {
-	size, err := query(ctx, s.store, func(tx Tx) (int64, error) { return tx.Ledger().Size() })
-	if err != nil {
-		return err
-	}
-	if size <= shortLog {
-		return s.journal.load(ctx)
-	}
-	go func() {
-		started := time.Now()
-		if err := s.journal.load(ctx); err != nil {
-			s.log.Error("verify the log", "err", err)
-			return
-		}
-		s.log.Info("the log is verified", "events", size, "took", time.Since(started).Round(time.Millisecond).String())
-		for family := range crews() {
-			s.nudge(family)
-		}
-	}()
-	return nil
 }
 
 // secretSettings names the settings that were last in force.

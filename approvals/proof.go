@@ -77,10 +77,7 @@ func (j *journal) prove(tx Tx) (p *proof, err error) {
 		}
 	}
 	if reader.Size()-known > longTail {
-		select {
-		case j.behind <- struct{}{}:
-		default:
-		}
+		j.hasMore()
 	}
 	if root := reader.Root(); h.Size != reader.Size() || root.String() != h.Root {
 		return nil, tampered("its %d leaves do not have the root that was sealed for %d", reader.Size(), h.Size)

@@ -19,8 +19,8 @@ func (s Settings) values() settingValues {
 			all[at.app] = map[string]map[string]string{}
 		}
 		of := map[string]string{}
-		for _, key := range SettingKeys() {
-			of[key] = p.Value(key)
+		for _, s := range settings {
+			of[s.key] = s.field.show(&p)
 		}
 		all[at.app][at.environment] = of
 	}

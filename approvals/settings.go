@@ -26,8 +26,8 @@ func (s Settings) Apps() []string { return s.apps }
 func (s Settings) Hash() string {
 	h := sha256.New()
 	for _, p := range s.Policies() {
-		for _, key := range SettingKeys() {
-			fmt.Fprintf(h, "%s/%s/%s=%q\n", p.App, p.Environment, key, p.Value(key))
+		for _, s := range settings {
+			fmt.Fprintf(h, "%s/%s/%s=%q\n", p.App, p.Environment, s.key, s.field.show(&p))
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))

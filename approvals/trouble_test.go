@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -86,4 +87,35 @@ func TestTroubleIsNoTampering(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A long log is read beside the service. A database that does not answer meanwhile
+// delays that, and does not end it: approvals are held only until it was read.
+func TestLongLogIsReadAfterTrouble(t *testing.T) {
+	t.Parallel()
+	bubble(t, "", func(w *world) {
+		r := w.approved(1, "on_hold")
+		w.ci.set(r.Facts.WorkflowID, "deploy", approvals.JobSuccess)
+		w.wait(10 * time.Minute)
+		w.halt()
+		w.must(approvals.Repeat(w.ctx, w.db, []approvals.Request{w.get(r)}, approvals.ShortLog/7))
+		s := &troubled{Store: w.db}
+		w.cfg.Store = s
+		w.start()
+		if !w.svc.Verifying() {
+			t.Fatal("the log was read before the start went on; want it left to the worker")
+		}
+		s.err = store.ErrUnavailable
+		w.run()
+		w.wait(10 * time.Second)
+		if !w.svc.Verifying() || w.svc.Fault() != "" {
+			t.Errorf("while the database does not answer: verifying %v, fault %q; want the log unread, and no fault", w.svc.Verifying(), w.svc.Fault())
+		}
+		s.err = nil
+		w.wait(time.Minute)
+		if w.svc.Verifying() {
+			t.Error("a minute after the database answers again, the log is not read; want it read")
+		}
+		w.approved(2, "on_hold")
+	})
 }

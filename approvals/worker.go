@@ -75,6 +75,7 @@ func (w *Worker) Run(ctx context.Context) {
 		all.Go(func() { d.run(ctx) })
 	}
 	all.Go(func() { w.pulse(ctx, crew) })
+	all.Go(func() { w.read(ctx) })
 	all.Wait()
 }
 
@@ -89,9 +90,6 @@ func (w *Worker) pulse(ctx context.Context, crew []*dispatcher) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-w.Service.journal.behind:
-			w.keepUp(ctx)
-			continue
 		case <-ticker.C:
 		}
 		stamp, err := w.Service.store.Stamp(ctx)
@@ -108,7 +106,7 @@ func (w *Worker) pulse(ctx context.Context, crew []*dispatcher) {
 				d.nudge() // whoever claims says what is wrong
 			}
 		}
-		w.keepUp(ctx)
+		w.Service.journal.hasMore()
 	}
 }
 
@@ -128,10 +126,28 @@ func (w *Worker) rouse(ctx context.Context, crew []*dispatcher) error {
 	})
 }
 
-// keepUp takes in what was appended to the log, once all of it was read.
-func (w *Worker) keepUp(ctx context.Context) {
-	if !w.Service.Verifying() {
-		w.Service.journal.keepUp(ctx)
+// read takes in the log: first a long one that the start left, then what is appended.
+// What could not be read is tried again with the next tick.
+func (w *Worker) read(ctx context.Context) {
+	s := w.Service
+	began, verifying := time.Now(), s.Verifying()
+	for ctx.Err() == nil {
+		err := s.journal.keepUp(ctx)
+		switch {
+		case !verifying || ctx.Err() != nil:
+		case err == nil:
+			verifying = false
+			s.log.Info("the log is verified", "events", s.journal.size(), "took", time.Since(began).Round(time.Millisecond).String())
+			for family := range crews() {
+				s.nudge(family)
+			}
+		case !LogChanged(err): // which the journal has told
+			s.log.Warn("the log cannot be verified now; that is tried again", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-s.journal.behind:
+		}
 	}
 }
 

@@ -352,6 +352,9 @@ func (d *daemon) run(ctx context.Context, cancel context.CancelCauseFunc, doors 
 	if d.cfg.database == "" {
 		d.look(ctx) // who shares the rates with this node
 	}
+	doors.admit(d)
+	d.log.Info("serving", "address", doors.listener.Addr().String(), "version", cli.Version(), "transport", d.transport(), "apps", len(d.cfg.settings.Apps()))
+
 	var front, back sync.WaitGroup
 	if d.anchor != nil {
 		back.Go(func() { d.anchor.run(working, d.anchored) })
@@ -375,9 +378,6 @@ func (d *daemon) run(ctx context.Context, cancel context.CancelCauseFunc, doors 
 	if d.cfg.database == "" {
 		back.Go(func() { d.live(working, cancel) })
 	}
-	doors.admit(d)
-	d.log.Info("serving", "address", doors.listener.Addr().String(), "version", cli.Version(), "transport", d.transport(), "apps", len(d.cfg.settings.Apps()))
-
 	<-ctx.Done()
 	d.log.Info("stopping")
 	stopping, done := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
