@@ -175,12 +175,7 @@ func (b *bench) verified(ctx context.Context) bool {
 func (b *bench) start(ctx context.Context, what string) error {
 	began := time.Now()
 	var err error
-	if *loadDaemon == "" {
-		b.daemon, err = b.Spawn(b.log)
-	} else {
-		b.daemon, err = b.SpawnProgram(*loadDaemon, b.log)
-	}
-	if err != nil {
+	if b.daemon, err = b.SpawnProgram(*loadDaemon, b.log); err != nil {
 		return err
 	}
 	own, cancel := context.WithTimeout(ctx, time.Minute)
@@ -371,10 +366,10 @@ func (b *bench) restart(ctx context.Context) error {
 }
 
 // operate runs a command of the operator beside the daemon.
-func (b *bench) operate(ctx context.Context) error {
+func (b *bench) operate(context.Context) error {
 	began := time.Now()
-	if r := b.Operator(ctx, "", "user", "add", "--slack-id", "U0LOADNEW", "--vcs-login", "load-new"); r.Code != 0 {
-		return fmt.Errorf("add a person: %+v", r)
+	if printed, err := b.OperatorProgram(*loadDaemon, "user", "add", "--slack-id", "U0LOADNEW", "--vcs-login", "load-new"); err != nil {
+		return fmt.Errorf("add a person: %w: %s", err, printed)
 	}
 	fmt.Fprintf(b.out, "%-34s %s\n", "the operator adds a person", short(time.Since(began)))
 	return nil

@@ -136,10 +136,7 @@ func (n *Nodes) spawn(i int) (*Process, error) {
 	base := "http://" + n.outside.Addr + "/" + one.name
 	env := append([]string{"HOSTNAME=" + one.name, "RGW_LISTEN=" + n.Address(i), "RGW_METRICS_LISTEN=" + one.health,
 		"SLACK_API_URL=" + base + "/slack/", "CIRCLECI_URL=" + base + "/circleci"}, one.env...)
-	if one.program != "" {
-		return n.stage.SpawnProgram(one.program, n.log, env...)
-	}
-	return n.stage.Spawn(n.log, env...)
+	return n.stage.SpawnProgram(one.program, n.log, env...)
 }
 
 // reached waits until Slack reaches all nodes that work.

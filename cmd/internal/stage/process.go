@@ -53,6 +53,26 @@ func ourselves(name string, args ...string) (*exec.Cmd, error) {
 	return &exec.Cmd{Path: program, Args: append([]string{name}, args...)}, nil
 }
 
+// daemonOf is a command of the daemon that a file holds, "" = of this program again.
+func daemonOf(file string, args ...string) (*exec.Cmd, error) {
+	if file == "" {
+		return ourselves(daemonName, args...)
+	}
+	return exec.Command(file, args...), nil
+}
+
+// OperatorProgram is [Stage.Operator] as a process of its own: the daemon that a file
+// holds, "" = this program again. It returns what the command printed.
+func (s *Stage) OperatorProgram(file string, args ...string) (printed string, err error) {
+	cmd, err := daemonOf(file, args...)
+	if err != nil {
+		return "", err
+	}
+	cmd.Env = s.env
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
 // RunClient runs rack-gateway as a process of its own, as a CI job does, in a
 // directory. It gets SIGTERM when ctx ends. All that it prints goes to out.
 func RunClient(ctx context.Context, dir string, env []string, out io.Writer, args ...string) (code int, err error) {
@@ -85,20 +105,16 @@ type Process struct {
 // does not wait until the daemon is ready. The log goes to out. The variables of env
 // are for this process alone.
 func (s *Stage) Spawn(out *os.File, env ...string) (*Process, error) {
-	cmd, err := ourselves(daemonName, "serve")
-	if err != nil {
-		return nil, err
-	}
-	return s.spawn(cmd, out, env)
+	return s.SpawnProgram("", out, env...)
 }
 
 // SpawnProgram is Spawn of the daemon that a file holds, such as another version.
 func (s *Stage) SpawnProgram(file string, out *os.File, env ...string) (*Process, error) {
-	return s.spawn(exec.Command(file, "serve"), out, env)
-}
-
-func (s *Stage) spawn(cmd *exec.Cmd, out *os.File, env []string) (p *Process, err error) {
-	p = &Process{cmd: cmd, done: make(chan struct{})}
+	cmd, err := daemonOf(file, "serve")
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{cmd: cmd, done: make(chan struct{})}
 	p.cmd.Env = slices.Concat(s.env, env)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
