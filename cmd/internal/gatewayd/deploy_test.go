@@ -49,12 +49,24 @@ func TestDeployFilesNameKnownVariables(t *testing.T) {
 	}
 }
 
-// With secrets in place, what the files say is a configuration that the daemon starts with.
+// imageVariable is one that the image sets.
+var imageVariable = regexp.MustCompile(`(?m)^(?:ENV| {3}) ?(RGW_[A-Z_]+)=(\S+)`)
+
+// With secrets in place, what the files say, and the image where they run it, is a
+// configuration that the daemon starts with.
 func TestDeployFilesAreAConfiguration(t *testing.T) {
 	t.Parallel()
 	secrets := map[string]string{
 		"RGW_SECRET_KEYS": storetest.Keys, "CIRCLECI_TOKEN": "CCIPAT_x", "SLACK_BOT_TOKEN": "xoxb-1", "SLACK_APP_TOKEN": "xapp-1",
 		"RGW_DATABASE_URL": "postgres://gateway:secretvalue@postgres/gateway?sslmode=disable",
+	}
+	dockerfile, err := os.ReadFile("../../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := imageVariable.FindAllStringSubmatch(string(dockerfile), -1)
+	if len(image) == 0 {
+		t.Fatal("the image sets no variables; want RGW_LISTEN")
 	}
 	for name, files := range map[string][]string{
 		"compose":                      {"rack-gateway.env.example", "compose/compose.yaml"},
@@ -77,6 +89,11 @@ func TestDeployFilesAreAConfiguration(t *testing.T) {
 				}
 				for _, m := range removal.FindAllStringSubmatch(string(text), -1) {
 					delete(values, m[1])
+				}
+			}
+			for _, m := range image {
+				if _, set := values[m[1]]; !set && name != "systemd" {
+					values[m[1]] = m[2]
 				}
 			}
 			if name == "convox" { // takes these from its own environment
