@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/parser"
 
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
@@ -127,5 +128,53 @@ func TestDeployFilesAreAConfiguration(t *testing.T) {
 				t.Errorf("got the apps %q; want myapp", apps)
 			}
 		})
+	}
+}
+
+// A new volume belongs to root, and the image's /data is a new one at each start unless
+// something else is there: what runs as our user gets its volumes from their owner
+// service, and nothing at /data that it did not name.
+func TestComposeVolumesBelongToWhoWritesThem(t *testing.T) {
+	t.Parallel()
+	type service struct {
+		Image, User    string
+		Command        any
+		Volumes, Tmpfs []string
+		DependsOn      map[string]struct{ Condition string } `yaml:"depends_on"`
+	}
+	written := 0
+	for _, name := range []string{"compose.yaml", "two-nodes.yaml"} {
+		var file struct {
+			Services map[string]service
+			Volumes  map[string]any
+		}
+		text, err := os.ReadFile(filepath.Join(deployFiles, "compose", name))
+		if err == nil {
+			err = yaml.Unmarshal(text, &file)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		owner := file.Services["owner"]
+		owned, _ := owner.Command.([]any)
+		for what, s := range file.Services {
+			data := slices.ContainsFunc(slices.Concat(s.Volumes, s.Tmpfs), func(v string) bool { return strings.Contains(v, "/data") })
+			if strings.Contains(s.Image, "rack-gatewayd") && !data {
+				t.Errorf("%s: %s has nothing at /data, so each container gets a volume of its own", name, what)
+			}
+			for _, v := range s.Volumes {
+				volume, path, _ := strings.Cut(v, ":")
+				if _, named := file.Volumes[volume]; !named || s.User != "65532:65532" {
+					continue
+				}
+				written++
+				if !slices.Contains(owner.Volumes, v) || !slices.Contains(owned, any(path)) || s.DependsOn["owner"].Condition != "service_completed_successfully" {
+					t.Errorf("%s: %s cannot write to the new volume %s: it does not wait for the service owner, or that does not give it away", name, what, v)
+				}
+			}
+		}
+	}
+	if written != 3 {
+		t.Errorf("got %d volumes of our user; want data and anchor of the gateway, and data of Litestream", written)
 	}
 }
