@@ -181,19 +181,23 @@ func TestBypass(t *testing.T) {
 }
 
 func TestCanceledInCircleCI(t *testing.T) {
-	for name, change := range map[string]func(*flow){
-		"gate":                   func(f *flow) { f.job("hold").Status = "canceled"; f.job("hold").CanceledBy = "user-eve" },
-		"not run":                func(f *flow) { f.job("hold").Status = "not_run" },
-		"workflow, gate blocked": func(f *flow) { f.facts.WorkflowStatus = "failed"; f.job("ask").Status = "failed" },
+	for name, tt := range map[string]struct {
+		change   func(*flow)
+		by, told string
+	}{
+		"gate":                   {func(f *flow) { f.job("hold").Status, f.job("hold").CanceledBy = "canceled", "user-eve" }, "eve", "hold was cancelled in CircleCI"},
+		"gate, by nobody named":  {func(f *flow) { f.job("hold").Status = "canceled" }, "", "hold was cancelled in CircleCI"},
+		"not run":                {func(f *flow) { f.job("hold").Status = "not_run" }, "", "hold is not_run in CircleCI"},
+		"workflow, gate blocked": {func(f *flow) { f.facts.WorkflowStatus = "failed"; f.job("ask").Status = "failed" }, "", "The workflow failed in CircleCI before it reached hold"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, "", func(w *world) {
 				r := w.request(1, "blocked")
-				w.ci.do(r.Facts.WorkflowID, change)
+				w.ci.do(r.Facts.WorkflowID, tt.change)
 				w.wait(20 * time.Second)
 				got := w.is(r, approvals.Canceled, approvals.FailCIEnded)
-				if name == "gate" && got.DecidedBy != "eve" || got.ClosedAt.IsZero() {
-					t.Errorf("got %+v", got)
+				if got.DecidedBy != tt.by || got.Failure.Detail != tt.told || got.ClosedAt.IsZero() {
+					t.Errorf("got %+v; want %q by %q", got, tt.told, tt.by)
 				}
 			})
 		})

@@ -85,10 +85,13 @@ func (s *step) inWindow() bool {
 // first, as far as they can be: they may say who cancelled the workflow.
 func (s *step) over() {
 	how := fmt.Sprintf("%s is %s in CircleCI", s.r.GateName, s.gate.Status)
+	if s.gate.Status == JobCanceled {
+		how = s.r.GateName + " was cancelled in CircleCI"
+	}
 	by := Actor{Kind: ActorCI}
 	switch {
 	case s.gate.CanceledBy != "":
-		how, by.ID = s.r.GateName+" was cancelled in CircleCI", s.l.name(s.gate.CanceledBy)
+		by.ID = s.l.name(s.gate.CanceledBy)
 	case s.l.Facts == nil && s.l.FactsErr == nil:
 		s.m.Act = ActReadFacts
 		s.in(quickLook)

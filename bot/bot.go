@@ -146,14 +146,14 @@ func (b *Bot) Health() (ok bool, detail string) {
 }
 
 // Close takes no more events and waits for those that are worked on: 5.5 s at
-// most, after which they are canceled. Afterwards none of them uses the service.
+// most, after which they are cancelled. Afterwards none of them uses the service.
 func (b *Bot) Close() {
 	b.workers.drain(submitTime + time.Second)
 	b.spare.drain(time.Second)
 	b.records.drain(time.Second)
 	b.end()
 	for _, p := range []*pool{b.workers, b.spare, b.records} {
-		p.drain(time.Second) // what was canceled ends at once
+		p.drain(time.Second) // what was cancelled ends at once
 	}
 }
 

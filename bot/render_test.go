@@ -162,7 +162,7 @@ func cards() map[string]approvals.Card {
 		"expired": with(func(r *approvals.Request) { r.Status = approvals.Expired }),
 		"canceled": with(func(r *approvals.Request) {
 			r.Status, r.DecidedBy = approvals.Canceled, "alice"
-			r.Failure = approvals.Failure{Code: approvals.FailCIEnded, Detail: "approve_deploy_production is canceled in CircleCI"}
+			r.Failure = approvals.Failure{Code: approvals.FailCIEnded, Detail: "approve_deploy_production was cancelled in CircleCI"}
 		}),
 		"withdrawn": with(func(r *approvals.Request) {
 			r.Status, r.DecidedBy, r.Failure = approvals.Canceled, "TOKEN", approvals.Failure{Code: approvals.FailWithdrawn, Detail: "wrong branch"}

@@ -255,7 +255,7 @@ func (c *Client) List(ctx context.Context, q ListQuery) (p Page, err error) {
 func (c *Client) Cancel(ctx context.Context, id, reason string) (r Request, err error) {
 	_, err = c.request(ctx, http.MethodPost, requestPath(id)+"/cancel", CancelBody{Reason: reason}, &r, func(r Request) string {
 		if r.Status != approvals.Canceled {
-			return fmt.Sprintf("request #%d is %s and not canceled", r.Number, r.Status)
+			return fmt.Sprintf("request #%d is %s and not cancelled", r.Number, r.Status)
 		}
 		return sameRequest(id)(r)
 	})

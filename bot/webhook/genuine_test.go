@@ -186,7 +186,7 @@ func TestAnswersAboutAnotherRequest(t *testing.T) {
 		}
 	}
 	still := newClient(t, script(t, new(atomic.Int64), answer(200, text(requestJSON(nil)))).URL)
-	if _, err := still.Cancel(t.Context(), "R1", "x"); err == nil || !strings.Contains(err.Error(), "approved and not canceled") {
+	if _, err := still.Cancel(t.Context(), "R1", "x"); err == nil || !strings.Contains(err.Error(), "approved and not cancelled") {
 		t.Errorf("cancel that did not cancel: got %v; want an error", err)
 	}
 	if _, err := newClient(t, script(t, new(atomic.Int64), answer(200, text(requestJSON(nil)))).URL).Get(t.Context(), "7"); err != nil {

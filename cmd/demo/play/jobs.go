@@ -177,7 +177,7 @@ func (r *runner) run(ctx context.Context, run *jobRun, env, args []string) {
 	r.mu.Lock()
 	run.Code, run.Ended, run.Receipt = code, true, string(receipt)
 	r.mu.Unlock()
-	_ = r.end(run.Workflow, run.Job, code == 0) // canceled meanwhile
+	_ = r.end(run.Workflow, run.Job, code == 0) // cancelled meanwhile
 	r.bell.ring()
 }
 

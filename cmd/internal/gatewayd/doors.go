@@ -103,7 +103,7 @@ func (o *doors) close(ctx context.Context, d *daemon) {
 	d.log.Warn("calls are cut off by the stop")
 	o.calls.cancel()
 	if !o.calls.wait(stopCalls) {
-		d.log.Error("calls go on although they were canceled")
+		d.log.Error("calls go on although they were cancelled")
 	}
 	// Their answers have been written, if they could be.
 	o.server.Close()

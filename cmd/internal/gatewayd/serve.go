@@ -34,7 +34,7 @@ const (
 	stopTime = 8 * time.Second
 	// stopGrace is how long calls and clicks under way may take to finish.
 	stopGrace = 5 * time.Second
-	// stopCalls is how long calls may take to end once they were canceled.
+	// stopCalls is how long calls may take to end once they were cancelled.
 	stopCalls = time.Second
 	// stopClaims is for how long more deliveries begin. They take some seconds at
 	// most after that.

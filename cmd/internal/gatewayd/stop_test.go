@@ -48,7 +48,7 @@ func TestStopWhileCircleCIHangs(t *testing.T) {
 	}
 	text, err := os.ReadFile(out.Name())
 	w.must(err)
-	for _, fault := range []string{"database is closed", "record the stop", "calls go on although they were canceled"} {
+	for _, fault := range []string{"database is closed", "record the stop", "calls go on although they were cancelled"} {
 		if strings.Contains(string(text), fault) {
 			t.Errorf("something went on behind the stop (%q):\n%s", fault, text)
 		}
