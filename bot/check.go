@@ -24,6 +24,7 @@ type Finding struct {
 	Subject string // what was looked at
 	Fault   string // what is wrong and what to do; "" = fine
 	Note    string // worth knowing, no fault
+	Skipped bool   // it could not be looked at now; Note says why
 }
 
 // OK reports whether nothing is wrong.
@@ -115,7 +116,7 @@ func (w *Workspace) checkSocket(ctx context.Context) Finding {
 	f := Finding{Subject: "slack socket", Note: "the app token is accepted"}
 	if _, _, err := w.api.StartSocketModeContext(ctx); err != nil {
 		if diagnose(err).kind == limited {
-			f.Note = "Slack was asked too often just now: the app token could not be checked"
+			f.Skipped, f.Note = true, "Slack was asked too often just now, so the app token was not checked"
 			return f
 		}
 		f.Fault = fatalWords(err)
@@ -126,14 +127,14 @@ func (w *Workspace) checkSocket(ctx context.Context) Finding {
 func checkScopes(have []string) Finding {
 	f := Finding{Subject: "slack scopes", Note: "all that are needed"}
 	if len(have) == 0 {
-		f.Note = "Slack does not list them"
+		f.Skipped, f.Note = true, "Slack does not list them, so they were not checked"
 		return f
 	}
 	if missing := lacking(have, neededScopes()); len(missing) > 0 {
 		f.Fault = "missing: " + strings.Join(missing, ", ") + ": add them to the app and re-install it"
 	}
 	if missing := lacking(have, optionalScopes()); len(missing) > 0 {
-		f.Note = "without " + strings.Join(missing, ", ") + " a card may be posted twice after a lost answer"
+		f.Note = "all that are needed; without " + strings.Join(missing, ", ") + " a card may be posted twice after a lost answer"
 	}
 	return f
 }

@@ -151,6 +151,14 @@ func TestCheck(t *testing.T) {
 	if f := w.ws.Check(t.Context())[1]; f.OK() || !strings.Contains(f.Fault, "users:read") || !strings.Contains(f.Fault, "re-install") {
 		t.Errorf("got %+v; want the missing scopes and what to do", f)
 	}
+	w.slack.SetScopes("chat:write", "commands", "users:read", "usergroups:read", "channels:read", "groups:read")
+	if f := w.ws.Check(t.Context())[1]; !f.OK() || f.Skipped || !strings.HasPrefix(f.Note, "all that are needed; without channels:history, groups:history") {
+		t.Errorf("got %+v; want that the needed scopes are there", f)
+	}
+	w.slack.SetScopes()
+	if f := w.ws.Check(t.Context())[1]; !f.OK() || !f.Skipped {
+		t.Errorf("got %+v; want that the scopes were not checked", f)
+	}
 	w.slack.RefuseToken(w.slack.Config().BotToken, "token_revoked")
 	if f := w.ws.Check(t.Context()); len(f) != 1 || f[0].OK() || strings.Contains(f[0].Fault, w.slack.Config().BotToken) {
 		t.Errorf("got %+v; want the token's fault alone", f)

@@ -15,6 +15,7 @@ type state string
 
 const (
 	stateOK    state = "ok"
+	stateSkip  state = "skip" // it was not looked at
 	stateWarn  state = "warn"
 	stateFault state = "fault"
 )
@@ -40,6 +41,7 @@ func (p part) words() string {
 type board []part
 
 func (b *board) ok(name, text string)        { *b = append(*b, part{name, stateOK, text, ""}) }
+func (b *board) skip(name, text string)      { *b = append(*b, part{name, stateSkip, text, ""}) }
 func (b *board) warn(name, text, do string)  { *b = append(*b, part{name, stateWarn, text, do}) }
 func (b *board) fault(name, text, do string) { *b = append(*b, part{name, stateFault, text, do}) }
 
@@ -66,7 +68,7 @@ func (b board) readiness() webhook.Readiness {
 		case p.State == stateFault && slices.Contains(deciding(), p.Name):
 			shown = webhook.Part{Status: webhook.StatusUnavailable, Detail: p.words()}
 			r.Status = webhook.StatusUnavailable
-		case p.State != stateOK:
+		case p.State == stateWarn, p.State == stateFault:
 			shown = webhook.Part{Status: webhook.StatusDegraded, Detail: p.words()}
 			if r.Status == webhook.StatusOK {
 				r.Status = webhook.StatusDegraded

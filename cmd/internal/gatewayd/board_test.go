@@ -21,6 +21,7 @@ func TestReadiness(t *testing.T) {
 		want string // of the whole and of the part
 	}{
 		{"all well", part{"slack", stateOK, "", ""}, webhook.StatusOK},
+		{"not looked at", part{"slack", stateSkip, "asked too often", ""}, webhook.StatusOK},
 		{"the store", part{"store", stateFault, "full", ""}, webhook.StatusUnavailable},
 		{"the store, a little", part{"store", stateWarn, "no anchor", ""}, webhook.StatusDegraded},
 		{"the clock", part{"clock", stateFault, "off", ""}, webhook.StatusUnavailable},
@@ -88,7 +89,7 @@ func TestCheckAsksTheDaemon(t *testing.T) {
 	}
 	k := checker{cfg: config{variables: variables{Listen: "127.0.0.1:1"}}}
 	k.daemon(t.Context())
-	if len(k.board) != 1 || k.board[0].State != stateOK || !strings.HasPrefix(k.board[0].Text, "no daemon answers at 127.0.0.1:1") {
+	if len(k.board) != 1 || k.board[0].State != stateSkip || !strings.HasPrefix(k.board[0].Text, "no daemon answers at 127.0.0.1:1") {
 		t.Errorf("without a daemon: got %+v; want that no daemon answers", k.board)
 	}
 }

@@ -30,9 +30,10 @@ func (c *program) check() *cobra.Command {
 		Use: "check", Short: "Check configuration, Slack, CircleCI, clock, database and people", Args: cobra.NoArgs,
 		Example: `  rack-gatewayd check
   rack-gatewayd check -o json`,
-		Long: `Check what a deploy will need, one line each: ok, warn or FAULT, and what to do.
-Nothing is changed, and nothing is posted. A daemon that runs on this machine is
-asked what only it can know, such as a proxy in front of it.
+		Long: `Check what a deploy will need, one line each: ok, warn or FAULT with what to
+do, or skip for what could not be looked at. Nothing is changed, and nothing is
+posted. A daemon that runs on this machine is asked what only it can know, such as
+a proxy in front of it.
 
 Exit 0: no fault, warnings or not. Exit 1: a fault.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -166,10 +167,13 @@ func (k *checker) slack(ctx context.Context) *bot.Workspace {
 		SigningSecret: k.cfg.SlackSigning.reveal(), APIURL: k.cfg.SlackAPIURL,
 	})
 	for _, f := range ws.Check(ctx, k.cfg.settings.Channels()...) {
-		if f.OK() {
-			k.ok(f.Subject, f.Note)
-		} else {
+		switch {
+		case !f.OK():
 			k.fault(f.Subject, f.Fault, "")
+		case f.Skipped:
+			k.skip(f.Subject, f.Note)
+		default:
+			k.ok(f.Subject, f.Note)
 		}
 	}
 	switch id := ws.Identity(); {
@@ -344,7 +348,7 @@ func (k *checker) daemon(ctx context.Context) {
 	}
 	switch {
 	case answer == nil:
-		k.ok("daemon", "no daemon answers at "+address+", so what only a running daemon knows was not checked")
+		k.skip("daemon", "no daemon answers at "+address+", so what only a running daemon knows was not checked")
 	case err != nil || len(ready.Parts) == 0:
 		k.warn("daemon", "something other than the gateway answers at "+address, "stop it, or choose another RGW_LISTEN")
 	default:
