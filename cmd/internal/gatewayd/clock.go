@@ -71,7 +71,7 @@ func (c *clock) take(source string, server, local time.Time) {
 	c.source, c.skew, c.oddAt = source, skew, time.Time{}
 	off := skew.Abs() > skewWarn
 	if off && !c.warned {
-		c.log.Warn("the clock differs from "+source+"'s: check NTP", "by", cli.Duration(skew.Round(time.Second)).String())
+		c.log.Warn("the clock differs from "+source+"'s: check NTP", "by", skew.Round(time.Second))
 	}
 	c.warned = off
 }

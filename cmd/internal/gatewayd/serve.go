@@ -438,7 +438,7 @@ func (d *daemon) connect(ctx context.Context, fail context.CancelCauseFunc) {
 			d.log.Info("connected to Slack", "team", id.Team)
 			break
 		}
-		d.log.Error("Slack cannot be reached", "err", err, "again_in", cli.Duration(pause).String())
+		d.log.Error("Slack cannot be reached", "err", err, "again_in", pause)
 		if !approvals.Pause(ctx, pause) {
 			return
 		}
