@@ -134,6 +134,9 @@ func (s *Service) Get(ctx context.Context, t Token, idOrNumber string) (Request,
 // at the latest after wait, with the state of that moment. What another process
 // does is noticed within a second, while a [Worker] runs.
 func (s *Service) Await(ctx context.Context, t Token, idOrNumber string, not Status, wait time.Duration) (Request, error) {
+	if wait <= 0 {
+		return s.Get(ctx, t, idOrNumber)
+	}
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	r, err := s.Get(ctx, t, idOrNumber)

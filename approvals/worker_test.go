@@ -264,3 +264,24 @@ func TestRestOfSlackIsShared(t *testing.T) {
 		})
 	}
 }
+
+func TestPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		began := time.Now()
+		if !approvals.Pause(ctx, time.Minute) || time.Since(began) != time.Minute {
+			t.Errorf("a pause of a minute took %s", time.Since(began))
+		}
+		time.AfterFunc(time.Second, cancel)
+		began = time.Now()
+		if approvals.Pause(ctx, time.Minute) || time.Since(began) != time.Second {
+			t.Errorf("a pause whose context ended after a second took %s", time.Since(began))
+		}
+		if approvals.Pause(ctx, 0) {
+			t.Error("a pause of nothing goes on although the context has ended")
+		}
+	})
+	if n := testing.AllocsPerRun(10, func() { approvals.Pause(t.Context(), 0) }); n != 0 {
+		t.Errorf("a pause of nothing made %v objects; want no timer", n)
+	}
+}

@@ -163,8 +163,7 @@ func (l line) RoundTrip(r *http.Request) (*http.Response, error) {
 	if l.life.dead.Load() {
 		return nil, errDead
 	}
-	// Most nets take no time. A timer of 0 in a bubble has crashed Go's race detector.
-	if took := l.net.latency; took > 0 && !approvals.Pause(r.Context(), took) {
+	if !approvals.Pause(r.Context(), l.net.latency) {
 		return nil, r.Context().Err()
 	}
 	kind := l.net.take(operation(r))
