@@ -2,6 +2,7 @@ package approvals
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -44,10 +45,14 @@ type CIJob struct {
 	Origin     string // host and path of the repository of the commit, such as github.com/org/repo
 }
 
+// ErrNotConnected says that a [Directory] does not know its workspace yet, as at a
+// start.
+var ErrNotConnected = errors.New("not connected yet")
+
 // Directory tells who people and groups are in the workspace.
 type Directory interface {
 	// User returns the display name, and why the person is not a full, active
-	// member of the workspace ("" when they are).
+	// member of the workspace ("" when they are). [ErrNotConnected].
 	User(ctx context.Context, id string) (name, problem string, err error)
 	// Group returns the members, and why the group cannot be used.
 	Group(ctx context.Context, id string) (Group, error)

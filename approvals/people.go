@@ -29,10 +29,12 @@ func (s *Service) refreshPeople(ctx context.Context) Outcome {
 	switch {
 	case said.failed == nil:
 		s.refreshFailing = time.Time{}
-	case s.refreshFailing.IsZero():
-		s.refreshFailing = began
-	}
-	if said.failed != nil {
+	case errors.Is(said.failed, ErrNotConnected):
+		out.Due = time.Now().Add(refreshAgain) // [Service.Bind] makes it due sooner
+	default:
+		if s.refreshFailing.IsZero() {
+			s.refreshFailing = began
+		}
 		out = Again(refreshAgain, said.failed)
 	}
 	out.Record = said.record

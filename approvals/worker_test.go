@@ -1,9 +1,12 @@
 package approvals_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -284,4 +287,38 @@ func TestPause(t *testing.T) {
 	if n := testing.AllocsPerRun(10, func() { approvals.Pause(t.Context(), 0) }); n != 0 {
 		t.Errorf("a pause of nothing made %v objects; want no timer", n)
 	}
+}
+
+// A start is told about nobody before it is connected, which is no fault. As soon as it
+// is, everybody is asked about.
+func TestPeopleBeforeSlackIsConnected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "")
+		defer w.close()
+		var said bytes.Buffer
+		w.cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
+		w.dir.unconnected = true
+		w.start()
+		w.run()
+		w.wait(3 * time.Second)
+		if said.Len() > 0 {
+			t.Errorf("the log says %s", said.String())
+		}
+		w.dir.mu.Lock()
+		w.dir.unconnected = false
+		w.dir.mu.Unlock()
+		connected := wall()
+		w.must(w.svc.Bind(w.ctx, team))
+		w.wait(time.Second)
+		p, _, err := w.svc.Person(w.ctx, "U01")
+		w.must(err)
+		if p.Standing.CheckedAt.Before(connected) {
+			t.Errorf("U01 was last asked about at %s; want it after Slack was connected at %s", p.Standing.CheckedAt, connected)
+		}
+		w.dir.set(true)
+		w.wait(6 * time.Minute)
+		if !strings.Contains(said.String(), "slack does not answer") {
+			t.Errorf("the log says %q; want that Slack does not answer", said.String())
+		}
+	})
 }

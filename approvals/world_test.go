@@ -3,6 +3,7 @@ package approvals_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -68,11 +69,16 @@ type fakeDirectory struct {
 	problems map[string]string
 	limited  bool // only left more people are told of
 	left     int
+
+	unconnected bool
 }
 
 func (d *fakeDirectory) User(_ context.Context, id string) (string, string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.unconnected {
+		return "", "", fmt.Errorf("slack: %w", approvals.ErrNotConnected)
+	}
 	if d.down || d.limited && d.left == 0 {
 		return "", "", errors.New("slack does not answer")
 	}

@@ -2,7 +2,6 @@ package bot
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -21,7 +20,7 @@ var _ approvals.Directory = (*Workspace)(nil)
 // nothing is known.
 func (w *Workspace) User(ctx context.Context, id string) (name, problem string, err error) {
 	if w.Identity().Team == "" {
-		return "", "", errors.New("users.info: the workspace is not known yet")
+		return "", "", fmt.Errorf("users.info: %w", approvals.ErrNotConnected)
 	}
 	u, err := w.api.GetUserInfoContext(ctx, id)
 	if err != nil {
