@@ -284,6 +284,10 @@ func inBrowser(t *testing.T, file string) {
 	if got := b.Eval(shown); got != "blocktrue,table-rowtrue" {
 		t.Errorf("on paper rows, figures and plots are %s; want a table, and that they are seen", got)
 	}
+	kept := `[...document.querySelectorAll('h2, .box h3, .box h3 + p')].every((e) => getComputedStyle(e).breakAfter == 'avoid') && getComputedStyle(document.querySelector('.box.empty')).breakInside`
+	if got := b.Eval(kept); got != "avoid" {
+		t.Error("on paper a page may end between a heading, or what it is about, and what stands below")
+	}
 	if wide := b.Eval(`document.documentElement.scrollWidth`); wide != "718" {
 		t.Errorf("the page is %s wide on paper; want 718", wide)
 	}
