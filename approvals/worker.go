@@ -137,7 +137,7 @@ func (w *Worker) read(ctx context.Context) {
 		case !verifying || ctx.Err() != nil:
 		case err == nil:
 			verifying = false
-			s.log.Info("the log is verified", "events", s.journal.size(), "took", time.Since(began).Round(time.Millisecond).String())
+			s.log.Info("the log is verified", "events", s.journal.size(), "took", time.Since(began).Round(time.Millisecond))
 			for family := range crews() {
 				s.nudge(family)
 			}
