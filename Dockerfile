@@ -89,8 +89,8 @@ COPY --from=daemon-build --chown=65532:65532 /out/data /data
 COPY --from=daemon-build /out/NOTICES /src/LICENSE /usr/share/doc/rack-gateway/
 ENV RGW_LISTEN=:8080
 USER 65532:65532
-# The daemon's default, rack-gateway.db, is here. As a variable of the image it would
-# contradict RGW_DATABASE_URL_FILE.
+# Here the daemon's default means sqlite:/data/rack-gateway.db. As a variable of the
+# image it would contradict RGW_DATABASE_URL_FILE.
 WORKDIR /data
 VOLUME /data
 EXPOSE 8080
