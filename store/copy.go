@@ -109,20 +109,15 @@ func copyRows(from, to *tx) (c Copied, err error) {
 		if there {
 			return c, fmt.Errorf("the database to copy to is not empty: table %s has rows", t.name)
 		}
-		var last []any // the key of the row that was read last
-		for {
-			rows, next, err := readPage(from, t.name, t.key, t.columns, last)
-			if err != nil || len(rows) == 0 {
-				if err != nil {
-					return c, err
-				}
-				break
-			}
-			last = next
+		rows, last, err := readPage(from, t.name, t.key, t.columns, nil)
+		for ; err == nil && len(rows) > 0; rows, last, err = readPage(from, t.name, t.key, t.columns, last) {
 			c.Rows += int64(len(rows))
 			if err := writeRows(to, t.name, t.columns, rows); err != nil {
 				return c, fmt.Errorf("copy table %s: %w", t.name, err)
 			}
+		}
+		if err != nil {
+			return c, err
 		}
 	}
 	return c, nil
@@ -181,18 +176,15 @@ func same(from, to *tx, c *Copied) error {
 			return fmt.Errorf("the copy has %d rows of %d in table %s", has, had, t.name)
 		}
 	}
-	var logs [2]Copied
-	for i, t := range []*tx{from, to} {
-		r, err := readLog(t)
-		if err != nil {
-			return err
-		}
-		logs[i] = r
+	had, err := readLog(from)
+	has, err2 := readLog(to)
+	if err := errors.Join(err, err2); err != nil {
+		return err
 	}
-	if logs[0] != logs[1] {
+	if had != has {
 		return errors.New("the log in the copy is not that of the original")
 	}
-	c.Events, c.Root = logs[1].Events, logs[1].Root
+	c.Events, c.Root = has.Events, has.Root
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -52,10 +53,8 @@ func ParseKeys(text string) (*KeyRing, error) {
 		if err != nil {
 			return nil, fmt.Errorf("key %d: %w", i+1, err)
 		}
-		for _, other := range keys {
-			if other.id == id {
-				return nil, fmt.Errorf("key %d: its id is taken by another key of the ring", i+1)
-			}
+		if slices.ContainsFunc(keys, func(other sealKey) bool { return other.id == id }) {
+			return nil, fmt.Errorf("key %d: its id is taken by another key of the ring", i+1)
 		}
 		keys = append(keys, key)
 	}

@@ -27,6 +27,7 @@ type Node struct {
 	Self     bool
 	// Left is for how long the others respect it, unless it writes meanwhile.
 	Left time.Duration
+	keys []string // ids of its keys, that which seals first
 }
 
 // Join makes this opening of the database a node. What dead ones had claimed is
@@ -94,15 +95,16 @@ func (db *DB) Nodes(ctx context.Context) (nodes []Node, err error) {
 		return nil, nil
 	}
 	err = db.view(ctx, func(t *tx) error {
-		return t.each("SELECT id, name, version, settings, until FROM nodes WHERE "+living, []any{t.now.UnixMilli()}, func(scan func(...any) error) error {
-			var id string
+		return t.each("SELECT id, name, version, settings, keys, until FROM nodes WHERE "+living+" ORDER BY name, id", []any{t.now.UnixMilli()}, func(scan func(...any) error) error {
+			var id, keys string
 			var n Node
 			var until time.Time
-			if err := scan(&id, &n.Name, &n.Version, &n.Settings, stamp{&until}); err != nil {
+			if err := scan(&id, &n.Name, &n.Version, &n.Settings, &keys, stamp{&until}); err != nil {
 				return err
 			}
 			n.Left = until.Sub(t.now)
 			n.Self = id == db.engine.Node()
+			n.keys = strings.Split(keys, ",")
 			nodes = append(nodes, n)
 			return nil
 		})
@@ -111,7 +113,7 @@ func (db *DB) Nodes(ctx context.Context) (nodes []Node, err error) {
 }
 
 // living selects the nodes that work.
-const living = "serving AND NOT dead AND until > ? ORDER BY name, id"
+const living = "serving AND NOT dead AND until > ?"
 
 // ID names this opening of the database. It changes after others declared it dead.
 func (db *DB) ID() string { return db.engine.Node() }
@@ -128,7 +130,7 @@ func (db alone) Update(ctx context.Context, fn func(approvals.Tx) error) error {
 	return db.update(ctx, func(t *tx) error {
 		if db.engine.Shared() {
 			var served bool
-			if err := t.get("SELECT EXISTS (SELECT 1 FROM nodes WHERE serving AND NOT dead AND until > ?)", []any{t.now.UnixMilli()}, &served); err != nil {
+			if err := t.get("SELECT EXISTS (SELECT 1 FROM nodes WHERE "+living+")", []any{t.now.UnixMilli()}, &served); err != nil {
 				return err
 			}
 			if served {
@@ -148,23 +150,14 @@ var ErrKeysDiffer = errors.New("the key rings differ: first add a new key behind
 
 // checkNodes refuses a ring that does not go with those of the nodes that work.
 func (db *DB) checkNodes(ctx context.Context) error {
-	if !db.engine.Shared() {
-		return nil
-	}
 	own := db.keys.IDs()
-	return db.view(ctx, func(t *tx) error {
-		return t.each("SELECT name, keys FROM nodes WHERE "+living, []any{t.now.UnixMilli()}, func(scan func(...any) error) error {
-			var name, text string
-			if err := scan(&name, &text); err != nil {
-				return err
-			}
-			keys := strings.Split(text, ",")
-			if !slices.Contains(keys, own[0]) || !slices.Contains(own, keys[0]) {
-				return fmt.Errorf("%w (node %s)", ErrKeysDiffer, name)
-			}
-			return nil
-		})
-	})
+	nodes, err := db.Nodes(ctx)
+	for _, n := range nodes {
+		if !slices.Contains(n.keys, own[0]) || !slices.Contains(own, n.keys[0]) {
+			return fmt.Errorf("%w (node %s)", ErrKeysDiffer, n.Name)
+		}
+	}
+	return err
 }
 
 // Leave ends the claims that this opening of the database made, at a clean stop, so

@@ -22,7 +22,7 @@ func (t *tx) Secret(name string) (string, error) {
 		return "", err
 	}
 	s.name = name
-	value, err := s.open(t.keys)
+	value, err := s.open(t.db.keys)
 	return string(value), err
 }
 
@@ -58,11 +58,11 @@ func (t *tx) SetSecret(name, value string) error {
 // putSecret seals with the first key and, the first time, notes the key's check
 // value, by which a wrong ring is known at the next start.
 func (t *tx) putSecret(name string, version int64, value []byte) error {
-	sealed, err := t.keys.Seal(purposeSecret, name, version, value)
+	sealed, err := t.db.keys.Seal(purposeSecret, name, version, value)
 	if err != nil {
 		return t.failed(err)
 	}
-	key := t.keys.all()[0]
+	key := t.db.keys.all()[0]
 	var known bool
 	if err := t.get("SELECT EXISTS (SELECT 1 FROM seal_keys WHERE id = ?)", []any{key.id}, &known); err != nil {
 		return err
@@ -128,7 +128,7 @@ func (db *DB) Reseal(ctx context.Context, batch int) (done bool, n int, err erro
 	}
 	err = db.update(approvals.Background(ctx), func(t *tx) error {
 		var old []secret
-		err := t.each("SELECT name, version, sealed FROM secrets WHERE key_id <> ? ORDER BY name LIMIT ?", []any{t.keys.all()[0].id, batch},
+		err := t.each("SELECT name, version, sealed FROM secrets WHERE key_id <> ? ORDER BY name LIMIT ?", []any{t.db.keys.all()[0].id, batch},
 			func(scan func(...any) error) error {
 				var s secret
 				if err := scan(&s.name, &s.version, &s.sealed); err != nil {
@@ -141,7 +141,7 @@ func (db *DB) Reseal(ctx context.Context, batch int) (done bool, n int, err erro
 			return err
 		}
 		for _, s := range old {
-			value, err := s.open(t.keys)
+			value, err := s.open(t.db.keys)
 			if err != nil {
 				return fmt.Errorf("reseal: %w", err)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -85,13 +86,11 @@ func (q *turns) take(ctx context.Context) (*group, error) {
 func (q *turns) forget(line *[]*waiter, w *waiter) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i, other := range *line {
-		if other == w {
-			*line = append((*line)[:i], (*line)[i+1:]...)
-			return true
-		}
+	i := slices.Index(*line, w)
+	if i >= 0 {
+		*line = slices.Delete(*line, i, i+1)
 	}
-	return false
+	return i >= 0
 }
 
 // give hands the turn to the next waiter, and reports whether there was one. If

@@ -51,18 +51,17 @@ func (db *DB) view(ctx context.Context, fn func(*tx) error) error {
 
 // tx is one transaction.
 type tx struct {
-	ctx  context.Context // of a view; nil while writing
-	db   *DB
-	sql  engine.Querier
-	keys *KeyRing
-	now  time.Time
+	ctx context.Context // of a view; nil while writing
+	db  *DB
+	sql engine.Querier
+	now time.Time
 	// dead is the first error of a verb. What came after it would be half of a
 	// change, and after some failures SQLite has rolled back by itself.
 	dead error
 }
 
 func (db *DB) transaction(t *engine.Tx) *tx {
-	return &tx{db: db, sql: t, keys: db.keys, now: t.Now()}
+	return &tx{db: db, sql: t, now: t.Now()}
 }
 
 func (t *tx) Now() time.Time { return t.now }

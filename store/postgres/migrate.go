@@ -6,7 +6,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -19,21 +18,8 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// steps lists the migrations in order; step i leads to schema i+1.
-var steps = func() (out []string) {
-	names, err := fs.Glob(migrations, "migrations/*.sql")
-	if err != nil {
-		panic(err)
-	}
-	for _, name := range names {
-		text, err := migrations.ReadFile(name)
-		if err != nil {
-			panic(err)
-		}
-		out = append(out, string(text))
-	}
-	return out
-}()
+// steps are the migrations; step i leads to schema i+1.
+var steps = engine.Migrations(migrations)
 
 func newestSchema() int64 { return int64(len(steps)) }
 
@@ -86,7 +72,7 @@ func (db *DB) schema(ctx context.Context, q queries) (schema int64, err error) {
 	if err := q.QueryRowContext(ctx, "SELECT to_regclass('meta') IS NOT NULL, "+serverTime).Scan(&there, &at); err != nil {
 		return 0, err
 	}
-	db.clock.Store(&reading{server: time.UnixMilli(at), here: time.Now()})
+	db.server.Store(&reading{server: time.UnixMilli(at), here: time.Now()})
 	if !there {
 		return 0, nil
 	}

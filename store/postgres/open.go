@@ -34,8 +34,8 @@ type DB struct {
 	reader  *sql.DB
 	dialect sync.Map // statements as PostgreSQL has them
 	node    atomic.Pointer[string]
-	clock   atomic.Pointer[reading]
-	lastNow atomic.Int64          // the time that was read last
+	server  atomic.Pointer[reading]
+	clock   engine.Clock          // as the server's was read
 	stamps  atomic.Int64          // how many were given
 	back    atomic.Pointer[error] // set once the database went back
 	beat    atomic.Pointer[time.Time]

@@ -102,7 +102,7 @@ func (db *DB) begin(ctx context.Context, conn *sql.Conn) (turn int64, err error)
 		return 0, err
 	}
 	turn, at := own[0], own[1]
-	db.clock.Store(&reading{server: time.UnixMilli(at), here: time.Now()})
+	db.server.Store(&reading{server: time.UnixMilli(at), here: time.Now()})
 	if turn != db.turn+1 && (db.sure || turn != db.turn+2) {
 		err := engine.Trouble(fmt.Errorf("%w: this node made %d commits and the database knows of %d", ErrWentBack, db.turn, turn-1))
 		db.back.CompareAndSwap(nil, &err)
@@ -280,25 +280,16 @@ func discard(conn *sql.Conn) {
 	conn.Close()
 }
 
-// now is the server's time in milliseconds, as far as it is known: what the server
-// said last, and the time since. It does not go back.
+// now is the server's time as far as it is known: what the server said last, and the
+// time since.
 func (db *DB) now() time.Time {
-	r := db.clock.Load()
-	read := r.server.Add(time.Since(r.here)).UnixMilli()
-	for {
-		last := db.lastNow.Load()
-		if read <= last {
-			return time.UnixMilli(last).UTC()
-		}
-		if db.lastNow.CompareAndSwap(last, read) {
-			return time.UnixMilli(read).UTC()
-		}
-	}
+	r := db.server.Load()
+	return db.clock.At(r.server.Add(time.Since(r.here)))
 }
 
 // Skew implements [engine.Engine].
 func (db *DB) Skew() time.Duration {
-	r := db.clock.Load()
+	r := db.server.Load()
 	return r.server.Add(time.Since(r.here)).Sub(time.Now().Round(0)) // by the wall clock
 }
 

@@ -17,10 +17,7 @@ import (
 // complete, checked and on disk before it gets its name: a backup that was cut
 // short leaves a temporary file "<file>.*.tmp" at worst.
 func (db *DB) Backup(ctx context.Context, file string) error {
-	if err := db.refuseOwnFile(file); err != nil {
-		return fmt.Errorf("backup: %w", err)
-	}
-	if err := db.Sound(); err != nil {
+	if err := errors.Join(db.refuseOwnFile(file), db.Sound()); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
 	return WriteFile(ctx, file, func(path string) error { return copyInto(ctx, db.path, path) })
@@ -29,14 +26,21 @@ func (db *DB) Backup(ctx context.Context, file string) error {
 // WriteFile writes a database to file, in place of an older one of ours: fill writes
 // it to an empty file of another name, which gets this one when it is complete,
 // checked and on disk.
-func WriteFile(ctx context.Context, file string, fill func(path string) error) (err error) {
-	if err := replaceable(file); err != nil {
+func WriteFile(ctx context.Context, file string, fill func(path string) error) error {
+	if err := writeFile(ctx, file, fill); err != nil {
 		return fmt.Errorf("backup: %w", err)
+	}
+	return nil
+}
+
+func writeFile(ctx context.Context, file string, fill func(path string) error) (err error) {
+	if err := replaceable(file); err != nil {
+		return err
 	}
 	dir := filepath.Dir(file)
 	temp, err := os.CreateTemp(dir, filepath.Base(file)+".*.tmp")
 	if err != nil {
-		return fmt.Errorf("backup: %w", err)
+		return err
 	}
 	defer func() {
 		temp.Close()
@@ -46,16 +50,16 @@ func WriteFile(ctx context.Context, file string, fill func(path string) error) (
 	}()
 	// Trouble here may be the target's: it says nothing of the database.
 	if err := fill(temp.Name()); err != nil {
-		return fmt.Errorf("backup: write the copy: %w", err)
+		return fmt.Errorf("write the copy: %w", err)
 	}
 	if err := temp.Sync(); err != nil {
-		return fmt.Errorf("backup: %w", err)
+		return err
 	}
 	if err := checkCopy(ctx, temp.Name()); err != nil {
-		return fmt.Errorf("backup: %w", err)
+		return err
 	}
 	if err := os.Rename(temp.Name(), file); err != nil {
-		return fmt.Errorf("backup: %w", err)
+		return err
 	}
 	return syncDir(dir)
 }

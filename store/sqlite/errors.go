@@ -34,22 +34,23 @@ func fault(err error) error {
 // damage, files that were replaced. A disk that is full or read-only and a database
 // that is busy do: what can be read is still worth having.
 func Broken(err error) bool {
-	var e sqlite3.Error
-	return errors.Is(err, engine.ErrReplaced) || damaged(err) || errors.As(err, &e) && e.Code == sqlite3.ErrIoErr
+	return errors.Is(err, engine.ErrReplaced) || damaged(err) || code(err).Code == sqlite3.ErrIoErr
+}
+
+// code is what SQLite says with an error, zero when it is none of its.
+func code(err error) (e sqlite3.Error) {
+	errors.As(err, &e)
+	return e
 }
 
 // damaged reports whether the file is not what SQLite once wrote.
 func damaged(err error) bool {
-	var e sqlite3.Error
-	return errors.Is(err, engine.ErrDamaged) || errors.As(err, &e) && (e.Code == sqlite3.ErrCorrupt || e.Code == sqlite3.ErrNotADB)
+	c := code(err).Code
+	return errors.Is(err, engine.ErrDamaged) || c == sqlite3.ErrCorrupt || c == sqlite3.ErrNotADB
 }
 
 func unusable(err error) bool {
-	var e sqlite3.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	switch e.Code {
+	switch code(err).Code {
 	case sqlite3.ErrBusy, sqlite3.ErrLocked, sqlite3.ErrProtocol,
 		sqlite3.ErrFull, sqlite3.ErrIoErr, sqlite3.ErrNomem,
 		sqlite3.ErrReadonly, sqlite3.ErrPerm, sqlite3.ErrCantOpen,
@@ -61,12 +62,8 @@ func unusable(err error) bool {
 
 // violates reports whether a unique rule or primary key forbade a write.
 func violates(err error) bool {
-	var e sqlite3.Error
-	return errors.As(err, &e) &&
-		(e.ExtendedCode == sqlite3.ErrConstraintUnique || e.ExtendedCode == sqlite3.ErrConstraintPrimaryKey)
+	c := code(err).ExtendedCode
+	return c == sqlite3.ErrConstraintUnique || c == sqlite3.ErrConstraintPrimaryKey
 }
 
-func isBusy(err error) bool {
-	var e sqlite3.Error
-	return errors.As(err, &e) && e.Code == sqlite3.ErrBusy
-}
+func isBusy(err error) bool { return code(err).Code == sqlite3.ErrBusy }

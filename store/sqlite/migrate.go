@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"embed"
 	"fmt"
-	"io/fs"
 
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 )
@@ -20,34 +19,16 @@ const applicationID = 0x52477741
 // those of development versions.
 const firstSchema = 100
 
-// steps lists the migrations in order; step i leads to schema firstSchema+i.
-func steps() ([]string, error) {
-	names, err := fs.Glob(migrations, "migrations/*.sql")
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, name := range names {
-		text, err := migrations.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, string(text))
-	}
-	return out, nil
-}
+// steps are the migrations; step i leads to schema firstSchema+i.
+var steps = engine.Migrations(migrations)
 
 // migrate brings the schema up to date. It refuses, before anything is written,
 // what is not ours to change.
 func migrate(ctx context.Context, db *sql.DB) error {
-	known, err := steps()
-	if err != nil {
-		return err
-	}
-	newest := firstSchema + len(known) - 1
+	newest := firstSchema + len(steps) - 1
 	var id, tables int64
 	var version int
-	err = db.QueryRowContext(ctx, `SELECT (SELECT application_id FROM pragma_application_id),
+	err := db.QueryRowContext(ctx, `SELECT (SELECT application_id FROM pragma_application_id),
 		(SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)`).Scan(&id, &version, &tables)
 	switch {
 	case err != nil:
@@ -60,7 +41,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		return engine.ErrOldSchema
 	}
 	for version < newest {
-		if version, err = migrateOne(ctx, db, known); err != nil {
+		if version, err = migrateOne(ctx, db); err != nil {
 			return fmt.Errorf("migrate: %w", err)
 		}
 	}
@@ -69,7 +50,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 
 // migrateOne applies the next step, if one is missing, in one transaction. The
 // version is read inside it, because two programs may start at once.
-func migrateOne(ctx context.Context, db *sql.DB, known []string) (version int, err error) {
+func migrateOne(ctx context.Context, db *sql.DB) (version int, err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, err
@@ -79,11 +60,11 @@ func migrateOne(ctx context.Context, db *sql.DB, known []string) (version int, e
 		return 0, err
 	}
 	done := max(version-firstSchema+1, 0) // steps
-	if done >= len(known) {
+	if done >= len(steps) {
 		return version, nil
 	}
 	version = firstSchema + done
-	if _, err := tx.ExecContext(ctx, known[done]); err != nil {
+	if _, err := tx.ExecContext(ctx, steps[done]); err != nil {
 		return 0, fmt.Errorf("step %d: %w", version, err)
 	}
 	marks := fmt.Sprintf("PRAGMA application_id=%d; PRAGMA user_version=%d", applicationID, version)

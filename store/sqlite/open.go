@@ -25,7 +25,7 @@ type DB struct {
 	writer  *sql.DB
 	reader  *sql.DB
 	stamps  stamps
-	lastNow atomic.Int64          // the time that was read last
+	clock   engine.Clock
 	place   atomic.Pointer[place] // of its files when they were last looked at
 	gone    atomic.Pointer[error] // set once a file was removed or replaced
 }
@@ -163,18 +163,7 @@ func (db *DB) Snapshot(ctx context.Context) (*engine.Tx, error) {
 	return &engine.Tx{Querier: t, Now: db.now, Commit: t.Commit, Rollback: rollback}, nil
 }
 
-// now is the time in milliseconds. It does not go back when the clock does.
-func (db *DB) now() time.Time {
-	for {
-		last, now := db.lastNow.Load(), time.Now().UnixMilli()
-		if now <= last {
-			return time.UnixMilli(last).UTC()
-		}
-		if db.lastNow.CompareAndSwap(last, now) {
-			return time.UnixMilli(now).UTC()
-		}
-	}
-}
+func (db *DB) now() time.Time { return db.clock.At(time.Now()) }
 
 // Size is how many bytes the database and its write-ahead log take on disk.
 func (db *DB) Size(context.Context) (int64, error) {
