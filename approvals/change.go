@@ -112,7 +112,8 @@ func (c *Change) rest(family string, rests Rests) error {
 // happen records events of a request, applies them, stores the row, and has card
 // and thread brought up to date.
 func (c *Change) happen(r *Request, events ...Event) error {
-	rank, tell := 0, false
+	const none = RankRemark + 1
+	rank := none // of what the thread tells
 	for _, e := range events {
 		e, err := c.record(e)
 		if err != nil {
@@ -122,10 +123,7 @@ func (c *Change) happen(r *Request, events ...Event) error {
 			return err
 		}
 		if n, told := e.told(); told {
-			if !tell || n < rank {
-				rank = n
-			}
-			tell = true
+			rank = min(rank, n)
 		}
 		if err := c.announce(*r, e); err != nil {
 			return err
@@ -135,7 +133,7 @@ func (c *Change) happen(r *Request, events ...Event) error {
 		return err
 	}
 	work := []Work{cardWork(*r)}
-	if tell && r.Slack.TS != "" {
+	if rank < none && r.Slack.TS != "" {
 		work = append(work, threadWork(*r, rank)) // the post of a card asks for it otherwise
 	}
 	return c.ask(work...)

@@ -100,20 +100,8 @@ func (s *Service) refused(ctx context.Context, t Token, n NewRequest, why *Error
 }
 
 func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, bool, error) {
-	if err := t.mayAct("file requests"); err != nil {
-		return Request{}, false, err
-	}
-	if err := n.check(); err != nil {
-		return Request{}, false, err
-	}
-	if !t.Covers(n.App) {
-		return Request{}, false, refuse(CodeForbidden, "this token is not for app %q", n.App)
-	}
-	p, err := s.settings.Lookup(n.App, n.Environment)
+	p, err := s.admit(t, "file requests", &n)
 	if err != nil {
-		return Request{}, false, err
-	}
-	if err := t.mayUse(p, n.WorkflowID); err != nil {
 		return Request{}, false, err
 	}
 	if t.Job != nil {
@@ -157,40 +145,57 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, 
 	return r, created, nil
 }
 
+// admit refuses what a token may not ask, or what nobody can; what is what it asks
+// for.
+func (s *Service) admit(t Token, what string, n *NewRequest) (Policy, error) {
+	if err := t.mayAct(what); err != nil {
+		return Policy{}, err
+	}
+	if err := n.check(); err != nil {
+		return Policy{}, err
+	}
+	if !t.Covers(n.App) {
+		return Policy{}, refuse(CodeForbidden, "this token is not for app %q", n.App)
+	}
+	p, err := s.settings.Lookup(n.App, n.Environment)
+	if err != nil {
+		return p, err
+	}
+	return p, t.mayUse(p, n.WorkflowID)
+}
+
 // inspect reads what the provider says of the workflow, and refuses what may not
 // be asked for.
-func (s *Service) inspect(ctx context.Context, p Policy, n NewRequest) (Facts, Job, error) {
-	refused := func(err error) (Facts, Job, error) { return Facts{}, Job{}, err }
-	facts, err := s.ci.Facts(ctx, n.WorkflowID)
+func (s *Service) inspect(ctx context.Context, p Policy, n NewRequest) (facts Facts, gate Job, err error) {
+	facts, err = s.ci.Facts(ctx, n.WorkflowID)
 	if err != nil {
-		return refused(lookupRefused(err))
+		return facts, gate, lookupRefused(err)
 	}
 	if err := s.knowStarter(ctx, facts); err != nil {
-		return refused(err)
+		return facts, gate, err
 	}
 	if err := s.compare(ctx, p, n, facts); err != nil {
-		return refused(err)
+		return facts, gate, err
 	}
 	jobs, err := s.ci.Jobs(ctx, n.WorkflowID)
 	if err != nil {
-		return refused(lookupRefused(err))
+		return facts, gate, lookupRefused(err)
 	}
 	gate, why := findGate(jobs, p.Gate)
 	if why != nil {
-		return refused(why)
+		return facts, gate, why
 	}
 	if gate.Status == JobSuccess {
 		asked, err := s.askedBefore(ctx, n.App, n.Environment, n.WorkflowID)
 		if err != nil {
-			return refused(err)
+			return facts, gate, err
 		}
 		if !asked {
-			return refused(refuse(CodeAlreadyReleased, "approval job '%s' is approved already and no request asked for it", p.Gate))
+			return facts, gate, refuse(CodeAlreadyReleased, "approval job '%s' is approved already and no request asked for it", p.Gate)
 		}
 	}
-	switch {
-	case gate.Status.Final(), facts.WorkflowStatus.Final():
-		return refused(refuse(CodeWorkflowFinished, "the workflow is finished (workflow %s, approval job %s): run it again from start and ask again", facts.WorkflowStatus, gate.Status))
+	if gate.Status.Final() || facts.WorkflowStatus.Final() {
+		return facts, gate, refuse(CodeWorkflowFinished, "the workflow is finished (workflow %s, approval job %s): run it again from start and ask again", facts.WorkflowStatus, gate.Status)
 	}
 	return facts, gate, nil
 }

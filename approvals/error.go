@@ -120,23 +120,20 @@ func (e *CIError) Temporary() bool {
 	return e.Status == 0 || e.Status == 429 || e.Status >= 500
 }
 
-// ciStatus is the HTTP status behind err, 0 when there was no answer.
-func ciStatus(err error) int {
+// ciError is a call to the provider that failed behind err, zero when there is none.
+func ciError(err error) CIError {
 	var ci *CIError
 	if errors.As(err, &ci) {
-		return ci.Status
+		return *ci
 	}
-	return 0
+	return CIError{}
 }
 
+// ciStatus is the HTTP status behind err, 0 when there was no answer.
+func ciStatus(err error) int { return ciError(err).Status }
+
 // retryAfter is how long the provider asked to wait, 0 when it did not.
-func retryAfter(err error) time.Duration {
-	var ci *CIError
-	if errors.As(err, &ci) {
-		return ci.RetryAfter
-	}
-	return 0
-}
+func retryAfter(err error) time.Duration { return ciError(err).RetryAfter }
 
 // restsOf is what a provider asked for in an answer to a call, nil when it did not.
 func restsOf(err error) Rests {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"slices"
 	"time"
 )
 
@@ -71,7 +70,7 @@ func (f *follower) round(ctx context.Context) (again bool, out Outcome) {
 	}); err != nil {
 		return false, f.failed(err)
 	}
-	followed := slices.DeleteFunc(slices.Clone(f.workflow), func(r Request) bool { return !f.follows(r) })
+	followed := only(f.workflow, f.follows)
 	if len(followed) == 0 {
 		return false, Done()
 	}

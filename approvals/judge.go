@@ -253,7 +253,7 @@ func tally(tx records, p Policy, r Request) (t Tally, err error) {
 		}
 	}
 	t.Valid = len(counted)
-	t.Lost = slices.DeleteFunc(t.Lost, func(id string) bool { return slices.Contains(counted, id) })
+	t.Lost = only(t.Lost, func(id string) bool { return !slices.Contains(counted, id) })
 	return t, nil
 }
 

@@ -263,13 +263,7 @@ func (r Request) Place() string {
 
 // Approvals lists the votes of the current round.
 func (r Request) Approvals() []Decision {
-	var votes []Decision
-	for _, d := range r.Decisions {
-		if d.Action == ActionApprove {
-			votes = append(votes, d)
-		}
-	}
-	return votes
+	return only(r.Decisions, func(d Decision) bool { return d.Action == ActionApprove })
 }
 
 // Emergency is the emergency release that decided the current round.

@@ -46,7 +46,7 @@ func (s Settings) TakesOIDC() string {
 
 // ofProject lists the policies that take the OIDC tokens of a project's jobs.
 func (s Settings) ofProject(id string) []Policy {
-	return slices.DeleteFunc(s.Policies(), func(p Policy) bool { return p.ProjectID != id || !p.takes(CredentialOIDC) })
+	return only(s.Policies(), func(p Policy) bool { return p.ProjectID == id && p.takes(CredentialOIDC) })
 }
 
 // Channels lists every channel that a card may be posted to, sorted.

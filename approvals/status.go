@@ -60,5 +60,5 @@ func OpenStatuses() []Status { return []Status{Pending, Approved} }
 
 // ClosedStatuses lists the statuses in which we will not approve the gate any more.
 func ClosedStatuses() []Status {
-	return slices.DeleteFunc(Statuses(), Status.Open)
+	return only(Statuses(), func(s Status) bool { return !s.Open() })
 }

@@ -76,10 +76,10 @@ func jobNames(jobs []Job) []string {
 func dependents(jobs []Job, gateID string, filedRequests []string) []Job {
 	everything := func(Job) bool { return true }
 	behind := closure(jobs, []string{gateID}, everything)
-	filed := slices.DeleteFunc(slices.Clone(filedRequests), func(id string) bool { return !slices.Contains(behind, id) })
+	filed := only(filedRequests, func(id string) bool { return slices.Contains(behind, id) })
 	excluded := closure(jobs, filed, everything)
 	seen := closure(jobs, []string{gateID}, func(j Job) bool { return !j.IsGate() && !slices.Contains(excluded, j.ID) })
-	return slices.DeleteFunc(slices.Clone(jobs), func(j Job) bool { return j.ID == gateID || !slices.Contains(seen, j.ID) })
+	return only(jobs, func(j Job) bool { return j.ID != gateID && slices.Contains(seen, j.ID) })
 }
 
 // closure returns the ids in roots and those of all jobs that need one of them,
@@ -122,7 +122,7 @@ const (
 // names alone if there are such. over: the workflow does not go on, so that every
 // job is as it will stay. job is the one that decides.
 func outcome(behind []Job, names []string, over bool) (is result, job Job) {
-	if named := slices.DeleteFunc(slices.Clone(behind), func(j Job) bool { return !slices.Contains(names, j.Name) }); len(named) > 0 {
+	if named := only(behind, func(j Job) bool { return slices.Contains(names, j.Name) }); len(named) > 0 {
 		behind = named
 	}
 	for _, j := range behind {

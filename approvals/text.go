@@ -43,6 +43,16 @@ func hashOf(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// only lists those of all that are as described; nil when none is.
+func only[T any](all []T, is func(T) bool) (some []T) {
+	for _, one := range all {
+		if is(one) {
+			some = append(some, one)
+		}
+	}
+	return some
+}
+
 // list bounds a list of names from outside, so that every event fits into a leaf.
 func list(names []string) string {
 	const most = 1000 // bytes

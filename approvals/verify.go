@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -44,30 +45,17 @@ func (s *Service) Verify(ctx context.Context, t Token, v Verification) (Verified
 
 func (s *Service) verify(ctx context.Context, t Token, n *NewRequest) (Verified, error) {
 	var out Verified
-	if err := t.mayAct("verify"); err != nil {
-		return out, err
-	}
-	if err := n.check(); err != nil {
-		return out, err
-	}
-	if !t.Covers(n.App) {
-		return out, refuse(CodeForbidden, "this token is not for app %q", n.App)
-	}
-	p, err := s.settings.Lookup(n.App, n.Environment)
-	if err == nil {
-		err = t.mayUse(p, n.WorkflowID)
-	}
-	if err != nil {
+	if _, err := s.admit(t, "verify", n); err != nil {
 		return out, err
 	}
 	if err := s.maySign(); err != nil {
 		return out, err
 	}
 	// Most questions that are refused need no proof.
-	if _, err = query(ctx, s.store, func(tx Tx) (Request, error) { return approvedFor(tx, *n) }); err != nil {
+	if _, err := query(ctx, s.store, func(tx Tx) (Request, error) { return approvedFor(tx, *n) }); err != nil {
 		return out, err
 	}
-	err = s.journal.proven(ctx, func(p *proof) error {
+	err := s.journal.proven(ctx, func(p *proof) error {
 		r, err := approvedFor(p, *n)
 		if err != nil {
 			return err
@@ -209,9 +197,7 @@ func (p *proof) receipt(r Request) (ledger.Receipt, error) {
 	if err != nil {
 		return ledger.Receipt{}, err
 	}
-	var decision []byte
-	seq := int64(-1)
-	for _, line := range lines {
+	for _, line := range slices.Backward(lines) {
 		if kind, _ := peek(line); !kind.Approves() {
 			continue
 		}
@@ -219,16 +205,13 @@ func (p *proof) receipt(r Request) (ledger.Receipt, error) {
 		if err != nil {
 			return ledger.Receipt{}, err
 		}
-		decision, seq = line, e.Seq
+		checkpoint, err := p.sign(0)
+		if err != nil {
+			return ledger.Receipt{}, err
+		}
+		return ledger.NewReceipt(p.Ledger(), e.Seq, line, checkpoint, p.j.signer.VerifierKey())
 	}
-	if seq < 0 {
-		return ledger.Receipt{}, refuse(CodeNotApproved, "request #%d has no decision in the log", r.Number)
-	}
-	checkpoint, err := p.sign(0)
-	if err != nil {
-		return ledger.Receipt{}, err
-	}
-	return ledger.NewReceipt(p.Ledger(), seq, decision, checkpoint, p.j.signer.VerifierKey())
+	return ledger.Receipt{}, refuse(CodeNotApproved, "request #%d has no decision in the log", r.Number)
 }
 
 // ReportDeploy takes what the deploy job says of itself: a line in the thread.

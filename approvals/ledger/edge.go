@@ -51,13 +51,10 @@ func readEdge(s Storage, size int64) (e Edge, last tlog.Hash, err error) {
 // Size returns the number of leaves.
 func (e *Edge) Size() int64 { return e.size }
 
-// Add adds one leaf by its hash (see LeafHash).
-func (e *Edge) Add(leaf tlog.Hash) { e.extend(leaf) }
-
-// extend adds a leaf and returns the hashes to store for it, in tlog's storage
-// order: the hash of the leaf, then those of the subtrees that it completes,
-// the smallest first.
-func (e *Edge) extend(leaf tlog.Hash) []tlog.Hash {
+// Add adds one leaf by its hash (see LeafHash). It returns the hashes to store for it,
+// in tlog's storage order: the hash of the leaf, then those of the subtrees that it
+// completes, the smallest first.
+func (e *Edge) Add(leaf tlog.Hash) []tlog.Hash {
 	completed := bits.TrailingZeros64(^uint64(e.size))
 	stored := append(make([]tlog.Hash, 0, completed+1), leaf)
 	for range completed {

@@ -74,5 +74,5 @@ func (r *Reader) check(line []byte) (tlog.Hash, error) {
 // add takes in a leaf that was checked and returns the hashes to store for it.
 func (r *Reader) add(leaf tlog.Hash) (stored []tlog.Hash) {
 	r.last = leaf
-	return r.edge.extend(leaf)
+	return r.edge.Add(leaf)
 }

@@ -2,7 +2,6 @@ package totp
 
 import (
 	"crypto/subtle"
-	"encoding/base32"
 	"errors"
 	"time"
 
@@ -73,7 +72,7 @@ func StepEnd(step int64) time.Time {
 func (s Secret) Match(c Code, now time.Time) (step int64, ok bool) {
 	current := Step(now)
 	// A clock this far off proves nothing, and a step below zero is none.
-	if c.digits == nil || len(s.raw()) < minSecretBytes || current < 1 {
+	if c.digits == nil || s.base32 == nil || current < 1 {
 		return 0, false
 	}
 	typed, found, offset := c.digits(), 0, 0
@@ -92,14 +91,14 @@ func (s Secret) Match(c Code, now time.Time) (step int64, ok bool) {
 // it. It is empty for the zero Secret and for times before 1970.
 func (s Secret) At(t time.Time) string {
 	step := Step(t)
-	if len(s.raw()) < minSecretBytes || step < 0 {
+	if s.base32 == nil || step < 0 {
 		return ""
 	}
 	return s.at(step)
 }
 
 func (s Secret) at(step int64) string {
-	code, err := hotp.GenerateCodeCustom(base32.StdEncoding.EncodeToString(s.raw()), uint64(step), hotp.ValidateOpts{
+	code, err := hotp.GenerateCodeCustom(s.Base32(), uint64(step), hotp.ValidateOpts{
 		Digits:    otp.DigitsSix,
 		Algorithm: otp.AlgorithmSHA1,
 	})

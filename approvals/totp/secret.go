@@ -1,7 +1,6 @@
 package totp
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/base32"
 	"errors"
@@ -21,39 +20,34 @@ const (
 	maxSecretBytes = 128
 )
 
-// Errors of ParseSecret and FromBytes. None carries any part of the secret.
+// Errors of ParseSecret. None carries any part of the secret.
 var (
 	ErrSecretBase32 = errors.New("secret is not base32")
 	ErrSecretShort  = fmt.Errorf("secret is shorter than %d bytes", minSecretBytes)
 	ErrSecretLong   = fmt.Errorf("secret is longer than %d bytes", maxSecretBytes)
 )
 
+// encoding is that of secrets in texts.
+var encoding = base32.StdEncoding.WithPadding(base32.NoPadding)
+
 // Secret is the key that an authenticator app and the bot share. It prints,
-// logs and marshals as REDACTED; Bytes, Base32 and URL are the ways out. The
-// zero Secret is no secret: it matches no code.
+// logs and marshals as REDACTED; Base32 and URL are the ways out. The zero Secret
+// is no secret: it matches no code.
 type Secret struct {
 	redacted
-	key func() []byte
+	base32 func() string
 }
 
 // NewSecret draws a fresh secret of 20 bytes.
 func NewSecret() Secret {
 	key := make([]byte, newSecretBytes)
 	rand.Read(key) // never fails: crypto/rand ends the program instead
-	return Secret{key: func() []byte { return key }}
+	return secretOf(key)
 }
 
-// FromBytes takes a secret as stored. It refuses fewer than 16 and more than
-// 128 bytes.
-func FromBytes(key []byte) (Secret, error) {
-	if len(key) < minSecretBytes {
-		return Secret{}, ErrSecretShort
-	}
-	if len(key) > maxSecretBytes {
-		return Secret{}, ErrSecretLong
-	}
-	key = bytes.Clone(key)
-	return Secret{key: func() []byte { return key }}, nil
+func secretOf(key []byte) Secret {
+	text := encoding.EncodeToString(key)
+	return Secret{base32: func() string { return text }}
 }
 
 // ParseSecret reads a secret as people copy it: base32 in any case, in groups
@@ -75,23 +69,25 @@ func ParseSecret(text string) (Secret, error) {
 	case 1, 3, 6: // no number of bytes encodes to this; Go would drop the rest
 		return Secret{}, ErrSecretBase32
 	}
-	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(text)
-	if err != nil {
+	key, err := encoding.DecodeString(text)
+	switch {
+	case err != nil:
 		return Secret{}, ErrSecretBase32
+	case len(key) < minSecretBytes:
+		return Secret{}, ErrSecretShort
+	case len(key) > maxSecretBytes:
+		return Secret{}, ErrSecretLong
 	}
-	return FromBytes(key)
+	return secretOf(key), nil
 }
 
-// Bytes returns a copy of the secret, for sealing it. It is nil for the zero
-// Secret.
-func (s Secret) Bytes() []byte {
-	return bytes.Clone(s.raw())
-}
-
-// Base32 returns the secret as a person types it into an app, without
-// padding. Show it once, at enrolment.
+// Base32 returns the secret for sealing it, and as a person types it into an app,
+// without padding: show it once, at enrolment. It is empty for the zero Secret.
 func (s Secret) Base32() string {
-	return base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(s.raw())
+	if s.base32 == nil {
+		return ""
+	}
+	return s.base32()
 }
 
 // URL returns the otpauth link that a QR code carries, in the form of
@@ -99,7 +95,7 @@ func (s Secret) Base32() string {
 // contains the secret. A colon ends the issuer there, so colons in the names
 // become spaces. It is empty for the zero Secret.
 func (s Secret) URL(issuer, account string) string {
-	if len(s.raw()) == 0 {
+	if s.base32 == nil {
 		return ""
 	}
 	issuer, account = labelPart(issuer), labelPart(account)
@@ -109,13 +105,6 @@ func (s Secret) URL(issuer, account string) string {
 		query += "&issuer=" + escape(issuer)
 	}
 	return "otpauth://totp/" + label + "?" + query + "&algorithm=SHA1&digits=6&period=30"
-}
-
-func (s Secret) raw() []byte {
-	if s.key == nil {
-		return nil
-	}
-	return s.key()
 }
 
 // labelPart makes a name fit to be shown by an authenticator app.

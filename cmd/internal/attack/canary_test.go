@@ -2,6 +2,7 @@ package attack_test
 
 import (
 	"bytes"
+	"encoding/base32"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -201,7 +202,11 @@ func hostileGitHub(t *testing.T, c *canary) (token string) {
 func (c *canary) key(user string, secret totp.Secret) {
 	c.keys[user] = secret
 	c.hide("TOTP secret of "+user, secret.Base32())
-	c.hide("raw TOTP secret of "+user, string(secret.Bytes()))
+	raw, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(secret.Base32())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.hide("raw TOTP secret of "+user, string(raw))
 }
 
 // enrolByPage gives Bea her authenticator in a browser, with a slip.
