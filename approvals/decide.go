@@ -14,7 +14,6 @@ import (
 // Prompt is what a modal shows.
 type Prompt struct {
 	Request   Request
-	Policy    Policy
 	NeedsCode bool
 	Frozen    string // until when nobody may approve, see [Freeze.Says]
 	Stranger  bool   // nobody on record set the workflow off
@@ -32,7 +31,7 @@ func (s *Service) MayDecide(ctx context.Context, who Clicker, requestID string, 
 		started := findStarter(rows{tx}, r)
 		p, _, err := s.judge(rows{tx}, who, r, action, started)
 		by, failed := started()
-		out = Prompt{Request: r, Policy: p, NeedsCode: needsCode(p, action), Stranger: !by.known, Frozen: p.Freeze.Says(tx.Now())}
+		out = Prompt{Request: r, NeedsCode: needsCode(p, action), Stranger: !by.known, Frozen: p.Freeze.Says(tx.Now())}
 		return cmp.Or(err, failed)
 	})
 	var why *Refusal
@@ -74,11 +73,16 @@ func (s *Service) Approve(ctx context.Context, who Clicker, requestID, code stri
 // Reject takes a submitted reject. code is looked at only if the app's settings
 // ask for one.
 func (s *Service) Reject(ctx context.Context, who Clicker, requestID, reason, code string) (Request, error) {
+	return s.decideFor(ctx, who, requestID, ActionReject, 1, reason, code)
+}
+
+// decideFor takes a decision that needs a reason of so many characters at least.
+func (s *Service) decideFor(ctx context.Context, who Clicker, requestID string, action Action, least int, reason, code string) (Request, error) {
 	reason = strings.TrimSpace(reason)
-	if n := utf8.RuneCountInString(reason); n < 1 || n > maxReason {
+	if n := utf8.RuneCountInString(reason); n < least || n > maxReason {
 		return Request{}, &Refusal{Code: RefusedReason}
 	}
-	return s.decide(ctx, who, requestID, Decision{Action: ActionReject, SlackUser: who.User, Reason: reason}, code)
+	return s.decide(ctx, who, requestID, Decision{Action: action, SlackUser: who.User, Reason: reason}, code)
 }
 
 // shortestEmergency is the least that has to be said of an emergency, in characters.
@@ -87,11 +91,7 @@ const shortestEmergency = 10
 // BreakGlass takes a submitted emergency release: one person decides alone. The
 // order is that of [Service.Approve].
 func (s *Service) BreakGlass(ctx context.Context, who Clicker, requestID, reason, code string) (Request, error) {
-	reason = strings.TrimSpace(reason)
-	if n := utf8.RuneCountInString(reason); n < shortestEmergency || n > maxReason {
-		return Request{}, &Refusal{Code: RefusedReason}
-	}
-	return s.decide(ctx, who, requestID, Decision{Action: ActionBreakGlass, SlackUser: who.User, Reason: reason}, code)
+	return s.decideFor(ctx, who, requestID, ActionBreakGlass, shortestEmergency, reason, code)
 }
 
 func (s *Service) decide(ctx context.Context, who Clicker, requestID string, d Decision, text string) (Request, error) {

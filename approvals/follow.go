@@ -169,7 +169,7 @@ func (f *follower) step(ctx context.Context, followed []Request) (plan, error) {
 				return err
 			}
 			m := Step(r, f.Trails[r.ID], *f.look, k, tx.Now())
-			quiet = quiet && len(m.Events) == 0 && !m.Show && !f.changedGate(r)
+			quiet = quiet && len(m.Events) == 0 && !m.Show && f.gateStatus(r) == r.GateStatus
 			p.add(r, m)
 			if quiet {
 				f.Trails[r.ID] = m.Trail
@@ -206,11 +206,14 @@ func (f *follower) step(ctx context.Context, followed []Request) (plan, error) {
 	return p, err
 }
 
-// changedGate reports whether the look shows another status of the gate than the
-// row, for people.
-func (f *follower) changedGate(r Request) bool {
+// gateStatus is what the look shows of the gate, for people: what the row has when it
+// shows nothing.
+func (f *follower) gateStatus(r Request) JobStatus {
 	gate, refused := findGate(f.look.Jobs, r.GateName)
-	return f.look.Err == nil && refused == nil && gate.Status != r.GateStatus
+	if f.look.Err != nil || refused != nil {
+		return r.GateStatus
+	}
+	return gate.Status
 }
 
 // commit steps one request anew in a writing transaction.
@@ -250,15 +253,12 @@ func (f *follower) commit(c *Change, r Request) (Move, Request, error) {
 	if m.Act == ActApprove && proven == nil {
 		return Move{}, r, errors.New("an approve call needs a proof")
 	}
-	changed := f.changedGate(r)
-	if changed {
-		gate, _ := findGate(f.look.Jobs, r.GateName)
-		r.GateStatus = gate.Status
-	}
+	shown := r.GateStatus
+	r.GateStatus = f.gateStatus(r)
 	switch {
 	case len(m.Events) > 0:
 		return m, r, c.happen(&r, m.Events...)
-	case changed:
+	case r.GateStatus != shown:
 		if err := c.store(&r); err != nil {
 			return m, r, err
 		}

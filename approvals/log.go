@@ -27,26 +27,25 @@ var ErrNoKey = errors.New("the log has events, but its signing key is missing fr
 // log's origin, its name in every checkpoint (C2SP tlog-checkpoint), is made with
 // the key, so that a key belongs to one log only. [ErrNoKey].
 func OpenLog(ctx context.Context, store Store) (*ledger.Signer, error) {
-	var key string
-	read := func(tx Tx) (err error) {
-		if key, err = tx.Secret(secretSigner); err != nil {
-			return fmt.Errorf("open the signing key of the log: %w", err)
+	read := func(tx Tx) (string, error) {
+		key, err := tx.Secret(secretSigner)
+		if err != nil {
+			err = fmt.Errorf("open the signing key of the log: %w", err)
 		}
-		return nil
+		return key, err
 	}
-	if err := store.View(ctx, read); err != nil {
-		return nil, err
-	}
-	if key == "" {
-		err := store.Update(ctx, func(tx Tx) error {
+	key, err := query(ctx, store, read)
+	if err == nil && key == "" {
+		err = store.Update(ctx, func(tx Tx) error {
 			if err := ensureSigner(tx); err != nil {
 				return err
 			}
-			return read(tx)
+			key, err = read(tx)
+			return err
 		})
-		if err != nil {
-			return nil, err
-		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	return ledger.NewSigner(key)
 }

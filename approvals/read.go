@@ -143,22 +143,17 @@ func (s *Service) Await(ctx context.Context, t Token, idOrNumber string, not Sta
 	for err == nil && r.Status == not {
 		changed, done := s.waiters.on(r.ID)
 		r, err = s.Get(ctx, t, r.ID) // it may have changed before
-		if err != nil || r.Status != not {
-			done()
-			break
-		}
-		select {
-		case <-ctx.Done():
-			err = ctx.Err()
-		case <-over.C:
-			done()
-			return s.Get(ctx, t, r.ID)
-		case <-changed:
+		if err == nil && r.Status == not {
+			select {
+			case <-ctx.Done():
+				err = ctx.Err()
+			case <-over.C:
+				done()
+				return s.Get(ctx, t, r.ID)
+			case <-changed:
+			}
 		}
 		done()
-		if err == nil {
-			r, err = s.Get(ctx, t, r.ID)
-		}
 	}
 	return r, err
 }

@@ -81,10 +81,7 @@ func inLeaves(all []SettingChange) (parts [][]SettingChange) {
 
 // names lists the keys of two maps, sorted.
 func names[V any](a, b map[string]V) []string {
-	all := maps.Clone(a)
-	if all == nil {
-		all = map[string]V{}
-	}
-	maps.Copy(all, b)
-	return slices.Sorted(maps.Keys(all))
+	all := slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b))
+	slices.Sort(all)
+	return slices.Compact(all)
 }

@@ -100,15 +100,9 @@ func (s *Service) verifyPassed(ctx context.Context, t Token, r Request) {
 // request and reason, and then now and then how often it happened again. Somebody
 // may just have opened the gate, so the workflow is looked at.
 func (s *Service) verifyRefused(ctx context.Context, t Token, n NewRequest, why *Error) {
-	var r Request
-	err := s.view(ctx, func(tx Tx) (err error) {
-		if r, err = judged(tx, n); errors.Is(err, ErrNotFound) {
-			return nil
-		}
-		return err
-	})
+	r, err := query(ctx, s.store, func(tx Tx) (Request, error) { return judged(tx, n) })
 	again, record := s.clicks.refused(click{t.ID, r.ID, RefusalCode(why.Code)}, time.Now())
-	if err != nil || !record {
+	if err != nil && !errors.Is(err, ErrNotFound) || !record {
 		return
 	}
 	e := Event{Type: EventVerifyRefused, Request: r.ID, App: n.App, Environment: n.Environment, Actor: t.actor(), Source: "api"}

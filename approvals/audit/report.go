@@ -129,13 +129,13 @@ func (l Log) checkpointOf(ctx context.Context, size int64, log *ledger.Reader) (
 	if c.Root != log.Root() {
 		return signed{}, errors.New("the log that was read is not the one that was signed")
 	}
-	return signed{Note: string(note), Key: l.VerifierKey(), Origin: c.Origin, Size: size, Root: c.RootText()}, nil
+	return signed{Note: string(note), Key: l.VerifierKey(), Origin: c.Origin, Size: size}, nil
 }
 
 // signed is the checkpoint that a report rests on.
 type signed struct {
-	Note, Key, Origin, Root string
-	Size                    int64
+	Note, Key, Origin string
+	Size              int64
 }
 
 // lookUp finds what people and tokens are called, and where the cards stand.
