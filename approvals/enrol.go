@@ -101,7 +101,7 @@ func (a Admin) ConfirmSecret(ctx context.Context, token, code string) (p Person,
 		var refused *Error
 		err = enrol(c, &person, secret, code, EnrolledByPage, Actor{Kind: ActorPerson, ID: person.SlackID})
 		switch {
-		case errors.As(err, &refused):
+		case errors.As(err, &refused) && refused.Code == CodeInvalid:
 			wrong = refused
 			if open.Tries++; open.Tries >= enrolTries {
 				wrong = ErrLinkGone
@@ -135,7 +135,7 @@ func findEnrolment(tx Tx, token string) (Person, enrolment, error) {
 	}
 	p, err := active(tx, slackID)
 	var gone *Error
-	if errors.As(err, &gone) {
+	if errors.As(err, &gone) && gone.Code == CodeNotFound {
 		err = ErrLinkGone
 	}
 	return p, open, err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -83,10 +84,11 @@ func (x *Explanation) add(check string, err error, detail string) {
 	var why *Error
 	switch {
 	case err == nil:
-	case errors.As(err, &why) && why.Code != CodeCIUnavailable && why.Code != CodeCIUnauthorized:
-		f.Answer, f.Detail = AnswerNo, why.Message
 	case errors.As(err, &why):
-		f.Answer, f.Detail = AnswerUnknown, why.Message
+		f.Answer, f.Detail = AnswerNo, why.Message
+		if slices.Contains([]Code{CodeCIUnavailable, CodeCIUnauthorized, CodeUnavailable}, why.Code) {
+			f.Answer = AnswerUnknown
+		}
 	default:
 		f.Answer, f.Detail = AnswerUnknown, err.Error()
 	}

@@ -15,23 +15,24 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
-// troubled is a store whose log cannot be read while err is set.
+// troubled is a store whose log cannot be read while err is set, and whose people
+// cannot while people is.
 type troubled struct {
 	approvals.Store
-	err error
+	err, people error
 }
 
 func (s *troubled) View(ctx context.Context, fn func(approvals.Tx) error) error {
-	return s.Store.View(ctx, func(tx approvals.Tx) error { return fn(troubledTx{tx, s.err}) })
+	return s.Store.View(ctx, func(tx approvals.Tx) error { return fn(troubledTx{tx, s.err, s.people}) })
 }
 
 func (s *troubled) Update(ctx context.Context, fn func(approvals.Tx) error) error {
-	return s.Store.Update(ctx, func(tx approvals.Tx) error { return fn(troubledTx{tx, s.err}) })
+	return s.Store.Update(ctx, func(tx approvals.Tx) error { return fn(troubledTx{tx, s.err, s.people}) })
 }
 
 type troubledTx struct {
 	approvals.Tx
-	err error
+	err, people error
 }
 
 func (tx troubledTx) Leaves(from int64) iter.Seq2[[]byte, error] {
@@ -39,6 +40,13 @@ func (tx troubledTx) Leaves(from int64) iter.Seq2[[]byte, error] {
 		return tx.Tx.Leaves(from)
 	}
 	return func(yield func([]byte, error) bool) { yield(nil, tx.err) }
+}
+
+func (tx troubledTx) Kept(kind, id string) ([]byte, error) {
+	if tx.people != nil && kind == "person" {
+		return nil, tx.people
+	}
+	return tx.Tx.Kept(kind, id)
 }
 
 func (tx troubledTx) Ledger() ledger.Storage { return troubledLog{tx.Tx.Ledger(), tx.err} }
@@ -117,5 +125,47 @@ func TestLongLogIsReadAfterTrouble(t *testing.T) {
 			t.Error("a minute after the database answers again, the log is not read; want it read")
 		}
 		w.approved(2, "on_hold")
+	})
+}
+
+// What is wrong with the log or the database is no wrong code, and ends no link.
+func TestTroubleIsNoWrongCode(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		secretHead := func(set string) (had string) {
+			w.must(w.db.Update(w.ctx, func(tx approvals.Tx) (err error) {
+				if had, err = tx.Secret(approvals.SecretHead); err == nil && set != "" {
+					err = tx.SetSecret(approvals.SecretHead, set)
+				}
+				return err
+			}))
+			return had
+		}
+		admin := approvals.Admin{Store: w.db}
+		_, err := admin.AddPerson(w.ctx, "U07", "Gil", "gil")
+		w.must(err)
+		older := secretHead("")
+		link, _, err := admin.EnrolLink(w.ctx, "U07")
+		w.must(err)
+		_, secret, err := admin.ShowSecret(w.ctx, link)
+		w.must(err)
+		right := secretHead(older)
+		for range 6 {
+			if _, err := admin.ConfirmSecret(w.ctx, link, secret.At(wall())); !approvals.LogChanged(err) {
+				t.Errorf("while the log is not as it was left: got %v; want that said", err)
+			}
+		}
+		secretHead(right)
+		broken := approvals.Admin{Store: &troubled{Store: w.db, err: store.ErrUnavailable}}
+		for range 6 {
+			if _, err := broken.ConfirmSecret(w.ctx, link, secret.At(wall())); !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("while the log cannot be read: got %v; want that said", err)
+			}
+		}
+		broken.Store = &troubled{Store: w.db, people: store.ErrUnavailable}
+		if _, err := broken.Enrolment(w.ctx, link); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("while people cannot be read: got %v; want that said", err)
+		}
+		_, err = admin.ConfirmSecret(w.ctx, link, secret.At(wall()))
+		w.must(err)
 	})
 }
