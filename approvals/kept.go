@@ -81,14 +81,21 @@ func Everybody(tx Tx) ([]Person, error) {
 // AllTokens lists all tokens, oldest first.
 func AllTokens(tx Tx) ([]Token, error) { return allKept[Token](tx) }
 
+// NameOf is a person's name, empty when nobody noted one.
+func NameOf(tx Tx, slackID string) (string, error) {
+	p, err := kept[Person](tx, slackID)
+	if errors.Is(err, ErrNotFound) {
+		err = nil
+	}
+	return p.Name, err
+}
+
 // named fills in the names of those who decided.
-func named(tx Tx, r *Request) error {
+func named(tx Tx, r *Request) (err error) {
 	for i := range r.Decisions {
-		p, err := kept[Person](tx, r.Decisions[i].SlackUser)
-		if err != nil && !errors.Is(err, ErrNotFound) {
+		if r.Decisions[i].Name, err = NameOf(tx, r.Decisions[i].SlackUser); err != nil {
 			return err
 		}
-		r.Decisions[i].Name = p.Name
 	}
 	return nil
 }

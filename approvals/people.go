@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -32,9 +33,7 @@ func (s *Service) refreshPeople(ctx context.Context) Outcome {
 	case errors.Is(said.failed, ErrNotConnected):
 		out.Due = time.Now().Add(refreshAgain) // [Service.Bind] makes it due sooner
 	default:
-		if s.refreshFailing.IsZero() {
-			s.refreshFailing = began
-		}
+		s.refreshFailing = cmp.Or(s.refreshFailing, began)
 		out = Again(refreshAgain, said.failed)
 	}
 	out.Record = said.record
@@ -88,7 +87,7 @@ func (s *Service) askSlack(ctx context.Context, all []Person) (what said, next t
 func (what said) record(c *Change) error {
 	changed := false
 	for _, p := range what.people {
-		news, err := c.heard(p.id, p.name, p.standing)
+		news, err := c.heard(p)
 		if err != nil {
 			return err
 		}
@@ -112,23 +111,23 @@ func (what said) record(c *Change) error {
 
 // heard keeps what Slack says of somebody. news: their votes may count now, or
 // not any more.
-func (c *Change) heard(id, name string, standing Standing) (news bool, err error) {
-	had, err := sealedValue[Standing](c.Tx, secretStanding(id))
+func (c *Change) heard(of saidOf) (news bool, err error) {
+	had, err := sealedValue[Standing](c.Tx, secretStanding(of.id))
 	if err != nil && !errors.Is(err, ErrSeal) {
 		return false, err
 	}
-	p, err := kept[Person](c.Tx, id)
+	p, err := kept[Person](c.Tx, of.id)
 	if err != nil {
 		return false, err
 	}
-	if p.Name == "" && name != "" {
-		p.Name = name
+	if p.Name == "" && of.name != "" {
+		p.Name = of.name
 		if err := keep(c.Tx, p); err != nil {
 			return false, err
 		}
 	}
-	news = had.Problem != standing.Problem || standing.CheckedAt.Sub(had.CheckedAt) > staleAfter
-	return news, sealValue(c.Tx, secretStanding(id), standing)
+	news = had.Problem != of.standing.Problem || of.standing.CheckedAt.Sub(had.CheckedAt) > staleAfter
+	return news, sealValue(c.Tx, secretStanding(of.id), of.standing)
 }
 
 // askAbout asks Slack about somebody who was never asked about, because they
@@ -146,7 +145,7 @@ func (s *Service) askAbout(ctx context.Context, id string) bool {
 		return false
 	}
 	return s.update(ctx, func(c *Change) error {
-		_, err := c.heard(id, name, Standing{CheckedAt: c.Now(), Problem: problem})
+		_, err := c.heard(saidOf{id, name, Standing{CheckedAt: c.Now(), Problem: problem}})
 		return err
 	}) == nil
 }

@@ -183,33 +183,22 @@ func rowDiffers(row, rebuilt Request) string {
 	}
 	row.Version, row.Metadata, row.Seen = 0, nil, Seen{}
 	rebuilt.Version, rebuilt.Metadata, rebuilt.Seen = 0, nil, Seen{}
-	a, err := json.Marshal(row)
-	b, err2 := json.Marshal(rebuilt)
-	if err != nil || err2 != nil || !bytes.Equal(a, b) {
-		return differences(a, b)
-	}
-	return ""
+	return fieldsOf(row, rebuilt)
 }
 
-// differences names the members in which two JSON objects of one type differ.
-func differences(a, b []byte) string {
+// fieldsOf names the fields in which two states differ, "" when they do not.
+func fieldsOf[T any](row, rebuilt T) string {
+	a, err := json.Marshal(row)
+	b, err2 := json.Marshal(rebuilt)
+	if err == nil && err2 == nil && bytes.Equal(a, b) {
+		return ""
+	}
 	var left, right map[string]json.RawMessage
-	if json.Unmarshal(a, &left) != nil || json.Unmarshal(b, &right) != nil {
-		return "it cannot be read"
+	if errors.Join(err, err2, json.Unmarshal(a, &left), json.Unmarshal(b, &right)) != nil {
+		return "what cannot be read"
 	}
-	var names []string
-	for name, value := range left {
-		if !bytes.Equal(value, right[name]) {
-			names = append(names, name)
-		}
-	}
-	for name := range right {
-		if _, both := left[name]; !both {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
+	differ := func(name string) bool { return !bytes.Equal(left[name], right[name]) }
+	return strings.Join(only(names(left, right), differ), ", ")
 }
 
 // proven runs fn on a proof of a fresh snapshot.

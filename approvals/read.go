@@ -243,12 +243,3 @@ func InfoOf(tx Tx, slackID string) (AuthenticatorInfo, error) {
 	a, err := authenticator(tx, slackID)
 	return AuthenticatorInfo{a.EnrolledAt, a.EnrolledBy, a.FirstUsed, a.Throttle.WaitUntil, a.Throttle.Disabled}, err
 }
-
-// NameOf is a person's name, empty when nobody noted one.
-func NameOf(tx Tx, slackID string) (string, error) {
-	p, err := kept[Person](tx, slackID)
-	if errors.Is(err, ErrNotFound) {
-		err = nil
-	}
-	return p.Name, err
-}

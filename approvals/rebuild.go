@@ -1,7 +1,6 @@
 package approvals
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -282,11 +281,14 @@ func rebuildKept[T state, P interface {
 			return nil
 		}
 	}
-	names := fields(row, rebuilt)
-	if what == "" && names == "" {
-		return nil
+	if what == "" {
+		what = fieldsOf(row, rebuilt)
+		if what == "" {
+			return nil
+		}
+		what += " differs"
 	}
-	b.differs(name, cmp.Or(what, names+" differs"))
+	b.differs(name, what)
 	if b.check {
 		return nil
 	}
@@ -311,14 +313,4 @@ func keptRow[T state](tx Tx, id string) (row T, what string, err error) {
 		return none, "its row cannot be read", nil
 	}
 	return row, "", nil
-}
-
-// fields names the fields in which two states differ.
-func fields[T any](row, rebuilt T) string {
-	a, err := json.Marshal(row)
-	b, err2 := json.Marshal(rebuilt)
-	if err != nil || err2 != nil {
-		return "what cannot be read"
-	}
-	return differences(a, b)
 }

@@ -227,15 +227,12 @@ func (r Request) reminds(events []Event) bool {
 // onRecord finds the person who set the workflow off, "" when none is on record.
 func onRecord(tx Tx, r Request) (string, error) {
 	all, err := allKept[Person](tx)
-	if err != nil {
-		return "", err
-	}
 	for _, p := range all {
 		if p.RemovedAt.IsZero() && r.Facts.startedBy(p) {
 			return p.SlackID, nil
 		}
 	}
-	return "", nil
+	return "", err
 }
 
 // observed changes what was observed of a request.

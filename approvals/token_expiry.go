@@ -9,10 +9,6 @@ import (
 // tokenCheck is how often tokens are looked through for those that run out.
 const tokenCheck = 6 * time.Hour
 
-// warnDays are the days before a token's end on which the operators' channel
-// hears of it, the later warning first.
-func warnDays() []int { return []int{3, 14} }
-
 // warnTokens tells of tokens that expire soon, once per threshold.
 func (s *Service) warnTokens(context.Context) Outcome {
 	out := Outcome{Due: time.Now().Add(tokenCheck)}
@@ -36,7 +32,8 @@ func (s *Service) warnTokens(context.Context) Outcome {
 
 func warnToken(c *Change, t Token) error {
 	now := c.Now()
-	for _, days := range warnDays() {
+	// The operators' channel hears of it so many days before, the later warning first.
+	for _, days := range []int{3, 14} {
 		span := time.Duration(days) * 24 * time.Hour
 		if t.ExpiresAt.Sub(now) > span || t.ExpiresAt.Sub(t.CreatedAt) <= span {
 			continue // not yet, or it never was to live longer

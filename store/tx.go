@@ -149,13 +149,6 @@ func millis(at time.Time) int64 {
 	return at.UnixMilli()
 }
 
-func fromMillis(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(ms).UTC()
-}
-
 // stamp reads a stored time.
 type stamp struct{ to *time.Time }
 
@@ -164,6 +157,8 @@ func (s stamp) Scan(v any) error {
 	if !ok {
 		return fmt.Errorf("a time is stored as %T", v)
 	}
-	*s.to = fromMillis(ms)
+	if *s.to = (time.Time{}); ms != 0 {
+		*s.to = time.UnixMilli(ms).UTC()
+	}
 	return nil
 }

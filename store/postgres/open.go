@@ -72,17 +72,14 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	db.reader.SetMaxIdleConns(readers)
 	db.rename()
 	db.beaten(time.Now())
-	if err := db.open(ctx, c); err != nil {
+	err = db.checkServer(ctx)
+	if err == nil {
+		err = db.migrate(ctx, c.Existing)
+	}
+	if err != nil {
 		return nil, errors.Join(db.Fault(err), db.Close())
 	}
 	return db, nil
-}
-
-func (db *DB) open(ctx context.Context, c Config) error {
-	if err := db.checkServer(ctx); err != nil {
-		return err
-	}
-	return db.migrate(ctx, c.Existing)
 }
 
 // dial opens a connection that gives up when it is waited for too long.
