@@ -68,12 +68,7 @@ func (r *reading) write(w io.Writer) error {
 }
 
 // from and to are the ends of the period, or of the log where none is given.
-func (r *reading) from() time.Time {
-	if r.From.IsZero() {
-		return r.first
-	}
-	return r.From
-}
+func (r *reading) from() time.Time { return cmp.Or(r.From, r.first) }
 
 func (r *reading) to() time.Time {
 	if r.To.IsZero() || r.To.After(r.last) {

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -67,7 +68,7 @@ func Verify(r io.Reader, opts VerifyOptions) (Report, error) {
 		}
 		signed = append(signed, since)
 	}
-	log, err := readExport(newLineReader(r), signed)
+	log, err := readExport(bufio.NewReaderSize(r, MaxLeaf+1), signed)
 	if err != nil {
 		return Report{}, err
 	}
@@ -81,12 +82,12 @@ func Verify(r io.Reader, opts VerifyOptions) (Report, error) {
 
 // readExport reads all lines and compares the root with every signed one on the
 // way.
-func readExport(lines *lineReader, signed []Checkpoint) (log Reader, err error) {
+func readExport(lines *bufio.Reader, signed []Checkpoint) (log Reader, err error) {
 	for {
 		if err := meet(signed, &log); err != nil {
 			return log, err
 		}
-		line, err := lines.next()
+		line, err := nextLine(lines)
 		switch {
 		case err == io.EOF:
 			return log, checkEnd(signed, log.Size())
@@ -133,8 +134,8 @@ func isSigned(signed []Checkpoint, size int64) bool {
 
 // names reports whether the next line is leaf number seq and names prev as the
 // leaf before it.
-func names(lines *lineReader, seq int64, prev tlog.Hash) bool {
-	line, err := lines.next()
+func names(lines *bufio.Reader, seq int64, prev tlog.Hash) bool {
+	line, err := nextLine(lines)
 	if err != nil {
 		return false
 	}
