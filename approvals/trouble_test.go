@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,15 +20,29 @@ import (
 // cannot while people is.
 type troubled struct {
 	approvals.Store
+	mu          sync.Mutex
 	err, people error
 }
 
+// set changes the trouble with the log, while others may use the store.
+func (s *troubled) set(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+func (s *troubled) tx(tx approvals.Tx) approvals.Tx {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return troubledTx{tx, s.err, s.people}
+}
+
 func (s *troubled) View(ctx context.Context, fn func(approvals.Tx) error) error {
-	return s.Store.View(ctx, func(tx approvals.Tx) error { return fn(troubledTx{tx, s.err, s.people}) })
+	return s.Store.View(ctx, func(tx approvals.Tx) error { return fn(s.tx(tx)) })
 }
 
 func (s *troubled) Update(ctx context.Context, fn func(approvals.Tx) error) error {
-	return s.Store.Update(ctx, func(tx approvals.Tx) error { return fn(troubledTx{tx, s.err, s.people}) })
+	return s.Store.Update(ctx, func(tx approvals.Tx) error { return fn(s.tx(tx)) })
 }
 
 type troubledTx struct {
@@ -73,7 +88,7 @@ func TestTroubleIsNoTampering(t *testing.T) {
 				s := &troubled{Store: w.db}
 				w.cfg.Store, w.cfg.Offline = s, offline
 				w.start()
-				s.err = trouble
+				s.set(trouble)
 				e := approvals.Event{Type: approvals.EventStarted, Actor: approvals.Actor{Kind: approvals.ActorSystem}}
 				if err := w.svc.Record(w.ctx, e); !errors.Is(err, trouble) && !errors.As(err, new(*approvals.Error)) {
 					t.Errorf("%v: record: got %v; want the trouble", trouble, err)
@@ -81,7 +96,7 @@ func TestTroubleIsNoTampering(t *testing.T) {
 				if _, err := w.svc.Checkpoint(w.ctx, 0); err == nil || approvals.LogChanged(err) {
 					t.Errorf("%v: checkpoint: got %v; want the trouble", trouble, err)
 				}
-				s.err = nil
+				s.set(nil)
 				if why := w.svc.Fault(); why != "" {
 					t.Errorf("%v: got the fault %q; want none", trouble, why)
 				}
@@ -113,13 +128,13 @@ func TestLongLogIsReadAfterTrouble(t *testing.T) {
 		if !w.svc.Verifying() {
 			t.Fatal("the log was read before the start went on; want it left to the worker")
 		}
-		s.err = store.ErrUnavailable
+		s.set(store.ErrUnavailable)
 		w.run()
 		w.wait(10 * time.Second)
 		if !w.svc.Verifying() || w.svc.Fault() != "" {
 			t.Errorf("while the database does not answer: verifying %v, fault %q; want the log unread, and no fault", w.svc.Verifying(), w.svc.Fault())
 		}
-		s.err = nil
+		s.set(nil)
 		w.wait(time.Minute)
 		if w.svc.Verifying() {
 			t.Error("a minute after the database answers again, the log is not read; want it read")
