@@ -106,6 +106,11 @@ func (a *anchor) write(ctx context.Context) error {
 	if err := a.continues(ctx, text); err != nil {
 		return err
 	}
+	if a.last == nil { // gone later, its volume is gone, and another directory is no substitute
+		if err := os.MkdirAll(filepath.Dir(a.path), 0o755); err != nil {
+			return fmt.Errorf("make the directory of RGW_ANCHOR_FILE: %w", err)
+		}
+	}
 	if err := replaceFile(a.path, text); err != nil {
 		return fmt.Errorf("write RGW_ANCHOR_FILE: %w", err)
 	}

@@ -137,11 +137,15 @@ func TestDamagedDatabase(t *testing.T) {
 	}
 }
 
-// Without its anchor file the daemon goes on, and says that it is not anchored.
+// Without its anchor file the daemon goes on, and says that it is not anchored. The
+// directory is made at the start only: when it is gone later, so is its volume.
 func TestAnchorCannotBeWritten(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "volume")
+	dir := filepath.Join(t.TempDir(), "volume", "gateway")
 	w := setup(t, "RGW_ANCHOR_FILE="+filepath.Join(dir, "anchor"))
+	w.until(func() bool { _, err := os.Stat(filepath.Join(dir, "anchor")); return err == nil })
+	w.must(os.RemoveAll(dir))
+	_, first := w.request(1)
 	w.until(func() bool {
 		code, body := w.readyz()
 		if code != http.StatusOK {
@@ -149,8 +153,7 @@ func TestAnchorCannotBeWritten(t *testing.T) {
 		}
 		return strings.Contains(body, `"store":{"status":"degraded","detail":"write RGW_ANCHOR_FILE: `)
 	})
-	_, id := w.request(1)
-	w.approve(stage.Ana, id)
+	w.approve(stage.Ana, first)
 	w.must(os.Mkdir(dir, 0o700))
 	w.until(func() bool { _, body := w.readyz(); return strings.Contains(body, `"store":{"status":"ok"}`) })
 	if size := w.anchored(filepath.Join(dir, "anchor")); size == "" {

@@ -113,6 +113,7 @@ func TestOpenDirectoryIsRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		mode   os.FileMode
+		inside string // a directory that the daemon makes for itself
 		anchor bool
 		want   string
 	}{
@@ -120,6 +121,8 @@ func TestOpenDirectoryIsRefused(t *testing.T) {
 		{name: "anchor", mode: 0o757, anchor: true, want: "RGW_ANCHOR_FILE: everybody on this machine may replace the files in "},
 		{name: "sticky", mode: 0o777 | os.ModeSticky},
 		{name: "group", mode: 0o770},
+		{name: "data in a directory of its own", mode: 0o777, inside: "gateway"},
+		{name: "anchor in a directory of its own", mode: 0o777, inside: "gateway", anchor: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -131,9 +134,9 @@ func TestOpenDirectoryIsRefused(t *testing.T) {
 			}
 			defer s.Close()
 			dir := t.TempDir()
-			name := "RGW_DATABASE_URL=sqlite:" + filepath.Join(dir, "rgw.db")
+			name := "RGW_DATABASE_URL=sqlite:" + filepath.Join(dir, tt.inside, "rgw.db")
 			if tt.anchor {
-				name = "RGW_ANCHOR_FILE=" + filepath.Join(dir, "anchor")
+				name = "RGW_ANCHOR_FILE=" + filepath.Join(dir, tt.inside, "anchor")
 			}
 			if err := os.Chmod(dir, tt.mode); err != nil {
 				t.Fatal(err)
