@@ -73,8 +73,8 @@ func TestDeployFilesAreAConfiguration(t *testing.T) {
 		"compose":                      {"rack-gateway.env.example", "compose/compose.yaml"},
 		"compose with two nodes":       {"rack-gateway.env.example", "compose/two-nodes.yaml"},
 		"systemd":                      {"systemd/rack-gatewayd.service", "rack-gateway.env.example"},
-		"kubernetes":                   {"kubernetes/configuration.yaml", "kubernetes/gateway.yaml"},
-		"kubernetes with two replicas": {"kubernetes/configuration.yaml", "kubernetes/gateway.yaml", "kubernetes-two-nodes/gateway.yaml"},
+		"kubernetes":                   {"kubernetes/kustomization.yaml", "kubernetes/gateway.yaml"},
+		"kubernetes with two replicas": {"kubernetes/kustomization.yaml", "kubernetes/gateway.yaml", "kubernetes-two-nodes/gateway.yaml"},
 		"convox":                       {"convox.yml"},
 	} {
 		t.Run(name, func(t *testing.T) {
