@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/parser"
@@ -176,5 +178,30 @@ func TestComposeVolumesBelongToWhoWritesThem(t *testing.T) {
 	}
 	if written != 3 {
 		t.Errorf("got %d volumes of our user; want data and anchor of the gateway, and data of Litestream", written)
+	}
+}
+
+// A pod that a deploy ends answers for a while longer, because a service hears later
+// of its end, and is not killed while it hands over.
+func TestPodEndsAfterItsCalls(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(deployFiles, "kubernetes-two-nodes/gateway.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seconds := func(pattern string) time.Duration {
+		found := regexp.MustCompile(pattern).FindSubmatch(text)
+		if found == nil {
+			t.Fatalf("nothing matches %s", pattern)
+		}
+		n, err := strconv.Atoi(string(found[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(n) * time.Second
+	}
+	pause, grace := seconds(`preStop: \{sleep: \{seconds: (\d+)\}\}`), seconds(`terminationGracePeriodSeconds: (\d+)`)
+	if least := pause + stopGrace + stopCalls; pause == 0 || grace <= least {
+		t.Errorf("got %s of pause and %s until the pod is killed; want more than %s", pause, grace, least)
 	}
 }
