@@ -12,11 +12,12 @@ import (
 // reason, and then now and then how often it happened again. A click that is only
 // counted costs no transaction.
 func (s *Service) ClickRefused(ctx context.Context, who Clicker, requestID string, action Action, why *Refusal) error {
-	again, record := s.clicks.refused(click{who.User, requestID, why.Code}, time.Now())
+	k := click{who.User, requestID, why.Code}
+	again, record := s.clicks.refused(k, time.Now())
 	if !record {
 		return nil
 	}
-	return s.update(Background(ctx), func(c *Change) error {
+	err := s.update(Background(ctx), func(c *Change) error {
 		r, err := c.Request(requestID)
 		if errors.Is(err, ErrNotFound) {
 			return nil
@@ -30,6 +31,10 @@ func (s *Service) ClickRefused(ctx context.Context, who Clicker, requestID strin
 		}
 		return c.happen(&r, e)
 	})
+	if err != nil {
+		s.clicks.forget(k)
+	}
+	return err
 }
 
 // clickRefused says that a person was refused.
@@ -101,6 +106,13 @@ func (k *clicks) refused(c click, now time.Time) (again int, record bool) {
 	again = had.since + 1
 	*had = clickCount{recorded: now}
 	return again, true
+}
+
+// forget drops a refusal that could not be recorded, so that the next one is.
+func (k *clicks) forget(c click) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.seen, c)
 }
 
 const (

@@ -101,8 +101,13 @@ func (s *Service) verifyPassed(ctx context.Context, t Token, r Request) {
 // may just have opened the gate, so the workflow is looked at.
 func (s *Service) verifyRefused(ctx context.Context, t Token, n NewRequest, why *Error) {
 	r, err := query(ctx, s.store, func(tx Tx) (Request, error) { return judged(tx, n) })
-	again, record := s.clicks.refused(click{t.ID, r.ID, RefusalCode(why.Code)}, time.Now())
-	if err != nil && !errors.Is(err, ErrNotFound) || !record {
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		s.log.Error("record a refused verify", "err", err)
+		return
+	}
+	k := click{t.ID, r.ID, RefusalCode(why.Code)}
+	again, record := s.clicks.refused(k, time.Now())
+	if !record {
 		return
 	}
 	e := Event{Type: EventVerifyRefused, Request: r.ID, App: n.App, Environment: n.Environment, Actor: t.actor(), Source: "api"}
@@ -128,6 +133,7 @@ func (s *Service) verifyRefused(ctx context.Context, t Token, n NewRequest, why 
 		return c.happen(&r, e)
 	})
 	if err != nil {
+		s.clicks.forget(k)
 		s.log.Error("record a refused verify", "err", err)
 	}
 }

@@ -241,3 +241,34 @@ func TestReportDeploy(t *testing.T) {
 		}
 	})
 }
+
+// A refusal that the database did not take is recorded, and told, when it happens again.
+func TestRefusalIsRecordedOnceItCan(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		r := w.request(1, "on_hold")
+		w.halt()
+		refused := func() {
+			_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: r.App, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+			if code(err) != approvals.CodeNotApproved {
+				t.Errorf("verify: got %v; want a no", err)
+			}
+			why := &approvals.Refusal{Code: approvals.RefusedNotAdmin}
+			err = w.svc.ClickRefused(w.ctx, approvals.Clicker{Team: team, User: "U66"}, r.ID, approvals.ActionApprove, why)
+			if (err != nil) != (w.store.crash != nil) {
+				t.Errorf("record a click: got %v", err)
+			}
+		}
+		w.store.crash = func() (before, after bool) { return true, false }
+		refused()
+		w.store.crash = nil
+		refused()
+		refused()
+		w.run()
+		w.wait(time.Second)
+		for _, kind := range []approvals.EventType{approvals.EventVerifyRefused, approvals.EventClickRefused} {
+			if told := w.toldOf(kind); told != 1 {
+				t.Errorf("the thread tells %d lines of %s; want 1", told, kind)
+			}
+		}
+	})
+}
