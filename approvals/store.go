@@ -78,8 +78,8 @@ type Tx interface {
 	// is due.
 	Lanes(family string) ([]Lane, error)
 	// Claim takes at most n pieces of work of a lane that are due now: the lowest
-	// Rank first, then what is due longest, then what was asked for first. The claim ends with Finish, or after
-	// lease. It returns nothing when nothing is due.
+	// Rank first, then what is due longest, then what was asked for first. The claim
+	// ends with Finish, or after lease. It returns nothing when nothing is due.
 	Claim(lane string, n int, lease time.Duration) ([]Work, error)
 	// Claimed returns nil while the claim of w stands, [ErrLostClaim] otherwise.
 	Claimed(w Work) error
