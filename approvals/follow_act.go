@@ -7,36 +7,30 @@ import (
 
 // act makes the call that an attempt was recorded for, and records the answer.
 func (f *follower) act(ctx context.Context, p plan) error {
+	e := about(p.r, EventGateClosed, Actor{Kind: ActorSystem}, "circleci")
+	e.Data = Data{"status": "202"}
 	var err error
-	var e Event
 	switch p.act {
 	case ActApprove:
 		err = f.s.ci.Approve(ctx, f.w.Subject, p.gate.approvalID())
-		e = about(p.r, EventAccepted, Actor{Kind: ActorCI}, "circleci")
-		e.Outcome, e.Data = "accepted", Data{"attempt": itoa(p.r.Attempt.Count), "status": "202"}
-		if err != nil {
-			e.Type, e.Outcome, e.Reason = EventGateRefused, delayName(err), ciMessage(err)
-		}
-	default:
-		if p.act == ActCancelWorkflow {
-			err = f.s.ci.CancelWorkflow(ctx, f.w.Subject)
-		} else {
-			err = f.s.ci.CancelJob(ctx, p.gate.ID)
-		}
-		e = about(p.r, EventGateClosed, Actor{Kind: ActorSystem}, "circleci")
-		e.Outcome, e.Data = string(CloseCancelJob), Data{"status": "202"}
-		if p.act == ActCancelWorkflow {
-			e.Outcome = string(CloseCancelWorkflow)
-		}
-		if err != nil {
-			e.Outcome, e.Reason = "refused", ciMessage(err)
-		}
+		e.Type, e.Actor, e.Outcome = EventAccepted, Actor{Kind: ActorCI}, "accepted"
+		e.Data["attempt"] = itoa(p.r.Attempt.Count)
+	case ActCancelJob:
+		err = f.s.ci.CancelJob(ctx, p.gate.ID)
+		e.Outcome = string(CloseCancelJob)
+	case ActCancelWorkflow:
+		err = f.s.ci.CancelWorkflow(ctx, f.w.Subject)
+		e.Outcome = string(CloseCancelWorkflow)
 	}
 	if err != nil {
-		e.Data["status"] = itoa(ciStatus(err))
 		f.heed(err)
-		if wait := min(retryAfter(err), longestSettle); wait > 0 && e.Type == EventGateRefused {
-			e.Data["retry_after"] = itoa(int64((wait + time.Second - 1) / time.Second))
+		e.Outcome, e.Reason = "refused", ciMessage(err)
+		e.Data["status"] = itoa(ciStatus(err))
+		if p.act == ActApprove {
+			e.Type, e.Outcome = EventGateRefused, delayName(err)
+			if wait := min(retryAfter(err), longestSettle); wait > 0 {
+				e.Data["retry_after"] = itoa(int64((wait + time.Second - 1) / time.Second))
+			}
 		}
 		if e.Type == EventGateClosed && temporary(err) {
 			return nil // the call is repeated, and the answer that counts is recorded then

@@ -85,7 +85,7 @@ type Told struct {
 // the root of the tree that ends with them.
 func (s *Service) Tell(ctx context.Context, seq int64) (Told, error) {
 	return query(ctx, s.store, func(tx Tx) (Told, error) {
-		e, err := eventAt(tx, seq)
+		e, err := EventAt(tx, seq)
 		if err != nil {
 			return Told{}, err
 		}
@@ -93,7 +93,8 @@ func (s *Service) Tell(ctx context.Context, seq int64) (Told, error) {
 	})
 }
 
-func eventAt(tx Tx, seq int64) (Event, error) {
+// EventAt reads the event with a number; [ErrNotFound].
+func EventAt(tx Tx, seq int64) (Event, error) {
 	for line, err := range tx.Leaves(seq) {
 		if err != nil {
 			return Event{}, err

@@ -78,16 +78,13 @@ func (l Log) WriteReport(ctx context.Context, x Report, w io.Writer) (size int64
 // Begun is the time of the first event of the log; zero without any.
 func (l Log) Begun(ctx context.Context) (at time.Time, err error) {
 	err = l.Store.View(ctx, func(tx approvals.Tx) error {
-		for line, err := range tx.Leaves(0) {
-			if err != nil {
-				return err
-			}
-			e, err := approvals.ParseEvent(line)
-			at = e.At()
-			return err
-		}
-		return nil
+		e, err := approvals.EventAt(tx, 0)
+		at = e.At()
+		return err
 	})
+	if errors.Is(err, approvals.ErrNotFound) {
+		err = nil
+	}
 	return at, err
 }
 
