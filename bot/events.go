@@ -2,7 +2,8 @@ package bot
 
 import (
 	"encoding/json"
-	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 // event is what we read of an Events API payload.
@@ -44,15 +45,17 @@ func (b *Bot) happened(raw []byte) bool {
 
 // seenEvents remembers the newest event ids: Slack sends an event again when
 // its answer was lost.
-type seenEvents struct {
-	mu    sync.Mutex
-	ids   map[string]bool
-	order []string
-}
+type seenEvents struct{ ids *lru.Cache[string, struct{}] }
 
 const rememberEvents = 1000
 
-func newSeenEvents() *seenEvents { return &seenEvents{ids: map[string]bool{}} }
+func newSeenEvents() *seenEvents {
+	ids, err := lru.New[string, struct{}](rememberEvents)
+	if err != nil {
+		panic(err) // the size is a constant above 0
+	}
+	return &seenEvents{ids}
+}
 
 // first reports whether the id is new. What has no id cannot be told apart.
 func (s *seenEvents) first(id string) bool {
@@ -62,22 +65,8 @@ func (s *seenEvents) first(id string) bool {
 	if len(id) > 64 {
 		return false
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ids[id] {
-		return false
-	}
-	s.ids[id] = true
-	s.order = append(s.order, id)
-	if len(s.order) > rememberEvents {
-		delete(s.ids, s.order[0])
-		s.order = s.order[1:]
-	}
-	return true
+	seen, _ := s.ids.ContainsOrAdd(id, struct{}{})
+	return !seen
 }
 
-func (s *seenEvents) forget(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.ids, id)
-}
+func (s *seenEvents) forget(id string) { s.ids.Remove(id) }
