@@ -49,7 +49,6 @@ func (b *Bot) commanded(c command, answer ack) {
 
 // answer renders what a command asks for.
 func (b *Bot) answer(ctx context.Context, user, text string) message {
-	only := func(l line) message { return newMessage(l, l.block()) }
 	if problem := b.outsider(ctx, user); problem != nil {
 		return only(problem)
 	}

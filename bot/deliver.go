@@ -216,9 +216,9 @@ func rankOf(lines []approvals.Told) int {
 func (b *Bot) postLine(ctx context.Context, card approvals.SlackRef, t approvals.Told) error {
 	now := time.Now()
 	m, stray := b.view.reply(t, now), b.view.stray(t, now)
-	posted, err := b.post(ctx, card.Channel, card.TS, replyMark(t.Event.Seq), m, message{Text: m.Text})
+	posted, err := b.post(ctx, card.Channel, card.TS, replyMark(t.Event.Seq), m)
 	if err != nil && diagnose(err).threadless() {
-		_, err = b.post(ctx, card.Channel, "", replyMark(t.Event.Seq), stray, message{Text: stray.Text})
+		_, err = b.post(ctx, card.Channel, "", replyMark(t.Event.Seq), stray)
 		return err
 	}
 	if err == nil {
@@ -270,7 +270,7 @@ func (b *Bot) deliverNotice(ctx context.Context, w approvals.Work) approvals.Out
 		return b.notNow(w, to, approvals.Lines)
 	}
 	m := b.view.stray(t, time.Now())
-	if _, err := b.post(ctx, to, "", replyMark(seq), m, message{Text: m.Text}); err != nil {
+	if _, err := b.post(ctx, to, "", replyMark(seq), m); err != nil {
 		if f := diagnose(err); toPerson && f.kind == unreachable {
 			return approvals.Dead(fmt.Errorf("write to %s: %s", to, f.words("")))
 		}
@@ -290,8 +290,7 @@ func (b *Bot) deliverAlarm(ctx context.Context, w approvals.Work) approvals.Outc
 		return b.notNow(w, w.Subject, approvals.Lines)
 	}
 	text := say("⚠️ Nothing is approved any more: ", quoted(fault, limitMessage), ". The operator has to look at the gateway now.")
-	m := newMessage(text, text.block())
-	if _, err := b.post(ctx, w.Subject, "", slack.SlackMetadata{}, m, message{Text: m.Text}); err != nil {
+	if _, err := b.post(ctx, w.Subject, "", slack.SlackMetadata{}, only(text)); err != nil {
 		return b.later(ctx, w, w.Subject, err)
 	}
 	return approvals.Done()
@@ -300,15 +299,16 @@ func (b *Bot) deliverAlarm(ctx context.Context, w approvals.Work) approvals.Outc
 // place is where a message came to stand.
 type place struct{ channel, ts, thread string }
 
-// post sends a message, and in a simpler form if Slack refuses its blocks:
-// better plain than lost.
-func (b *Bot) post(ctx context.Context, channel, thread string, mark slack.SlackMetadata, m, simple message) (place, error) {
+// post sends a message, and in the simpler forms one after the other if Slack
+// refuses its blocks, at last as its text alone: better plain than lost.
+func (b *Bot) post(ctx context.Context, channel, thread string, mark slack.SlackMetadata, m message, simpler ...message) (place, error) {
 	at, err := b.postOnce(ctx, channel, thread, mark, m)
-	if err != nil && diagnose(err).kind == malformed {
-		b.log.Error("Slack refuses a message", "channel", channel, "why", explain(err))
-		if at, err = b.postOnce(ctx, channel, thread, mark, simple); err != nil && diagnose(err).kind == malformed {
-			at, err = b.postOnce(ctx, channel, thread, mark, message{Text: m.Text})
+	for _, simple := range append(simpler, message{Text: m.Text}) {
+		if err == nil || diagnose(err).kind != malformed {
+			break
 		}
+		b.log.Error("Slack refuses a message", "channel", channel, "why", explain(err))
+		at, err = b.postOnce(ctx, channel, thread, mark, simple)
 	}
 	if err == nil {
 		b.good(channel)

@@ -89,11 +89,7 @@ func (b *Bot) busy(p interaction, answer ack) {
 	if p.Type != typeBlockActions {
 		return
 	}
-	told := b.spare.try(func() {
-		ctx, cancel := context.WithTimeout(b.working, tellTime)
-		defer cancel()
-		b.tell(ctx, p, say("I’m overloaded; nothing was recorded. Please press again."))
-	})
+	told := b.spare.try(func() { b.tell(p, say("I’m overloaded; nothing was recorded. Please press again.")) })
 	if !told {
 		b.log.Error("too many Slack events at once: nobody was told that a click was not counted")
 	}
@@ -149,7 +145,7 @@ func (b *Bot) clicked(p interaction, answer ack) {
 		return
 	}
 	if !b.presses.allow(who.User) {
-		b.tellSoon(p, say("You pressed buttons more than ten times within a minute, so I ignored this one. Wait a minute, then press again."))
+		b.tell(p, say("You pressed buttons more than ten times within a minute, so I ignored this one. Wait a minute, then press again."))
 		return
 	}
 	prompt, err := b.settled(ctx, who, id, action)
@@ -160,17 +156,17 @@ func (b *Bot) clicked(p interaction, answer ack) {
 		return
 	case err != nil:
 		b.log.Error("judge a click", "request", id, "err", err)
-		b.tellSoon(p, say("I could not look this request up just now. Nothing was counted. Press again."))
+		b.tell(p, say("I could not look this request up just now. Nothing was counted. Press again."))
 		return
 	}
 	card := prompt.Request.Slack
 	switch {
 	case card.TS == "":
-		b.tellSoon(p, say("The card is not ready yet. Press again in a moment."))
+		b.tell(p, say("The card is not ready yet. Press again in a moment."))
 		return
 	case card.TS != p.messageTS() || card.Channel != p.channel():
 		b.log.Warn("a click came from a message that is not the card of its request", "request", id, "user", who.User)
-		b.tellSoon(p, say("This is not the card of this request. Decide on ", number(prompt.Request.Number, card.Permalink), "."))
+		b.tell(p, say("This is not the card of this request. Decide on ", number(prompt.Request.Number, card.Permalink), "."))
 		b.recordRefusal(who, id, action, &approvals.Refusal{Code: approvals.RefusedUnknownRequest})
 		return
 	}
@@ -181,7 +177,7 @@ func (b *Bot) clicked(p interaction, answer ack) {
 	})
 	if err != nil {
 		b.log.Warn("open a modal", "request", id, "why", explain(err))
-		b.tellSoon(p, b.unopened(err))
+		b.tell(p, b.unopened(err))
 		return
 	}
 	b.health.good(subjectModals)
@@ -205,7 +201,7 @@ const subjectModals = "modals"
 
 // refused tells the person, and records it.
 func (b *Bot) refused(p interaction, who approvals.Clicker, id string, action approvals.Action, why *approvals.Refusal) {
-	b.tellSoon(p, refusal(why, who.User, action, time.Now()))
+	b.tell(p, refusal(why, who.User, action, time.Now()))
 	if id != "" {
 		b.recordRefusal(who, id, action, why)
 	}

@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -50,6 +51,9 @@ func newMessage(text line, blocks ...slack.Block) message {
 	}
 	return m
 }
+
+// only is a message of one line.
+func only(l line) message { return newMessage(l, l.block()) }
 
 func setBlockID(b slack.Block, id string) {
 	switch b := b.(type) {
@@ -144,7 +148,7 @@ func saysNoMore(r approvals.Request) bool {
 func brief(r approvals.Request) line {
 	f := r.Facts
 	l := name(short(f.Revision))
-	if ref := firstOf(f.Tag, f.Branch); ref != "" {
+	if ref := cmp.Or(f.Tag, f.Branch); ref != "" {
 		l = say(span{kind: theirs, text: plain.Cut(plain.Name(ref), limitName)}, "@", l, remark(ref))
 	}
 	if starters := f.Starters(); len(starters) > 0 {

@@ -151,8 +151,9 @@ func (p *pace) trouble(with string) (pause time.Duration) {
 	if wait := time.Until(had.until); wait > 0 {
 		return wait
 	}
-	pause = min(retryFirst<<min(had.tries, 10), retryMost)
-	p.rests[with] = rest{until: time.Now().Add(pause), tries: had.tries + 1}
+	tries := had.tries + 1
+	pause = approvals.Backoff(tries, retryFirst, retryMost)
+	p.rests[with] = rest{time.Now().Add(pause), tries}
 	return pause
 }
 

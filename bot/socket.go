@@ -211,7 +211,7 @@ func backoff(tries int) time.Duration {
 	if tries == 0 {
 		return 0
 	}
-	most := min(reconnectFirst<<min(tries-1, 10), reconnectMost)
+	most := approvals.Backoff(tries, reconnectFirst, reconnectMost)
 	return most/2 + rand.N(most/2)
 }
 

@@ -8,16 +8,11 @@ import (
 	"github.com/slack-go/slack"
 )
 
-// tellSoon tells with a time-out of its own.
-func (b *Bot) tellSoon(p interaction, l line) {
+// tell answers a click in private. It has its own time: that of the click may be over.
+func (b *Bot) tell(p interaction, l line) {
 	ctx, cancel := context.WithTimeout(b.working, tellTime)
 	defer cancel()
-	b.tell(ctx, p, l)
-}
-
-// tell answers a click in private.
-func (b *Bot) tell(ctx context.Context, p interaction, l line) {
-	b.whisper(ctx, p.ResponseURL, p.channel(), p.User.ID, newMessage(l, l.block()))
+	b.whisper(ctx, p.ResponseURL, p.channel(), p.User.ID, only(l))
 }
 
 // whisper shows a message to one person: through the response URL, else in the
