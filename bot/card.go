@@ -1,8 +1,10 @@
 package bot
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/slack-go/slack"
 
@@ -82,15 +84,24 @@ func released(c approvals.Card) line {
 func deployed(c approvals.Card) line {
 	r := c.Request
 	l := say(approvedAt(r), " · deployed", when(r.Deploy.FinishedAt))
-	if d := r.Deploy.FinishedAt.Sub(r.ReleasedAt); !r.ReleasedAt.IsZero() && d > 0 {
-		l = say(l, " (", duration(d), ")")
+	if took := deployTook(r); took > 0 {
+		l = say(l, " (", duration(took), ")")
 	}
 	return l
 }
 
+// deployTook is the time from the release to the end of the deploy, 0 when it is not
+// known.
+func deployTook(r approvals.Request) time.Duration {
+	if r.ReleasedAt.IsZero() {
+		return 0
+	}
+	return max(0, r.Deploy.FinishedAt.Sub(r.ReleasedAt))
+}
+
 func deployFailed(c approvals.Card) line {
 	r := c.Request
-	l := say(approvedAt(r), " · ", quoted(firstOf(r.Deploy.Detail, "the deploy failed"), limitMessage))
+	l := say(approvedAt(r), " · ", quoted(cmp.Or(r.Deploy.Detail, "the deploy failed"), limitMessage))
 	if !r.Deploy.FinishedAt.IsZero() {
 		l = say(l, " (", at(r.Deploy.FinishedAt), ")")
 	}
@@ -179,7 +190,7 @@ func expired(c approvals.Card) line {
 }
 
 func undeliverable(c approvals.Card) line {
-	detail := firstOf(c.Request.Failure.Detail, c.Request.Attempt.Detail, "The approval could not be delivered")
+	detail := cmp.Or(c.Request.Failure.Detail, c.Request.Attempt.Detail, "The approval could not be delivered")
 	return retry(c, say(quoted(detail, limitMessage)))
 }
 
@@ -286,8 +297,8 @@ func howStarted(f approvals.Facts) line {
 	case f.Push():
 		return say("⚠️ Started with parameters: ", given, ".")
 	}
-	how := say("⚠️ Started by the trigger ", name(firstOf(f.Event, f.Trigger, "unknown")), by)
-	switch firstOf(f.Event, f.Trigger) {
+	how := say("⚠️ Started by the trigger ", name(cmp.Or(f.Event, f.Trigger, "unknown")), by)
+	switch cmp.Or(f.Event, f.Trigger) {
 	case "api":
 		how = say("⚠️ Started through the API", by)
 	case "explicit":

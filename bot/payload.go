@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 )
@@ -77,26 +78,11 @@ func (p interaction) typed(block, action string) (text string, ok bool) {
 }
 
 // team is the workspace of the person, not that of the channel.
-func (p interaction) team() string {
-	if p.User.TeamID != "" {
-		return p.User.TeamID
-	}
-	return p.Team.ID
-}
+func (p interaction) team() string { return cmp.Or(p.User.TeamID, p.Team.ID) }
 
-func (p interaction) channel() string {
-	if p.Container.ChannelID != "" {
-		return p.Container.ChannelID
-	}
-	return p.Channel.ID
-}
+func (p interaction) channel() string { return cmp.Or(p.Container.ChannelID, p.Channel.ID) }
 
-func (p interaction) messageTS() string {
-	if p.Container.MessageTS != "" {
-		return p.Container.MessageTS
-	}
-	return p.Message.TS
-}
+func (p interaction) messageTS() string { return cmp.Or(p.Container.MessageTS, p.Message.TS) }
 
 // foreign reports whether a payload is not of our workspace and our app. Every
 // id that is given must be ours; before we know who we are, nothing is. The

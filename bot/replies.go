@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"time"
@@ -69,7 +70,7 @@ func (v view) tell(t approvals.Told, now time.Time) (line, []slack.Block) {
 		return step(t.Event, t.Request), nil
 	}
 	l := say(quoted(words(string(t.Event.Type)), limitName))
-	if d := firstOf(t.Event.Reason, t.Event.Data["detail"], t.Event.Outcome); d != "" {
+	if d := cmp.Or(t.Event.Reason, t.Event.Data["detail"], t.Event.Outcome); d != "" {
 		l = say(l, ": ", quoted(d, limitMessage))
 	}
 	return l, nil
@@ -106,7 +107,7 @@ var steps = map[approvals.EventType]func(approvals.Event, approvals.Request) lin
 		return say("CircleCI accepted the approval", attemptNumber(e, r), ".")
 	},
 	approvals.EventGateRefused: func(e approvals.Event, r approvals.Request) line {
-		return say("CircleCI did not accept the approval", attemptNumber(e, r), ": ", quoted(firstOf(e.Reason, e.Outcome), limitMessage), ".")
+		return say("CircleCI did not accept the approval", attemptNumber(e, r), ": ", quoted(cmp.Or(e.Reason, e.Outcome), limitMessage), ".")
 	},
 	approvals.EventDelayed: delayed,
 	approvals.EventWaiting: func(_ approvals.Event, r approvals.Request) line {
@@ -163,7 +164,7 @@ var steps = map[approvals.EventType]func(approvals.Event, approvals.Request) lin
 }
 
 // holder is whose authenticator an event is about.
-func holder(e approvals.Event) line { return mention(firstOf(e.Data["user"], e.Actor.ID)) }
+func holder(e approvals.Event) line { return mention(cmp.Or(e.Data["user"], e.Actor.ID)) }
 
 func withCode(e approvals.Event) line {
 	if e.MFA == "" {
@@ -309,8 +310,8 @@ func finished(t approvals.Told, _ time.Time) line {
 		l = say(l, literal(jobs), " ")
 	}
 	l = say(l, "finished")
-	if d := r.Deploy.FinishedAt.Sub(r.ReleasedAt); !r.ReleasedAt.IsZero() && d > 0 {
-		l = say(l, " in ", duration(d))
+	if took := deployTook(r); took > 0 {
+		l = say(l, " in ", duration(took))
 	}
 	return say(l, ".", jobSays(t), starter(t))
 }
@@ -357,7 +358,7 @@ func gateClosed(e approvals.Event, r approvals.Request) line {
 	case approvals.CloseCancelJob:
 		return say("Told CircleCI to cancel the job ", literal(r.GateName), ".")
 	}
-	return say("CircleCI did not let me cancel ", literal(r.GateName), " (", quoted(firstOf(e.Reason, e.Outcome), limitMessage), "). It is still waiting there, so cancel it by hand.")
+	return say("CircleCI did not let me cancel ", literal(r.GateName), " (", quoted(cmp.Or(e.Reason, e.Outcome), limitMessage), "). It is still waiting there, so cancel it by hand.")
 }
 
 func newerWorkflow(e approvals.Event, r approvals.Request) line {
@@ -374,7 +375,7 @@ func newerWorkflow(e approvals.Event, r approvals.Request) line {
 
 // reasonOf is why a request ended, in the words of its event.
 func reasonOf(t approvals.Told) string {
-	return firstOf(t.Event.Data["detail"], t.Request.Failure.Detail)
+	return cmp.Or(t.Event.Data["detail"], t.Request.Failure.Detail)
 }
 
 // expiry says what did not happen in time.
@@ -439,20 +440,8 @@ func attemptNumber(e approvals.Event, r approvals.Request) line {
 }
 
 func parseTime(text string) time.Time {
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return time.Time{}
-	}
+	t, _ := time.Parse(time.RFC3339Nano, text) // zero where it cannot be read
 	return t
-}
-
-func firstOf(texts ...string) string {
-	for _, t := range texts {
-		if t != "" {
-			return t
-		}
-	}
-	return ""
 }
 
 // words turns a name such as not_admin or code.failed into words.

@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -95,7 +96,7 @@ var wordings = map[approvals.Status]wording{
 	approvals.Undeliverable: {
 		headline: "Could not release: %s ⚠️", card: undeliverable, begins: approvals.EventUndeliverable,
 		thread: func(t approvals.Told, now time.Time) line {
-			return say("Could not release: ", quoted(firstOf(reasonOf(t), words(t.Event.Reason)), limitMessage), ".", retryHint(t.Request, now), call(t))
+			return say("Could not release: ", quoted(cmp.Or(reasonOf(t), words(t.Event.Reason)), limitMessage), ".", retryHint(t.Request, now), call(t))
 		},
 		late: func(why *approvals.Refusal) line {
 			did := "approved this"
