@@ -218,23 +218,19 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 			refused = why
 			return c.happen(&r, clickRefused(r, who, d.Action, why))
 		}
-		if d.Action == ActionReject {
+		switch {
+		case d.Action == ActionReject:
 			e := about(r, EventRejected, who.actor(), "slack")
 			e.Outcome, e.MFA, e.Reason = "rejected", d.MFA, d.Reason
 			return s.end(c, &r, e)
-		}
-		if proven == nil {
+		case proven == nil:
 			return errors.New("a vote needs a proof")
-		}
-		if d.Action == ActionBreakGlass {
+		case d.Action == ActionBreakGlass:
 			return s.breakGlass(c, proven, who, p, person, &r, d)
 		}
 		return s.vote(c, proven, who, p, &r, d)
 	})
-	if err == nil {
-		err = refused
-	}
-	return r, err
+	return r, cmp.Or(err, refused)
 }
 
 // check compares a code. A right one uses its step and clears the count; a used
