@@ -20,8 +20,9 @@ import (
 )
 
 // decideTime is how long a decision may take in a flood, from the click until the
-// modal with the right code has closed. Slack waits 3 s for each of the two.
-const decideTime = 2 * time.Second
+// modal with the right code has closed. Slack waits 3 s for each of the two; a flood
+// that holds the gateway up does so until its connections end, 10 s and more.
+const decideTime = 6 * time.Second
 
 // Another app, which nobody decides on here.
 const (
