@@ -69,6 +69,11 @@ func (s *Stage) OperatorProgram(file string, args ...string) (printed string, er
 		return "", err
 	}
 	cmd.Env = s.env
+	stdin, err := cmd.StdinPipe() // it ends with its parent, which it knows by this
+	if err != nil {
+		return "", err
+	}
+	defer stdin.Close()
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
