@@ -371,8 +371,8 @@ func peek(line []byte) (kind EventType, request string) {
 // appended is taken in at once.
 const longTail = 32
 
-// keepUp reads the log to its end: what was appended since, so that proofs stay
-// cheap, or all of it, and compares it with the sealed head.
+// keepUp reads the rest of the log, which is all of it after a start, and compares it
+// with the sealed head. It is called after every change, so that proofs stay cheap.
 func (j *journal) keepUp(ctx context.Context) error { return j.notice(ctx, j.read(ctx)) }
 
 func (j *journal) read(ctx context.Context) error {

@@ -166,7 +166,7 @@ func TestNodesRestTogether(t *testing.T) {
 			t.Errorf("a message came %v after Slack asked for a rest of %d s; want it soon after the rest", since, rest)
 		}
 	}
-	// What the other node had under way when Slack said so is no call made in spite of it.
+	// The other node may have begun one message before it could know of the rest.
 	if early > 1 {
 		t.Errorf("got %d messages within the rest of %d s; want at most the one that was under way", early, rest)
 	}
