@@ -46,7 +46,9 @@ func (b *Bot) deliver(ctx context.Context, w approvals.Work) approvals.Outcome {
 }
 
 // Turn is when the next work of a lane may be claimed.
-func (b *Bot) Turn(lane string) time.Time { return b.pace.turn(approvals.Channel(lane)) }
+func (b *Bot) Turn(lane string) time.Time {
+	return latest(b.pace.turn(approvals.Channel(lane)), b.pace.until(lane))
+}
 
 // Rest has calls of a method wait, because Slack asked some node for it.
 func (b *Bot) Rest(method string, d time.Duration) { b.pace.rest(method, d) }
@@ -415,9 +417,14 @@ func (b *Bot) later(ctx context.Context, w approvals.Work, channel string, err e
 }
 
 // resting is the outcome when work has to wait together with others. It keeps its
-// place among them, because its lane has no turn for so long.
+// place among them, because its lane has no turn for so long. A card that has to be
+// looked for first holds back the later cards of its lane, so that cards stand in the
+// order of their requests, but no longer than a minute, which is Slack's window.
 func (b *Bot) resting(w approvals.Work, pause time.Duration, err error) approvals.Outcome {
 	now := time.Now()
+	if _, t := approvals.Channel(w.Lane); t == approvals.Cards && pause <= time.Minute {
+		b.pace.rest(w.Lane, pause)
+	}
 	due := w.Due
 	if due.IsZero() || !b.Turn(w.Lane).After(now) {
 		due = now.Add(pause) // nothing else holds it back

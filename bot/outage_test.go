@@ -14,7 +14,7 @@ import (
 // off alone.
 func TestWhatRestsAfterAFailure(t *testing.T) {
 	t.Parallel()
-	const nothing, channel, all = 0, 1, 2
+	const nothing, itsLane, channel, all = 0, 1, 2, 3
 	for _, tt := range []struct {
 		name    string
 		faults  []slacktest.Fault
@@ -33,7 +33,7 @@ func TestWhatRestsAfterAFailure(t *testing.T) {
 		{"all of Slack is at fault", []slacktest.Fault{{Status: 503}}, false, 9, all},
 		{"one message is at fault", []slacktest.Fault{{Method: "chat.postMessage", Status: 503}}, false, 3, nothing},
 		{"a refusal that nobody knows", []slacktest.Fault{{Method: "chat.postMessage", Error: "teapot"}}, false, 3, nothing},
-		{"the look is throttled", []slacktest.Fault{{Method: "conversations.history", Status: 429, RetryAfter: 9}}, false, 2, nothing},
+		{"the look is throttled", []slacktest.Fault{{Method: "conversations.history", Status: 429, RetryAfter: 9}}, false, 2, itsLane},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -60,6 +60,9 @@ func TestWhatRestsAfterAFailure(t *testing.T) {
 			}
 			if got := w.bot.Turn(work.Lane).After(now); got != (tt.rests != nothing) {
 				t.Errorf("the lane rests: %t; want %t", got, tt.rests != nothing)
+			}
+			if got := w.bot.Turn(lane).After(now); got != (tt.rests >= channel) {
+				t.Errorf("the channel rests: %t; want %t", got, tt.rests >= channel)
 			}
 			if got := w.bot.Turn(approvals.SlackLane("C0OTHER", "myapp")).After(now); got != (tt.rests == all) {
 				t.Errorf("another channel rests: %t; want %t", got, tt.rests == all)

@@ -25,7 +25,7 @@ type pace struct {
 	nodes func() int // how many share the rates
 
 	mu       sync.Mutex
-	rests    map[string]rest // by method, channel or allOfSlack
+	rests    map[string]rest // by method, channel, lane or allOfSlack
 	asked    approvals.Rests // what Slack asked for and the other nodes are not told yet
 	channels map[string]*rate.Limiter
 }
@@ -68,10 +68,7 @@ func (p *pace) share(channel string) *rate.Limiter {
 
 // call makes a call unless its method rests.
 func (p *pace) call(method string, do func() error) error {
-	p.mu.Lock()
-	wait := time.Until(p.rests[method].until)
-	p.mu.Unlock()
-	if wait > 0 {
+	if wait := time.Until(p.until(method)); wait > 0 {
 		return &slack.RateLimitedError{RetryAfter: wait}
 	}
 	err := do()
@@ -89,11 +86,18 @@ func (p *pace) call(method string, do func() error) error {
 	return err
 }
 
-// rest has a method wait.
-func (p *pace) rest(method string, d time.Duration) {
+// until is when the rest of a method, channel or lane ends.
+func (p *pace) until(name string) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.rests[method] = rest{until: latest(p.rests[method].until, time.Now().Add(d))}
+	return p.rests[name].until
+}
+
+// rest has a method or a lane wait.
+func (p *pace) rest(name string, d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rests[name] = rest{until: latest(p.rests[name].until, time.Now().Add(d))}
 }
 
 // toTell returns what Slack asked for since it was called last.

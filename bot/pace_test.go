@@ -154,6 +154,43 @@ func TestRateLimitRestsTheMethod(t *testing.T) {
 	})
 }
 
+// A card that may stand already is looked for. While Slack refuses the look, the later
+// cards of its app wait behind it, so that cards stand in the order of their requests,
+// but for no longer than a minute; those of another app do not.
+func TestCardsWaitBehindOneThatIsLookedFor(t *testing.T) {
+	t.Parallel()
+	for wait, want := range map[int]string{60: "[other first second third]", 61: "[other second third first]"} {
+		t.Run(fmt.Sprint(wait), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newBubble(t, slacktest.Config{})
+				w.slack.AddFault(slacktest.Fault{Method: "conversations.history", Status: 429, RetryAfter: wait, Times: 1})
+				began := time.Now()
+				var rows []approvals.Work
+				for i, name := range []string{"first", "second", "third", "other"} {
+					app := "myapp"
+					if name == "other" {
+						app = name
+					}
+					rows = append(rows, approvals.Work{
+						Kind: approvals.WorkCard, Subject: w.copyRequest(name, app), Lane: approvals.SlackLane(deploys, app) + "/new",
+						Due: began.Add(time.Duration(i-10) * time.Millisecond),
+					})
+				}
+				rows[0].Attempt = 1 // its answer was lost
+				w.due(rows...).run(t)
+				var got []any
+				for _, m := range w.cards(t, len(rows)) {
+					got = append(got, m.Metadata.EventPayload["request_id"])
+				}
+				if fmt.Sprint(got) != want {
+					t.Errorf("the cards came as %v; want %s", got, want)
+				}
+			})
+		})
+	}
+}
+
 // While Slack is away it is asked less and less often; then everything comes in
 // its order, at the pace of the channel.
 func TestAnOutageIsWaitedOut(t *testing.T) {
