@@ -40,7 +40,7 @@ func pullRequest(r approvals.Request) line {
 	if number == "" {
 		return nil
 	}
-	l := say(link(pullURL(r.Project, number), "PR #"+number))
+	l := say(link(pullURL(r.Facts, number), "PR #"+number))
 	if said == nil {
 		return l
 	}
@@ -56,8 +56,8 @@ func (v view) changes(r approvals.Request) line {
 		return nil
 	}
 	last := r.Last.Revision
-	compare := compareURL(r.Project, last, r.Facts.Revision)
-	since := say(" (", link(CommitURL(r.Project, last), short(last)), ", ", at(r.Last.At), ")")
+	compare := compareURL(r.Facts, last, r.Facts.Revision)
+	since := say(" (", link(CommitURL(r.Facts, last), short(last)), ", ", at(r.Last.At), ")")
 	switch {
 	case r.Commits != nil && r.Commits.Count > 0:
 		return say(link(compare, plural(r.Commits.Count, "commit")), authors(r.Commits), " since the last deploy", since)
@@ -105,13 +105,13 @@ func (v view) commitList(r approvals.Request) []slack.Block {
 		if i > 0 {
 			l = say(l, "\n")
 		}
-		l = say(l, link(CommitURL(r.Project, c.Hash), short(c.Hash)), " ", quoted(c.Subject, limitMessage))
+		l = say(l, link(CommitURL(r.Facts, c.Hash), short(c.Hash)), " ", quoted(c.Subject, limitMessage))
 		if c.Author != "" {
 			l = say(l, " (", name(c.Author), ")")
 		}
 	}
 	if more := r.Commits.Count - len(r.Commits.Newest); more > 0 {
-		l = say(l, "\n", link(compareURL(r.Project, r.Last.Revision, r.Facts.Revision), "and "+strconv.Itoa(more)+" more"))
+		l = say(l, "\n", link(compareURL(r.Facts, r.Last.Revision, r.Facts.Revision), "and "+strconv.Itoa(more)+" more"))
 	}
 	return []slack.Block{l.block()}
 }

@@ -52,8 +52,8 @@ func RenderText(text string) (mrkdwn string, message []byte) {
 // ShowName is what people see of a name that decides, with its remark.
 func ShowName(text string) string { return name(text).plain() }
 
-func Compare(project, from, to string) (commit, compare string) {
-	return CommitURL(project, to), compareURL(project, from, to)
+func Compare(f approvals.Facts, from, to string) (commit, compare string) {
+	return CommitURL(f, to), compareURL(f, from, to)
 }
 
 func ParseInteraction(raw []byte) error {

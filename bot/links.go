@@ -15,14 +15,23 @@ type Links interface {
 }
 
 var (
-	vcsPart  = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
-	fullHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
+	// repositoryURL is how CircleCI names a repository where the slug of its project does not.
+	repositoryURL = regexp.MustCompile(`^(?:https://|ssh://git@|git@)(github\.com|bitbucket\.org)[/:]([^/]+)/([^/]+?)(?:\.git)?$`)
+	vcsPart       = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+	fullHash      = regexp.MustCompile(`^[0-9a-f]{40}$`)
 )
 
-// repository is the base of a repository's pages on its host, built from
-// checked parts; "" for projects whose slug does not name the repository.
-func repository(project string) (base string, bitbucket bool) {
-	parts := strings.Split(project, "/")
+// repository is the base of a repository's pages on its host, built from checked
+// parts: those of the project's slug or, where that names no repository, as for
+// projects of the GitHub App, of the URL that CircleCI gives. It is "" where neither
+// names one at a host that we know.
+func repository(f approvals.Facts) (base string, bitbucket bool) {
+	parts := strings.Split(f.Project, "/")
+	if len(parts) == 3 && parts[0] == "circleci" {
+		if parts = repositoryURL.FindStringSubmatch(f.Target); parts != nil {
+			parts = parts[1:]
+		}
+	}
 	if len(parts) != 3 {
 		return "", false
 	}
@@ -32,9 +41,9 @@ func repository(project string) (base string, bitbucket bool) {
 		}
 	}
 	switch parts[0] {
-	case "gh", "github":
+	case "gh", "github", "github.com":
 		return "https://github.com/" + parts[1] + "/" + parts[2], false
-	case "bb", "bitbucket":
+	case "bb", "bitbucket", "bitbucket.org":
 		return "https://bitbucket.org/" + parts[1] + "/" + parts[2], true
 	}
 	return "", false
@@ -42,8 +51,8 @@ func repository(project string) (base string, bitbucket bool) {
 
 // CommitURL is the page of a commit on the host of the code; "" where a part cannot be
 // right.
-func CommitURL(project, revision string) string {
-	base, bitbucket := repository(project)
+func CommitURL(f approvals.Facts, revision string) string {
+	base, bitbucket := repository(f)
 	switch {
 	case base == "" || !fullHash.MatchString(revision):
 		return ""
@@ -54,8 +63,8 @@ func CommitURL(project, revision string) string {
 }
 
 // compareURL is the page of what changed from one commit to another.
-func compareURL(project, from, to string) string {
-	base, bitbucket := repository(project)
+func compareURL(f approvals.Facts, from, to string) string {
+	base, bitbucket := repository(f)
 	switch {
 	case base == "" || !fullHash.MatchString(from) || !fullHash.MatchString(to) || from == to:
 		return ""
@@ -67,8 +76,8 @@ func compareURL(project, from, to string) string {
 }
 
 // pullURL is the page of a pull request.
-func pullURL(project, number string) string {
-	base, bitbucket := repository(project)
+func pullURL(f approvals.Facts, number string) string {
+	base, bitbucket := repository(f)
 	switch {
 	case base == "":
 		return ""

@@ -108,7 +108,7 @@ func (v view) subject(r approvals.Request) []slack.Block {
 // facts is what is deployed: commit, branch or tag, pipeline, starter.
 func (v view) facts(r approvals.Request) line {
 	f := r.Facts
-	l := say(link(CommitURL(r.Project, f.Revision), short(f.Revision)))
+	l := say(link(CommitURL(f, f.Revision), short(f.Revision)))
 	switch {
 	case f.Tag != "":
 		l = say(l, " tagged ", name(f.Tag))

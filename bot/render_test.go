@@ -466,21 +466,41 @@ func TestRefusals(t *testing.T) {
 
 func TestLinks(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct{ project, commit, compare string }{
-		{"gh/acme/myapp", "https://github.com/acme/myapp/commit/" + revision, "https://github.com/acme/myapp/compare/" + previous + "..." + revision},
-		{"bb/acme/myapp", "https://bitbucket.org/acme/myapp/commits/" + revision, "https://bitbucket.org/acme/myapp/branches/compare/" + revision + "%0D" + previous},
-		{"circleci/acme/myapp", "", ""},
+	const gitHub, bitbucket = "https://github.com/acme/myapp", "https://bitbucket.org/acme/myapp"
+	for _, tt := range []struct{ project, target, repository string }{
+		{"gh/acme/myapp", "", gitHub},
+		{"bb/acme/myapp", "", bitbucket},
+		{"gh/acme/myapp", "https://github.com/acme/other", gitHub},
 		{"gh/acme", "", ""},
 		{"gh/../myapp", "", ""},
 		{"gh/acme/my app", "", ""},
 		{"gh/acme/x/y", "", ""},
+		{"gh/acme", gitHub, ""},
+		{"circleci/4tXr/9pLk", "", ""},
+		{"circleci/4tXr/9pLk", "https://github.com/acme/myapp", gitHub},
+		{"circleci/4tXr/9pLk", "https://github.com/acme/myapp.git", gitHub},
+		{"circleci/4tXr/9pLk", "git@github.com:acme/myapp.git", gitHub},
+		{"circleci/4tXr/9pLk", "ssh://git@bitbucket.org/acme/myapp.git", bitbucket},
+		{"circleci/4tXr/9pLk", "https://gitlab.com/acme/myapp", ""},
+		{"circleci/4tXr/9pLk", "https://github.com.example/acme/myapp", ""},
+		{"circleci/4tXr/9pLk", "https://mallory@github.com/acme/myapp", ""},
+		{"circleci/4tXr/9pLk", "https://github.com/acme/myapp/pull/1", ""},
+		{"circleci/4tXr/9pLk", "https://github.com/../myapp", ""},
+		{"circleci/4tXr/9pLk", "https://github.com/acme/my|app>", ""},
 	} {
-		commit, compare := bot.Compare(tt.project, previous, revision)
-		if commit != tt.commit || compare != tt.compare {
-			t.Errorf("%s: got %q and %q; want %q and %q", tt.project, commit, compare, tt.commit, tt.compare)
+		var wantCommit, wantCompare string
+		switch tt.repository {
+		case gitHub:
+			wantCommit, wantCompare = gitHub+"/commit/"+revision, gitHub+"/compare/"+previous+"..."+revision
+		case bitbucket:
+			wantCommit, wantCompare = bitbucket+"/commits/"+revision, bitbucket+"/branches/compare/"+revision+"%0D"+previous
+		}
+		commit, compare := bot.Compare(approvals.Facts{Project: tt.project, Target: tt.target}, previous, revision)
+		if commit != wantCommit || compare != wantCompare {
+			t.Errorf("%s, %q: got %q and %q; want %q and %q", tt.project, tt.target, commit, compare, wantCommit, wantCompare)
 		}
 	}
-	if commit, _ := bot.Compare("gh/acme/myapp", previous, "main"); commit != "" {
+	if commit, _ := bot.Compare(approvals.Facts{Project: "gh/acme/myapp"}, previous, "main"); commit != "" {
 		t.Errorf("a branch name became a commit link: %s", commit)
 	}
 }

@@ -180,9 +180,10 @@ func TestSubjectAndPullRequest(t *testing.T) {
 	w.AddProject(circlecitest.Project{Slug: "circleci/4tXr/9pLk"})
 	f := w.of(t, circlecitest.Pipeline{
 		Project: "circleci/4tXr/9pLk", NoVCS: true, Event: "pull_request", Subject: "Fix\nthe \u0085 rounding", PullRequest: "https://github.com/MyOrg/myapp/pull/77",
+		RepoURL: "https://github.com/MyOrg/myapp",
 	})
-	if f.Subject != "Fix the rounding" || f.PullRequest != "77" || f.Event != "pull_request" {
-		t.Errorf("got %q, pull request %q, event %q; want one line, 77, pull_request", f.Subject, f.PullRequest, f.Event)
+	if f.Subject != "Fix the rounding" || f.PullRequest != "77" || f.Event != "pull_request" || f.Target != "https://github.com/MyOrg/myapp" {
+		t.Errorf("got %q, pull request %q, event %q, repository %q; want one line, 77, pull_request, that of myapp", f.Subject, f.PullRequest, f.Event, f.Target)
 	}
 	f = w.of(t, circlecitest.Pipeline{Project: "circleci/4tXr/9pLk", NoVCS: true, Subject: strings.Repeat("é", 500), PullRequest: "https://github.com/MyOrg/myapp/pull/7x"})
 	if n := utf8.RuneCountInString(f.Subject); n != 120 || !strings.HasSuffix(f.Subject, "…") || f.PullRequest != "" {

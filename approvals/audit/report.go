@@ -17,7 +17,7 @@ type Report struct {
 	App  string    // empty = all
 	// PipelineURL and CommitURL are pages for people; "" = none.
 	PipelineURL func(slug string, number int64) string
-	CommitURL   func(project, revision string) string
+	CommitURL   func(f approvals.Facts, revision string) string
 	// Compared is how the log compares with the CI provider; nil = NotCompared says why
 	// that is not known.
 	Compared    *Comparison

@@ -108,7 +108,7 @@ func (d *deploy) CommitURL() string {
 	if d.of.Report.CommitURL == nil {
 		return ""
 	}
-	return d.of.Report.CommitURL(d.Facts.Project, d.Facts.Revision)
+	return d.of.Report.CommitURL(d.Facts, d.Facts.Revision)
 }
 
 // Ref is the branch or tag.

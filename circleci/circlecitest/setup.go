@@ -55,6 +55,7 @@ type Pipeline struct {
 	ConfigSource, ConfigRevision, ConfigRepository string
 	Event                                          string // such as push or custom_webhook, for GitHub App projects
 	PullRequest                                    string // URL of the pull request, for GitHub App projects
+	RepoURL                                        string // of the repository, for GitHub App projects
 }
 
 // Workflow is one workflow of a pipeline. StartedBy is a login; empty means the pipeline's actor.

@@ -161,6 +161,7 @@ func (s *Server) valuesBody(p *pipeline) any {
 	}
 	if p.NoVCS {
 		given["git.commit.subject"], given["event.name"], given["event.context.github.pr_url"] = p.Subject, p.Event, p.PullRequest
+		given["git.repo_url"] = p.RepoURL
 	}
 	for name, value := range given {
 		if value != "" {
