@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -37,35 +36,6 @@ func side(b *testing.B, callers int, op func(i int64) error) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
 }
 
-// rateF measures how often in a second 24 KiB can be overwritten in place with
-// fsync, as a commit does with the write-ahead log.
-func rateF(b *testing.B) float64 {
-	f, err := os.Create(filepath.Join(b.TempDir(), "f"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer f.Close()
-	const size, places = 24 << 10, 170 // 4 MB
-	data := make([]byte, size)
-	write := func(i int) {
-		if _, err := f.WriteAt(data, int64(i%places)*size); err != nil {
-			b.Fatal(err)
-		}
-		if err := f.Sync(); err != nil {
-			b.Fatal(err)
-		}
-	}
-	for i := range places {
-		write(i)
-	}
-	const n = 1000
-	start := time.Now()
-	for i := range n {
-		write(i)
-	}
-	return n / time.Since(start).Seconds()
-}
-
 // BenchmarkCreate is a request with its event and two pieces of work, at full
 // durability, by several callers at once.
 func BenchmarkCreate(b *testing.B) {
@@ -79,7 +49,10 @@ func BenchmarkCreate(b *testing.B) {
 		for _, callers := range []int{1, 8, 32} {
 			b.Run(fmt.Sprint(engine.name, "/c=", callers), func(b *testing.B) {
 				db := engine.open(b)
-				f := rateF(b)
+				f, err := storetest.RateF(b.TempDir())
+				if err != nil {
+					b.Fatal(err)
+				}
 				side(b, callers, func(i int64) error {
 					r := request("api")
 					return db.Update(b.Context(), func(tx approvals.Tx) error { return step(tx, &r) })

@@ -62,16 +62,17 @@
 //	-window D        how long an approval stays usable (half of the outage, whole minutes)
 //	-requests N      requests that are filed while Slack is away (one every five seconds)
 //
-// TestLoad measures creates per second, the time to a modal, to an answer and to the
-// gate, memory, and starts with a full database. It judges nothing, and the
-// simulated services and callers work on the same processors:
+// TestLoad measures creates per second, the time until all cards and the first lines
+// of their threads stand, to a modal, to an answer and to the gate, memory, and starts
+// with a full database. F, which it tells first and last, says how fast the disk is. It
+// judges nothing, and the simulated services and callers work on the same processors:
 //
 //	-load-for D      how long requests are filed at a fixed rate
 //	-load-rate N     how many a second (100)
 //	-load-pending N  requests that are pending before (1000)
 //	-load-decided N  requests that are approved one by one, before and after (30)
 //	-load-apps N     apps, each with a channel: Slack takes one message a second and channel (300)
-//	-load-drain D    how long to wait for all cards after that (5m)
+//	-load-drain D    how long to wait for all cards and first lines after that (5m)
 //	-load-daemon F   the daemon to measure, such as a static one; a test program is larger
 //	-load-history F  the database that the daemon starts with and changes. What makes
 //	                 one of a million requests, 9 GB in a quarter of an hour, is

@@ -36,7 +36,7 @@ var (
 	loadPending = flag.Int("load-pending", 1000, "requests that are pending before")
 	loadDecided = flag.Int("load-decided", 30, "requests that are approved one by one, before and after")
 	loadApps    = flag.Int("load-apps", 300, "apps, each with a channel")
-	loadDrain   = flag.Duration("load-drain", 5*time.Minute, "how long to wait for all cards")
+	loadDrain   = flag.Duration("load-drain", 5*time.Minute, "how long to wait for all cards and the first lines of their threads")
 	loadDaemon  = flag.String("load-daemon", "", "the rack-gatewayd that is measured; without it, the test program")
 	loadHistory = flag.String("load-history", "", "the database that the daemon starts with, which ./approvals makes with -quarter.keep and -quarter.times")
 	loadIdle    = flag.Duration("load-idle", 0, "how long the daemon is watched while it has nothing to do")
