@@ -19,8 +19,8 @@ func (c *program) keygen() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "keygen", Short: "Print a new key for RGW_SECRET_KEYS", Args: cobra.NoArgs,
 		Example: "  rack-gatewayd keygen > rgw-secret-keys",
-		Long: `Print a new key for RGW_SECRET_KEYS, alone on stdout. To rotate, put the new key
-in front of the old ones, separated by a comma.`,
+		Long: `Print a new key for RGW_SECRET_KEYS, alone on stdout. The help of keys rotate
+says how a new key takes the place of an old one.`,
 		RunE: func(*cobra.Command, []string) error {
 			if id == "" {
 				id = "k" + time.Now().UTC().Format("20060102")

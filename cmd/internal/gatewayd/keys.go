@@ -33,14 +33,17 @@ func (c *program) keysRotate() *cobra.Command {
 		Long: `Seal all secrets again, with the first key of RGW_SECRET_KEYS, in batches, beside
 a running daemon. Stdout lists the ids of the keys that may then leave the ring.
 
- 1. Put a new key (keygen) in front of RGW_SECRET_KEYS, keep the old ones behind
-    it, and restart the daemon with that: it must know both.
+ 1. Put a new key (keygen) in front of the old ones in RGW_SECRET_KEYS, separated
+    by a comma, and restart the daemon. Several nodes on PostgreSQL need a step
+    before that: add the new key behind the old ones on every node, restarting
+    one after the other. Then put it in front on every node in the same way. A
+    node that lacks the key with which another one seals does not start.
  2. Run keys rotate with the same RGW_SECRET_KEYS.
- 3. Take the keys that it lists out of the ring, here and at the daemon.
+ 3. Take the keys that it lists out of the ring, here and at every daemon.
 
-A key that something is sealed with cannot be left out: every command, and the
-daemon, refuses such a ring and names the key. Backups that were made before
-still need it.`,
+A key that something is sealed with cannot be left out: the daemon and every
+command refuse such a ring and name the key. Backups that were made before still
+need it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := storeConfig(c.env)
 			if err != nil {

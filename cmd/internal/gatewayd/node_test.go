@@ -192,6 +192,52 @@ func TestNodesWithOtherSettings(t *testing.T) {
 	w.approve(stage.Ana, id)
 }
 
+// Two nodes change over to a new key while one of them always works: first it is
+// behind the old one on both, then in front on both, and then alone.
+func TestRotateKeysOfNodes(t *testing.T) {
+	t.Parallel()
+	const ring = "RGW_SECRET_KEYS"
+	w, _ := onServer(t, "RGW_SETTING_SUPERSEDE=off")
+	before := w.Variable(ring)
+	after := strings.TrimSpace(w.operator(0, "keygen", "--kid", "new").Stdout)
+
+	log := &firstLine{word: "the key rings differ", found: make(chan struct{})}
+	_, ended := w.second(log, ring+"="+after+","+before)
+	if code := <-ended; code != 1 || !strings.Contains(log.text.String(), "first add a new key behind the others on every node") {
+		t.Fatalf("a new key in front at once: got exit %d, %s; want 1 and what to do first", code, &log.text)
+	}
+
+	stop, _ := w.second(io.Discard)
+	var last string
+	for i, keys := range []string{before + "," + after, after + "," + before, after} {
+		if keys == after {
+			r := w.operator(0, "keys", "rotate")
+			if id, _, _ := strings.Cut(before, ":"); r.Stdout != id+"\n" {
+				t.Fatalf("keys rotate lists %q; want the old key %s", r.Stdout, id)
+			}
+		}
+		w.nodes(2)
+		if code := stop(); code != 0 {
+			t.Fatalf("stop: got exit %d; want 0", code)
+		}
+		stop, _ = w.second(io.Discard, ring+"="+keys)
+		w.nodes(2)
+		w.request(int64(2*i) + 1)
+		if code := w.Stop(); code != 0 {
+			t.Fatalf("stop: got exit %d; want 0", code)
+		}
+		w.SetEnv(ring + "=" + keys)
+		w.must(w.Start(w.ctx))
+		w.nodes(2)
+		_, last = w.request(int64(2*i) + 2)
+	}
+	w.approve(stage.Ana, last) // their secret was sealed with the old key
+	w.operator(0, "rebuild", "--check")
+	if code := stop(); code != 0 {
+		t.Errorf("the second node: got exit %d; want 0", code)
+	}
+}
+
 // A node starts before its database, says that it waits, and works once it is there.
 func TestNodeWaitsForTheServer(t *testing.T) {
 	t.Parallel()
