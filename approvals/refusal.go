@@ -26,7 +26,7 @@ const (
 	RefusedNoAuthenticator RefusalCode = "no_authenticator" // not enrolled
 	RefusedDisabled        RefusalCode = "authenticator_disabled"
 	RefusedUnreadable      RefusalCode = "authenticator_unreadable" // the sealed secret does not open
-	RefusedOnHold          RefusalCode = "decisions_on_hold"        // log, keys or clock forbid: Detail
+	RefusedOnHold          RefusalCode = "decisions_on_hold"        // log, keys, lock or clock forbid: Detail
 	RefusedReason          RefusalCode = "reason_invalid"           // a reason must be 1 to 500 characters, of an emergency release 10 to 500
 
 	RefusedCodeMalformed RefusalCode = "code_malformed"

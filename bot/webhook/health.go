@@ -19,7 +19,7 @@ const (
 
 // Readiness is the answer of /readyz.
 type Readiness struct {
-	// Status is unavailable only when the store cannot be written, or log, keys
+	// Status is unavailable only when the store cannot be written, or log, keys, lock
 	// or clock forbid decisions; /readyz then answers 503.
 	Status string          `json:"status"`
 	Parts  map[string]Part `json:"parts"` // store, slack, circleci, clock, role
