@@ -301,6 +301,11 @@ func (h *history) metrics(t *testing.T) {
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	h.ok(err)
+	page := metricsOfPage(t)
+	delete(page, "rgw_nodes") // there is no PostgreSQL here
+	if diff := cmp.Diff(page, metricsIn(string(body))); diff != "" {
+		t.Errorf("/metrics is not what the page lists (-page +got):\n%s", diff)
+	}
 	there := map[string]bool{}
 	for line := range strings.Lines(string(body)) {
 		name, _, _ := strings.Cut(line, "{")
@@ -329,6 +334,38 @@ func (h *history) metrics(t *testing.T) {
 			}
 		}
 	}
+}
+
+// metricsOfPage are the types and labels of the gateway's own metrics, by name, as the
+// page lists them.
+func metricsOfPage(t *testing.T) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile("../../rack-gatewayd/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "<!-- metrics -->\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	listed := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `(rgw_[a-z_]+)` \\| ([a-z]+) \\| (.*?) ?\\| .+ \\|$").FindAllStringSubmatch(table, -1) {
+		listed[row[1]] = row[2] + " " + strings.ReplaceAll(row[3], "`", "")
+	}
+	return listed
+}
+
+// metricsIn are the same in what was scraped.
+func metricsIn(scraped string) map[string]string {
+	found := map[string]string{}
+	for _, family := range regexp.MustCompile(`(?m)^# TYPE (rgw_[a-z_]+) ([a-z]+)\n[a-z_]+(?:\{(.*)\})? `).FindAllStringSubmatch(scraped, -1) {
+		var labels []string
+		for _, label := range regexp.MustCompile(`([a-z]+)="`).FindAllStringSubmatch(family[3], -1) {
+			if label[1] != "le" {
+				labels = append(labels, label[1])
+			}
+		}
+		found[family[1]] = family[2] + " " + strings.Join(labels, ", ")
+	}
+	return found
 }
 
 func number(t *testing.T, s string) int {

@@ -49,8 +49,9 @@ func TestTwoNodes(t *testing.T) {
 			t.Errorf("request %d: got %d approve calls; want 1", i+1, n)
 		}
 	}
-	if _, metrics, err := fetch(w.Health + "/metrics"); err != nil || !strings.Contains(metrics, "\nrgw_nodes{node=\"gateway-1\"} 2\n") {
-		t.Errorf("metrics: got %v, no two nodes", err)
+	_, metrics, err := fetch(w.Health + "/metrics")
+	if want := metricsOfPage(t)["rgw_nodes"]; err != nil || !strings.Contains(metrics, "\nrgw_nodes{node=\"gateway-1\"} 2\n") || metricsIn(metrics)["rgw_nodes"] != want {
+		t.Errorf("metrics: got %v, no two nodes, or not as the page has it (%q)", err, want)
 	}
 	if r := w.Operator(w.ctx, "", "check"); !strings.Contains(r.Stdout, "database: PostgreSQL ") || !strings.Contains(r.Stdout, "no synchronous standby") {
 		t.Errorf("check: got %s%s; want what the database is, and what it promises", r.Stdout, r.Stderr)
