@@ -40,7 +40,8 @@ became of it, and exit with its code.
 Without a command it runs sh -c "$RACK_GATEWAY_DEPLOY_COMMAND", and if that is not
 set either: convox deploy --app APP --wait. The command cannot read the token, not
 even through /proc, unless --keep-token is given, and it does not see
-RACK_GATEWAY_PROXY. An OIDC token that CircleCI gave us it never sees.
+RACK_GATEWAY_PROXY. It never sees the OIDC token that rack-gateway got from
+CircleCI.
 
 The command runs in a process group of its own. A signal to rack-gateway reaches
 the whole group once, and rack-gateway ends when the whole group has ended.

@@ -60,7 +60,7 @@ The gateway and the token come from the environment:
   RACK_GATEWAY_URL             the gateway, such as https://gateway.example.ts.net
   RACK_GATEWAY_API_TOKEN       an API token with the role cicd (or …_FILE, a file that holds it)
   RACK_GATEWAY_OIDC_TOKEN      without that: the OIDC token of a CircleCI job
-  RACK_GATEWAY_OIDC_AUDIENCE   the audience of the one that is asked for (RACK_GATEWAY_URL)
+  RACK_GATEWAY_OIDC_AUDIENCE   audience of the OIDC token to ask for (default: RACK_GATEWAY_URL)
   RACK_GATEWAY_ENV             the environment when --environment is not given
   RACK_GATEWAY_PROXY           a proxy for the way to the gateway alone (http, https, socks5, socks5h)
 Without a token a CircleCI job asks CircleCI for its own (circleci run oidc get).

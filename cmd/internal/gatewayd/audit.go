@@ -63,8 +63,8 @@ line, byte for byte as it was hashed; as csv one row per request, newest first.
 RFC 3339. Reading is recorded: without --to the last line of jsonl is the event
 of this very export.
 
---with-checkpoint writes the signed checkpoint that goes with it: of jsonl
-exactly of its last line; of csv one that covers every event of every row.`,
+--with-checkpoint writes a signed checkpoint that goes with the export: with jsonl
+it signs the log up to the last line, with csv it covers every event of every row.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			x, err := audit.ParseExport(format, from, to, app)

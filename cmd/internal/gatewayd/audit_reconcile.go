@@ -26,15 +26,15 @@ job that the settings name with the log. Listed are:
 
   no_request         no request was made here for it, approved or not
   not_approved_here  it was approved, and the log has no approval for that
-  not_open           the log says that it was released, CircleCI does not
+  not_open           the log says that it was released; in CircleCI it is not open
   unreadable         CircleCI did not tell which gates there are: of a workflow, of
                      all workflows of a pipeline, or of pipelines of a project
 
 Needs the settings and CIRCLECI_TOKEN besides database and keys. Times are dates
 (UTC; as --to the whole day) or RFC 3339. A workflow may be run again, and a gate
 wait, long after its pipeline was made: --lookback says how far back to look.
-Findings are no fault: the exit code is 0. A list that is not complete, with a line
-unreadable in it, is: exit 1.`,
+Findings are no fault: the exit code is 0. It is 1 when the list is not complete,
+that is, when it has a line unreadable.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.reconcile(cmd.Context(), x) },
 	}
 	f := cmd.Flags()

@@ -44,9 +44,9 @@ func (c *program) migrate() *cobra.Command {
 		Example: "  rack-gatewayd migrate --grant gateway",
 		Long: `Make the tables of the database, or bring them up to date. serve does so by itself,
 unless its role on a PostgreSQL server may not: then run this as the owner of the
-tables, and with --grant give the role of serve what it needs. Of the log that is
-reading and appending alone. RGW_DATABASE_URL then names the owner here, and that
-role where serve runs. No keys are needed (RGW_SECRET_KEYS).`,
+tables, and give the role of serve what it needs with --grant. That role can read
+the log and append to it, but change nothing in it. RGW_DATABASE_URL names the
+owner here, and that role where serve runs. No keys are needed (RGW_SECRET_KEYS).`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := databaseConfig(c.env)
 			if err != nil {
@@ -66,12 +66,15 @@ role where serve runs. No keys are needed (RGW_SECRET_KEYS).`,
 func (c *program) recover() *cobra.Command {
 	var accept bool
 	cmd := &cobra.Command{
-		Use: "recover --accept-rollback", Short: "Go on with a database that was restored from a backup", Args: cobra.NoArgs,
+		Use: "recover --accept-rollback", Short: "Go on with a database that was restored from a backup, or changed from outside", Args: cobra.NoArgs,
 		Example: "  rack-gatewayd recover --accept-rollback",
-		Long: `Accept that the database is an older copy than RGW_ANCHOR_FILE proves. Stop the
-daemon first. The log goes on under a new origin and key, whose first event names
-the old checkpoint; codes that may have been used are refused; pending requests
-expire; approved ones are compared with CircleCI before anything is approved.`,
+		Long: `Accept the database as it is, although it is an older copy than RGW_ANCHOR_FILE
+proves, or its log was changed from outside. Stop the daemon first.
+
+The log goes on under a new name and key, and the first event after that names the
+old checkpoint. The rows of requests, people and tokens are made anew from the log.
+Codes that may have been used are refused, and pending requests expire. Approved
+ones are compared with CircleCI before anything is approved.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !accept {
 				return cli.Usage("pass --accept-rollback: decisions made since the backup are lost from the log")

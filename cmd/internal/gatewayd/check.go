@@ -32,8 +32,8 @@ func (c *program) check() *cobra.Command {
   rack-gatewayd check -o json`,
 		Long: `Check what a deploy will need, one line each: ok, warn or FAULT with what to
 do, or skip for what could not be looked at. Nothing is changed, and nothing is
-posted. A daemon that runs on this machine is asked what only it can know, such as
-a proxy in front of it.
+posted. If a daemon runs on this machine, it is asked what only it can know, such as
+that a proxy stands in front of it.
 
 Exit 0: no fault, warnings or not. Exit 1: a fault.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {

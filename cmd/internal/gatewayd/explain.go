@@ -21,9 +21,10 @@ func (c *program) explainCommand() *cobra.Command {
 		Example: "  rack-gatewayd explain --app myapp --environment production --workflow 5034460f-c7c4-4c43-9457-de07e2029e7b",
 		Long: `Make every check that a request for this workflow and a decision on it have to
 pass, each with yes, no or unknown, and list who could approve now and what the
-others would be told. Nothing is changed or posted; what Slack says of people is
-what the daemon heard last. With GITHUB_TOKEN it also asks GitHub for the commits, the
-pull request and the CI configuration in the commit, for 5 seconds at the most.
+others would be told. Nothing is changed or posted, and Slack is not asked: what it
+says about people is what the daemon read last. With GITHUB_TOKEN it also asks GitHub
+for the commits, the pull request and the CI configuration in the commit, for 5 seconds
+at the most.
 
 Needs the settings and CIRCLECI_TOKEN besides database and keys.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -123,10 +123,10 @@ func (c *program) tokenCreate() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&name, "name", "", "what it is for, such as ci-myapp")
-	cli.Choice(cmd, &role, "role", "", "what it may do", approvals.RoleCICD, approvals.RoleAuditor)
-	f.StringArrayVarP(&apps, "app", "a", nil, "`APP` that it is for; may be repeated")
-	f.BoolVar(&all, "all-apps", false, "it is for all apps")
+	f.StringVar(&name, "name", "", "name that says what the token is for, such as ci-myapp")
+	cli.Choice(cmd, &role, "role", "", "what the token may do", approvals.RoleCICD, approvals.RoleAuditor)
+	f.StringArrayVarP(&apps, "app", "a", nil, "`APP` that the token is for; may be repeated")
+	f.BoolVar(&all, "all-apps", false, "the token is for all apps")
 	f.StringVar(&expires, "expires", "90d", "lifetime, such as 90d: a number with d, h, m or s")
 	cli.Complete(cmd, "app", c.knownApps)
 	cli.FormatFlag(cmd, &output)
