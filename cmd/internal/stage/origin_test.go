@@ -5,6 +5,8 @@ import (
 	"encoding/csv"
 	"encoding/hex"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -512,5 +514,27 @@ func TestGitHubAuthors(t *testing.T) {
 	p.until("it is released", func() bool { return p.get(a.id).Status.Passed() })
 	if row := p.row(a.id); row["self_approval"] != "no" {
 		t.Errorf("the CSV says self_approval=%s; want no", row["self_approval"])
+	}
+}
+
+// A project of the GitHub App has a slug that names no repository. Card, modal and
+// report link the commit all the same.
+func TestLinksOfTheGitHubApp(t *testing.T) {
+	const slug, commit = "circleci/4tXr/9pLk", "https://github.com/MyOrg/myapp/commit/" + stage.Revision
+	p := setup(t, settings("CIRCLECI_PROJECT_SLUG="+slug))
+	p.Circle.AddProject(circlecitest.Project{Slug: slug})
+	a := p.askFor(p.ready(p.plain(circlecitest.Pipeline{Project: slug, NoVCS: true, RepoURL: "https://github.com/MyOrg/myapp", Event: "push"})))
+	view := p.press(stage.Ana, a, "approve")
+	for where, text := range map[string]string{"card": slacktest.Text(a.card.Blocks), "modal": slacktest.Text(view.Blocks)} {
+		if !strings.Contains(text, "<"+commit+"|") {
+			t.Errorf("the %s has no link to the commit:\n%s", where, text)
+		}
+	}
+	file := filepath.Join(p.Dir, "report.html")
+	p.operator("audit", "report", "--skip-circleci", "-o", file)
+	page, err := os.ReadFile(file)
+	p.ok(err)
+	if !strings.Contains(string(page), `<a href="`+commit+`">`) {
+		t.Error("the report has no link to the commit")
 	}
 }
