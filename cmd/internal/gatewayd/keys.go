@@ -37,7 +37,8 @@ a running daemon. Stdout lists the ids of the keys that may then leave the ring.
     by a comma, and restart the daemon. Several nodes on PostgreSQL need a step
     before that: add the new key behind the old ones on every node, restarting
     one after the other. Then put it in front on every node in the same way. A
-    node that lacks the key with which another one seals does not start.
+    node does not start while it seals with a key that another one lacks, or
+    another one seals with a key that it lacks.
  2. Run keys rotate with the same RGW_SECRET_KEYS.
  3. Take the keys that it lists out of the ring, here and at every daemon.
 
