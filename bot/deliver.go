@@ -70,6 +70,7 @@ func (b *Bot) postCard(ctx context.Context, w approvals.Work, c approvals.Card) 
 	if w.Attempt > 1 {
 		var err error
 		if ref, err = b.findCard(ctx, rendered); err != nil {
+			b.holdBack(w.Lane, err)
 			return b.later(ctx, w, rendered.Channel, err)
 		}
 	}
@@ -90,6 +91,16 @@ func (b *Bot) postCard(ctx context.Context, w approvals.Work, c approvals.Card) 
 	}
 	ref.Permalink = b.permalink(ctx, ref)
 	return approvals.Outcome{Record: b.service.Posted(rendered, ref, shows)}
+}
+
+// holdBack makes the later cards of a lane wait behind one that Slack does not let us
+// look for now, so that those that this node posts stand in the order of their requests.
+// They wait a minute at most for each such refusal, which is Slack's window.
+func (b *Bot) holdBack(lane string, err error) {
+	f := diagnose(err)
+	if _, t := approvals.Channel(lane); t == approvals.Cards && f.kind == limited && f.after <= time.Minute {
+		b.pace.rest(lane, f.after)
+	}
 }
 
 // permalink is a convenience: without it people find the card by themselves.
@@ -417,14 +428,9 @@ func (b *Bot) later(ctx context.Context, w approvals.Work, channel string, err e
 }
 
 // resting is the outcome when work has to wait together with others. It keeps its
-// place among them, because its lane has no turn for so long. A card that has to be
-// looked for first holds back the later cards of its lane, so that cards stand in the
-// order of their requests, but no longer than a minute, which is Slack's window.
+// place among them, because its lane has no turn for so long.
 func (b *Bot) resting(w approvals.Work, pause time.Duration, err error) approvals.Outcome {
 	now := time.Now()
-	if _, t := approvals.Channel(w.Lane); t == approvals.Cards && pause <= time.Minute {
-		b.pace.rest(w.Lane, pause)
-	}
 	due := w.Due
 	if due.IsZero() || !b.Turn(w.Lane).After(now) {
 		due = now.Add(pause) // nothing else holds it back

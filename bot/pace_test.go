@@ -191,6 +191,27 @@ func TestCardsWaitBehindOneThatIsLookedFor(t *testing.T) {
 	}
 }
 
+// Work keeps its lane, so that a card that was posted may be changed in the lane of new
+// ones. While Slack refuses changes, new cards come all the same.
+func TestNewCardsDoNotWaitForChanges(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t, slacktest.Config{})
+		w.postCard(t)
+		w.request(func(r *approvals.Request) { r.Newer = 128 })
+		w.slack.AddFault(slacktest.Fault{Method: "chat.update", Status: 429, RetryAfter: 60, Times: 1})
+		change := approvals.Work{Kind: approvals.WorkCard, Subject: "REQUEST1", Lane: newLane, Due: time.Now().Add(-time.Second)}
+		out := w.deliver(t, change)
+		wantAgain(t, out)
+		if wait := time.Until(out.Due); wait != time.Minute {
+			t.Errorf("the change is put off for %s; want a minute", wait)
+		}
+		if got := w.waits(newLane); got != 0 {
+			t.Errorf("a new card waits %s; want 0s", got)
+		}
+	})
+}
+
 // While Slack is away it is asked less and less often; then everything comes in
 // its order, at the pace of the channel.
 func TestAnOutageIsWaitedOut(t *testing.T) {
