@@ -30,7 +30,8 @@ type CI interface {
 
 // Identity tells which CI job holds an OIDC token. Refusals are *[Error]: the code
 // unauthorized with a Reason that names the check that failed, or unavailable
-// while the keys of the issuer cannot be read.
+// while the keys of the issuer cannot be read. With [ReasonKey], unavailable says
+// that the issuer may have a new one.
 type Identity interface {
 	Job(ctx context.Context, token string) (CIJob, error)
 }

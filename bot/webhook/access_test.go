@@ -197,6 +197,16 @@ func TestRateLimits(t *testing.T) {
 	if got := ask(t, s, "GET", requests, auditToken, "", "X-Forwarded-For", "203.0.113.9"); got.StatusCode != 200 {
 		t.Errorf("a good token from a stranger's address: got %d; want 200", got.StatusCode)
 	}
+	// So are those whose token may be signed with a new key.
+	for n := range 31 {
+		got := ask(t, s, "GET", requests, newKey, "", "X-Forwarded-For", "203.0.113.77")
+		switch wait := got.Header.Get("Retry-After"); {
+		case n < 30 && (got.StatusCode != 503 || wait != "7"):
+			t.Fatalf("call %d with a key that may be new: got %d, Retry-After %q; want 503, 7", n, got.StatusCode, wait)
+		case n == 30 && got.StatusCode != 429:
+			t.Errorf("call %d with a key that may be new: got %d; want 429", n, got.StatusCode)
+		}
+	}
 	if got := ask(t, s, "GET", "/healthz", "", "", "X-Forwarded-For", "203.0.113.9"); got.StatusCode != 200 {
 		t.Errorf("health from a stranger's address: got %d; want 200", got.StatusCode)
 	}

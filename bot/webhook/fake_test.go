@@ -22,6 +22,7 @@ const (
 	ciToken      = "rgw_ci"
 	otherCIToken = "rgw_ci2"
 	auditToken   = "rgw_audit"
+	newKey       = "signed.with.aNewKey"
 	commit       = "1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d"
 	workflow     = "5034460f-c7c4-4c43-9457-de07e2029e7b"
 	job          = "11111111-2222-4333-8444-555555555555"
@@ -63,6 +64,9 @@ func (f *fakeService) Authenticate(ctx context.Context, text string) (approvals.
 	if f.issuing != nil && approvals.IsJWT(text) {
 		f.issuing <- struct{}{}
 		<-ctx.Done() // the issuer does not answer
+	}
+	if text == newKey {
+		return approvals.Token{}, &approvals.Error{Code: approvals.CodeUnavailable, Reason: approvals.ReasonKey, Message: "perhaps new", RetryAfter: 7 * time.Second}
 	}
 	if approvals.IsJWT(text) {
 		return approvals.Token{}, &approvals.Error{Code: approvals.CodeUnauthorized, Reason: approvals.ReasonAudience, Message: "another audience"}

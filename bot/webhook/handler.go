@@ -256,7 +256,7 @@ func (h *Handler) authenticate(r *http.Request, c *call) error {
 		c.token, err = h.lookUp(r.Context(), text)
 	}
 	var why *approvals.Error
-	if errors.As(err, &why) && why.Code == approvals.CodeUnauthorized {
+	if errors.As(err, &why) && (why.Code == approvals.CodeUnauthorized || why.Reason == approvals.ReasonKey) {
 		if wait := h.stranger(r, h.strangers); wait > 0 {
 			return tooMany(wait)
 		}

@@ -149,14 +149,20 @@ func (v *Verifier) verify(ctx context.Context, token string) (*oidc.IDToken, err
 		// Checked by [Verifier.check], each with a reason of its own.
 		SkipIssuerCheck: true, SkipClientIDCheck: true, SkipExpiryCheck: true,
 	}).Verify(ctx, token)
-	var unanswered *unansweredError
+	var resting *restingError
 	switch {
 	case err == nil:
 		return id, nil
-	case errors.As(keys.err, &unanswered), ctx.Err() != nil:
+	case errors.As(keys.err, &resting) && resting.failed == nil:
+		// The key may be newer than what was read, so that this is no refusal yet.
+		return nil, &approvals.Error{
+			Code: approvals.CodeUnavailable, Reason: approvals.ReasonKey, RetryAfter: resting.again,
+			Message: "the OIDC token is signed with a key that its issuer did not have less than a minute ago, when its keys were read last: try again",
+		}
+	case resting != nil, ctx.Err() != nil:
 		return nil, unavailable(keys.err)
 	case keys.err != nil:
-		return nil, refuse(approvals.ReasonKey, "the OIDC token is signed with a key that its issuer does not have; its keys are read once a minute at most")
+		return nil, refuse(approvals.ReasonKey, "the OIDC token is signed with a key that its issuer does not have")
 	}
 	return nil, refuse(approvals.ReasonMalformed, "the claims of the OIDC token cannot be read")
 }
@@ -220,9 +226,9 @@ func (v *Verifier) Reach(ctx context.Context) error {
 // unavailable says that the token could not be judged.
 func unavailable(cause error) error {
 	e := &approvals.Error{Code: approvals.CodeUnavailable, Message: "the issuer of OIDC tokens does not answer now: try again"}
-	var unanswered *unansweredError
-	if errors.As(cause, &unanswered) {
-		e.RetryAfter = unanswered.again
+	var resting *restingError
+	if errors.As(cause, &resting) {
+		e.RetryAfter = resting.again
 	}
 	return e
 }

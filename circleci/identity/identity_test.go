@@ -203,19 +203,29 @@ func TestForgeries(t *testing.T) {
 			{"blanks", good + " ", approvals.ReasonMalformed},
 			{"empty", "", approvals.ReasonMalformed},
 		} {
-			_, err := v.Job(t.Context(), c.token)
-			if got := strings.TrimPrefix(refusal(err), "unauthorized "); got != string(c.want) {
-				t.Errorf("%s: got %s (%v); want %s", c.name, got, err, c.want)
+			judge := func(code string) {
+				t.Helper()
+				_, err := v.Job(t.Context(), c.token)
+				if got := strings.TrimPrefix(refusal(err), code+" "); got != string(c.want) {
+					t.Errorf("%s: got %s (%v); want %s", c.name, got, err, c.want)
+				}
 			}
-		}
-		if at.count() != 2 {
-			t.Errorf("the issuer was asked %d times; want once for each document", at.count())
+			asked := at.count()
+			if c.want == approvals.ReasonKey {
+				judge("unavailable") // until the keys were read anew
+				time.Sleep(time.Minute)
+				asked++
+			}
+			judge("unauthorized")
+			if first := c.name == "good"; at.count() != asked && !first {
+				t.Errorf("%s: the issuer was asked %d times in all; want %d", c.name, at.count(), asked)
+			}
 		}
 	})
 }
 
 // Whoever makes keys up cannot make the gateway call the issuer more than once a
-// minute, and new keys are found within that time.
+// minute. New keys are found within that time, and until then nobody is refused for good.
 func TestKeysAreFetchedOnceAMinute(t *testing.T) {
 	issued(t, func(t *testing.T, i *circlecitest.Issuer, _ *direct, v *identity.Verifier) {
 		judge := func(want string, header map[string]any) {
@@ -224,24 +234,32 @@ func TestKeysAreFetchedOnceAMinute(t *testing.T) {
 				t.Fatalf("got %v; want %s", err, want)
 			}
 		}
-		const unknown = "unauthorized " + string(approvals.ReasonKey)
+		const perhapsNew = "unavailable " + string(approvals.ReasonKey)
 		judge("no refusal", nil)
 		for range 50 {
-			judge(unknown, map[string]any{"kid": "made-up"})
+			judge(perhapsNew, map[string]any{"kid": "made-up"})
 		}
 		if got := i.Fetches(); got != 1 {
 			t.Errorf("50 tokens with an unknown key: the keys were fetched %d times; want 1", got)
 		}
+		time.Sleep(20 * time.Second)
 		i.Rotate()
-		judge(unknown, nil)
-		time.Sleep(time.Minute)
+		judge(perhapsNew, nil)
+		_, err := v.Job(t.Context(), i.Token(claimsOf(i, nil), nil))
+		var why *approvals.Error
+		if !errors.As(err, &why) || why.RetryAfter != 40*time.Second {
+			t.Errorf("got %+v; want that the client comes back in 40 s", err)
+		}
+		time.Sleep(why.RetryAfter)
 		judge("no refusal", nil)
 		for range 50 {
-			judge(unknown, map[string]any{"kid": "made-up"})
+			judge(perhapsNew, map[string]any{"kid": "made-up"})
 		}
 		if got := i.Fetches(); got != 2 {
 			t.Errorf("after the keys changed: they were fetched %d times; want 2", got)
 		}
+		time.Sleep(time.Minute)
+		judge("unauthorized "+string(approvals.ReasonKey), map[string]any{"kid": "made-up"})
 	})
 }
 

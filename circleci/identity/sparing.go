@@ -30,13 +30,18 @@ type asked struct {
 	err error
 }
 
-// unansweredError says that the issuer did not answer when it was asked last.
-type unansweredError struct {
-	cause error
-	again time.Duration // when it may be asked next
+// restingError says that a document is not fetched now.
+type restingError struct {
+	failed error         // what came of the newest fetch; nil = the document was read
+	again  time.Duration // until it may be fetched next
 }
 
-func (e *unansweredError) Error() string { return e.cause.Error() }
+func (e *restingError) Error() string {
+	if e.failed != nil {
+		return e.failed.Error()
+	}
+	return "it was read less than a minute ago"
+}
 
 // RoundTrip implements [http.RoundTripper].
 func (s *sparing) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -45,10 +50,7 @@ func (s *sparing) RoundTrip(r *http.Request) (*http.Response, error) {
 	last, now := s.asked[url], time.Now()
 	if wait := last.at.Add(between).Sub(now); !last.at.IsZero() && wait > 0 {
 		s.mu.Unlock()
-		if last.err != nil {
-			return nil, &unansweredError{last.err, wait}
-		}
-		return nil, fmt.Errorf("%s was read %s ago", url, now.Sub(last.at))
+		return nil, &restingError{last.err, wait}
 	}
 	s.asked[url] = asked{at: now, err: fmt.Errorf("%s is being read", url)}
 	s.mu.Unlock()
@@ -58,7 +60,7 @@ func (s *sparing) RoundTrip(r *http.Request) (*http.Response, error) {
 	defer s.mu.Unlock()
 	s.asked[url] = asked{at: now, err: err}
 	if err != nil {
-		return nil, &unansweredError{err, between}
+		return nil, &restingError{err, between}
 	}
 	return res, nil
 }

@@ -76,7 +76,7 @@ func TestOIDCTokensThatAreRefused(t *testing.T) {
 		{"ten years", one("exp", in(10*365*24*time.Hour)), 401, approvals.ReasonLifetime},
 		{"alg none", header(`{"alg":"none"}`) + "." + parts[1] + ".", 401, approvals.ReasonAlgorithm},
 		{"alg HS256", forged + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)), 401, approvals.ReasonAlgorithm},
-		{"foreign key under a known id", stolen.Token(claims, map[string]any{"kid": "0"}), 401, approvals.ReasonKey},
+		{"foreign key under a known id", stolen.Token(claims, map[string]any{"kid": "0"}), 503, approvals.ReasonKey},
 		{"no token of CircleCI", "e30.e30.", 401, approvals.ReasonAlgorithm},
 		{"static token", p.Token, 403, approvals.ReasonCredential},
 	} {
@@ -90,8 +90,8 @@ func TestOIDCTokensThatAreRefused(t *testing.T) {
 	}
 	for range 50 {
 		status, problem := file(issuer.Token(claims, map[string]any{"kid": "made-up"}))
-		if !(status == 401 && problem.Reason == approvals.ReasonKey) && status != 429 {
-			t.Fatalf("unknown key: got %d %+v; want 401 %s, or 429", status, problem, approvals.ReasonKey)
+		if !(status == 503 && problem.Reason == approvals.ReasonKey) && status != 429 {
+			t.Fatalf("unknown key: got %d %+v; want 503 %s, or 429", status, problem, approvals.ReasonKey)
 		}
 	}
 	if got := issuer.Fetches(); got != 1 {
