@@ -73,13 +73,13 @@ func kindOf(code string) faultKind {
 	switch code {
 	case "ratelimited", "rate_limited":
 		return limited
-	case "not_in_channel", "channel_not_found", "is_archived", "team_access_not_granted", "channel_is_limited_access":
+	case "not_in_channel", "channel_not_found", "is_archived", "is_inactive", "team_access_not_granted", "channel_is_limited_access":
 		return unreachable
 	case "invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired", "no_permission", "missing_scope",
 		"not_allowed_token_type", "org_login_required", "ekm_access_denied", "access_denied", "team_disabled",
 		"user_removed_from_team", "two_factor_setup_required":
 		return denied
-	case "message_not_found", "cant_update_message", "edit_window_closed", "is_inactive", "thread_not_found", "cannot_reply_to_message", "as_user_not_supported":
+	case "message_not_found", "cant_update_message", "edit_window_closed", "thread_not_found", "cannot_reply_to_message", "as_user_not_supported":
 		return gone
 	case "invalid_blocks", "invalid_blocks_format", "msg_too_long", "msg_blocks_too_long", "no_text", "invalid_arguments",
 		"invalid_metadata_format", "invalid_metadata_schema", "metadata_too_large", "block_mismatch", "invalid_form_data",
@@ -123,6 +123,8 @@ func (f fault) words(channel string) string {
 		return "channel_not_found: " + channel + " does not exist, or is private and the bot is not in it: check the id, or invite the bot there with /invite"
 	case "is_archived":
 		return "is_archived: " + channel + " is archived: unarchive it or set another one"
+	case "is_inactive":
+		return "is_inactive: " + channel + " is archived or frozen, so that its cards cannot be changed: unarchive it"
 	case "invalid_auth", "not_authed", "token_revoked", "token_expired":
 		return f.code + ": Slack does not accept the token: install the app again, set its new SLACK_BOT_TOKEN and restart"
 	case "account_inactive":

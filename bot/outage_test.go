@@ -3,6 +3,7 @@ package bot_test
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
@@ -27,6 +28,7 @@ func TestWhatRestsAfterAFailure(t *testing.T) {
 		{"no connection for a card", []slacktest.Fault{{Drop: slacktest.DropBefore}}, true, 1, all},
 		{"throttled", []slacktest.Fault{{Method: "chat.postMessage", Status: 429, RetryAfter: 9}}, false, 1, all},
 		{"archived", []slacktest.Fault{{Method: "chat.postMessage", Error: "is_archived"}}, false, 1, channel},
+		{"archived under a card", []slacktest.Fault{{Method: "chat.update", Error: "is_inactive"}}, true, 1, channel},
 		{"token revoked", []slacktest.Fault{{Error: "token_revoked"}}, false, 1, all},
 		{"owner's rule", []slacktest.Fault{{Method: "chat.postMessage", Error: "restricted_action_read_only_channel"}}, false, 1, nothing},
 		{"server fault", []slacktest.Fault{{Method: "chat.postMessage", Status: 503}}, false, 2, channel},
@@ -69,6 +71,39 @@ func TestWhatRestsAfterAFailure(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While a channel is archived its cards cannot be changed. They are right again once it
+// is not.
+func TestCardInAnArchivedChannel(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t, slacktest.Config{})
+		w.postCard(t)
+		archive := func(yes bool) {
+			if err := w.slack.EditChannel(deploys, func(c *slacktest.Channel) { c.IsArchived = yes }); err != nil {
+				t.Error(err)
+			}
+		}
+		archive(true)
+		w.request(func(r *approvals.Request) { r.Status = approvals.Rejected })
+		work := card
+		work.Lane = cardLane
+		d := w.due(work)
+		d.after = func() {
+			if _, detail := w.bot.Health(); d.count < 5 && !strings.Contains(detail, "channel "+deploys+": is_inactive") {
+				t.Errorf("try %d: health says %q; want that the channel is archived", d.count, detail)
+			}
+			archive(d.count < 5)
+		}
+		d.run(t)
+		if got := w.cards(t, 1)[0]; !strings.HasPrefix(got.Text, "Rejected") || d.count != 6 {
+			t.Errorf("after %d tries the card says %q; want it right after 6", d.count, got.Text)
+		}
+		if ok, detail := w.bot.Health(); !ok {
+			t.Errorf("health still says %q", detail)
+		}
+	})
 }
 
 // A reply whose thread is gone goes to the channel, naming its request, once.

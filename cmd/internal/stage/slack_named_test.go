@@ -225,6 +225,7 @@ func TestDecisionsAreTakenWhateverSlackRefusesToShow(t *testing.T) {
 		{"not_in_channel", slacktest.Fault{Error: "not_in_channel"}},
 		{"channel_not_found", slacktest.Fault{Error: "channel_not_found"}},
 		{"is_archived", slacktest.Fault{Error: "is_archived"}},
+		{"is_inactive", slacktest.Fault{Error: "is_inactive"}},
 		{"restricted_action", slacktest.Fault{Error: "restricted_action_read_only_channel"}},
 		{"missing_scope", slacktest.Fault{Error: "missing_scope"}},
 		{"token_revoked", slacktest.Fault{Error: "token_revoked"}},
@@ -352,7 +353,7 @@ func TestDeletedCardIsRepliedToInTheChannel(t *testing.T) {
 // TestCardThatCannotBeEditedAnyMore leaves its buttons standing: they decide nothing.
 func TestCardThatCannotBeEditedAnyMore(t *testing.T) {
 	t.Parallel()
-	for _, code := range []string{"edit_window_closed", "cant_update_message", "is_inactive"} {
+	for _, code := range []string{"edit_window_closed", "cant_update_message"} {
 		t.Run(code, func(t *testing.T) {
 			p := setup(t, stage.Options{})
 			a := p.askOnHold()
