@@ -236,6 +236,46 @@ func TestAnotherMessageIsNoCard(t *testing.T) {
 	})
 }
 
+// A modal that was opened on a card which was lost since says where the request is
+// decided now, or how it ended.
+func TestAModalOfALostCard(t *testing.T) {
+	t.Parallel()
+	transports(t, func(t *testing.T, w *world) {
+		w.postCard(t)
+		v, late := w.open(t, ana, "approve"), w.open(t, bea, "reject")
+		submit := func(user string, v *slacktest.View, values slacktest.Values, want string) {
+			t.Helper()
+			got, err := w.slack.Submit(deadline(t), user, v.ID, values)
+			if err != nil || got.Updated == nil {
+				t.Fatalf("got errors %v, closed %t, %v; want a view that says %q", got.Errors, got.Closed, err, want)
+			}
+			if said := slacktest.Text(got.Updated.Blocks); !strings.Contains(said, want) {
+				t.Errorf("got %q; want %q", said, want)
+			}
+		}
+		w.request(func(r *approvals.Request) { r.Slack = approvals.SlackRef{} })
+		submit(ana, v, code(goodCode), "not ready yet")
+		w.deliver(t, card)
+		if err := w.slack.CloseView(ana); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.slack.Click(deadline(t), ana, deploys, w.cards(t, 2)[1].TS, "approve"); err != nil {
+			t.Fatal(err)
+		}
+		v2, err := w.slack.WaitView(deadline(t), ana)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.request(func(r *approvals.Request) { r.Slack.TS = "1700000000.000001" })
+		submit(ana, v2, code(goodCode), "|#127>")
+		if r, _ := w.service.get("REQUEST1"); r.Status != approvals.Pending {
+			t.Errorf("the request is %s; want pending", r.Status)
+		}
+		w.request(func(r *approvals.Request) { r.Status = approvals.Approved })
+		submit(bea, late, slacktest.Values{"reason": {"text": "too late"}}, "already approved this")
+	})
+}
+
 func TestTheLinkButtonIsAckedSilently(t *testing.T) {
 	t.Parallel()
 	transports(t, func(t *testing.T, w *world) {

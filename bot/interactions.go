@@ -160,14 +160,12 @@ func (b *Bot) clicked(p interaction, answer ack) {
 		return
 	}
 	card := prompt.Request.Slack
-	switch {
-	case card.TS == "":
-		b.tell(p, say("The card is not ready yet. Press again in a moment."))
-		return
-	case card.TS != p.messageTS() || card.Channel != p.channel():
-		b.log.Warn("a click came from a message that is not the card of its request", "request", id, "user", who.User)
-		b.tell(p, say("This is not the card of this request. Decide on ", number(prompt.Request.Number, card.Permalink), "."))
-		b.recordRefusal(who, id, action, &approvals.Refusal{Code: approvals.RefusedUnknownRequest})
+	if elsewhere := standsElsewhere(prompt.Request, p.channel(), p.messageTS()); elsewhere != nil {
+		b.tell(p, elsewhere)
+		if card.TS != "" {
+			b.log.Warn("a click came from a message that is not the card of its request", "request", id, "user", who.User)
+			b.recordRefusal(who, id, action, &approvals.Refusal{Code: approvals.RefusedUnknownRequest})
+		}
 		return
 	}
 	modal := b.view.modal(prompt, action, origin{Request: id, Channel: card.Channel, TS: card.TS})
@@ -182,6 +180,18 @@ func (b *Bot) clicked(p interaction, answer ack) {
 	}
 	b.health.good(subjectModals)
 	b.record("record an opened modal", id, func(ctx context.Context) error { return b.service.Opened(ctx, who, id, action) })
+}
+
+// standsElsewhere says where to decide when the message that was acted on is not the card
+// of its request; nil when it is.
+func standsElsewhere(r approvals.Request, channel, ts string) line {
+	switch {
+	case r.Slack.TS == "":
+		return say("The card is not ready yet. Press again in a moment.")
+	case r.Slack.TS != ts || r.Slack.Channel != channel:
+		return say("This is not the card of this request. Decide on ", number(r.Number, r.Slack.Permalink), ".")
+	}
+	return nil
 }
 
 // unopened says why the modal did not open, and whether it is worth pressing again.
@@ -268,13 +278,15 @@ func (b *Bot) submitted(p interaction, answer ack) {
 		refuse(&approvals.Refusal{Code: approvals.RefusedWorkspace})
 		return
 	}
-	card, err := b.service.Card(ctx, from.Request)
-	if errors.Is(err, approvals.ErrNotFound) || err == nil && (card.Request.Slack.TS != from.TS || card.Request.Slack.Channel != from.Channel) {
-		refuse(&approvals.Refusal{Code: approvals.RefusedUnknownRequest})
-		return
-	}
+	who := approvals.Clicker{Team: p.team(), User: p.User.ID}
+	prompt, err := b.service.MayDecide(ctx, who, from.Request, action)
 	if err == nil {
-		err = b.decide(ctx, p, from.Request, action)
+		// The modal may have been opened on a card that was lost since.
+		if elsewhere := standsElsewhere(prompt.Request, from.Channel, from.TS); elsewhere != nil {
+			answer(slack.NewUpdateViewSubmissionResponse(ended(title, elsewhere)))
+			return
+		}
+		err = b.decide(ctx, who, p, from.Request, action)
 	}
 	var why *approvals.Refusal
 	switch {
@@ -288,8 +300,7 @@ func (b *Bot) submitted(p interaction, answer ack) {
 	}
 }
 
-func (b *Bot) decide(ctx context.Context, p interaction, id string, action approvals.Action) error {
-	who := approvals.Clicker{Team: p.team(), User: p.User.ID}
+func (b *Bot) decide(ctx context.Context, who approvals.Clicker, p interaction, id string, action approvals.Action) error {
 	code, _ := p.typed(BlockCode, InputCode)
 	if action == approvals.ActionApprove {
 		_, err := b.service.Approve(ctx, who, id, code)
