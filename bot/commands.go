@@ -32,6 +32,11 @@ const (
 // commanded answers /approvals, in private.
 func (b *Bot) commanded(c command, answer ack) {
 	started := time.Now()
+	putOff := func(why string) { answer(map[string]string{"response_type": "ephemeral", "text": why}) }
+	if !b.introduced() {
+		putOff(notConnected)
+		return
+	}
 	ok := b.workers.try(func() {
 		defer b.observe("slash_command", started)
 		answer(nil)
@@ -43,7 +48,7 @@ func (b *Bot) commanded(c command, answer ack) {
 		b.whisper(ctx, c.ResponseURL, c.Channel, c.User, b.answer(ctx, c.User, c.Text))
 	})
 	if !ok {
-		answer(map[string]string{"response_type": "ephemeral", "text": "I’m overloaded. Please try again."})
+		putOff("I’m overloaded. Please try again.")
 	}
 }
 

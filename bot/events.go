@@ -33,6 +33,9 @@ func (b *Bot) happened(raw []byte) bool {
 	if e.Type != "event_callback" || e.Event.Type != "app_home_opened" || e.Event.Tab != "home" {
 		return true
 	}
+	if !b.introduced() {
+		return false // nobody can be told from a stranger yet
+	}
 	if b.foreign(e.App, e.Team) || !userID.MatchString(e.Event.User) || !b.seen.first(e.EventID) {
 		return true
 	}

@@ -278,6 +278,8 @@ type world struct {
 	bot     *bot.Bot
 	ws      *bot.Workspace
 	log     *syncBuffer
+
+	settings bot.Settings
 }
 
 // syncBuffer is a log that tells when it grew.
@@ -371,10 +373,11 @@ func connect(t *testing.T, s *slacktest.Server, transport http.RoundTripper, edi
 	s.SetUserGroup(slacktest.UserGroup{ID: admins, Handle: "deploy-admins", Users: []string{ana, bea}})
 	s.SetChannel(slacktest.Channel{ID: deploys, Name: "deploys", Members: []string{s.Config().BotUserID, ana, bea, "U0GUEST", "U0STRANGER"}})
 	w := &world{slack: s, service: newService(), log: &syncBuffer{grown: make(chan struct{})}}
-	w.ws = bot.Open(bot.Settings{
+	w.settings = bot.Settings{
 		BotToken: s.Config().BotToken, AppToken: s.Config().AppToken, SigningSecret: s.Config().SigningSecret,
 		APIURL: strings.TrimSuffix(s.URL(), "/"), HTTPClient: &http.Client{Timeout: 10 * time.Second, Transport: transport},
-	})
+	}
+	w.ws = bot.Open(w.settings)
 	if _, err := w.ws.Connect(t.Context()); err != nil {
 		t.Fatal(err)
 	}

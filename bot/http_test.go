@@ -112,6 +112,68 @@ func TestAnEventTwiceIsOneEvent(t *testing.T) {
 	}
 }
 
+// Until Slack has said who we are, nobody can be told from a stranger: people are asked
+// to try again, nothing is recorded, and events are left for Slack to send again.
+func TestBeforeSlackSaidWhoWeAre(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{}).overHTTP(t)
+	card := w.postCard(t)
+	approving, rejecting := w.open(t, ana, "approve"), w.open(t, bea, "reject")
+	w.service.wait(t, "two opened modals on record", func() bool { return len(w.service.opened) == 2 })
+	w.ws = bot.Open(w.settings)
+	w.bot = w.fresh()
+	w.overHTTP(t)
+	const words = "not connected to Slack yet"
+	if _, err := w.slack.Click(deadline(t), ana, deploys, card.TS, "view_pipeline"); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.slack.Click(deadline(t), ana, deploys, card.TS, "approve"); err != nil {
+		t.Error(err)
+	}
+	w.whispered(t, ana, words)
+	if got, err := w.slack.Submit(deadline(t), ana, approving.ID, code(goodCode)); err != nil || !strings.Contains(got.Errors["totp"], words) {
+		t.Errorf("an approval: got %+v, %v; want %q under the code", got, err, words)
+	}
+	if got, err := w.slack.Submit(deadline(t), bea, rejecting.ID, slacktest.Values{"reason": {"text": "x"}}); err != nil || !strings.Contains(got.Errors["reason"], words) {
+		t.Errorf("a reject: got %+v, %v; want %q under the reason", got, err, words)
+	}
+	if got, err := w.slack.Slash(deadline(t), ana, deploys, "list"); err != nil || !strings.Contains(got.Text, words) || got.InChannel {
+		t.Errorf("a command: got %+v, %v; want %q", got, err, words)
+	}
+	d, err := w.slack.PrepareHome(ana)
+	if err != nil {
+		t.Fatal(err)
+	}
+	event := func() int {
+		r, err := w.slack.SignedRequest(t.Context(), d, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := httptest.NewRecorder()
+		w.bot.Handler().ServeHTTP(answer, r)
+		return answer.Code
+	}
+	if got := event(); got != http.StatusServiceUnavailable {
+		t.Errorf("an event: got %d; want 503, so that Slack sends it again", got)
+	}
+	if _, err := w.ws.Connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := event(); got != http.StatusOK {
+		t.Errorf("the event again: got %d; want 200", got)
+	}
+	if got, err := w.slack.Submit(deadline(t), ana, approving.ID, code(goodCode)); err != nil || !got.Closed {
+		t.Errorf("the approval again: got %+v, %v; want it taken", got, err)
+	}
+	w.bot.Close() // after what was taken in
+	if got := len(w.slack.CallsOf("views.publish")); got != 1 {
+		t.Errorf("the home was published %d times; want once", got)
+	}
+	if len(w.slack.Ephemerals(ana)) != 2 || len(w.service.refused) > 0 {
+		t.Errorf("ana was told %+v, and on record is %q; want two sentences and nothing", w.slack.Ephemerals(ana), w.service.refused)
+	}
+}
+
 func TestUnreadableBodies(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slacktest.Config{}).overHTTP(t)

@@ -58,10 +58,17 @@ func (b *Bot) interact(raw []byte, answer ack) {
 		defer func() { answer(b.failed(p)) }()
 		work()
 	}
-	if !b.workers.try(task) {
-		b.busy(p, answer)
+	switch {
+	case !b.introduced():
+		b.putOff(p, answer, notConnected)
+	case !b.workers.try(task):
+		b.putOff(p, answer, "I’m overloaded; nothing was recorded. Please try again.")
 	}
 }
+
+// notConnected is said until Slack has answered who we are: before, nobody can be told
+// from a stranger.
+const notConnected = "I’m not connected to Slack yet; nothing was counted. Please try again in a moment."
 
 // failed is the answer to a payload whose handler ended without answering.
 func (b *Bot) failed(p interaction) any {
@@ -75,22 +82,21 @@ func unrecorded() line {
 	return say("I could not record your decision. Look at the card, then press again.")
 }
 
-// busy answers a payload for which no worker is free, without waiting.
-func (b *Bot) busy(p interaction, answer ack) {
+// putOff answers a payload that cannot be worked on now, without waiting.
+func (b *Bot) putOff(p interaction, answer ack, why string) {
 	if p.Type == typeViewSubmission {
 		block := BlockCode
 		if _, ok := p.typed(BlockCode, InputCode); !ok {
 			block = BlockReason
 		}
-		answer(inline(block, say("I’m overloaded; nothing was recorded. Please try again.")))
+		answer(inline(block, say(why)))
 		return
 	}
 	answer(nil)
-	if p.Type != typeBlockActions {
+	if _, ok := p.action(); !ok {
 		return
 	}
-	told := b.spare.try(func() { b.tell(p, say("I’m overloaded; nothing was recorded. Please press again.")) })
-	if !told {
+	if !b.spare.try(func() { b.tell(p, say(why)) }) {
 		b.log.Error("too many Slack events at once: nobody was told that a click was not counted")
 	}
 }
@@ -105,6 +111,14 @@ func (b *Bot) observe(kind string, started time.Time) {
 var buttonActions = map[string]approvals.Action{
 	ActionApprove: approvals.ActionApprove, ActionRetry: approvals.ActionApprove,
 	ActionReject: approvals.ActionReject, ActionBreakGlass: approvals.ActionBreakGlass,
+}
+
+// action is what was pressed; ok is false for a link, and for a button of a time long ago.
+func (p interaction) action() (action approvals.Action, ok bool) {
+	if p.Type == typeBlockActions && len(p.Actions) > 0 {
+		action, ok = buttonActions[p.Actions[0].ActionID]
+	}
+	return action, ok
 }
 
 // settled judges a click. Somebody quick may press before the gateway has recorded
@@ -125,11 +139,8 @@ func (b *Bot) settled(ctx context.Context, who approvals.Clicker, id string, act
 // come before the modal.
 func (b *Bot) clicked(p interaction, answer ack) {
 	answer(nil)
-	if len(p.Actions) == 0 {
-		return
-	}
-	action, ok := buttonActions[p.Actions[0].ActionID]
-	if !ok { // a link, or a button of a time long ago
+	action, ok := p.action()
+	if !ok {
 		return
 	}
 	ctx, cancel := context.WithTimeout(b.working, openTime)

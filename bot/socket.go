@@ -438,14 +438,14 @@ func (s *socket) slashCommands(payload []byte, answer ack) {
 	s.bot.commanded(sent, answer)
 }
 
-// eventsAPI leaves an event for which there is no worker without an
-// acknowledgement, so that Slack sends it again.
+// eventsAPI leaves an event that cannot be worked on now without an acknowledgement, so
+// that Slack sends it again.
 func (s *socket) eventsAPI(f frame, answer ack) {
 	if s.bot.happened(f.Payload) {
 		answer(nil)
 		return
 	}
-	s.bot.log.Warn("too many Slack events at once: one is left for Slack to send again")
+	s.bot.log.Warn("a Slack event cannot be worked on now: it is left for Slack to send again")
 	s.envelopes.forget(f.EnvelopeID)
 }
 

@@ -29,7 +29,7 @@ func (b *Bot) whisper(ctx context.Context, responseURL, channel, user string, m 
 			return
 		}
 	}
-	if !userID.MatchString(user) || b.foreign("", b.ws.Identity().Team) {
+	if !userID.MatchString(user) || !b.introduced() {
 		return
 	}
 	if channel != "" {
