@@ -2,6 +2,7 @@ package approvals_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -351,5 +352,32 @@ func TestPeopleAreAskedInTurns(t *testing.T) {
 			w.wait(30 * time.Second)
 		}
 		w.must(w.approve("U03", r))
+	})
+}
+
+// So do more people than Slack answers for within the time for which an answer is fresh.
+func TestManyPeopleAreAskedInTurns(t *testing.T) {
+	bubble(t, "PENDING_TTL=3h", func(w *world) {
+		last := ""
+		for i := range 12 {
+			last = fmt.Sprintf("U1%02d", i)
+			_, err := w.admin.AddPerson(w.ctx, last, "", "login-"+last)
+			w.must(err)
+		}
+		w.wait(6 * time.Minute)
+		w.dir.set(true)
+		w.wait(31 * time.Minute)
+		w.dir.set(false)
+		for range 25 {
+			w.dir.mu.Lock()
+			w.dir.limited, w.dir.left = true, 1
+			w.dir.mu.Unlock()
+			w.wait(20 * time.Second)
+		}
+		p, _, err := w.svc.Person(w.ctx, last)
+		w.must(err)
+		if age := wall().Sub(p.Standing.CheckedAt); age > 15*time.Minute {
+			t.Errorf("Slack was last asked about %s %s ago; want that everybody had their turn", last, age)
+		}
 	})
 }

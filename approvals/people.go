@@ -55,6 +55,8 @@ type saidOf struct {
 // askSlack asks about admins and groups. next is when to ask again.
 func (s *Service) askSlack(ctx context.Context, all []Person) (what said, next time.Duration) {
 	next = refreshEvery
+	// Where Slack answers for a part only, those who wait longest are that part.
+	slices.SortStableFunc(all, func(a, b Person) int { return a.Standing.CheckedAt.Compare(b.Standing.CheckedAt) })
 	for _, p := range all {
 		if !p.RemovedAt.IsZero() {
 			continue

@@ -2,6 +2,7 @@ package bot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -22,7 +23,11 @@ func (w *Workspace) User(ctx context.Context, id string) (name, problem string, 
 	if w.Identity().Team == "" {
 		return "", "", fmt.Errorf("users.info: %w", approvals.ErrNotConnected)
 	}
-	u, err := w.api.GetUserInfoContext(ctx, id)
+	var u *slack.User
+	err = w.pace.call("users.info", func() (err error) {
+		u, err = w.api.GetUserInfoContext(ctx, id)
+		return err
+	})
 	if err != nil {
 		switch f := diagnose(err); f.code {
 		case "user_not_found", "user_not_visible", "users_not_found":
@@ -96,14 +101,19 @@ func (w *Workspace) problem(u *slack.User) string {
 	return ""
 }
 
-// groupsFor is how long the list of groups is kept: usergroups.list allows 20
-// calls a minute, and one list serves all groups of a round.
-const groupsFor = 30 * time.Second
+// groupsFor and groupsAgain are how long the list of groups is kept, and that it could
+// not be read: usergroups.list allows 20 calls a minute, and one list serves all groups
+// of a round.
+const (
+	groupsFor   = 30 * time.Second
+	groupsAgain = 10 * time.Second
+)
 
 type groupCache struct {
-	mu   sync.Mutex
-	at   time.Time
-	list []slack.UserGroup
+	mu    sync.Mutex
+	until time.Time
+	list  []slack.UserGroup
+	err   error // why it could not be read
 }
 
 // Group asks Slack who is in a user group. The problem of a group that cannot
@@ -122,48 +132,41 @@ func (w *Workspace) Group(ctx context.Context, id string) (approvals.Group, erro
 }
 
 func (w *Workspace) group(ctx context.Context, id string) (approvals.Group, error) {
-	g := approvals.Group{ID: id}
 	list, err := w.userGroups(ctx)
 	if err != nil {
-		return g, fmt.Errorf("usergroups.list: %s", diagnose(err).words(""))
+		return approvals.Group{}, fmt.Errorf("usergroups.list: %s", diagnose(err).words(""))
 	}
-	found := false
-	for _, known := range list {
-		if known.ID != id {
-			continue
+	for _, g := range list {
+		switch {
+		case g.ID != id:
+		case g.DateDelete > 0:
+			return approvals.Group{ID: id, Problem: "the group is disabled"}, nil
+		case g.Users == nil: // which is not the same as nobody
+			return approvals.Group{}, errors.New("usergroups.list: Slack does not say who is in the group")
+		default:
+			return approvals.Group{ID: id, Members: g.Users}, nil
 		}
-		found = true
-		if known.DateDelete > 0 {
-			g.Problem = "the group is disabled"
-		}
 	}
-	if !found {
-		g.Problem = "the group does not exist in this workspace"
-	}
-	if g.Problem != "" {
-		return g, nil
-	}
-	g.Members, err = w.api.GetUserGroupMembersContext(ctx, id, slack.GetUserGroupMembersOptionTeamID(w.Identity().Team))
-	if err != nil {
-		if f := diagnose(err); f.code == "no_such_subteam" {
-			g.Problem = "the group does not exist in this workspace"
-			return g, nil
-		}
-		return g, fmt.Errorf("usergroups.users.list: %s", diagnose(err).words(""))
-	}
-	return g, nil
+	return approvals.Group{ID: id, Problem: "the group does not exist in this workspace"}, nil
 }
 
+// userGroups lists the groups of the workspace with their members.
 func (w *Workspace) userGroups(ctx context.Context) ([]slack.UserGroup, error) {
-	w.groups.mu.Lock()
-	defer w.groups.mu.Unlock()
-	if time.Since(w.groups.at) < groupsFor {
-		return w.groups.list, nil
+	c := &w.groups
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Now().Before(c.until) {
+		return c.list, c.err
 	}
-	list, err := w.api.GetUserGroupsContext(ctx, slack.GetUserGroupsOptionIncludeDisabled(true), slack.GetUserGroupsOptionTeamID(w.Identity().Team))
-	if err != nil {
-		return nil, err
+	keep := groupsFor
+	c.err = w.pace.call("usergroups.list", func() (err error) {
+		c.list, err = w.api.GetUserGroupsContext(ctx, slack.GetUserGroupsOptionIncludeDisabled(true),
+			slack.GetUserGroupsOptionIncludeUsers(true), slack.GetUserGroupsOptionTeamID(w.Identity().Team))
+		return err
+	})
+	if c.err != nil {
+		keep = groupsAgain
 	}
-	w.groups.list, w.groups.at = list, time.Now()
-	return list, nil
+	c.until = time.Now().Add(keep)
+	return c.list, c.err
 }

@@ -52,6 +52,7 @@ type Workspace struct {
 	api      *slack.Client
 	groups   groupCache
 	members  *members
+	pace     *pace  // of the look-ups; the bot has one of its own
 	health   health // one with the bot's
 
 	mu     sync.RWMutex
@@ -70,7 +71,7 @@ func Open(s Settings) *Workspace {
 	if s.HTTPClient == nil {
 		s.HTTPClient = &http.Client{Timeout: callTimeout}
 	}
-	w := &Workspace{settings: s, members: newMembers()}
+	w := &Workspace{settings: s, members: newMembers(), pace: newPace(func() int { return 1 })}
 	w.api = w.client(s.HTTPClient)
 	return w
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -121,10 +122,83 @@ func TestGroup(t *testing.T) {
 			t.Errorf("%s: got %+v, %v; want %q and nobody", id, g, err, want)
 		}
 	}
-	w.slack.AddFault(slacktest.Fault{Method: "usergroups.users.list", Status: 429, RetryAfter: 7, Times: 1})
-	if g, err := w.ws.Group(t.Context(), admins); err == nil {
-		t.Errorf("got %+v; want an error", g)
+}
+
+// However many groups have a right, one call reads them all; while Slack does not say who
+// is in one, nothing is known of it.
+func TestManyGroups(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t, slacktest.Config{RateLimits: true})
+		const many = 30
+		for i := range many {
+			w.slack.SetUserGroup(slacktest.UserGroup{ID: fmt.Sprintf("S0G%02d", i), Users: []string{ana, fmt.Sprintf("U0M%02d", i)}})
+		}
+		round := func(bad bool) {
+			t.Helper()
+			for i := range many {
+				g, err := w.ws.Group(t.Context(), fmt.Sprintf("S0G%02d", i))
+				if bad != (err != nil) || !bad && !cmp.Equal(g.Members, []string{ana, fmt.Sprintf("U0M%02d", i)}) {
+					t.Errorf("group %d: got %+v, %v; want an error: %t", i, g, err, bad)
+				}
+			}
+		}
+		calls := func(want int) {
+			t.Helper()
+			if got := len(w.slack.CallsOf("usergroups.list")); got != want {
+				t.Errorf("the groups were listed %d times; want %d", got, want)
+			}
+		}
+		round(false)
+		calls(1)
+		time.Sleep(5 * time.Minute)
+		w.slack.AddFault(slacktest.Fault{Method: "usergroups.list", Status: 500, Times: 1})
+		round(true)
+		calls(2)
+		time.Sleep(20 * time.Second)
+		w.slack.AddFault(slacktest.Fault{Method: "usergroups.list", Status: 429, RetryAfter: 30, Times: 1})
+		round(true)
+		time.Sleep(20 * time.Second)
+		round(true)
+		calls(3) // Slack is left alone for as long as it said
+		time.Sleep(20 * time.Second)
+		round(false)
+		calls(4)
+	})
+}
+
+// A list without members says nothing of who is in a group.
+func TestGroupWithoutItsMembers(t *testing.T) {
+	t.Parallel()
+	ws := bot.Open(bot.Settings{APIURL: "http://slack.test", HTTPClient: &http.Client{Transport: answering(func(*http.Request) *http.Response {
+		w := httptest.NewRecorder()
+		io.WriteString(w, `{"ok":true,"usergroups":[{"id":"S0ADMINS","date_delete":0}]}`)
+		return w.Result()
+	})}})
+	if g, err := ws.Group(t.Context(), "S0ADMINS"); err == nil || !strings.Contains(err.Error(), "does not say who is in the group") {
+		t.Errorf("got %+v, %v; want an error", g, err)
 	}
+}
+
+// While Slack asks for fewer look-ups of people, none is made.
+func TestLookUpsRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t, slacktest.Config{})
+		w.slack.AddFault(slacktest.Fault{Method: "users.info", Status: 429, RetryAfter: 30, Times: 1})
+		for range 100 {
+			if _, _, err := w.ws.User(t.Context(), ana); err == nil || !strings.Contains(err.Error(), "ratelimited") {
+				t.Fatalf("got %v; want that Slack asks for fewer calls", err)
+			}
+		}
+		time.Sleep(30 * time.Second)
+		if _, problem, err := w.ws.User(t.Context(), ana); err != nil || problem != "" {
+			t.Errorf("half a minute later: got %q, %v; want an answer", problem, err)
+		}
+		if got := len(w.slack.CallsOf("users.info")); got != 2 {
+			t.Errorf("users.info was called %d times; want 2", got)
+		}
+	})
 }
 
 func TestCheck(t *testing.T) {

@@ -64,8 +64,6 @@ func methodTable(name string) (method, bool) {
 		return method{scope: needs("users:read"), run: (*Server).userInfo}, true
 	case "usergroups.list":
 		return method{scope: needs("usergroups:read"), run: (*Server).userGroupList}, true
-	case "usergroups.users.list":
-		return method{scope: needs("usergroups:read"), run: (*Server).userGroupMembers}, true
 	case "views.open":
 		return method{run: (*Server).openView}, true
 	case "views.publish":

@@ -128,18 +128,10 @@ func (s *Server) userGroupList(a args) (answer, *apiError) {
 			out["date_delete"] = s.cfg.Now().Unix()
 		}
 		if a.flag("include_users") {
-			out["users"] = g.Users
+			out["users"] = append([]string{}, g.Users...)
 		}
 		list = append(list, out)
 	}
 	slices.SortFunc(list, func(x, y answer) int { return strings.Compare(x["id"].(string), y["id"].(string)) })
 	return answer{"usergroups": list}, nil
-}
-
-func (s *Server) userGroupMembers(a args) (answer, *apiError) {
-	g, ok := s.groups[a.text("usergroup")]
-	if !ok || g.Disabled && !a.flag("include_disabled") {
-		return nil, refuse("no_such_subteam")
-	}
-	return answer{"users": append([]string{}, g.Users...)}, nil
 }

@@ -140,7 +140,7 @@ func perMinute(method string) int {
 	switch method {
 	case "apps.connections.open":
 		return 1
-	case "usergroups.list", "usergroups.users.list":
+	case "usergroups.list":
 		return 20
 	case "chat.update", "conversations.info", "conversations.replies", "conversations.history":
 		return 50

@@ -130,7 +130,6 @@ func TestWhoMayNotApproveIsToldWhyAndNothingChanges(t *testing.T) {
 			p.Slack.SetUserGroup(slacktest.UserGroup{ID: admins, Handle: "deploy-admins", Users: []string{stage.Bea}})
 		}, func(p *play) { p.grouped() }, stage.Ana, []string{"Only", admins}, "not an approver"},
 		{"group never read", group, func(p *play) {
-			p.Slack.AddFault(slacktest.Fault{Method: "usergroups.users.list", Status: 500})
 			p.Slack.AddFault(slacktest.Fault{Method: "usergroups.list", Status: 500})
 		}, nil, stage.Ana, []string{"been able to reload", admins, "Ask the operator"}, ""},
 		{"group read too long ago", group, func(p *play) {
