@@ -42,7 +42,10 @@ func (b *Bot) commanded(c command, answer ack) {
 		answer(nil)
 		ctx, cancel := context.WithTimeout(b.working, tellTime)
 		defer cancel()
-		if b.foreign(c.App, c.Team) || !userID.MatchString(c.User) {
+		if !userID.MatchString(c.User) {
+			return
+		}
+		if foreign, err := b.foreign(ctx, c.App, c.User, c.Team); foreign || err != nil {
 			return // whoever it is, they are not told anything
 		}
 		b.whisper(ctx, c.ResponseURL, c.Channel, c.User, b.answer(ctx, c.User, c.Text))
@@ -101,6 +104,9 @@ func paragraphs(lines []line) (sentences line, blocks []slack.Block) {
 	return sentences, blocks
 }
 
+// notChecked is said while Slack does not tell who somebody is.
+const notChecked = "I could not check your Slack account just now. Please try again."
+
 // outsider says why somebody gets no answer; nil for full, active members of
 // this workspace.
 func (b *Bot) outsider(ctx context.Context, user string) line {
@@ -108,7 +114,7 @@ func (b *Bot) outsider(ctx context.Context, user string) line {
 	switch {
 	case err != nil:
 		b.log.Warn("ask Slack who asks", "err", err)
-		return say("I could not check your Slack account just now. Please try again.")
+		return say(notChecked)
 	case problem != "":
 		return say("Only full members of this workspace get an answer. Slack says about your account: ", quoted(problem, limitMessage), ".")
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,7 +34,7 @@ func (w *Workspace) User(ctx context.Context, id string) (name, problem string, 
 		case "user_not_found", "user_not_visible", "users_not_found":
 			w.answered(id, nil)
 			problem = "not known in this workspace"
-			w.members.learn(id, problem)
+			w.members.learn(id, problem, nil)
 			return "", problem, nil
 		default:
 			err = fmt.Errorf("users.info: %s", f.words(""))
@@ -48,8 +49,15 @@ func (w *Workspace) User(ctx context.Context, id string) (name, problem string, 
 		}
 	}
 	problem = w.problem(u)
-	w.members.learn(id, problem)
+	w.members.learn(id, problem, places(u))
 	return name, problem, nil
+}
+
+// places are the workspaces and the organisation that somebody belongs to. In an
+// Enterprise organisation team_id is any one of the workspaces, or left out.
+// Source: https://docs.slack.dev/reference/objects/user-object
+func places(u *slack.User) []string {
+	return slices.DeleteFunc(append(slices.Clone(u.Enterprise.Teams), u.TeamID, u.Enterprise.EnterpriseID), func(id string) bool { return id == "" })
 }
 
 // unsaidFor is how long a look-up that failed is shown. It is repeated sooner, if
@@ -95,7 +103,7 @@ func (w *Workspace) problem(u *slack.User) string {
 		return "the account is a guest"
 	case u.IsStranger:
 		return "the account belongs to another organisation"
-	case u.TeamID != team:
+	case !slices.Contains(places(u), team):
 		return "the account belongs to another workspace"
 	}
 	return ""

@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"context"
 	"encoding/json"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -36,14 +37,24 @@ func (b *Bot) happened(raw []byte) bool {
 	if !b.introduced() {
 		return false // nobody can be told from a stranger yet
 	}
-	if b.foreign(e.App, e.Team) || !userID.MatchString(e.Event.User) || !b.seen.first(e.EventID) {
+	if !userID.MatchString(e.Event.User) || !b.seen.first(e.EventID) {
 		return true
 	}
-	if b.workers.try(func() { b.home(e.Event.User, e.Event.View.Hash) }) {
+	if b.workers.try(func() { b.homeOpened(e) }) {
 		return true
 	}
 	b.seen.forget(e.EventID)
 	return false
+}
+
+// homeOpened shows somebody of ours their App Home.
+func (b *Bot) homeOpened(e event) {
+	ctx, cancel := context.WithTimeout(b.working, tellTime)
+	defer cancel()
+	if foreign, err := b.foreign(ctx, e.App, e.Event.User, e.Team); foreign || err != nil {
+		return
+	}
+	b.home(ctx, e.Event.User, e.Event.View.Hash)
 }
 
 // seenEvents remembers the newest event ids: Slack sends an event again when

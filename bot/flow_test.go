@@ -214,6 +214,91 @@ func TestRefusedClicks(t *testing.T) {
 	})
 }
 
+// Somebody of an Enterprise organisation may belong to several of its workspaces, and
+// Slack names any one of them. They count if they belong to that one and to ours.
+func TestColleaguesOfAnOrganisation(t *testing.T) {
+	t.Parallel()
+	transports(t, func(t *testing.T, w *world) {
+		const cyd, dee = "U0CYD", "U0DEE"
+		w.slack.SetUser(slacktest.User{ID: cyd, TeamID: "T0SISTER", Teams: []string{"T0SISTER", "T0RACK"}})
+		w.slack.SetUser(slacktest.User{ID: dee, TeamID: "T0SISTER", Teams: []string{"T0SISTER", "T0COUSIN"}})
+		w.slack.SetChannel(slacktest.Channel{ID: deploys, Name: "deploys", Members: []string{w.slack.Config().BotUserID, ana, cyd, dee, "U0STRANGER"}})
+		w.service.edit(func() {
+			w.service.mayDecide = func(c approvals.Clicker, _ approvals.Action) error {
+				if c.Team != "T0RACK" {
+					return &approvals.Refusal{Code: approvals.RefusedWorkspace}
+				}
+				return nil
+			}
+		})
+		card := w.postCard(t)
+		click := func(user, team, payload string) {
+			t.Helper()
+			if _, err := w.slack.ClickButton(deadline(t), slacktest.ButtonClick{User: user, Channel: deploys, TS: card.TS, ActionID: "approve", UserTeam: team, Team: payload}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		refused := 0
+		for _, c := range []struct{ user, team, payload string }{
+			{dee, "T0SISTER", "T0RACK"}, {dee, "T0COUSIN", "T0COUSIN"}, {cyd, "T0COUSIN", "T0RACK"}, {cyd, "T0SISTER", "T0COUSIN"},
+			{ana, "T0SISTER", "T0RACK"}, {ana, "T0RACK", "T0SISTER"}, {"U0STRANGER", "T0OTHER", "T0RACK"}, {"U0STRANGER", "T0OTHER", "T0OTHER"},
+		} {
+			before := len(w.slack.Ephemerals(c.user))
+			click(c.user, c.team, c.payload)
+			if err := w.slack.Wait(deadline(t), func() bool { return len(w.slack.Ephemerals(c.user)) > before }); err != nil {
+				t.Fatalf("%+v was told nothing: %v", c, err)
+			}
+			w.whispered(t, c.user, "another Slack workspace")
+			if w.slack.View(c.user) != nil {
+				t.Errorf("%+v got a modal", c)
+			}
+			refused++
+			w.service.wait(t, "a refusal on record", func() bool { return len(w.service.refused) == refused })
+		}
+		for _, c := range []struct{ team, payload string }{{"E0ORG", "T0RACK"}, {"T0SISTER", "T0SISTER"}, {"T0SISTER", "T0RACK"}} {
+			click(cyd, c.team, c.payload)
+			v, err := w.slack.WaitView(deadline(t), cyd)
+			if err != nil {
+				t.Fatalf("no modal for %+v: %v\n%s", c, err, w.log)
+			}
+			if c.payload == "T0RACK" && c.team == "T0SISTER" {
+				got, err := w.slack.Submit(deadline(t), cyd, v.ID, code(goodCode))
+				if err != nil || !got.Closed {
+					t.Fatalf("got %+v, %v; want the approval taken", got, err)
+				}
+				break
+			}
+			if err := w.slack.CloseView(cyd); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if r, _ := w.service.get("REQUEST1"); r.Status != approvals.Approved || r.Decisions[0].SlackUser != cyd {
+			t.Errorf("got %s, %+v; want an approval by %s", r.Status, r.Decisions, cyd)
+		}
+	})
+}
+
+// While Slack does not say who somebody is, nobody is taken for a stranger or a colleague.
+func TestColleaguesThatCannotBeLookedUp(t *testing.T) {
+	t.Parallel()
+	transports(t, func(t *testing.T, w *world) {
+		const cyd = "U0CYD"
+		w.slack.SetUser(slacktest.User{ID: cyd, TeamID: "T0SISTER", Teams: []string{"T0SISTER", "T0RACK"}})
+		w.slack.SetChannel(slacktest.Channel{ID: deploys, Name: "deploys", Members: []string{w.slack.Config().BotUserID, cyd}})
+		card := w.postCard(t)
+		mend := w.slack.AddFault(slacktest.Fault{Method: "users.info", Status: 500})
+		if _, err := w.slack.Click(deadline(t), cyd, deploys, card.TS, "approve"); err != nil {
+			t.Fatal(err)
+		}
+		w.whispered(t, cyd, "could not check your Slack account")
+		mend()
+		w.open(t, cyd, "approve")
+		if len(w.service.refused) > 0 {
+			t.Errorf("on record is %q; want nothing", w.service.refused)
+		}
+	})
+}
+
 // A copy of the card, or another message of ours, must not take votes for it.
 func TestAnotherMessageIsNoCard(t *testing.T) {
 	t.Parallel()

@@ -14,9 +14,7 @@ const homeLimit = 10
 // home publishes somebody's App Home: my authenticator, what is waiting for me, the
 // last decisions. hash is that of the view they see now, so that a newer one is
 // never overwritten.
-func (b *Bot) home(user, hash string) {
-	ctx, cancel := context.WithTimeout(b.working, tellTime)
-	defer cancel()
+func (b *Bot) home(ctx context.Context, user, hash string) {
 	blocks, err := b.homeBlocks(ctx, user)
 	if err != nil {
 		b.log.Error("render the App Home", "err", err)

@@ -151,10 +151,16 @@ func (b *Bot) clicked(p interaction, answer ack) {
 		b.refused(p, who, "", action, &approvals.Refusal{Code: approvals.RefusedUnknownRequest})
 		return
 	}
-	if b.foreign(p.AppID, p.User.TeamID, p.Team.ID) {
+	switch foreign, err := b.foreign(ctx, p.AppID, who.User, p.User.TeamID, p.Team.ID); {
+	case err != nil:
+		b.log.Warn("ask Slack who pressed a button", "user", who.User, "err", err)
+		b.tell(p, say(notChecked))
+		return
+	case foreign:
 		b.refused(p, who, id, action, &approvals.Refusal{Code: approvals.RefusedWorkspace})
 		return
 	}
+	who.Team = b.ws.Identity().Team
 	if !b.presses.allow(who.User) {
 		b.tell(p, say("You pressed buttons more than ten times within a minute, so I ignored this one. Wait a minute, then press again."))
 		return
@@ -285,11 +291,16 @@ func (b *Bot) submitted(p interaction, answer ack) {
 		refuse(&approvals.Refusal{Code: approvals.RefusedUnknownRequest})
 		return
 	}
-	if b.foreign(p.AppID, p.User.TeamID, p.Team.ID, p.View.TeamID) {
+	switch foreign, err := b.foreign(ctx, p.AppID, p.User.ID, p.User.TeamID, p.Team.ID, p.View.TeamID); {
+	case err != nil:
+		b.log.Warn("ask Slack who sent a modal", "user", p.User.ID, "err", err)
+		b.putOff(p, answer, notChecked)
+		return
+	case foreign:
 		refuse(&approvals.Refusal{Code: approvals.RefusedWorkspace})
 		return
 	}
-	who := approvals.Clicker{Team: p.team(), User: p.User.ID}
+	who := approvals.Clicker{Team: b.ws.Identity().Team, User: p.User.ID}
 	prompt, err := b.service.MayDecide(ctx, who, from.Request, action)
 	if err == nil {
 		// The modal may have been opened on a card that was lost since.

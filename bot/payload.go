@@ -2,8 +2,10 @@ package bot
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
 // Types of interaction payloads.
@@ -85,20 +87,20 @@ func (p interaction) channel() string { return cmp.Or(p.Container.ChannelID, p.C
 func (p interaction) messageTS() string { return cmp.Or(p.Container.MessageTS, p.Message.TS) }
 
 // foreign reports whether a payload is not of our workspace and our app. Every
-// id that is given must be ours; before we know who we are, nothing is. The
-// app's id is known from a socket's greeting; in HTTP mode the signature, whose
-// secret belongs to one app, says as much.
-func (b *Bot) foreign(appID string, teams ...string) bool {
+// workspace that is given must be ours, or one more of a member of ours; before we know
+// who we are, nothing is. The app's id is known from a socket's greeting; in HTTP mode
+// the signature, whose secret belongs to one app, says as much. err is that Slack did
+// not say who somebody is.
+func (b *Bot) foreign(ctx context.Context, appID, user string, teams ...string) (foreign bool, err error) {
 	id := b.ws.Identity()
-	if id.Team == "" || id.AppID != "" && appID != "" && appID != id.AppID {
-		return true
+	teams = slices.DeleteFunc(teams, func(team string) bool { return team == "" })
+	if id.Team == "" || len(teams) == 0 || id.AppID != "" && appID != "" && appID != id.AppID {
+		return true, nil
 	}
-	known := false
-	for _, team := range teams {
-		if team != "" && team != id.Team {
-			return true
-		}
-		known = known || team != ""
+	teams = slices.DeleteFunc(teams, func(team string) bool { return team == id.Team })
+	if len(teams) == 0 {
+		return false, nil
 	}
-	return !known
+	belongs, err := b.ws.belongs(ctx, user, teams)
+	return !belongs, err
 }

@@ -104,6 +104,40 @@ func TestMembersAreForgotten(t *testing.T) {
 	})
 }
 
+// In an Enterprise organisation Slack names any one of a person's workspaces, or none.
+func TestUserOfAnOrganisation(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ user, problem string }{
+		"ours is named":           {`"team_id":"T1","enterprise_user":{"enterprise_id":"E1","teams":["T1","T2"]}`, ""},
+		"another is named":        {`"team_id":"T2","enterprise_user":{"enterprise_id":"E1","teams":["T1","T2"]}`, ""},
+		"none is named":           {`"enterprise_user":{"enterprise_id":"E1","teams":["T1","T2"]}`, ""},
+		"not in ours":             {`"team_id":"T2","enterprise_user":{"enterprise_id":"E1","teams":["T2","T3"]}`, "another workspace"},
+		"nothing is said":         {`"enterprise_user":{"enterprise_id":"E1"}`, "another workspace"},
+		"a guest":                 {`"team_id":"T2","is_restricted":true,"enterprise_user":{"enterprise_id":"E1","teams":["T1","T2"]}`, "a guest"},
+		"of another organisation": {`"team_id":"T9","is_stranger":true,"enterprise_user":{"enterprise_id":"E9","teams":["T9"]}`, "another organisation"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ws := bot.Open(bot.Settings{BotToken: "xoxb-1", HTTPClient: &http.Client{Transport: answering(func(r *http.Request) *http.Response {
+				body := `{"ok":true,"team_id":"T1","user_id":"U0BOT","bot_id":"B1"}`
+				if strings.HasSuffix(r.URL.Path, "/users.info") {
+					body = `{"ok":true,"user":{"id":"U1",` + tt.user + `}}`
+				}
+				w := httptest.NewRecorder()
+				io.WriteString(w, body)
+				return w.Result()
+			})}})
+			if _, err := ws.Connect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			_, problem, err := ws.User(t.Context(), "U1")
+			if err != nil || (problem == "") != (tt.problem == "") || !strings.Contains(problem, tt.problem) {
+				t.Errorf("got %q, %v; want %q", problem, err, tt.problem)
+			}
+		})
+	}
+}
+
 type answering func(*http.Request) *http.Response
 
 func (f answering) RoundTrip(r *http.Request) (*http.Response, error) { return f(r), nil }

@@ -109,12 +109,16 @@ func (s *Server) userInfo(a args) (answer, *apiError) {
 	if !ok {
 		return nil, refuse("user_not_found")
 	}
-	return answer{"user": answer{
+	out := answer{
 		"id": user.ID, "team_id": user.TeamID, "name": user.Name, "real_name": user.RealName, "tz": user.TZ,
 		"deleted": user.Deleted, "is_bot": user.IsBot, "is_restricted": user.IsRestricted,
 		"is_ultra_restricted": user.IsUltraRestricted, "is_stranger": user.IsStranger,
 		"profile": answer{"real_name": user.RealName, "display_name": user.Name, "team": user.TeamID},
-	}}, nil
+	}
+	if user.Teams != nil {
+		out["enterprise_user"] = answer{"id": user.ID, "enterprise_id": "E0ORG", "enterprise_name": "Org", "teams": user.Teams}
+	}
+	return answer{"user": out}, nil
 }
 
 func (s *Server) userGroupList(a args) (answer, *apiError) {

@@ -12,7 +12,7 @@ import (
 type ButtonClick struct {
 	User, Channel, TS, ActionID string
 
-	Team     string   // the payload's team instead of the user's
+	Team     string   // the payload's team instead of the app's
 	UserTeam string   // the user's team_id instead of the real one
 	Value    *string  // a value that the app never offered
 	Seen     *Message // an older rendering that is still on the person's screen
@@ -74,7 +74,7 @@ func (s *Server) PrepareClick(click ButtonClick) (Delivery, error) {
 		value = *click.Value
 	}
 	setDefault(&click.UserTeam, user.TeamID)
-	setDefault(&click.Team, click.UserTeam)
+	setDefault(&click.Team, s.cfg.TeamID)
 	action := answer{
 		"type": "button", "action_id": click.ActionID, "block_id": blockID, "text": element["text"], "action_ts": s.nextTS(),
 	}
@@ -202,7 +202,7 @@ func (s *Server) PrepareSlash(user, channel, text string) (Delivery, error) {
 	}
 	d := Delivery{Kind: SlashCommands, TriggerID: s.newTrigger(user), ResponseURL: s.newResponseURL(channel, user, "")}
 	d.Payload = encode(map[string]string{
-		"token": "legacy", "team_id": u.TeamID, "team_domain": s.cfg.TeamDomain, "channel_id": channel,
+		"token": "legacy", "team_id": s.at(u), "team_domain": s.cfg.TeamDomain, "channel_id": channel,
 		"channel_name": c.Name, "user_id": user, "user_name": u.Name, "command": s.cfg.Command, "text": text,
 		"api_app_id": s.cfg.AppID, "is_enterprise_install": "false", "response_url": d.ResponseURL, "trigger_id": d.TriggerID,
 	})
@@ -237,7 +237,7 @@ func (s *Server) PrepareHome(user string) (Delivery, error) {
 	}
 	d := Delivery{Kind: EventsAPI, EventID: s.nextID("Ev")}
 	d.Payload = encode(answer{
-		"type": "event_callback", "token": "legacy", "team_id": u.TeamID, "api_app_id": s.cfg.AppID, "event": event,
+		"type": "event_callback", "token": "legacy", "team_id": s.at(u), "api_app_id": s.cfg.AppID, "event": event,
 		"event_id": d.EventID, "event_time": s.cfg.Now().Unix(), "is_ext_shared_channel": false,
 		"authorizations": []any{answer{"team_id": s.cfg.TeamID, "user_id": s.cfg.BotUserID, "is_bot": true}},
 	})

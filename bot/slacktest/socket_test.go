@@ -161,7 +161,7 @@ func TestUnusualClicks(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := <-seen
-	if got.Team.ID != "T0OTHER" || got.User.TeamID != "T0OTHER" || got.ActionCallback.BlockActions[0].Value != value ||
+	if got.Team.ID != s.Config().TeamID || got.User.TeamID != "T0OTHER" || got.ActionCallback.BlockActions[0].Value != value ||
 		got.Container.MessageTs != card || got.Channel.ID != deploys || got.Message.Timestamp != card || got.APIAppID != s.Config().AppID {
 		t.Errorf("payload: got %+v", got)
 	}

@@ -61,7 +61,7 @@ func (s *Server) PrepareSubmit(user, viewID string, values Values) (Delivery, ma
 	d := Delivery{Kind: Interactive, TriggerID: s.newTrigger(user)}
 	d.Payload = encode(answer{
 		"type": "view_submission", "token": "legacy", "api_app_id": s.cfg.AppID, "trigger_id": d.TriggerID,
-		"team": answer{"id": u.TeamID, "domain": s.cfg.TeamDomain}, "view": s.wireView(v, state), "response_urls": []any{},
+		"team": answer{"id": s.cfg.TeamID, "domain": s.cfg.TeamDomain}, "view": s.wireView(v, state), "response_urls": []any{},
 		"user":       answer{"id": user, "username": u.Name, "name": u.Name, "team_id": u.TeamID},
 		"enterprise": nil, "is_enterprise_install": false,
 	})

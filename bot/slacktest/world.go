@@ -9,16 +9,18 @@ import (
 
 // User is a person or bot, with the flags that decide who may press buttons.
 type User struct {
-	ID                string `json:"id"`
-	TeamID            string `json:"team_id"` // empty: the workspace's own
-	Name              string `json:"name"`
-	RealName          string `json:"real_name"`
-	Deleted           bool   `json:"deleted"`
-	IsBot             bool   `json:"is_bot"`
-	IsRestricted      bool   `json:"is_restricted"`
-	IsUltraRestricted bool   `json:"is_ultra_restricted"`
-	IsStranger        bool   `json:"is_stranger"`
-	TZ                string `json:"tz,omitempty"`
+	ID     string `json:"id"`
+	TeamID string `json:"team_id"` // empty: the workspace's own
+	// Teams are all workspaces of somebody in an Enterprise organisation. TeamID is any one of them there.
+	Teams             []string `json:"teams,omitempty"`
+	Name              string   `json:"name"`
+	RealName          string   `json:"real_name"`
+	Deleted           bool     `json:"deleted"`
+	IsBot             bool     `json:"is_bot"`
+	IsRestricted      bool     `json:"is_restricted"`
+	IsUltraRestricted bool     `json:"is_ultra_restricted"`
+	IsStranger        bool     `json:"is_stranger"`
+	TZ                string   `json:"tz,omitempty"`
 }
 
 // UserGroup is a mentionable group such as @deploy-admins.
@@ -48,6 +50,14 @@ type channel struct {
 }
 
 func (c *channel) has(user string) bool { return slices.Contains(c.Members, user) }
+
+// at is the workspace in which somebody uses the app.
+func (s *Server) at(u User) string {
+	if slices.Contains(u.Teams, s.cfg.TeamID) {
+		return s.cfg.TeamID
+	}
+	return u.TeamID
+}
 
 // SetUser adds or replaces a user.
 func (s *Server) SetUser(u User) {
