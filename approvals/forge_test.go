@@ -303,3 +303,78 @@ func TestRecoverAfterForgery(t *testing.T) {
 		}
 	})
 }
+
+// What one node found wrong with the log holds for all: the other one approves and
+// signs nothing from then on, and tells the channel. A recovery ends it for all that
+// start after it, and who ran through it does not bring it back.
+func TestFaultHoldsForAllNodes(t *testing.T) {
+	bubble(t, "SUPERSEDE=off", func(w *world) {
+		r, fine := w.request(1, "on_hold"), w.request(2, "on_hold")
+		other := approvals.New(w.cfg)
+		w.must(other.Start(w.ctx, defaultChannel, "test"))
+		w.sql("UPDATE requests SET body = json_remove(body, '$.Round') WHERE id = '" + r.ID + "'")
+		find := func() {
+			if _, err := other.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, w.code("U01")); err == nil {
+				t.Fatal("an approval was taken by a row that is not what its events say")
+			}
+			if other.Fault() == "" {
+				t.Fatal("the node that met it found nothing")
+			}
+		}
+		find()
+		if err := w.approve("U02", fine); err == nil {
+			t.Error("the other node took an approval")
+		}
+		if _, err := w.svc.Checkpoint(w.ctx, 0); err == nil {
+			t.Error("the other node signed a checkpoint")
+		}
+		w.wait(2 * time.Second)
+		if got := w.svc.Fault(); got != other.Fault() {
+			t.Errorf("the other node knows of %q; want what was found", got)
+		}
+		if len(w.alarms) != 1 || w.alarms[0] != other.Fault() {
+			t.Errorf("the channel was told %q; want what was found, once", w.alarms)
+		}
+		if len(w.ci.posted()) != 0 {
+			t.Error("a gate was approved")
+		}
+
+		w.halt()
+		w.must(approvals.Recover(w.ctx, w.db, "lost", "ana@build-1"))
+		signer, err := approvals.OpenLog(w.ctx, w.db)
+		w.must(err)
+		w.cfg.Signer = signer
+		w.restart()
+		other.KeepUp(w.ctx)
+		w.wait(2 * time.Minute) // codes that may have been used are refused
+		if fault, err := approvals.LogFault(w.ctx, w.db); w.svc.Fault() != "" || fault != "" || err != nil || len(w.alarms) != 1 {
+			t.Errorf("after the recovery: got the faults %q and %q, %v, %d alarms; want none, and no more alarms", w.svc.Fault(), fault, err, len(w.alarms))
+		}
+		again := w.request(3, "on_hold")
+		w.must(w.approve("U02", again))
+		w.is(again, approvals.Released)
+	})
+}
+
+// A database that does not take what was found wrong for a while gets it later.
+func TestFaultIsTakenLater(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		r := w.request(1, "on_hold")
+		w.sql("UPDATE requests SET body = json_remove(body, '$.Round') WHERE id = '" + r.ID + "'")
+		w.halt()
+		commits := 0
+		w.store.crash = func() (before, after bool) { commits++; return commits > 1, false } // the first one counts the attempt
+		if err := w.approve("U01", r); err == nil || w.svc.Fault() == "" {
+			t.Fatalf("got %v and the fault %q; want it found", err, w.svc.Fault())
+		}
+		if fault, err := approvals.LogFault(w.ctx, w.db); fault != "" || err != nil {
+			t.Fatalf("got %q, %v from a database that takes nothing", fault, err)
+		}
+		w.store.crash = nil
+		w.run()
+		w.wait(10 * time.Second)
+		if fault, err := approvals.LogFault(w.ctx, w.db); fault != w.svc.Fault() || err != nil || len(w.alarms) != 1 {
+			t.Errorf("got %q, %v and %d alarms; want what was found, told once", fault, err, len(w.alarms))
+		}
+	})
+}

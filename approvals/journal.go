@@ -2,7 +2,6 @@ package approvals
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -40,7 +39,8 @@ type journal struct {
 	rights    rights
 	swept     time.Time     // the time for which histories were forgotten last
 	whole     bool          // the log was read to its end once
-	fault     string        // what was found wrong; it never goes away by itself
+	fault     string        // what was found wrong, here or by another process; it never goes away by itself
+	told      bool          // the database has it, so that all processes know
 	grown     chan struct{} // closed when newest changes
 
 	behind chan struct{} // there is something that is not taken in yet; see hasMore
@@ -90,17 +90,34 @@ func (j *journal) hold() string {
 // It holds until the operator accepts the database as it is (recover).
 func (j *journal) found(ctx context.Context, why error) {
 	j.mu.Lock()
-	known := j.fault != ""
-	if !known {
-		j.fault = why.Error()
-	}
+	j.know(why.Error())
 	j.mu.Unlock()
-	if known {
+	j.tell(ctx)
+}
+
+// know takes in what was found wrong with the log. The caller holds mu.
+func (j *journal) know(fault string) {
+	if j.fault != "" || fault == "" {
 		return
 	}
-	j.log.Error("nothing is approved or signed any more", "err", why)
+	j.fault = fault
+	j.log.Error("nothing is approved or signed any more", "err", fault)
+}
+
+// tell has the database remember what this process found wrong, for the other
+// processes and the next start, and the channel alarmed: once, whoever else finds it.
+func (j *journal) tell(ctx context.Context) {
+	j.mu.Lock()
+	fault, told := j.fault, j.told
+	j.mu.Unlock()
+	if fault == "" || told {
+		return
+	}
 	err := j.store.Update(context.WithoutCancel(ctx), func(tx Tx) error {
-		if err := tx.SetSecret(secretFault, why.Error()); err != nil {
+		if had, err := readFault(tx); err != nil || had != "" {
+			return err
+		}
+		if err := tx.SetSecret(secretFault, fault); err != nil {
 			return err
 		}
 		channel, err := tx.Secret(secretChannel)
@@ -110,7 +127,28 @@ func (j *journal) found(ctx context.Context, why error) {
 		return tx.Ask(Work{Kind: WorkAlarm, Subject: channel, Lane: SlackLane(channel, "")})
 	})
 	if err != nil {
-		j.log.Error("remember what was found wrong with the log", "err", err)
+		j.log.Error("remember what was found wrong with the log; that is tried again", "err", err)
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.told = true
+}
+
+// readFault reads what some process found wrong with the log, "" when none did.
+func readFault(tx Tx) (string, error) {
+	fault, err := tx.Secret(secretFault)
+	if errors.Is(err, ErrSeal) {
+		return tamperedPrefix + "what was found wrong with it before does not open", nil
+	}
+	return fault, err
+}
+
+// heard takes in what the database says was found wrong. The caller holds mu.
+func (j *journal) heard(fault string) {
+	if fault != "" {
+		j.know(fault)
+		j.told = true
 	}
 }
 
@@ -176,16 +214,13 @@ const shortLog = 10_000
 func (j *journal) open(ctx context.Context) error {
 	var size int64
 	err := j.store.View(ctx, func(tx Tx) error {
-		fault, err := tx.Secret(secretFault)
-		if errors.Is(err, ErrSeal) {
-			fault, err = "what was found wrong with the log before does not open", nil
-		}
+		fault, err := readFault(tx)
 		if err != nil {
 			return err
 		}
 		j.mu.Lock()
-		defer j.mu.Unlock()
-		j.fault = cmp.Or(fault, j.fault)
+		j.heard(fault)
+		j.mu.Unlock()
 		size, err = tx.Ledger().Size()
 		return err
 	})
@@ -219,6 +254,11 @@ func (j *journal) advance(tx Tx, n int) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	fault, err := readFault(tx)
+	if err != nil {
+		return false, err
+	}
+	j.heard(fault)
 	for line, err := range tx.Leaves(j.reader.Size()) {
 		if err != nil {
 			return false, unreadableLog(err)
@@ -372,8 +412,13 @@ func peek(line []byte) (kind EventType, request string) {
 const longTail = 32
 
 // keepUp reads the rest of the log, which is all of it after a start, and compares it
-// with the sealed head. It is called after every change, so that proofs stay cheap.
-func (j *journal) keepUp(ctx context.Context) error { return j.notice(ctx, j.read(ctx)) }
+// with the sealed head. It is called after every change, so that proofs stay cheap, and
+// takes in what another process found wrong.
+func (j *journal) keepUp(ctx context.Context) error {
+	err := j.notice(ctx, j.read(ctx))
+	j.tell(ctx) // if it could not be told when it was found
+	return err
+}
 
 func (j *journal) read(ctx context.Context) error {
 	for {

@@ -39,10 +39,8 @@ func (j *journal) prove(tx Tx) (p *proof, err error) {
 			j.steady.RUnlock()
 		}
 	}()
-	if why := j.hold(); why != "" {
-		e := refuse(CodeUnavailable, "nothing can be proven now: %s", why)
-		e.RetryAfter = 5 * time.Second
-		return nil, e
+	if err := j.unheld(); err != nil {
+		return nil, err
 	}
 	// What is known by now has to be in the snapshot, which begins with the reading
 	// of the head.
@@ -51,6 +49,17 @@ func (j *journal) prove(tx Tx) (p *proof, err error) {
 	j.mu.Unlock()
 	h, err := j.headOf(tx, newest)
 	if err != nil {
+		return nil, err
+	}
+	// What another process found wrong by now holds here, too.
+	fault, err := readFault(tx)
+	if err != nil {
+		return nil, err
+	}
+	j.mu.Lock()
+	j.heard(fault)
+	j.mu.Unlock()
+	if err := j.unheld(); err != nil {
 		return nil, err
 	}
 	known, copied := reader.Size(), false
@@ -85,6 +94,17 @@ func (j *journal) prove(tx Tx) (p *proof, err error) {
 	return p, nil
 }
 
+// unheld refuses while nothing may be approved or signed.
+func (j *journal) unheld() error {
+	why := j.hold()
+	if why == "" {
+		return nil
+	}
+	e := refuse(CodeUnavailable, "nothing can be proven now: %s", why)
+	e.RetryAfter = 5 * time.Second
+	return e
+}
+
 // release ends the use of a proof.
 func (p *proof) release() {
 	if !p.j.offline {
@@ -94,10 +114,8 @@ func (p *proof) release() {
 
 // proveHead checks that the log of a transaction is the one that was sealed.
 func (j *journal) proveHead(tx Tx) (*proof, error) {
-	fault, err := tx.Secret(secretFault)
+	fault, err := readFault(tx)
 	switch {
-	case errors.Is(err, ErrSeal):
-		return nil, tampered("what was found wrong with it before does not open")
 	case err != nil:
 		return nil, err
 	case fault != "":

@@ -128,12 +128,16 @@ func (s *Service) why() string {
 	return s.onHold()
 }
 
-// Fault is what was found wrong with the log, "" while nothing was.
+// Fault is what was found wrong with the log, "" while nothing was. What another
+// process found is known here with the next proof, or a second after.
 func (s *Service) Fault() string {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
 	return s.journal.fault
 }
+
+// Alarm is [Service.Fault] as the database has it, whichever process found it.
+func (s *Service) Alarm(ctx context.Context) (string, error) { return query(ctx, s.store, readFault) }
 
 // WentBack takes in that the store lost commits which it had acknowledged, and how
 // that is known. Nothing is approved or signed from then on, also after a restart,

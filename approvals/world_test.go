@@ -304,9 +304,15 @@ func (w *world) Deliver(ctx context.Context, work approvals.Work) approvals.Outc
 			return approvals.Again(time.Second, err)
 		}
 	case approvals.WorkAlarm:
-		w.mu.Lock()
-		w.alarms = append(w.alarms, w.svc.Fault())
-		w.mu.Unlock()
+		fault, err := w.svc.Alarm(ctx)
+		if err != nil {
+			return approvals.Again(time.Second, err)
+		}
+		if fault != "" {
+			w.mu.Lock()
+			w.alarms = append(w.alarms, fault)
+			w.mu.Unlock()
+		}
 	}
 	return out
 }

@@ -29,7 +29,7 @@ type Reader interface {
 	Person(ctx context.Context, slackUser string) (approvals.Person, *approvals.AuthenticatorInfo, error)
 	Recent(ctx context.Context, f approvals.Filter) ([]approvals.Request, error)
 	Story(ctx context.Context, idOrNumber string) (approvals.Request, []approvals.Event, error)
-	Fault() string
+	Alarm(ctx context.Context) (fault string, err error)
 }
 
 // Recorder makes what has to be recorded with a delivery.

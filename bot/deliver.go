@@ -295,9 +295,12 @@ func (b *Bot) deliverNotice(ctx context.Context, w approvals.Work) approvals.Out
 // deliverAlarm tells a channel that the log is not what it should be. Nothing can
 // be recorded then, so that the alarm may be told twice.
 func (b *Bot) deliverAlarm(ctx context.Context, w approvals.Work) approvals.Outcome {
-	fault := b.service.Fault()
+	fault, err := b.service.Alarm(ctx)
+	if err != nil {
+		return unread(w, err)
+	}
 	if fault == "" {
-		return approvals.Done()
+		return approvals.Done() // the operator accepted the database meanwhile
 	}
 	if !b.pace.take(w.Subject, approvals.Lines) {
 		return b.notNow(w, w.Subject, approvals.Lines)

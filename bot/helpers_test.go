@@ -209,10 +209,10 @@ func (s *service) Untold(_ context.Context, id string) (lines []approvals.Told, 
 	return lines, newest, due, nil
 }
 
-func (s *service) Fault() string {
+func (s *service) Alarm(context.Context) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.fault
+	return s.fault, nil
 }
 
 func (s *service) recording() {
