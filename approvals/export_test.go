@@ -30,8 +30,8 @@ func (r Request) WindowOver(now time.Time) bool { return r.windowOver(now) }
 func (r Request) ClosesGate() bool { return r.closesGate() }
 
 // JudgeJobs names the result of a deploy, and the job that decides a failure.
-func JudgeJobs(behind []Job, names []string, over bool) (says, job string) {
-	is, j := outcome(behind, names, over)
+func JudgeJobs(jobs, behind []Job, names []string, over bool) (says, job string) {
+	is, j := outcome(jobs, behind, names, over)
 	if is != resultFailed && is != resultSkipped {
 		j = Job{}
 	}

@@ -150,6 +150,13 @@ func TestDependentsAndOutcome(t *testing.T) {
 		"skipped, another succeeded":   {graph("@g:success", "d:not_run<g", "unlock:success<g"), nil, "d unlock", "skipped", "d"},
 		"skipped, another runs":        {graph("@g:success", "d:not_run<g", "unlock:running<g"), nil, "d unlock", "open", ""},
 		"only after a failure":         {graph("@g:success", "d:success<g", "undo:not_run<d=failed"), nil, "d undo", "done", ""},
+		"only after what needs one":    {graph("@g:success", "d:success<g", "tell:not_run<undo", "undo:not_run<d=failed", "log:not_run<tell d"), nil, "d undo tell log", "done", ""},
+		"it might have run without":    {graph("@g:success", "d:success<g", "undo:not_run<d=failed", "e:not_run<d undo=success,not_run"), nil, "d undo e", "skipped", "e"},
+		"after any end of it":          {graph("@g:success", "d:success<g", "undo:not_run<d=failed", "e:not_run<d undo=terminal"), nil, "d undo e", "skipped", "e"},
+		"only after a failed check":    {graph("lint:success", "warn:not_run<lint=failed", "@g:success", "d:success<g", "tell:not_run<g warn"), nil, "d tell", "done", ""},
+		"behind a gate to undo it":     {graph("@g:success", "d:success<g", "@h:not_run<d=failed", "undo:not_run<h d"), nil, "d undo", "done", ""},
+		"it did run":                   {graph("@g:success", "d:failed<g", "undo:success<d=failed", "tell:success<undo"), nil, "d undo tell", "failed", "d"},
+		"skipped in a circle":          {graph("@g:success", "a:not_run<g b", "b:not_run<a"), nil, "a b", "skipped", "a"},
 		"after any end":                {graph("@g:success", "d:not_run<g", "tell:success<d=terminal"), nil, "d tell", "skipped", "d"},
 		"unknown status":               {graph("@g:success", "d:success<g", "e:hibernating<g"), nil, "d e", "open", ""},
 		"terminated-unknown":           {graph("@g:success", "d:terminated-unknown<g"), nil, "d", "failed", "d"},
@@ -174,14 +181,14 @@ func TestDependentsAndOutcome(t *testing.T) {
 		if !slices.Equal(names, want) {
 			t.Errorf("%s: behind the gate: got %q; want %q", name, names, want)
 		}
-		if result, job := approvals.JudgeJobs(behind, nil, false); result != c.result || job != c.job {
+		if result, job := approvals.JudgeJobs(c.jobs, behind, nil, false); result != c.result || job != c.job {
 			t.Errorf("%s: got %s, job %q; want %s, %q", name, result, job, c.result, c.job)
 		}
 	}
 }
 
 func TestOutcomeOfNamedJobs(t *testing.T) {
-	jobs := graph("@g:success", "deploy:success<g", "notify:failed<deploy", "wait:blocked<g")
+	jobs := graph("@g:success", "deploy:success<g", "notify:failed<deploy", "wait:blocked<g", "undo:blocked<deploy=failed", "tell:blocked<undo")
 	behind := approvals.Dependents(jobs, "g", nil)
 	for name, c := range map[string]struct {
 		names       []string
@@ -192,9 +199,10 @@ func TestOutcomeOfNamedJobs(t *testing.T) {
 		"the deploy alone":     {[]string{"deploy"}, false, "done", ""},
 		"one that waits":       {[]string{"deploy", "wait"}, false, "open", ""},
 		"and never comes":      {[]string{"deploy", "wait"}, true, "skipped", "wait"},
+		"what nobody needed":   {[]string{"tell"}, true, "nothing", ""},
 		"none of these is one": {[]string{"release"}, false, "failed", "notify"},
 	} {
-		if result, job := approvals.JudgeJobs(behind, c.names, c.over); result != c.result || job != c.job {
+		if result, job := approvals.JudgeJobs(jobs, behind, c.names, c.over); result != c.result || job != c.job {
 			t.Errorf("%s: got %s, job %q; want %s, %q", name, result, job, c.result, c.job)
 		}
 	}

@@ -348,9 +348,9 @@ func (m *model) readCommits(config approvals.ConfigMatch) {
 	m.record(r, e)
 }
 
-// jobs is the list as the provider tells it truly: a build, the gate, the deploy, a
-// notice that is sent when the deploy failed, and the job that files the request of
-// another environment.
+// jobs is the list as the provider tells it truly: a build, the gate, the deploy, the
+// job that files the request of another environment, and one that undoes a deploy that
+// failed, and one that tells of that.
 func (m *model) jobs() []approvals.Job {
 	gate := approvals.Job{
 		ID: "g", Name: "hold", Type: "approval", Status: m.gate, Project: "gh/acme/shop", ApprovalRequestID: "ar",
@@ -362,14 +362,15 @@ func (m *model) jobs() []approvals.Job {
 	jobs := []approvals.Job{
 		{ID: "b", Name: "build", Type: "build", Status: m.build}, gate,
 		{ID: "d", Name: "deploy", Type: "build", Status: m.deploy, Needs: map[string][]string{"g": {"success"}}},
-		{ID: "n", Name: "notice", Type: "build", Status: approvals.JobBlocked, Needs: map[string][]string{"d": {"failed"}}},
 		{ID: "f", Name: "ask-eu", Type: "build", Status: approvals.JobRunning, Needs: map[string][]string{"g": {"success"}}},
+		{ID: "u", Name: "undo", Type: "build", Status: approvals.JobBlocked, Needs: map[string][]string{"d": {"failed"}}},
+		{ID: "n", Name: "notice", Type: "build", Status: approvals.JobBlocked, Needs: map[string][]string{"u": {"success"}}},
 	}
 	if m.deploy.Final() {
-		jobs[3].Status = approvals.JobNotRun
+		jobs[4].Status, jobs[5].Status = approvals.JobNotRun, approvals.JobNotRun
 	}
 	if m.always {
-		jobs[4].Needs["g"] = []string{"success", "canceled"}
+		jobs[3].Needs["g"] = []string{"success", "canceled"}
 	}
 	return jobs
 }

@@ -32,7 +32,7 @@ func (s *step) released() {
 	}
 	behind := dependents(s.l.Jobs, s.gate.ID, filed)
 	over := s.l.Facts != nil && s.l.Facts.WorkflowStatus.Final()
-	switch is, job := outcome(behind, s.r.DeployJobs, over); is {
+	switch is, job := outcome(s.l.Jobs, behind, s.r.DeployJobs, over); is {
 	case resultNothing:
 	case resultOpen:
 		s.in(pause)
@@ -119,13 +119,17 @@ const (
 )
 
 // outcome judges the deploy on the jobs behind its gate, on those with the given
-// names alone if there are such. over: the workflow does not go on, so that every
-// job is as it will stay. job is the one that decides.
-func outcome(behind []Job, names []string, over bool) (is result, job Job) {
+// names alone if there are such. jobs are all of the workflow. over: the workflow
+// does not go on, so that every job is as it will stay. job is the one that decides.
+func outcome(jobs, behind []Job, names []string, over bool) (is result, job Job) {
 	if named := only(behind, func(j Job) bool { return slices.Contains(names, j.Name) }); len(named) > 0 {
 		behind = named
 	}
+	spare := unneeded(jobs, over)
 	for _, j := range behind {
+		if _, ok := spare[j.ID]; ok {
+			continue
+		}
 		if says := j.result(over); says > is {
 			is, job = says, j
 		}
@@ -133,8 +137,7 @@ func outcome(behind []Job, names []string, over bool) (is result, job Job) {
 	return is, job
 }
 
-// result is what the job alone says of the deploy. One that runs only after
-// something else than success did not have to run.
+// result is what the job alone says of the deploy.
 func (j Job) result(over bool) result {
 	switch {
 	case j.Status.Failed():
@@ -143,19 +146,26 @@ func (j Job) result(over bool) result {
 		return resultDone
 	case j.Status != JobNotRun && !over:
 		return resultOpen
-	case j.conditional():
-		return resultNothing
 	}
 	return resultSkipped
 }
 
-// conditional reports whether the job runs only after something else than the
-// success of what it needs.
-func (j Job) conditional() bool {
-	for _, accepted := range j.Needs {
-		if !accepts(accepted, JobSuccess) {
-			return true
+// unneeded are the jobs that did not run and did not have to, with their status: they
+// run only after something else than success, or only after such a job.
+func unneeded(jobs []Job, over bool) map[string]JobStatus {
+	found := map[string]JobStatus{}
+	for before := -1; len(found) > before; {
+		before = len(found)
+		for _, j := range jobs {
+			if j.result(over) != resultSkipped {
+				continue
+			}
+			for need, accepted := range j.Needs {
+				if is, ok := found[need]; !accepts(accepted, JobSuccess) || ok && !accepts(accepted, is) {
+					found[j.ID] = j.Status
+				}
+			}
 		}
 	}
-	return false
+	return found
 }
