@@ -320,6 +320,28 @@ func TestNewerRequestKeepsTheGate(t *testing.T) {
 	})
 }
 
+// A request that is rejected has its gate stopped, though an older one of the workflow
+// would still be offered for Retry: it cannot be retried any more.
+func TestRejectStopsTheGateOfARetry(t *testing.T) {
+	bubble(t, "CIRCLECI_AUTO_APPROVE_ON_APPROVAL=false", func(w *world) {
+		r := w.approved(1, "on_hold")
+		w.wait(20 * time.Minute)
+		if got := w.is(r, approvals.Expired, approvals.FailWindowOver); !got.CanRetry(time.Now()) || len(w.ci.canceled()) != 0 {
+			t.Fatalf("got %q cancelled; want a gate that waits for a retry", w.ci.canceled())
+		}
+		newer, created, err := w.ask(r.Facts.WorkflowID)
+		if err != nil || !created {
+			t.Fatal(created, err)
+		}
+		w.must(w.reject("U02", newer))
+		w.wait(time.Minute)
+		if got := w.ci.canceled(); !slices.Equal(got, []string{"job:hold"}) {
+			t.Errorf("got %q cancelled; want the gate", got)
+		}
+		w.refused(w.approve("U01", r), approvals.RefusedTaken)
+	})
+}
+
 func TestAppGoneAtStart(t *testing.T) {
 	bubble(t, "", func(w *world) {
 		pending, decided := w.request(1, "on_hold"), w.request(2, "blocked")

@@ -63,9 +63,7 @@ func (s *step) closedGate() {
 // openedLate takes in that the gate of a closed request is open.
 func (s *step) openedLate() {
 	sameGate := func(o Request) bool { return o.GateName == s.r.GateName }
-	replaced := func(o Request) bool {
-		return o.App == s.r.App && o.Environment == s.r.Environment && !o.Status.yields()
-	}
+	replaced := func(o Request) bool { return samePlace(o, s.r) && !o.Status.yields() }
 	switch {
 	case s.r.Status.CanBecome(Released) && s.r.ours(s.gate, s.l.Self) && !s.anotherOne(replaced):
 		s.opened() // our own call took effect after all
@@ -112,10 +110,15 @@ func (s *step) close() {
 	s.happens(EventClosing, Actor{Kind: ActorSystem}, Data{"attempt": strconv.Itoa(c.Count + 1)}).Outcome = string(outcome)
 }
 
-// needsGate reports whether another request for the same gate needs it.
+// needsGate reports whether another request for the same gate needs it. One that could
+// be retried does not where this one took its place for good; see retaken.
 func (s *step) needsGate(o Request) bool {
-	return o.GateName == s.r.GateName && (o.Status.Passed() || o.Status.Open() || o.CanRetry(s.now))
+	taken := !s.r.Status.yields() && samePlace(o, s.r)
+	return o.GateName == s.r.GateName && (o.Status.Passed() || o.Status.Open() || o.CanRetry(s.now) && !taken)
 }
+
+// samePlace reports whether two requests are for the same app and environment.
+func samePlace(a, b Request) bool { return a.App == b.App && a.Environment == b.Environment }
 
 // repeatAt is when a gate may be stopped once more: when the job list must have
 // shown that the call before did it, and later each time that it could not.

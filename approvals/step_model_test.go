@@ -253,9 +253,13 @@ func (m *model) valid(r approvals.Request) (valid int, lost []string) {
 	return valid, lost
 }
 
+// open is the request that is open or, if there is none, one that can be retried.
 func (m *model) open() *approvals.Request {
-	for i := range m.requests {
-		if m.requests[i].Status.Open() || m.requests[i].CanRetry(m.now) {
+	for _, is := range []func(approvals.Request) bool{
+		func(r approvals.Request) bool { return r.Status.Open() },
+		func(r approvals.Request) bool { return r.CanRetry(m.now) },
+	} {
+		if i := slices.IndexFunc(m.requests, is); i >= 0 {
 			return &m.requests[i]
 		}
 	}
@@ -752,6 +756,11 @@ func (m *model) calm() {
 			m.takeEffect()
 		}
 		m.now = m.now.Add(20 * time.Minute)
+		for _, r := range m.requests {
+			if i == 0 && r.Status == approvals.Rejected && r.OnClose != approvals.CloseNothing && r.Closing.Count == 0 && m.gate == approvals.JobOnHold {
+				m.fails("the gate of a rejected request is left on hold")
+			}
+		}
 		if i == 7 {
 			m.now = m.now.Add(m.ttl)
 		}
