@@ -143,6 +143,70 @@ func TestOddLists(t *testing.T) {
 	})
 }
 
+// One list that lacks jobs behind the gate ends no watch of a deploy; a second one, some
+// time later, does.
+func TestListsThatLackJobs(t *testing.T) {
+	type jobs = []approvals.Job
+	lacks := func(name string) func(jobs) jobs {
+		return func(j jobs) jobs {
+			return slices.DeleteFunc(slices.Clone(j), func(j approvals.Job) bool { return j.Name == name })
+		}
+	}
+	released := func(w *world) approvals.Request {
+		r := w.request(1, "on_hold")
+		w.ci.do(r.Facts.WorkflowID, func(f *flow) {
+			f.jobs = append(f.jobs, approvals.Job{ID: "s", Name: "smoke", Type: "build", Status: "blocked", Needs: map[string][]string{f.job("hold").ID: {"success"}}})
+		})
+		w.must(w.approve("U01", r))
+		return w.is(r, approvals.Released)
+	}
+	t.Run("all, for once", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := released(w)
+			w.ci.odd(r.Facts.WorkflowID, func(j jobs) jobs { return lacks("smoke")(lacks("deploy")(j)) }, 1)
+			w.wait(time.Minute)
+			w.ci.set(r.Facts.WorkflowID, "deploy", approvals.JobSuccess)
+			w.ci.set(r.Facts.WorkflowID, "smoke", approvals.JobSuccess)
+			w.wait(20 * time.Second)
+			w.is(r, approvals.Deployed)
+		})
+	})
+	t.Run("the one that runs, for once", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := released(w)
+			w.ci.set(r.Facts.WorkflowID, "deploy", approvals.JobSuccess)
+			w.ci.odd(r.Facts.WorkflowID, lacks("smoke"), 1)
+			w.wait(time.Minute)
+			w.is(r, approvals.Released)
+			w.ci.set(r.Facts.WorkflowID, "smoke", approvals.JobFailed)
+			w.wait(20 * time.Second)
+			w.is(r, approvals.DeployFailed)
+		})
+	})
+	t.Run("for good", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := released(w)
+			w.ci.set(r.Facts.WorkflowID, "deploy", approvals.JobSuccess)
+			w.ci.odd(r.Facts.WorkflowID, lacks("smoke"), -1)
+			w.wait(time.Minute)
+			w.is(r, approvals.Deployed)
+		})
+	})
+	t.Run("one that accepts a cancelled gate, for once", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.request(1, "on_hold")
+			w.ci.do(r.Facts.WorkflowID, func(f *flow) { f.job("deploy").Needs[f.job("hold").ID] = []string{"success", "canceled"} })
+			w.wait(20 * time.Second)
+			w.ci.odd(r.Facts.WorkflowID, lacks("deploy"), 1)
+			w.must(w.reject("U01", r))
+			w.wait(time.Minute)
+			if got := w.ci.canceled(); !slices.Equal(got, []string{"workflow"}) {
+				t.Errorf("got %q cancelled; want the workflow", got)
+			}
+		})
+	})
+}
+
 // A workflow that the provider has forgotten is left after a bounded number of
 // looks.
 func TestForgottenWorkflow(t *testing.T) {

@@ -105,6 +105,7 @@ type step struct {
 	state gateState
 	gate  Job
 	odd   string // what is odd about the gate, "" for nothing
+	first bool   // no job list with the gate is known that was read before
 	// recovered: CircleCI answers again, after looks that failed for a while.
 	recovered bool
 	// changed is the fact that the newest reading had changed, "" for none.
@@ -129,6 +130,12 @@ func (s *step) look() {
 	s.state, s.gate, s.odd = s.l.gate(s.r)
 	if s.state != gateOdd && !s.unnamed() {
 		t.Odd = Doubt{}
+	}
+	if s.state != gateOdd {
+		s.first = t.Jobs == 0
+		if t.Jobs = max(t.Jobs, len(s.l.Jobs)); len(s.l.Jobs) == t.Jobs {
+			t.Short = Doubt{}
+		}
 	}
 	if s.l.Facts == nil {
 		return

@@ -82,6 +82,10 @@ func (s *step) close() {
 	if !s.r.closesGate() || s.r.CanRetry(s.now) || s.anotherOne(s.needsGate) {
 		return
 	}
+	if s.short() { // a job that it lacks may run although the gate was cancelled
+		s.in(s.k.Poll)
+		return
+	}
 	act, outcome := ActCancelJob, CloseCancelJob
 	if s.r.OnClose == CloseCancelWorkflow || acceptsCanceled(s.l.Jobs, s.gate.ID) {
 		act, outcome = ActCancelWorkflow, CloseCancelWorkflow

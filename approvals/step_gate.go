@@ -148,6 +148,13 @@ func (s *step) foreign() bool {
 	return true
 }
 
+// short reports whether the job list lacks jobs that an earlier one had. What is not in
+// it may run; once a second list lacks jobs, too, they count as gone.
+func (s *step) short() bool {
+	t := &s.m.Trail
+	return len(s.l.Jobs) < t.Jobs && !s.confirmed(&t.Short, "the job list lacks jobs")
+}
+
 // confirmed reports whether an odd answer says what an earlier one said, at least
 // oddTime ago. One odd answer decides nothing.
 func (s *step) confirmed(d *Doubt, what string) bool {

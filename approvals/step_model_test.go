@@ -87,6 +87,7 @@ type model struct {
 	overtaken bool   // a newer request took the place
 	rolled    bool   // the database is an older copy
 	unnamed   bool   // the list at hand does not say who opened the gate
+	shorts    int    // how many lists in a row lacked jobs
 	broken    string // the first promise that was broken
 	steps     int
 }
@@ -162,6 +163,9 @@ func (m *model) judge(before, after approvals.Request, e approvals.Event) {
 	case approvals.EventClosing:
 		if before.OnClose == approvals.CloseNothing || before.Closing.Count >= 8 || before.CanRetry(m.now) || m.gate.Final() {
 			m.fails("on_close %s stops a gate that is %s, %d tries before", before.OnClose, m.gate, before.Closing.Count)
+		}
+		if m.always && m.shorts == 1 && m.trails[after.ID].Jobs > 0 && e.Outcome == string(approvals.CloseCancelJob) {
+			m.fails("on_close goes by one list that lacks jobs")
 		}
 	case approvals.EventDeployed:
 		if m.deploy != approvals.JobSuccess {
@@ -397,6 +401,8 @@ const (
 	lookEmpty   = "empty"    // a list without jobs
 	lookOther   = "other"    // a list of another project
 	lookUnnamed = "unnamed"  // true, but it does not say who opened the gate
+	lookShort   = "short"    // true, but it lacks the deploy
+	lookGate    = "gate"     // true, but it lacks all that is behind the gate
 	lookError   = "503"      // no list
 	lookBusy    = "429"      // no list, and when to ask again
 	lookLost    = "lost"     // no answer at all
@@ -425,6 +431,13 @@ const (
 // follow is one delivery: look, step, commit, act, record the answer.
 func (m *model) follow(kind, death, answer string) {
 	next := time.Time{}
+	switch {
+	case m.forgotten:
+	case kind == lookShort || kind == lookGate:
+		m.shorts++
+	case kind == lookTrue || kind == lookUnnamed || kind == lookFacts:
+		m.shorts = 0
+	}
 	for i := range m.requests {
 		at := m.followOne(i, kind, death, answer)
 		if next.IsZero() || !at.IsZero() && at.Before(next) {
@@ -453,6 +466,10 @@ func (m *model) look(kind string) approvals.Look {
 	switch kind {
 	case lookTrue, lookUnnamed:
 		l.Jobs = m.jobs()
+	case lookShort:
+		l.Jobs = slices.Delete(m.jobs(), 2, 3)
+	case lookGate:
+		l.Jobs = m.jobs()[:2]
 	case lookEmpty:
 	case lookOther:
 		l.Jobs = m.jobs()
@@ -547,6 +564,8 @@ func (m *model) judgeMove(r approvals.Request, l approvals.Look, k approvals.Kno
 		m.fails("the act %d with %d recorded tries to stop the gate", move.Act, count[approvals.EventClosing])
 	case approves && (k.Hold != "" || l.Err != nil || l.Facts == nil || l.FactsErr != nil || k.Policy == nil):
 		m.fails("I12: an approve call without knowing everything")
+	case r.Status == approvals.Released && m.shorts == 1 && (move.Next.IsZero() || len(move.Events) > 0):
+		m.fails("one list that lacks jobs ends the watch of a deploy: %v", count)
 	case approves && l.Facts.Differs(r.Facts) != "":
 		m.fails("an approve call although the facts changed")
 	case (approves || stops) && (m.gate == approvals.JobSuccess || move.Gate.ID != "g" || move.Gate.Project != "gh/acme/shop"):
@@ -612,6 +631,8 @@ var choices = []choice{
 	{"an empty list", 1, func(m *model) { m.follow(lookEmpty, dieNever, callDone) }},
 	{"a list of another project", 1, func(m *model) { m.follow(lookOther, dieNever, callDone) }},
 	{"a list without names", 1, func(m *model) { m.follow(lookUnnamed, dieNever, callDone) }},
+	{"a list without the deploy", 1, func(m *model) { m.follow(lookShort, dieNever, callDone) }},
+	{"a list that ends with the gate", 1, func(m *model) { m.follow(lookGate, dieNever, callDone) }},
 	{"503 for a list", 1, func(m *model) { m.follow(lookError, dieNever, callDone) }},
 	{"429 for a list", 1, func(m *model) { m.follow(lookBusy, dieNever, callDone) }},
 	{"no answer for a list", 1, func(m *model) { m.follow(lookLost, dieNever, callDone) }},
@@ -783,7 +804,7 @@ func (m *model) key() string {
 		M []any
 	}{m.requests, m.trails, []any{
 		m.build, m.gate, m.openedBy, m.stoppedBy, m.calls > 0, m.stops > 0, m.deploy, m.workflow, m.rerun, m.changed, m.forgotten,
-		m.hold, m.removed, m.ana, m.gone, m.overtaken, m.rolled, m.asked, m.late(), m.inFreeze(),
+		m.hold, m.removed, m.ana, m.gone, m.overtaken, m.rolled, m.asked, m.late(), m.inFreeze(), min(m.shorts, 2),
 	}})
 	if err != nil {
 		panic(err)
