@@ -207,29 +207,34 @@ func (r Request) ExpiresAt() time.Time { return r.CreatedAt.Add(r.PendingTTL) }
 // RetryUntil is when Retry is no longer offered.
 func (r Request) RetryUntil() time.Time { return r.ExpiresAt() }
 
-// ApprovalExpiresAt is when the approval can no longer be used: its window
-// counts from the decision, and from the release on for the deploy job's
-// question. It is zero for a request that is not approved.
+// ApprovalExpiresAt is when the approval can no longer be used; zero for a request
+// that is not approved. Its window counts from when the approval could be used, from
+// our call on while that may have taken effect, and from the release on for the deploy
+// job's question.
 func (r Request) ApprovalExpiresAt() time.Time {
 	switch {
 	case !r.ReleasedAt.IsZero():
 		return r.ReleasedAt.Add(r.Window)
-	case !r.ApprovedAt.IsZero():
-		return r.ApprovedAt.Add(r.Window)
+	case r.ApprovedAt.IsZero():
+		return time.Time{}
+	case r.Status == Approved && r.unresolved():
+		return latest(r.usableUntil(), r.Attempt.At.Add(r.Window))
 	}
-	return time.Time{}
+	return r.usableUntil()
+}
+
+// usableUntil is when an approval that was not used ends. The time in which the gate
+// could not be approved, or CircleCI did not answer, does not count against it.
+func (r Request) usableUntil() time.Time {
+	return sooner(latest(r.ApprovedAt, r.Gate.Since).Add(r.Window), r.lastChance())
 }
 
 // lastChance is when an approval that could not be used ends at the latest. Its
 // window is never cut short.
 func (r Request) lastChance() time.Time { return latest(r.RetryUntil(), r.ApprovedAt.Add(r.Window)) }
 
-// windowOver reports whether an approval that could have been used was not. The
-// time in which the gate could not be approved, or CircleCI did not answer, does
-// not count against it.
-func (r Request) windowOver(now time.Time) bool {
-	return now.After(latest(r.ApprovedAt, r.Gate.Since).Add(r.Window)) || now.After(r.lastChance())
-}
+// windowOver reports whether an approval that could have been used was not.
+func (r Request) windowOver(now time.Time) bool { return now.After(r.usableUntil()) }
 
 // CanRetry reports whether a fresh round of votes may bring the request back.
 func (r Request) CanRetry(now time.Time) bool {

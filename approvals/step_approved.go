@@ -85,7 +85,7 @@ func (s *step) handed() {
 		s.unused()
 	case !s.unfit() && !s.workflowOver():
 		s.in(s.k.Poll)
-		s.by(latest(s.r.ApprovedAt, s.r.Gate.Since).Add(s.r.Window + time.Millisecond))
+		s.by(s.r.usableUntil().Add(time.Millisecond))
 	}
 }
 

@@ -69,7 +69,11 @@ func (s *step) inWindow() bool {
 	if at.IsZero() {
 		at = s.now
 	}
-	if s.r.windowOver(at.Add(-clockSkew)) {
+	r := s.r
+	if r.Gate.Waiting { // it was reached after the last look
+		r.Gate.Since = latest(r.Gate.Since, s.m.Trail.LookedAt)
+	}
+	if r.windowOver(at.Add(-clockSkew)) {
 		return false
 	}
 	if !s.m.Trail.LookedAt.Before(s.r.ApprovedAt) {

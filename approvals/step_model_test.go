@@ -147,6 +147,7 @@ func (m *model) judge(before, after approvals.Request, e approvals.Event) {
 		if before.Gate.Bypassed {
 			m.fails("a second alarm")
 		}
+		m.judgeBypass(before)
 		if m.openedBy == self && !m.unnamed && before.Attempt.IDs != nil && before.Status.CanBecome(approvals.Released) && len(m.requests) == 1 {
 			m.fails("an alarm about our own release")
 		}
@@ -212,6 +213,20 @@ func (m *model) judgeRight(before, after approvals.Request, e approvals.Event) {
 		if m.gate != approvals.JobSuccess || !ours && !handed {
 			m.fails("released, although the gate is %s by %q after %d calls", m.gate, m.openedBy, before.Attempt.Count)
 		}
+		if !ours && !before.Gate.Waiting && m.now.After(before.ApprovalExpiresAt().Add(30*time.Second)) {
+			m.fails("released by hand after %s, until when the deploy job was told it could be used", before.ApprovalExpiresAt())
+		}
+	}
+}
+
+// judgeBypass looks for a gate that somebody opened in time after it was reached: the
+// window begins no earlier than the last look that showed it not on hold yet.
+func (m *model) judgeBypass(before approvals.Request) {
+	valid, _ := m.valid(before)
+	looked := m.trails[before.ID].LookedAt
+	if before.Status == approvals.Approved && !m.auto && before.Gate.Waiting && m.openedBy == human &&
+		(valid >= required || isEmergency(before)) && m.now.Sub(looked) < 15*time.Minute && m.now.Sub(before.CreatedAt) < m.ttl {
+		m.fails("an alarm about a gate that was opened in time: it was not on hold at %s", looked)
 	}
 }
 

@@ -185,10 +185,15 @@ func approvedNow(tx Tx, n NewRequest, r Request) error {
 		return refuse(CodeNotApproved, "request #%d is %s", r.Number, r.Status)
 	case r.Status == Approved && r.AutoApprove && r.Attempt.Count == 0:
 		return refuse(CodeNotApproved, "request #%d is approved, but its gate was not approved by us yet", r.Number)
-	case tx.Now().After(r.ApprovalExpiresAt()) && !(r.Status == Approved && r.unresolved()):
-		return refuse(CodeApprovalExpired, "the approval of request #%d was usable until %s", r.Number, r.ApprovalExpiresAt().Format(time.RFC3339))
+	case !tx.Now().After(r.ApprovalExpiresAt()):
+		return nil
+	case r.Status == Approved && r.Gate.Waiting:
+		// Its window has not begun, as far as is known: the next look tells.
+		e := refuse(CodeUnavailable, "CircleCI has not shown the gate of request #%d on hold yet: ask again in a moment", r.Number)
+		e.RetryAfter = 5 * time.Second
+		return e
 	}
-	return nil
+	return refuse(CodeApprovalExpired, "the approval of request #%d was usable until %s", r.Number, r.ApprovalExpiresAt().Format(time.RFC3339))
 }
 
 // receipt proves the decision of the current round.

@@ -101,6 +101,82 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// The deploy job is told the end of the window that really counts, before the follower
+// has seen the gate opened, too.
+func TestVerifyInALateWindow(t *testing.T) {
+	verify := func(w *world, r approvals.Request, want approvals.Code) {
+		w.t.Helper()
+		got, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: r.App, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+		w.fails(err, want)
+		if want == "" && !time.Now().Before(got.Request.ApprovalExpiresAt()) {
+			w.t.Fatalf("a yes that could be used until %s only", got.Request.ApprovalExpiresAt())
+		}
+	}
+	t.Run("a gate that was reached late", func(t *testing.T) {
+		bubble(t, "CIRCLECI_AUTO_APPROVE_ON_APPROVAL=false", func(w *world) {
+			r := w.approved(1, "blocked")
+			w.wait(25 * time.Minute)
+			w.ci.hold(r.Facts.WorkflowID)
+			w.wait(20 * time.Second)
+			if left := time.Until(w.get(r).ApprovalExpiresAt()); left < 14*time.Minute || left > 15*time.Minute {
+				t.Errorf("the approval can be used for %v; want the whole window", left)
+			}
+			w.wait(2*time.Minute + 2*time.Second)
+			w.ci.humanApproves(r.Facts.WorkflowID)
+			verify(w, r, "")
+			w.is(r, approvals.Approved)
+			w.wait(20 * time.Second)
+			w.is(r, approvals.Released)
+			verify(w, r, "")
+		})
+	})
+	t.Run("reached and opened between two looks", func(t *testing.T) {
+		bubble(t, "CIRCLECI_AUTO_APPROVE_ON_APPROVAL=false", func(w *world) {
+			r := w.approved(1, "blocked")
+			w.wait(25 * time.Minute)
+			w.ci.hold(r.Facts.WorkflowID)
+			w.ci.humanApproves(r.Facts.WorkflowID)
+			verify(w, r, approvals.CodeUnavailable)
+			w.wait(20 * time.Second)
+			w.is(r, approvals.Released)
+			verify(w, r, "")
+		})
+	})
+	t.Run("reached and opened while nobody looked", func(t *testing.T) {
+		bubble(t, "CIRCLECI_AUTO_APPROVE_ON_APPROVAL=false", func(w *world) {
+			r := w.approved(1, "blocked")
+			w.wait(25 * time.Minute)
+			w.halt()
+			time.Sleep(20 * time.Minute)
+			w.ci.hold(r.Facts.WorkflowID)
+			w.ci.humanApproves(r.Facts.WorkflowID)
+			verify(w, r, approvals.CodeUnavailable)
+			w.restart()
+			w.wait(20 * time.Second)
+			w.is(r, approvals.Bypassed)
+		})
+	})
+	t.Run("our call at the end of the window, and no look since", func(t *testing.T) {
+		bubble(t, "DEPLOY_APPROVAL_WINDOW_MINUTES=1", func(w *world) {
+			r := w.request(1, "on_hold")
+			w.ci.breaks("facts", &fault{status: 503, times: -1})
+			w.ci.onPost = func(string, string) { w.ci.breaks("jobs", &fault{status: 503, times: -1}) }
+			w.must(w.approve("U01", r))
+			w.wait(50 * time.Second)
+			w.ci.breaks("facts", nil)
+			w.wait(20 * time.Second)
+			verify(w, r, "")
+			w.wait(50 * time.Second)
+			verify(w, r, approvals.CodeApprovalExpired)
+			w.is(r, approvals.Approved)
+			w.ci.breaks("jobs", nil)
+			w.wait(20 * time.Second)
+			w.is(r, approvals.Released)
+			verify(w, r, "")
+		})
+	})
+}
+
 // A yes is an event, once for each round, and says who asked.
 func TestPassedVerifyIsRecordedOnce(t *testing.T) {
 	bubble(t, "", func(w *world) {

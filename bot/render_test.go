@@ -142,6 +142,7 @@ func cards() map[string]approvals.Card {
 			r.Facts.Actor, r.Facts.Trigger, r.Newer = "", "scheduled_pipeline", 128
 		}),
 		"approved-by-hand":      with(func(r *approvals.Request) { *r = approved(*r, ana); r.AutoApprove = false }),
+		"approved-by-hand-soon": with(func(r *approvals.Request) { *r = approved(*r, ana); r.AutoApprove, r.Gate.Waiting = false, true }),
 		"approved-circleci-off": with(func(r *approvals.Request) { *r = approved(*r, ana); r.Gate.Silent = true }),
 		"deployed": with(func(r *approvals.Request) {
 			*r = released(*r)
