@@ -253,3 +253,23 @@ func TestClosesGate(t *testing.T) {
 		}
 	}
 }
+
+// One odd look is counted once, though it is judged again after something else was read
+// that took long.
+func TestOddLookIsCountedOnce(t *testing.T) {
+	start := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+	r := approvals.Request{ID: "R", Status: approvals.Pending, Asked: approvals.Asked{GateName: "hold", PendingTTL: time.Hour}, CreatedAt: start}
+	k := approvals.Knowledge{Policy: &approvals.Policy{Required: 1}, Poll: 15 * time.Second}
+	var trail approvals.Trail
+	for _, c := range []struct {
+		look, now time.Duration
+		ends      bool
+	}{{0, time.Second, false}, {0, 12 * time.Second, false}, {9 * time.Second, 30 * time.Second, false}, {10 * time.Second, 31 * time.Second, true}} {
+		now := start.Add(c.now)
+		m := approvals.Step(r, trail, approvals.Look{At: start.Add(c.look)}, k, now)
+		trail = m.Trail
+		if ends := len(m.Events) == 1; ends != c.ends || !ends && !m.Next.After(now) {
+			t.Errorf("a look after %v, judged after %v: got %d events, and the next look %v later; want an end: %v", c.look, c.now, len(m.Events), m.Next.Sub(now), c.ends)
+		}
+	}
+}

@@ -160,14 +160,14 @@ func (s *step) short() bool {
 }
 
 // confirmed reports whether an odd answer says what an earlier one said, at least
-// oddTime ago. One odd answer decides nothing.
+// oddTime before. One odd answer decides nothing, however often it is judged.
 func (s *step) confirmed(d *Doubt, what string) bool {
 	if d.What != what {
-		*d = Doubt{what, s.now}
+		*d = Doubt{what, s.l.At}
 	}
 	sure := d.Since.Add(oddTime)
-	if s.now.Before(sure) {
-		s.by(sure)
+	if s.l.At.Before(sure) {
+		s.by(latest(sure, s.now.Add(quickLook)))
 		return false
 	}
 	return true

@@ -423,6 +423,7 @@ const (
 	lookLost    = "lost"     // no answer at all
 	lookGone    = "404"      // no such workflow
 	lookFacts   = "no facts" // true, but the facts cannot be read
+	lookSlow    = "slow"     // true, but reading more takes a while
 )
 
 // Where the process may die in a delivery.
@@ -450,7 +451,7 @@ func (m *model) follow(kind, death, answer string) {
 	case m.forgotten:
 	case kind == lookShort || kind == lookGate:
 		m.shorts++
-	case kind == lookTrue || kind == lookUnnamed || kind == lookFacts:
+	case kind == lookTrue || kind == lookUnnamed || kind == lookFacts || kind == lookSlow:
 		m.shorts = 0
 	}
 	for i := range m.requests {
@@ -479,7 +480,7 @@ func (m *model) look(kind string) approvals.Look {
 	}
 	m.unnamed = kind == lookUnnamed
 	switch kind {
-	case lookTrue, lookUnnamed:
+	case lookTrue, lookUnnamed, lookSlow:
 		l.Jobs = m.jobs()
 	case lookShort:
 		l.Jobs = slices.Delete(m.jobs(), 2, 3)
@@ -552,10 +553,15 @@ func (m *model) followOne(i int, kind, death, answer string) time.Time {
 		case approvals.ActNone:
 			return move.Next
 		case approvals.ActReadFacts:
-			l.Facts = m.facts()
+			if l.Facts = m.facts(); kind == lookSlow {
+				m.now = m.now.Add(11 * time.Second)
+			}
 		case approvals.ActReadSiblings:
 			if l.Siblings = true; m.rerun {
 				l.Unasked = []string{"w2"}
+			}
+			if kind == lookSlow || kind == lookUnnamed {
+				m.now = m.now.Add(11 * time.Second)
 			}
 		default:
 			m.call(i, move.Act, death, answer)
@@ -579,6 +585,8 @@ func (m *model) judgeMove(r approvals.Request, l approvals.Look, k approvals.Kno
 		m.fails("the act %d with %d recorded tries to stop the gate", move.Act, count[approvals.EventClosing])
 	case approves && (k.Hold != "" || l.Err != nil || l.Facts == nil || l.FactsErr != nil || k.Policy == nil):
 		m.fails("I12: an approve call without knowing everything")
+	case m.hasty(l, move):
+		m.fails("one odd look was counted twice: %v, %+v", count, move.Trail)
 	case r.Status == approvals.Released && m.shorts == 1 && (move.Next.IsZero() || len(move.Events) > 0):
 		m.fails("one list that lacks jobs ends the watch of a deploy: %v", count)
 	case approves && l.Facts.Differs(r.Facts) != "":
@@ -592,6 +600,26 @@ func (m *model) judgeMove(r approvals.Request, l approvals.Look, k approvals.Kno
 	case !move.Next.IsZero() && move.Next.Equal(m.now) && len(move.Events) == 0:
 		m.fails("the follower spins")
 	}
+}
+
+// hasty reports whether a move rests on something odd that was answered first less than
+// 10 s before the look.
+func (m *model) hasty(l approvals.Look, move approvals.Move) bool {
+	young := func(doubts ...approvals.Doubt) bool {
+		return slices.ContainsFunc(doubts, func(d approvals.Doubt) bool { return d.What != "" && l.At.Before(d.Since.Add(10*time.Second)) })
+	}
+	t := move.Trail
+	return slices.ContainsFunc(move.Events, func(e approvals.Event) bool {
+		switch e.Type {
+		case approvals.EventCanceled:
+			return e.Reason == approvals.FailFactsChanged && young(t.Odd, t.Changed)
+		case approvals.EventBypassed, approvals.EventGateBypassed:
+			return young(t.Odd)
+		case approvals.EventDeployed, approvals.EventDeployFailed:
+			return young(t.Short)
+		}
+		return false
+	})
 }
 
 // call is the call that was recorded.
@@ -652,6 +680,7 @@ var choices = []choice{
 	{"429 for a list", 1, func(m *model) { m.follow(lookBusy, dieNever, callDone) }},
 	{"no answer for a list", 1, func(m *model) { m.follow(lookLost, dieNever, callDone) }},
 	{"404 for a list", 1, func(m *model) { m.follow(lookGone, dieNever, callDone) }},
+	{"a look that takes long", 1, func(m *model) { m.follow(lookSlow, dieNever, callDone) }},
 	{"no facts", 1, func(m *model) { m.follow(lookFacts, dieNever, callDone) }},
 	{"death before the commit", 1, func(m *model) { m.follow(lookTrue, dieBeforeCommit, callDone) }},
 	{"death before the call", 1, func(m *model) { m.follow(lookTrue, dieBeforeCall, callDone) }},
