@@ -186,3 +186,27 @@ func TestSupersede(t *testing.T) {
 		})
 	}
 }
+
+// Who started a workflow is not left unknown only because CircleCI could not tell: a
+// request is refused for now, unless it will never be told.
+func TestStarterThatCannotBeRead(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault fault
+		want  approvals.Code
+	}{
+		"no answer":       {fault{times: -1}, approvals.CodeCIUnavailable},
+		"503":             {fault{status: 503, times: -1}, approvals.CodeCIUnavailable},
+		"unusable answer": {fault{status: 200, cause: approvals.ErrCIUnusable, times: -1}, approvals.CodeCIUnavailable},
+		"nobody known":    {fault{status: 404, times: -1}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "", func(w *world) {
+				id := w.ci.newFlow(1, 1, "on_hold")
+				w.ci.do(id, func(f *flow) { f.facts.StartedBy, f.facts.StartedByID = "", "user-dev" })
+				w.ci.breaks("login", &c.fault)
+				_, _, err := w.ask(id)
+				w.fails(err, c.want)
+			})
+		})
+	}
+}

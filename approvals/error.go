@@ -145,8 +145,8 @@ func restsOf(err error) Rests {
 
 // temporary reports whether the same call may succeed later.
 func temporary(err error) bool {
-	status := ciStatus(err)
-	return status == 0 || status == 429 || status >= 500
+	ci := ciError(err)
+	return ci.Temporary()
 }
 
 // ciMessage is what the provider said, for people.

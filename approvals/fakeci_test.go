@@ -21,6 +21,7 @@ type fault struct {
 	slow   time.Duration // before anything else
 	times  int           // -1 = always
 	retry  time.Duration // Retry-After
+	cause  error         // what the error wraps
 }
 
 // post is one approve call that arrived.
@@ -30,7 +31,7 @@ type post struct{ workflow, id string }
 type fakeCI struct {
 	mu      sync.Mutex
 	flows   map[string]*flow
-	faults  map[string]*fault // by call: facts, jobs, approve, cancel, self
+	faults  map[string]*fault // by call: facts, jobs, approve, cancel, self, login
 	posts   []post
 	cancels []string // jobs and workflows, as "job:<name>" and "workflow"
 	lag     time.Duration
@@ -99,13 +100,13 @@ func (c *fakeCI) call(ctx context.Context, kind, workflow string, fn func(*flow)
 	}
 	failed := f != nil && (broken.status != 0 || broken.slow == 0)
 	if failed && !broken.done {
-		return &approvals.CIError{Status: broken.status, Message: fmt.Sprintf("answered %d", broken.status), RetryAfter: broken.retry}
+		return &approvals.CIError{Status: broken.status, Message: fmt.Sprintf("answered %d", broken.status), RetryAfter: broken.retry, Err: broken.cause}
 	}
 	if err := fn(w); err != nil {
 		return err
 	}
 	if failed {
-		return &approvals.CIError{Status: broken.status, Message: fmt.Sprintf("answered %d", broken.status), RetryAfter: broken.retry}
+		return &approvals.CIError{Status: broken.status, Message: fmt.Sprintf("answered %d", broken.status), RetryAfter: broken.retry, Err: broken.cause}
 	}
 	return nil
 }
@@ -209,8 +210,8 @@ func (c *fakeCI) Self(ctx context.Context) (string, error) {
 	return botUser, c.call(ctx, "self", "", func(*flow) error { return nil })
 }
 
-func (c *fakeCI) Login(_ context.Context, id string) (string, error) {
-	return strings.TrimPrefix(id, "user-"), nil
+func (c *fakeCI) Login(ctx context.Context, id string) (string, error) {
+	return strings.TrimPrefix(id, "user-"), c.call(ctx, "login", "", func(*flow) error { return nil })
 }
 
 func (c *fakeCI) SameProject(_ context.Context, a, b string) (bool, error) { return a == b, nil }
