@@ -68,7 +68,7 @@ func (c *Change) counted(e Event, again int) (Event, error) {
 // click is one person's refusal on one request for one reason.
 type click struct {
 	user    string
-	request string
+	request string // its id, or what names the workflow of a deploy job without one
 	reason  RefusalCode
 }
 

@@ -97,7 +97,7 @@ func (s *Service) verifyPassed(ctx context.Context, t Token, r Request) {
 }
 
 // verifyRefused records that a deploy job was told not to deploy: once per caller,
-// request and reason, and then now and then how often it happened again. Somebody
+// request (or workflow without one) and reason, and then now and then how often it happened again. Somebody
 // may just have opened the gate, so the workflow is looked at.
 func (s *Service) verifyRefused(ctx context.Context, t Token, n NewRequest, why *Error) {
 	r, err := query(ctx, s.store, func(tx Tx) (Request, error) { return judged(tx, n) })
@@ -105,7 +105,7 @@ func (s *Service) verifyRefused(ctx context.Context, t Token, n NewRequest, why 
 		s.log.Error("record a refused verify", "err", err)
 		return
 	}
-	k := click{t.ID, r.ID, RefusalCode(why.Code)}
+	k := click{t.ID, cmp.Or(r.ID, n.App+"/"+n.Environment+"/"+n.WorkflowID), RefusalCode(why.Code)}
 	again, record := s.clicks.refused(k, time.Now())
 	if !record {
 		return

@@ -221,7 +221,6 @@ func TestRefusedVerifyIsTold(t *testing.T) {
 		}
 		w.wait(10 * time.Minute)
 		ask(r.Facts.Revision, r.Facts.WorkflowID)
-		ask("fffffff", workflowID(9)) // has no request
 
 		events, err := w.svc.History(w.ctx, w.token, r.ID)
 		w.must(err)
@@ -238,9 +237,16 @@ func TestRefusedVerifyIsTold(t *testing.T) {
 		if told := w.toldOf(approvals.EventVerifyRefused); told != 2 {
 			t.Errorf("the thread tells %d refusals; want one of each reason", told)
 		}
-		last := w.events()[len(w.events())-1]
-		if last.Type != approvals.EventVerifyRefused || last.Request != "" || last.Data["workflow_id"] != workflowID(9) {
-			t.Errorf("the newest event is %+v; want the refusal without a request", last)
+		for n := 8; n <= 9; n++ { // each that has no request
+			ask("fffffff", workflowID(n))
+			last := w.events()[len(w.events())-1]
+			if last.Type != approvals.EventVerifyRefused || last.Request != "" || last.Data["workflow_id"] != workflowID(n) {
+				t.Errorf("the newest event is %+v; want the refusal without a request", last)
+			}
+		}
+		size := len(w.events())
+		if ask("fffffff", workflowID(9)); len(w.events()) != size {
+			t.Error("a refusal is recorded twice")
 		}
 	})
 }
