@@ -3,6 +3,7 @@ package bot_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -563,6 +564,52 @@ func TestSlashCommand(t *testing.T) {
 			t.Errorf("a guest was told %q", got)
 		}
 	})
+}
+
+// Slack takes less in one message than through a response URL. Where that fails, a long
+// story comes in parts, with all that it has.
+func TestALongStoryInParts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, slacktest.Config{}).overHTTP(t)
+	w.service.edit(func() {
+		for i := range 30 {
+			w.service.story = append(w.service.story, approvals.Event{
+				Seq: int64(i + 1), Type: approvals.EventRejected, Time: "2026-11-23T09:30:00.000Z", Request: "REQUEST1",
+				Actor: approvals.Actor{ID: ana}, Reason: fmt.Sprintf("reason %02d ", i) + strings.Repeat("x", 480),
+			})
+		}
+	})
+	story := func(fault slacktest.Fault, where func() []slacktest.Message, most int) {
+		t.Helper()
+		before := len(where())
+		defer w.slack.AddFault(fault)()
+		if _, err := w.slack.Slash(deadline(t), ana, deploys, "show 127"); err != nil {
+			t.Fatal(err)
+		}
+		said := func() (all string, n int) {
+			for _, m := range where()[before:] {
+				all, n = all+slacktest.Text(m.Blocks), n+1
+			}
+			return all, n
+		}
+		if err := w.slack.Wait(deadline(t), func() bool { all, _ := said(); return strings.Contains(all, "reason 29") }); err != nil {
+			t.Fatalf("the story did not come: %v\n%s", err, w.log)
+		}
+		all, n := said()
+		for i := range 30 {
+			if !strings.Contains(all, fmt.Sprintf("reason %02d", i)) {
+				t.Errorf("%s: the story lacks reason %d", fault.Method, i)
+			}
+		}
+		if n > most || most > 1 && n == 1 {
+			t.Errorf("%s: the story came in %d messages; want %d at most", fault.Method, n, most)
+		}
+	}
+	ephemerals := func() []slacktest.Message { return w.slack.Ephemerals(ana) }
+	story(slacktest.Fault{Method: "nothing"}, ephemerals, 1)
+	story(slacktest.Fault{Method: "response_url", Status: 404}, ephemerals, 3)
+	defer w.slack.AddFault(slacktest.Fault{Method: "chat.postEphemeral", Error: "user_not_in_channel"})()
+	story(slacktest.Fault{Method: "response_url", Status: 404}, func() []slacktest.Message { return w.slack.DMs(ana) }, 3)
 }
 
 func TestHome(t *testing.T) {

@@ -37,6 +37,7 @@ type service struct {
 	settle    func(ctx context.Context) error // before a decision, which it may fail
 	record    func()                          // before a click is recorded
 	fault     string
+	story     []approvals.Event // of any request; nil = it was asked for
 }
 
 func newService() *service {
@@ -183,6 +184,9 @@ func (s *service) Story(_ context.Context, number string) (approvals.Request, []
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.requests {
+		if fmt.Sprint(r.Number) == number && s.story != nil {
+			return r, s.story, nil
+		}
 		if fmt.Sprint(r.Number) == number {
 			return r, []approvals.Event{{Seq: 1, Type: approvals.EventRequested, Time: "2026-11-23T09:30:00.000Z", Request: r.ID}}, nil
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/slack-go/slack"
 
@@ -50,6 +51,33 @@ func newMessage(text line, blocks ...slack.Block) message {
 		setBlockID(b, fmt.Sprintf("%s-%d", m.shows, i))
 	}
 	return m
+}
+
+// limitBlocks is what we let the blocks of a message come to as JSON when it does not go
+// through a response URL. Slack does not document how it counts; it says that it takes
+// 12,000 characters of text.
+// Source: https://github.com/slackapi/bolt-js/issues/2509
+const limitBlocks = 12_000
+
+// parts divides a message into such as chat.postEphemeral takes.
+func (m message) parts() []message {
+	parts := []message{{Text: m.Text}}
+	room := limitBlocks
+	for _, b := range m.Blocks {
+		raw, err := json.Marshal(b)
+		if err != nil {
+			panic(fmt.Sprintf("bot: cannot encode a block: %v", err)) // a fault of ours, found by any test
+		}
+		last := &parts[len(parts)-1]
+		if n := utf8.RuneCount(raw); n > room && len(last.Blocks) > 0 {
+			parts = append(parts, message{Text: m.Text, Blocks: []slack.Block{b}})
+			room = limitBlocks - n
+		} else {
+			last.Blocks = append(last.Blocks, b)
+			room -= n
+		}
+	}
+	return parts
 }
 
 // only is a message of one line.

@@ -18,36 +18,41 @@ func (b *Bot) tell(p interaction, l line) {
 // whisper shows a message to one person: through the response URL, else in the
 // channel, else in a direct message. A click is never swallowed silently.
 func (b *Bot) whisper(ctx context.Context, responseURL, channel, user string, m message) {
-	options := []slack.MsgOption{slack.MsgOptionText(m.Text, false), slack.MsgOptionBlocks(m.Blocks...)}
-	var last error
 	if b.mayAnswer(responseURL) {
 		answer := &slack.WebhookMessage{Text: m.Text, Blocks: &slack.Blocks{BlockSet: m.Blocks}, ResponseType: slack.ResponseTypeEphemeral}
-		last = b.call("response_url", func() error {
+		err := b.call("response_url", func() error {
 			return slack.PostWebhookCustomHTTPContext(ctx, responseURL, b.ws.settings.HTTPClient, answer)
 		})
-		if last == nil {
+		if err == nil {
 			return
 		}
 	}
 	if !userID.MatchString(user) || !b.introduced() {
 		return
 	}
-	if channel != "" {
-		last = b.call("chat.postEphemeral", func() error {
-			_, err := b.ws.api.PostEphemeralContext(ctx, channel, user, options...)
-			return err
-		})
-		if last == nil {
+	for _, part := range m.parts() {
+		if err := b.whisperPart(ctx, channel, user, part); err != nil {
+			b.log.Warn("answer a person", "user", user, "why", diagnose(err).words(channel))
 			return
 		}
 	}
-	last = b.call(methodPost, func() error {
+}
+
+func (b *Bot) whisperPart(ctx context.Context, channel, user string, m message) error {
+	options := []slack.MsgOption{slack.MsgOptionText(m.Text, false), slack.MsgOptionBlocks(m.Blocks...)}
+	if channel != "" {
+		err := b.call("chat.postEphemeral", func() error {
+			_, err := b.ws.api.PostEphemeralContext(ctx, channel, user, options...)
+			return err
+		})
+		if err == nil {
+			return nil
+		}
+	}
+	return b.call(methodPost, func() error {
 		_, _, err := b.ws.api.PostMessageContext(ctx, user, append(options, slack.MsgOptionDisableLinkUnfurl(), slack.MsgOptionDisableMediaUnfurl())...)
 		return err
 	})
-	if last != nil {
-		b.log.Warn("answer a person", "user", user, "why", diagnose(last).words(channel))
-	}
 }
 
 // mayAnswer lets a response URL through only if it leads to Slack: it comes

@@ -81,6 +81,14 @@ func (b rawBlock) BlockType() slack.MessageBlockType { return "raw" }
 func (b rawBlock) ID() string                        { return "" }
 func (b rawBlock) MarshalJSON() ([]byte, error)      { return []byte(b), nil }
 
+// sections are blocks of so many characters each.
+func sections(n, characters int) (blocks []slack.Block) {
+	for range n {
+		blocks = append(blocks, slack.NewSectionBlock(plain(strings.Repeat("é", characters)), nil, nil))
+	}
+	return blocks
+}
+
 func rawView(blocks ...string) slack.ModalViewRequest {
 	v := slack.ModalViewRequest{
 		Type: slack.VTModal, Title: plain("Deploy"), Submit: plain("Approve"), Blocks: slack.Blocks{BlockSet: []slack.Block{}},

@@ -36,6 +36,7 @@ type Message struct {
 const (
 	maxText       = 40_000
 	maxUpdateText = 4_000
+	maxShown      = 12_000
 )
 
 var timestamp = regexp.MustCompile(`^\d{10}\.\d{6}$`)
@@ -225,6 +226,39 @@ func (s *Server) content(a args, textLimit int) (string, []Block, *Metadata, *ap
 	return text, blocks, &metadata, nil
 }
 
+// chatContent is content for the methods of chat, which take so much text in all blocks together; a response URL
+// takes more. Slack documents no number and says "12,000 text characters".
+// Source: https://github.com/slackapi/bolt-js/issues/2509
+func (s *Server) chatContent(a args, textLimit int) (string, []Block, *Metadata, *apiError) {
+	text, blocks, metadata, refused := s.content(a, textLimit)
+	if refused == nil && shown(blocks) > maxShown {
+		refused = refuse("msg_blocks_too_long")
+	}
+	return text, blocks, metadata, refused
+}
+
+// shown counts the characters of all texts and links.
+func shown(value any) (n int) {
+	switch v := value.(type) {
+	case []Block:
+		for _, inner := range v {
+			n += shown(inner)
+		}
+	case []any:
+		for _, inner := range v {
+			n += shown(inner)
+		}
+	case Block:
+		for name, inner := range v {
+			if text, ok := inner.(string); ok && (name == "text" || name == "url" || name == "fallback") {
+				n += utf8.RuneCountInString(text)
+			}
+			n += shown(inner)
+		}
+	}
+	return n
+}
+
 // fillIDs gives blocks and interactive elements the ids that Slack makes up for them.
 func (s *Server) fillIDs(blocks []Block) {
 	for _, b := range blocks {
@@ -244,7 +278,7 @@ func (s *Server) postMessage(a args) (answer, *apiError) {
 	if refused != nil {
 		return nil, refused
 	}
-	text, blocks, metadata, refused := s.content(a, 0)
+	text, blocks, metadata, refused := s.chatContent(a, 0)
 	if refused != nil {
 		return nil, refused
 	}
@@ -281,7 +315,7 @@ func (s *Server) updateMessage(a args) (answer, *apiError) {
 	case c.IsArchived:
 		return nil, refuse("is_inactive")
 	}
-	text, blocks, metadata, refused := s.content(a, maxUpdateText)
+	text, blocks, metadata, refused := s.chatContent(a, maxUpdateText)
 	if refused != nil {
 		return nil, refused
 	}
@@ -304,7 +338,7 @@ func (s *Server) postEphemeral(a args) (answer, *apiError) {
 	if !c.has(user) {
 		return nil, refuse("user_not_in_channel")
 	}
-	text, blocks, _, refused := s.content(a, 0)
+	text, blocks, _, refused := s.chatContent(a, 0)
 	if refused != nil {
 		return nil, refused
 	}

@@ -37,6 +37,7 @@ func TestMethodsRefuse(t *testing.T) {
 		{"bad thread", nil, postTo(deploys, text, slack.MsgOptionTS("yesterday")), "invalid_thread_ts", ""},
 		{"bad metadata", nil, postTo(deploys, text, slack.MsgOptionMetadata(slack.SlackMetadata{})), "invalid_metadata_schema", ""},
 		{"bad blocks", nil, postTo(deploys, slack.MsgOptionBlocks(rawBlock(`{"type":"sectoin"}`))), "invalid_blocks", "unsupported type: sectoin"},
+		{"blocks too long together", nil, postTo(deploys, slack.MsgOptionBlocks(sections(6, 2001)...)), "msg_blocks_too_long", ""},
 		{"blocks no list", nil, postTo(deploys, slack.MsgOptionBlocks(rawBlock(`7`))), "invalid_blocks_format", ""},
 		{"update unknown", nil, func(ctx context.Context, api *slack.Client, _ string) error {
 			_, _, _, err := api.UpdateMessageContext(ctx, deploys, "1700000000.000001", text)
@@ -242,13 +243,14 @@ func TestPeopleAndChannels(t *testing.T) {
 	if err != nil || len(groups) != 1 || groups[0].Handle != "deploy-admins" || len(groups[0].Users) != 2 || groups[0].DateDelete == 0 {
 		t.Errorf("groups: got %+v, %v", groups, err)
 	}
+	post(t, api, bea, slack.MsgOptionBlocks(sections(6, 2000)...)) // as much as there may be in all
 	s.SetChannel(slacktest.Channel{ID: deploys, IsExtShared: true, Members: []string{s.Config().BotUserID}})
 	info, err := api.GetConversationInfoContext(ctx, &slack.GetConversationInfoInput{ChannelID: deploys})
 	if err != nil || !info.IsExtShared || !info.IsMember || info.IsArchived {
 		t.Errorf("conversations.info: got %+v, %v", info, err)
 	}
 	post(t, api, bea, slack.MsgOptionText("psst", false))
-	if got := s.DMs(bea); len(got) != 1 || got[0].Text != "psst" || !strings.HasPrefix(got[0].Channel, "D") {
+	if got := s.DMs(bea); len(got) != 2 || got[1].Text != "psst" || !strings.HasPrefix(got[0].Channel, "D") {
 		t.Errorf("direct messages: got %+v", got)
 	}
 	if got := len(s.Calls()); got == 0 || s.Calls()[0].Args["token"] != "" {
