@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -141,13 +142,20 @@ func TestCommitWithoutAnswer(t *testing.T) {
 			}
 		}
 	}
-	w.cut.Store(gone)
-	if err := put("gone"); !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("the server is away: got %v; want %v", err, store.ErrUnavailable)
+	// Nobody told the node what became of them before the next transaction began.
+	for i, cut := range []int32{gone, gone, notMade} {
+		name := fmt.Sprint("cut ", i)
+		w.cut.Store(cut)
+		if err := put(name); !errors.Is(err, store.ErrUnavailable) || ran[name] != 1 {
+			t.Errorf("%s: got %v, ran %d times; want %v", name, err, ran[name], store.ErrUnavailable)
+		}
+		w.closed.Store(false)
+		if there(name) != (cut == gone) {
+			t.Errorf("%s: it is there: %v", name, cut != gone)
+		}
 	}
-	w.closed.Store(false)
-	if err := put("back"); err != nil || !there("gone") || !there("back") || ran["gone"] != 1 {
-		t.Errorf("the server is back: got %v, there %v and %v, ran %d times", err, there("gone"), there("back"), ran["gone"])
+	if err := put("back"); err != nil || !there("back") {
+		t.Errorf("the server is back: got %v, there %v", err, there("back"))
 	}
 	if err := db.CanWrite(t.Context()); err != nil {
 		t.Errorf("at the end: got %v; want nil", err)

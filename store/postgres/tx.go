@@ -107,6 +107,8 @@ func (db *DB) begin(ctx context.Context, conn *sql.Conn) (turn int64, err error)
 		err := engine.Trouble(fmt.Errorf("%w: this node made %d commits and the database knows of %d", ErrWentBack, db.turn, turn-1))
 		db.back.CompareAndSwap(nil, &err)
 	}
+	// What became of a commit without an answer is known now, too.
+	db.turn, db.sure = turn-1, true
 	return turn, nil
 }
 
