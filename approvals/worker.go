@@ -260,7 +260,7 @@ func (d *dispatcher) lanes(ctx context.Context) (ready []string, next time.Durat
 		for _, l := range lanes {
 			due := l.Due
 			if d.family == FamilySlack {
-				due = latest(due, d.w.Slack.Turn(l.Name))
+				due = latest(due, now.Add(time.Until(d.w.Slack.Turn(l.Name)))) // whatever the two clocks show
 			}
 			if due.After(now) {
 				next = min(next, max(due.Sub(now), time.Millisecond))

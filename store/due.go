@@ -152,6 +152,13 @@ func (t *tx) Finish(w approvals.Work) error {
 const free = `UPDATE due SET claim = '', node = '', claimed_until = 0,
 	rank = CASE WHEN again > 0 AND again_rank < rank THEN again_rank ELSE rank END, again = 0, again_rank = 0 WHERE node <> '' AND `
 
+// setBack brings forward what was put off by a clock that was set back since. Some of it
+// becomes due too early, which costs a look.
+func (t *tx) setBack(by time.Duration) error {
+	_, err := t.exec("UPDATE due SET due = due - ? WHERE due > ?", by.Milliseconds(), t.now.UnixMilli())
+	return err
+}
+
 // Doubt marks all work as perhaps delivered, so that what can look does so
 // before it acts: a restored database does not know what was delivered since.
 func (db *DB) Doubt(ctx context.Context) error {

@@ -115,3 +115,43 @@ func TestWorkStatsAndDoubt(t *testing.T) {
 		}
 	})
 }
+
+// Work that was put off while the clock was ahead does not sleep until the clock gets
+// there again.
+func TestWorkAfterTheClockWasSetBack(t *testing.T) {
+	for name, open := range map[string]func(t *testing.T) *store.DB{
+		"file":   func(t *testing.T) *store.DB { return storetest.New(t) },
+		"server": func(t *testing.T) *store.DB { return storetest.OpenURL(t, storetest.Server(t), storetest.Keys) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := open(t)
+			later := func(subject string, by time.Duration) {
+				update(t, db, func(tx approvals.Tx) error {
+					return tx.Ask(approvals.Work{Kind: "card", Subject: subject, Lane: "f:a", Due: tx.Now().Add(by)})
+				})
+			}
+			ready := func() (subjects []string) {
+				t.Helper()
+				for _, w := range claim(t, db, "f:a", 10) {
+					subjects = append(subjects, w.Subject)
+				}
+				return subjects
+			}
+			db.SetAhead(time.Hour)
+			later("at once", -time.Minute)
+			later("not yet", 2*time.Minute)
+			if got := ready(); len(got) != 1 {
+				t.Fatalf("while it was ahead: got %q; want what is due", got)
+			}
+			later("at once too", -time.Minute)
+			db.SetAhead(0)
+			if got := ready(); len(got) != 1 || got[0] != "at once too" {
+				t.Errorf("after it was set back: got %q; want what was due before", got)
+			}
+			db.SetAhead(3 * time.Minute)
+			if got := ready(); len(got) != 1 || got[0] != "not yet" {
+				t.Errorf("three minutes later: got %q; want what was put off by two", got)
+			}
+		})
+	}
+}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 )
 
 // RawSQL runs SQL past all rules, as somebody with the database would.
@@ -141,4 +143,27 @@ func (db *DB) Fill(r approvals.Request, n int) error {
 	}
 	return db.RawSQL(`WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?1 - 1)
 		INSERT INTO audit_hashes (position, hash) SELECT i, zeroblob(32) FROM n`, tlog.StoredHashCount(2*int64(n)))
+}
+
+// SetAhead has the clock of the database be ahead from now on.
+func (db *DB) SetAhead(by time.Duration) {
+	if e, ok := db.engine.(ahead); ok {
+		db.engine = e.Engine
+	}
+	db.engine = ahead{db.engine, by}
+}
+
+type ahead struct {
+	engine.Engine
+	by time.Duration
+}
+
+func (e ahead) Begin(ctx context.Context) (*engine.Tx, error) {
+	t, err := e.Engine.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := t.Now
+	t.Now = func() time.Time { return now().Add(e.by) }
+	return t, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 	"github.com/rack-gateway/rack-gateway-approvals/store/sqlite"
@@ -26,6 +27,7 @@ type DB struct {
 	engine engine.Engine
 	keys   *KeyRing
 	turns  turns
+	wrote  time.Time    // when the last transaction that was committed began; of who has the turn
 	claims atomic.Int64 // how many were made
 	damage atomic.Pointer[error]
 	self   Node // set by Join

@@ -32,7 +32,8 @@ type group struct {
 	tx      *engine.Tx // nil until the first member begins
 	members int        // callers whose changes are in it
 	began   time.Time
-	broken  error // why nothing of it can be committed
+	now     time.Time // as tx had it when it began
+	broken  error     // why nothing of it can be committed
 	done    chan struct{}
 	err     error // what became of the commit; read after done is closed
 }
@@ -173,6 +174,14 @@ func (g *group) enter(db *DB) (err error) {
 	if g.tx, err = db.engine.Begin(context.Background()); err != nil {
 		return fmt.Errorf("begin: %w", db.fault(err))
 	}
+	g.now = g.tx.Now()
+	if by := db.wrote.Sub(g.now); by > 0 {
+		if err := db.transaction(g.tx).setBack(by); err != nil {
+			g.tx.Rollback()
+			g.tx = nil
+			return fmt.Errorf("begin: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -226,6 +235,8 @@ func (g *group) end(db *DB) {
 		db.turns.commit += (time.Since(started) - db.turns.commit) / 8
 		if err != nil {
 			g.err = fmt.Errorf("commit: %w", engine.Trouble(db.fault(err)))
+		} else {
+			db.wrote = g.now
 		}
 	}
 	if g.done != nil {
