@@ -112,6 +112,11 @@ func (c *Change) rest(family string, rests Rests) error {
 // happen records events of a request, applies them, stores the row, and has card
 // and thread brought up to date.
 func (c *Change) happen(r *Request, events ...Event) error {
+	if events[0].Type != EventRequested {
+		if err := mustBeLogged(c.Tx, requestName(*r), r.ID, r.Seq); err != nil {
+			return err
+		}
+	}
 	const none = RankRemark + 1
 	rank := none // of what the thread tells
 	for _, e := range events {
@@ -162,6 +167,11 @@ func (c *Change) announce(r Request, e Event) error {
 // change records an event of a person, applies it to their row, and has done what
 // follows from it.
 func (c *Change) change(p *Person, e Event) error {
+	if e.Type != EventPersonAdded {
+		if err := mustBeLogged(c.Tx, keptName(keptPerson, p.SlackID), subjectOf(keptPerson, p.SlackID), p.Seq); err != nil {
+			return err
+		}
+	}
 	e, err := c.record(e)
 	if err != nil {
 		return err
@@ -226,6 +236,13 @@ func (c *Change) recognise(f Facts) error {
 		if p.CircleID != "" || !p.RemovedAt.IsZero() || !strings.EqualFold(p.VCSLogin, f.StartedBy) {
 			continue
 		}
+		known, err := logged(c.Tx, subjectOf(keptPerson, p.SlackID), p.Seq)
+		if err != nil {
+			return err
+		}
+		if !known {
+			continue // nobody added them; [Rebuild] names the row
+		}
 		e := Event{Type: EventPersonChanged, Actor: Actor{Kind: ActorCI}, Source: "circleci", Data: Data{"user": p.SlackID, "circleci_id": f.StartedByID}}
 		if err := c.change(&p, e); err != nil {
 			return err
@@ -254,6 +271,11 @@ func (c *Change) judgeAgain() error {
 
 // grant records an event of a token and applies it to its row.
 func (c *Change) grant(t *Token, e Event) error {
+	if e.Type != EventTokenCreated {
+		if err := mustBeLogged(c.Tx, keptName(keptToken, t.ID), subjectOf(keptToken, t.ID), t.Seq); err != nil {
+			return err
+		}
+	}
 	e, err := c.record(e)
 	if err != nil {
 		return err
@@ -262,6 +284,23 @@ func (c *Change) grant(t *Token, e Event) error {
 		return err
 	}
 	return keep(c.Tx, *t)
+}
+
+// logged reports whether the log has the newest event that a row knows of.
+func logged(tx Tx, subject string, seq int64) (bool, error) {
+	lines, err := tx.History(subject, seq-1)
+	return len(lines) > 0, err
+}
+
+// mustBeLogged refuses a row that the log knows nothing of, because it was put into the
+// database from outside. With an event of it the log would go on with something that
+// never began, and could not be read to its end any more.
+func mustBeLogged(tx Tx, name, subject string, seq int64) error {
+	known, err := logged(tx, subject, seq)
+	if err == nil && !known {
+		err = refuse(CodeConflict, "%s is not in the log: the row was put into the database from outside; see rack-gatewayd rebuild --check", name)
+	}
+	return err
 }
 
 // EventsOf reads the history of a request, oldest first.

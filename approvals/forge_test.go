@@ -3,6 +3,7 @@ package approvals_test
 import (
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -376,5 +377,53 @@ func TestFaultIsTakenLater(t *testing.T) {
 		if fault, err := approvals.LogFault(w.ctx, w.db); fault != w.svc.Fault() || err != nil || len(w.alarms) != 1 {
 			t.Errorf("got %q, %v and %d alarms; want what was found, told once", fault, err, len(w.alarms))
 		}
+	})
+}
+
+// A row that the log knows nothing of gets no event, from nobody: the log would tell of a
+// request that was never made, and no report could be written of it any more.
+func TestRowThatNobodyAskedFor(t *testing.T) {
+	bubble(t, "SUPERSEDE=off", func(w *world) {
+		r := w.request(1, "on_hold")
+		w.sql(`INSERT INTO requests SELECT 99, 'FORGED', 1, app, environment, status, revision, branch, 'forged', created_at, released_at,
+			json_set(body, '$.ID', 'FORGED', '$.Number', 99), metadata, seen FROM requests WHERE number = 1`)
+		forged := approvals.Request{ID: "FORGED"}
+		if err := w.reject("U01", forged); err == nil {
+			t.Error("it was rejected")
+		}
+		_, err := w.svc.Withdraw(w.ctx, w.token, "FORGED", "")
+		var e *approvals.Error
+		if !errors.As(err, &e) || e.Code != approvals.CodeConflict || !strings.Contains(e.Message, "is not in the log") {
+			t.Errorf("withdraw: got %v; want it refused", err)
+		}
+		w.write(func(tx approvals.Tx) error {
+			return tx.Ask(approvals.Work{Kind: approvals.WorkFollow, Subject: "forged", Lane: "circleci:workflows"})
+		})
+		w.wait(25 * time.Hour) // it would expire
+
+		// The same goes for people and tokens. Whoever set off the next workflow is known by
+		// the login that the row has.
+		w.sql(`INSERT INTO kept (kind, id, state, place) SELECT kind, 'U66', CAST(json_set(CAST(state AS TEXT), '$.SlackID', 'U66', '$.VCSLogin', 'dev') AS BLOB), 1000
+				FROM kept WHERE kind = 'person' AND id = 'U01'`,
+			`INSERT INTO kept (kind, id, state, place) SELECT kind, 'T66', CAST(json_set(CAST(state AS TEXT), '$.ID', 'T66') AS BLOB), 1000 FROM kept WHERE kind = 'token' LIMIT 1`)
+		w.request(2, "on_hold")
+		if err := w.admin.RemovePerson(w.ctx, "U66"); err == nil {
+			t.Error("the person was removed")
+		}
+		if _, err := w.admin.RevokeToken(w.ctx, "T66"); err == nil {
+			t.Error("the token was revoked")
+		}
+		w.halt()
+		w.must(approvals.Recover(w.ctx, w.db, "lost", "ana@build-1"))
+		for _, e := range w.events() {
+			if e.Request == "FORGED" || e.Data["user"] == "U66" || e.Data["token"] == "T66" {
+				t.Errorf("got the event %s", e.Type)
+			}
+		}
+		found, err := approvals.Rebuild(w.ctx, w.db, true)
+		if got := fmt.Sprint(found); err != nil || len(found) != 3 || !strings.Contains(got, "request #99") || !strings.Contains(got, "person U66") || !strings.Contains(got, "token T66") {
+			t.Errorf("rebuild --check: got %v, %v; want the three rows named", found, err)
+		}
+		w.is(r, approvals.Expired)
 	})
 }

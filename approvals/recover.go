@@ -107,6 +107,13 @@ func closeRestored(c *Change, by Actor) error {
 		return err
 	}
 	for _, r := range open {
+		known, err := logged(c.Tx, r.ID, r.Seq)
+		if err != nil {
+			return err
+		}
+		if !known {
+			continue // nobody asked for it; [Rebuild] names it
+		}
 		e := about(r, EventRestored, by, "operator")
 		if r.Status == Pending {
 			e.Type, e.Outcome, e.Reason = EventExpired, string(Expired), FailRolledBack
