@@ -181,7 +181,7 @@ type reading struct {
 	names      map[string]string // of people and tokens, by id
 	cards      map[string]string // links to cards, by request
 
-	first, last time.Time          // events of the log
+	first, last time.Time          // the earliest and the latest event of the log
 	asked       map[string]*deploy // all requests of the log that the report may name
 	Deploys     []*deploy          // those of the period, oldest first
 	found       map[exception][]finding
@@ -214,10 +214,13 @@ func newReading(x Report) *reading {
 
 // take reads one event.
 func (r *reading) take(e approvals.Event) error {
-	if r.first.IsZero() {
+	// The clock may have been set back meanwhile.
+	if r.first.IsZero() || e.At().Before(r.first) {
 		r.first = e.At()
 	}
-	r.last = e.At()
+	if e.At().After(r.last) {
+		r.last = e.At()
+	}
 	if e.App != "" && r.App != "" && e.App != r.App {
 		return nil
 	}
@@ -273,5 +276,5 @@ func (d *deploy) acted(e approvals.Event) {
 	if votes := d.Approvals(); len(votes) > 1 {
 		since = votes[len(votes)-2].At
 	}
-	d.waits = append(d.waits, wait{e.Actor.ID, e.At().Sub(since)})
+	d.waits = append(d.waits, wait{e.Actor.ID, max(0, e.At().Sub(since))})
 }

@@ -52,7 +52,7 @@ func (d *deploy) took() (time.Duration, bool) {
 	if d.decision == "" || d.retries > 0 {
 		return 0, false
 	}
-	return d.at.Sub(d.CreatedAt), true
+	return max(0, d.at.Sub(d.CreatedAt)), true
 }
 
 // total is a row of a table of totals.
