@@ -52,7 +52,7 @@ func (s *step) opened() {
 	handed := s.r.Status == Approved && !s.r.AutoApprove && s.inWindow()
 	restored := (s.r.Restored || s.k.Rolled) && s.r.Status == Approved && s.r.AutoApprove && id != "" && id == s.l.Self
 	if s.r.ours(s.gate, s.l.Self) || handed || restored {
-		e := s.happens(EventReleased, by, Data{"attempts": strconv.Itoa(s.r.Attempt.Count)})
+		e := s.happens(EventReleased, by, Data{"attempts": strconv.Itoa(s.r.Attempt.Count), "circleci_id": id})
 		e.Outcome, e.Facts = "released", s.r.Facts.Hash()
 		s.m.Next = s.now.Add(min(s.k.Poll, 5*time.Second))
 		return

@@ -37,7 +37,8 @@ const (
 	FindingNotOurs Finding = "not_approved_here"
 	// FindingNotOpen: the log says that it was released, CircleCI does not.
 	FindingNotOpen Finding = "not_open"
-	// FindingUnreadable: it is not known which gates there are; see [Hole].
+	// FindingUnreadable: it is not known which gates there are, or who opened one; see
+	// [Hole].
 	FindingUnreadable Finding = "unreadable"
 )
 
@@ -51,7 +52,7 @@ var findingTexts = []findingText{
 	{FindingNoRequest, "Nobody asked this gateway about the gate, whether it was opened or not."},
 	{FindingNotOurs, "The gate is open, and the log has no approval that it was opened by."},
 	{FindingNotOpen, "The log says that the gate was opened, and CircleCI says that it was not."},
-	{FindingUnreadable, "CircleCI did not say which gates there are in this place, so some may be missing from the list."},
+	{FindingUnreadable, "CircleCI did not say which gates there are in this place, or who opened one, so some may be missing from the list."},
 }
 
 // Hole is a part of what was asked for that could not be read. Gates may be
@@ -78,6 +79,7 @@ type ReconciledGate struct {
 	Request        int64 // number; 0 = none
 	RequestStatus  approvals.Status
 	Finding        Finding
+	nameless       error // why the login of ApprovedBy is not known
 }
 
 // Reconciliation compares the approval jobs that the settings name with the log.
@@ -198,10 +200,14 @@ func (r *reconciler) pipeline(ctx context.Context, slug string, p approvals.Pipe
 		if err != nil {
 			return fmt.Errorf("workflow %s: %w", w.ID, err)
 		}
-		for i := range found {
-			found[i].Project, found[i].PipelineNumber = slug, p.Number
+		for _, g := range found {
+			g.Project, g.PipelineNumber = slug, p.Number
+			if g.Finding != FindingUnreadable {
+				r.gates = append(r.gates, g)
+			} else if err := r.hole(ctx, Hole{Project: slug, PipelineNumber: p.Number, WorkflowID: w.ID}, g.nameless); err != nil {
+				return err
+			}
 		}
-		r.gates = append(r.gates, found...)
 	}
 	return nil
 }
@@ -218,11 +224,12 @@ func (r *reconciler) workflow(ctx context.Context, w approvals.WorkflowRef, jobs
 			App: policies[at].App, Environment: policies[at].Environment, WorkflowID: w.ID, Gate: j.Name, Status: string(j.Status),
 			ApprovedBy: j.ApprovedBy, CreatedAt: w.CreatedAt,
 		}
-		if j.ApprovedBy != "" {
-			// Without the login the id says who it was.
-			if login, err := r.CI.Login(ctx, j.ApprovedBy); err == nil && login != "" {
-				g.ApprovedBy = login
-			}
+		if j.ApprovedBy == "" {
+			g.nameless = errors.New("the job list does not say who opened the gate")
+		} else if login, err := patiently(ctx, r, func() (string, error) { return r.CI.Login(ctx, j.ApprovedBy) }); err != nil {
+			g.nameless = err // the id says who it was
+		} else {
+			g.ApprovedBy = cmp.Or(login, j.ApprovedBy)
 		}
 		err := r.Store.View(ctx, func(tx approvals.Tx) error { return g.compare(tx, j) })
 		if err != nil {
@@ -262,11 +269,17 @@ func (g *ReconciledGate) compare(tx approvals.Tx, j approvals.Job) error {
 
 // account says whether a request and its history account for the gate as it is.
 // The row alone does not: whoever can write it could make it say anything.
+//
+// Who opened it is compared by the user id. A login may have changed since, or cannot be
+// read any more.
 func (g *ReconciledGate) account(r approvals.Request, j approvals.Job, history []approvals.Event) Finding {
-	approved, released := false, false
+	approved, released, by := false, false, ""
 	for _, e := range history {
 		approved = approved || e.Type.Approves()
 		released = approved && (released || e.Type == approvals.EventReleased)
+		if e.Type == approvals.EventReleased {
+			by = e.Data["circleci_id"]
+		}
 	}
 	switch {
 	case j.Status != "success" && released:
@@ -275,8 +288,12 @@ func (g *ReconciledGate) account(r approvals.Request, j approvals.Job, history [
 		return FindingNone
 	case r.Status == approvals.Approved && approved && (!r.AutoApprove || slices.Contains(r.Attempt.IDs, cmp.Or(j.ApprovalRequestID, j.ID))):
 		return FindingNone // the look-up that notices is still to come
-	case r.Status.Passed() && released && (r.Gate.ApprovedBy == g.ApprovedBy || r.Gate.ApprovedBy == j.ApprovedBy):
+	case !r.Status.Passed() || !released:
+		return FindingNotOurs
+	case by != "" && by == j.ApprovedBy, by == "" && (r.Gate.ApprovedBy == g.ApprovedBy || r.Gate.ApprovedBy == j.ApprovedBy):
 		return FindingNone
+	case g.nameless != nil && (by == "" || j.ApprovedBy == ""):
+		return FindingUnreadable
 	}
 	return FindingNotOurs
 }

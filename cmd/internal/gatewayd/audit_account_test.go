@@ -19,6 +19,7 @@ type past struct {
 	created, stopped time.Time
 	jobs             []approvals.Job
 	since            time.Time // as it was asked
+	asked            int       // how often for the login "busy"
 }
 
 func (p *past) Pipelines(_ context.Context, _ string, since time.Time) ([]approvals.PipelineRef, error) {
@@ -33,8 +34,12 @@ func (p *past) Workflows(context.Context, string) ([]approvals.WorkflowRef, erro
 func (p *past) Jobs(context.Context, string) ([]approvals.Job, error) { return p.jobs, nil }
 
 func (p *past) Login(_ context.Context, id string) (string, error) {
-	if id == "gone" {
+	switch id {
+	case "gone":
 		return "", &approvals.CIError{Status: 404, Message: "User not found"}
+	case "busy":
+		p.asked++
+		return "", &approvals.CIError{Status: 429, Message: "Too Many Requests"}
 	}
 	return "login-of-" + id, nil
 }
@@ -122,6 +127,65 @@ func TestReconcileAccounts(t *testing.T) {
 					t.Errorf("outside of the period: got %+v, %v; want none", got, err)
 				}
 			}
+		})
+	}
+}
+
+// Who opened a gate is known by their user id. A login that changed or cannot be read
+// accuses nobody, and what CircleCI does not tell is named as such.
+func TestReconcileKnowsPeopleByID(t *testing.T) {
+	settings, bad := approvals.ParseSettings([]string{
+		"RGW_APP_MYAPP_SETTING_VCS_REPO=MyOrg/myapp", "RGW_APP_MYAPP_SETTING_CIRCLECI_APPROVAL_JOB_NAME=gate",
+	}, "C0DEPLOYS")
+	if len(bad) > 0 {
+		t.Fatal(bad)
+	}
+	for name, tt := range map[string]struct {
+		id, login string // as the log and the row have them
+		by        string
+		want      audit.Finding
+		asked     int
+	}{
+		"the login changed":                   {"bot", "old-login", "bot", "", 0},
+		"the login cannot be read any more":   {"gone", "login-of-gone", "gone", "", 0},
+		"CircleCI is busy":                    {"busy", "login-of-busy", "busy", "", 6},
+		"somebody else has the login now":     {"bot", "login-of-mallory", "mallory", audit.FindingNotOurs, 0},
+		"somebody else who cannot be read":    {"bot", "login-of-bot", "gone", audit.FindingNotOurs, 0},
+		"no id, and the login cannot be read": {"", "login-of-gone", "gone", audit.FindingUnreadable, 0},
+		"no id, and CircleCI is busy":         {"", "login-of-busy", "busy", audit.FindingUnreadable, 6},
+		"CircleCI does not say who":           {"bot", "login-of-bot", "", audit.FindingUnreadable, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				db := storetest.New(t)
+				s := approvals.New(approvals.Config{Store: db, Offline: true})
+				now := time.Now().UTC()
+				r := approvals.Request{
+					ID: "R", Number: 1, App: "myapp", Environment: "default", Status: approvals.Released, CreatedAt: now,
+					Asked: approvals.Asked{GateName: "gate", Facts: approvals.Facts{WorkflowID: "w"}, PendingTTL: time.Hour},
+				}
+				r.Gate.ApprovedBy = tt.login
+				if err := db.Update(t.Context(), func(tx approvals.Tx) error { return tx.SaveRequest(&r) }); err != nil {
+					t.Fatal(err)
+				}
+				for _, kind := range []approvals.EventType{approvals.EventRequested, approvals.EventApproved, approvals.EventReleased} {
+					if err := s.Record(t.Context(), approvals.Event{Type: kind, Request: "R", App: "myapp", Data: approvals.Data{"circleci_id": tt.id}}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				ci := &past{created: now, jobs: []approvals.Job{{ID: "g", Name: "gate", Type: "approval", Status: "success", ApprovedBy: tt.by}}}
+				gates, holes, err := audit.Reconciliation{Store: db, CI: ci, Settings: settings, From: now.Add(-time.Hour), To: now.Add(time.Hour)}.Run(t.Context())
+				if err != nil || ci.asked != tt.asked {
+					t.Errorf("got %v, and asked %d times; want %d", err, ci.asked, tt.asked)
+				}
+				if tt.want == audit.FindingUnreadable {
+					if len(gates) != 0 || len(holes) != 1 || holes[0].WorkflowID != "w" || holes[0].Why == "" {
+						t.Errorf("got %+v, %+v; want a hole alone", gates, holes)
+					}
+				} else if len(gates) != 1 || len(holes) != 0 || gates[0].Finding != tt.want {
+					t.Errorf("got %+v, %+v; want one gate with finding %q", gates, holes, tt.want)
+				}
+			})
 		})
 	}
 }

@@ -27,8 +27,9 @@ job that the settings name with the log. Listed are:
   no_request         no request was made here for it, approved or not
   not_approved_here  it was approved, and the log has no approval for that
   not_open           the log says that it was released; in CircleCI it is not open
-  unreadable         CircleCI did not tell which gates there are: of a workflow, of
-                     all workflows of a pipeline, or of pipelines of a project
+  unreadable         CircleCI did not tell who opened a gate, or which gates there
+                     are: of a workflow, of all workflows of a pipeline, or of
+                     pipelines of a project
 
 Needs the settings and CIRCLECI_TOKEN besides database and keys. Times are dates
 (UTC; as --to the whole day) or RFC 3339. A workflow may be run again, and a gate
