@@ -99,18 +99,19 @@ var alarming = []approvals.EventType{
 	approvals.EventUndeliverable,
 }
 
-func newStoreCollector(db *store.DB, node string, nodes func() int) *storeCollector {
+// newStoreCollector counts what is in the log from the event with the number from on.
+func newStoreCollector(db *store.DB, from int64, node string, nodes func() int) *storeCollector {
 	c := &storeCollector{
 		db:       db,
 		node:     node,
 		count:    nodes,
-		next:     -1,
+		next:     from,
 		requests: prometheus.NewDesc("rgw_requests", "Requests by status.", []string{"status"}, nil),
 		depth:    prometheus.NewDesc("rgw_work_depth", "Pieces of work in the queue, including those that are not due yet.", []string{"family"}, nil),
 		age:      prometheus.NewDesc("rgw_work_oldest_due_seconds", "For how long the oldest due work has been due.", []string{"family"}, nil),
 		size:     prometheus.NewDesc("rgw_log_events", "Events in the log.", nil, nil),
 		nodes:    prometheus.NewDesc("rgw_nodes", "Nodes at work on the database, counted by the node in the label.", []string{"node"}, nil),
-		events:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rgw_events_total", Help: "Events of the log since the first scrape, such as code.failed or decision.approved."}, []string{"type"}),
+		events:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rgw_events_total", Help: "Events of the log since the start, such as code.failed or decision.approved."}, []string{"type"}),
 		decision: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "rgw_decision_seconds", Help: "Time from a request to its decision.",
 			Buckets: []float64{5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600},
@@ -165,11 +166,6 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 // readLog counts what came since the scrape before.
 func (c *storeCollector) readLog(ctx context.Context) error {
 	return c.db.View(ctx, func(tx approvals.Tx) error {
-		if c.next < 0 {
-			size, err := tx.Ledger().Size()
-			c.next = size
-			return err
-		}
 		for line, err := range tx.Leaves(c.next) {
 			if err != nil {
 				return err
@@ -187,7 +183,7 @@ func (c *storeCollector) readLog(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			c.decision.Observe(e.At().Sub(r.CreatedAt).Seconds())
+			c.decision.Observe(max(0, e.At().Sub(r.CreatedAt).Seconds())) // the clock may have been set back
 		}
 		return nil
 	})

@@ -75,6 +75,7 @@ type daemon struct {
 	company  atomic.Pointer[company]
 	db       *store.DB
 	joined   string // the name of this opening of the database
+	begun    int64  // the size of the log at the start
 	signer   *ledger.Signer
 	clock    *clock
 	ci       *circleci.Client
@@ -110,7 +111,12 @@ func (d *daemon) serve(ctx context.Context) error {
 	if err := d.build(); err != nil {
 		return err
 	}
-	err = d.patiently(ctx, func() error { return d.service.Start(ctx, d.cfg.SlackChannel, cli.Version()) })
+	err = d.patiently(ctx, func() error {
+		if err := d.db.View(ctx, func(tx approvals.Tx) (err error) { d.begun, err = tx.Ledger().Size(); return err }); err != nil {
+			return err
+		}
+		return d.service.Start(ctx, d.cfg.SlackChannel, cli.Version())
+	})
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			return ended(ctx)

@@ -212,3 +212,20 @@ func TestUnnamedProxyIsShown(t *testing.T) {
 		t.Errorf("readyz: got %d %s; want 200 and the proxy", code, body)
 	}
 }
+
+// Metrics count from the start of the daemon on, whenever they are read first.
+func TestEventsAreCountedFromTheStart(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.operator(0, "token", "create", "--name", "auditor", "--role", "auditor", "--all-apps")
+	resp, err := http.Get(w.Health + "/metrics")
+	w.must(err)
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	w.must(err)
+	for _, want := range []string{`rgw_events_total{type="process.started"} 1`, `rgw_events_total{type="token.created"} `, `rgw_events_total{type="gate.bypassed"} 0`} {
+		if !strings.Contains(string(body), "\n"+want) {
+			t.Errorf("got %s; want %s", body, want)
+		}
+	}
+}
