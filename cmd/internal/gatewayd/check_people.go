@@ -23,9 +23,9 @@ func (k *checker) directory(ctx context.Context, slack approvals.Directory) {
 	s := standings{problem: map[string]string{}, members: map[string][]string{}}
 	named := map[string]string{} // who the settings name, and by which variable
 	for _, p := range k.cfg.settings.Policies() {
-		for key, ids := range map[string][]string{"notify": p.Notify, "approvers": p.Approvers} {
+		for key, ids := range map[string][]string{"notify": p.Notify, "approvers": p.Approvers, "break_glass": p.BreakGlass} {
 			for _, id := range ids {
-				if key == "approvers" || named[id] == "" {
+				if key != "notify" || named[id] == "" {
 					named[id] = p.Source[key]
 				}
 			}
@@ -53,6 +53,7 @@ func (k *checker) directory(ctx context.Context, slack approvals.Directory) {
 	}
 	for _, p := range k.cfg.settings.Policies() {
 		k.approvers(p, s)
+		k.emergency(p, s)
 	}
 }
 
@@ -98,7 +99,7 @@ func (k *checker) approvers(p approvals.Policy, s standings) {
 		who := nameOf(person)
 		lacks, next, step := "", "", 0
 		switch {
-		case !s.allows(p, person.SlackID):
+		case len(p.Approvers) > 0 && !s.lists(p.Approvers, person.SlackID):
 			continue
 		case s.problem[person.SlackID] != "":
 			lacks = "cannot: " + s.problem[person.SlackID]
@@ -119,6 +120,10 @@ func (k *checker) approvers(p approvals.Policy, s standings) {
 	case len(able) == p.Required && !p.AllowSelf:
 		k.warn(name, "only "+names+" can approve, so nobody can approve what one of them starts", "make somebody else an admin, or set allow_self_approval")
 		return
+	case len(able) >= p.Required && len(able) < p.ConfigChange:
+		k.warn(name, fmt.Sprintf("%d approvals are needed where the CI configuration has changed, but only %s can approve", p.ConfigChange, names),
+			"make somebody else an admin, or lower config_change_approvals")
+		return
 	case len(able) >= p.Required:
 		k.ok(name, fmt.Sprintf("%s can approve; %d needed", names, p.Required))
 		return
@@ -138,8 +143,18 @@ func (k *checker) approvers(p approvals.Policy, s standings) {
 	k.fault(name, text, do)
 }
 
-// allows reports whether somebody is one of the approvers.
-func (s standings) allows(p approvals.Policy, id string) bool {
-	return len(p.Approvers) == 0 || slices.Contains(p.Approvers, id) ||
-		slices.ContainsFunc(p.Approvers, func(group string) bool { return slices.Contains(s.members[group], id) })
+// emergency looks whether somebody can release in an emergency where that is foreseen.
+func (k *checker) emergency(p approvals.Policy, s standings) {
+	if len(p.BreakGlass) == 0 || slices.ContainsFunc(k.people, func(person approvals.Person) bool {
+		return s.lists(p.BreakGlass, person.SlackID) && s.problem[person.SlackID] == "" && person.Enrolled
+	}) {
+		return
+	}
+	k.fault("break_glass of "+placeOf(p), "nobody can release in an emergency, because no admin with an authenticator is named there",
+		"run rack-gatewayd user add, then user enroll, for somebody whom it names; or correct "+p.Source["break_glass"])
+}
+
+// lists reports whether somebody is one of some people and groups.
+func (s standings) lists(ids []string, id string) bool {
+	return slices.Contains(ids, id) || slices.ContainsFunc(ids, func(group string) bool { return slices.Contains(s.members[group], id) })
 }

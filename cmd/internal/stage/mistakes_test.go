@@ -69,6 +69,10 @@ func mistakes() []mistake {
 			p.SetEnv("RGW_APP_MYAPP_SETTING_APPROVERS=" + stage.Carl)
 			p.operator("user", "add", "--slack-id", stage.Carl, "--vcs-login", "carl")
 		}, 1, "FAULT approvers of myapp", "has no authenticator", "run rack-gatewayd user enroll --slack-id U0CARL"},
+		{"an emergency without anybody", setting("BREAK_GLASS=" + stage.Carl), 1, "FAULT break_glass of myapp", "nobody can release in an emergency", "correct RGW_APP_MYAPP_SETTING_BREAK_GLASS"},
+		{"an unknown group for emergencies", setting("BREAK_GLASS=S0NOPE," + stage.Ana), 1, "FAULT slack group S0NOPE", "the group does not exist in this workspace", "correct RGW_APP_MYAPP_SETTING_BREAK_GLASS"},
+		{"more approvals of a changed configuration than approvers", setting("CONFIG_CHANGE_APPROVALS=4"), 0,
+			"warn  approvers of myapp", "approvals are needed where the CI configuration has changed, but only", "lower config_change_approvals"},
 		{"a project's token", env("CIRCLECI_TOKEN=project"), 1, "FAULT circleci token", "401 Unauthorized", "first: CIRCLECI_TOKEN must be a personal API token of the machine user"},
 		{"a wrong repository", setting("VCS_REPO=MyOrg/other"), 1, "FAULT circleci project gh/MyOrg/other", "404 Not Found", "correct vcs_repo or circleci_project_slug"},
 		{"a misspelt gate", func(p *play) {
