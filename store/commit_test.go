@@ -34,6 +34,7 @@ const (
 	notMade // it does not reach the server
 	gone    // as made, and the server is away afterwards
 	silent  // as made, but the connection stays as it is
+	late    // it reaches the server after longer than this lets a transaction do nothing
 )
 
 // newWire returns a wire, and the URL that leads through it.
@@ -106,6 +107,8 @@ func (w *wire) carry(client net.Conn) {
 				fallthrough
 			case made, silent:
 				muted.Store(true)
+			case late:
+				time.Sleep(6 * time.Second)
 			}
 		}
 		if _, err := server.Write(buf[:n]); err != nil {

@@ -89,12 +89,32 @@ func openBare(ctx context.Context, c Config) (*DB, error) {
 
 func copyAll(ctx context.Context, source, target *DB) (c Copied, err error) {
 	err = source.view(ctx, func(from *tx) error {
-		if err := target.update(ctx, func(to *tx) error { c, err = copyRows(from, to); return err }); err != nil {
+		if err := from.wait(); err != nil {
 			return err
 		}
-		return target.view(ctx, func(to *tx) error { return same(from, to, &c) })
+		err := target.update(ctx, func(to *tx) error {
+			if err := to.wait(); err != nil {
+				return err
+			}
+			c, err = copyRows(from, to)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return target.view(ctx, func(to *tx) error { return errors.Join(to.wait(), same(from, to, &c)) })
 	})
 	return c, err
+}
+
+// wait has the transaction stay open for as long as the other one of a copy takes. A
+// server ends one that does nothing for some seconds.
+func (t *tx) wait() error {
+	if !t.db.engine.Shared() {
+		return nil
+	}
+	_, err := t.exec("SET LOCAL idle_in_transaction_session_timeout = 0")
+	return err
 }
 
 // copyPage is how many rows are read, and written, at once.

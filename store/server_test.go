@@ -396,6 +396,23 @@ func TestConnectionsThatWereEnded(t *testing.T) {
 	}
 }
 
+// A copy waits for whichever side takes its time.
+func TestCopyToASlowDatabase(t *testing.T) {
+	t.Parallel()
+	source, target := storetest.Server(t), storetest.Server(t)
+	update(t, storetest.OpenURL(t, source, storetest.Keys), func(tx approvals.Tx) error {
+		r := request("api")
+		return step(tx, &r)
+	})
+	storetest.OpenURL(t, target, storetest.Keys)
+	w, through := newWire(t, target)
+	w.cut.Store(late)
+	there, err := store.Copy(t.Context(), store.Config{URL: source}, store.Config{URL: through})
+	if err != nil || there.Events != 1 {
+		t.Errorf("got %+v, %v; want one event", there, err)
+	}
+}
+
 // What is copied from one engine to the other, and back, is the same.
 func TestCopy(t *testing.T) {
 	ctx := t.Context()
