@@ -256,11 +256,37 @@ func TestKeyRingsOfNodes(t *testing.T) {
 // Settings on which durability rests are read back.
 func TestWeakServerIsRefused(t *testing.T) {
 	url := storetest.Server(t)
-	for _, setting := range []string{"synchronous_commit%3Doff", "synchronous_commit%3Dlocal"} {
-		if err := tryOpenURL(t, url+"&options=-c%20"+setting, storetest.Keys); !errors.Is(err, store.ErrWeakSettings) {
-			t.Errorf("%s: got %v; want %v", setting, err, store.ErrWeakSettings)
+	for _, option := range []string{"synchronous_commit%3Doff", "synchronous_commit%3Dlocal"} {
+		if err := tryOpenURL(t, url+"&options=-c%20"+option, storetest.Keys); !errors.Is(err, store.ErrWeakSettings) {
+			t.Errorf("%s: got %v; want %v", option, err, store.ErrWeakSettings)
 		}
 	}
+	// What only the whole server has otherwise, it says of itself where functions of the
+	// schema stand before its own.
+	for _, tt := range []struct {
+		name, function string
+		want           error
+		says           string
+	}{
+		{"fsync", setting("fsync", "off"), store.ErrWeakSettings, "fsync is off, not on"},
+		{"full_page_writes", setting("full_page_writes", "off"), store.ErrWeakSettings, "full_page_writes is off, not on"},
+		{"encoding", setting("server_encoding", "LATIN1"), store.ErrWeakSettings, "server_encoding is LATIN1, not UTF8"},
+		{"time-outs", setting("lock_timeout", "0"), store.ErrWeakSettings, "lock_timeout is 0, not 10s"},
+		{"version", setting("server_version_num", "140019"), nil, "the server is PostgreSQL 14; 15 or newer is needed"},
+		{"standby", "FUNCTION pg_is_in_recovery() RETURNS boolean LANGUAGE sql AS 'SELECT true'", store.ErrUnavailable, "the server stands by and takes no writes"},
+	} {
+		url := storetest.Server(t)
+		storetest.SQL(t, url, "CREATE "+tt.function)
+		err := tryOpenURL(t, storetest.First(t, url), storetest.Keys)
+		if err == nil || tt.want != nil && !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: got %v; want %v, %q", tt.name, err, tt.want, tt.says)
+		}
+	}
+}
+
+// setting is a function current_setting with another value of one setting.
+func setting(name, value string) string {
+	return fmt.Sprintf("FUNCTION current_setting(text) RETURNS text LANGUAGE sql AS $$SELECT CASE $1 WHEN '%s' THEN '%s' ELSE pg_catalog.current_setting($1) END$$", name, value)
 }
 
 // PgBouncer is refused with a sentence, however much it is told to ignore.

@@ -83,6 +83,16 @@ func Role(t testing.TB, server string) (name, url string) {
 	return name, u.String()
 }
 
+// First is the URL with which what the schema has stands before what is the server's own.
+func First(t testing.TB, server string) string {
+	t.Helper()
+	u := parse(t, server)
+	query := u.Query()
+	query.Set("search_path", query.Get("search_path")+",pg_catalog")
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
 // Through is the URL with which the same database is reached at another address.
 func Through(t testing.TB, server, address string) string {
 	t.Helper()
