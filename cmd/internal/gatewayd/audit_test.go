@@ -102,6 +102,20 @@ func (o *operator) raw(file string, statements ...string) {
 	}
 }
 
+// A key that is given as text is no file, also where its first part is the name of one.
+func TestKeyBesideTheClient(t *testing.T) {
+	o := newOperator(t)
+	o.events(1)
+	log := o.write("log", o.must("audit", "export", "--with-checkpoint", o.path("checkpoint")))
+	key := strings.TrimSpace(o.must("audit", "key"))
+	name, _, _ := strings.Cut(key, "/")
+	o.write(name, "the client")
+	t.Chdir(o.dir)
+	if code, out, errs := o.offline("audit", "verify", log, "--checkpoint", o.path("checkpoint"), "--key", key); code != 0 {
+		t.Errorf("got exit %d, %s%s; want it verified", code, out, errs)
+	}
+}
+
 func TestExportWithCheckpointVerifies(t *testing.T) {
 	t.Parallel()
 	o := newOperator(t)

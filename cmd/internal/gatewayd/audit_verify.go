@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -95,7 +96,7 @@ func readKey(key string) (string, error) {
 	switch text, err := readEvidence(key); {
 	case err == nil:
 		key = string(text)
-	case !errors.Is(err, fs.ErrNotExist):
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR): // its first part may be the name of a file
 		return "", fmt.Errorf("--key: %w", err)
 	}
 	return strings.TrimSpace(key), nil
