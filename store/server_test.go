@@ -405,6 +405,44 @@ func TestRestrictedRole(t *testing.T) {
 	}
 }
 
+// When the clock of the server was ahead and is set back, times follow, and the nodes do
+// not take each other for dead.
+func TestServerClockIsSetBack(t *testing.T) {
+	server := storetest.Server(t)
+	storetest.SQL(t, server, "CREATE TABLE ahead (by interval)", "INSERT INTO ahead VALUES ('1 hour')",
+		"CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT pg_catalog.clock_timestamp() + by FROM ahead'")
+	url := storetest.First(t, server)
+	nodes := []*store.DB{storetest.OpenURL(t, url, storetest.Keys), storetest.OpenURL(t, url, storetest.Keys)}
+	var ids []string
+	ahead := func(db *store.DB) (by time.Duration) {
+		update(t, db, func(tx approvals.Tx) error { by = time.Until(tx.Now()).Round(time.Minute); return nil })
+		return by
+	}
+	for i, db := range nodes {
+		if err := db.Join(t.Context(), store.Node{Name: fmt.Sprint("n", i)}); err != nil {
+			t.Fatal(err)
+		}
+		if by := ahead(db); by != time.Hour {
+			t.Fatalf("node %d is ahead by %v; want an hour", i, by)
+		}
+		ids = append(ids, db.ID())
+	}
+	storetest.SQL(t, server, "UPDATE ahead SET by = '0'")
+	for round := range 3 {
+		for i, db := range nodes {
+			if err := db.Beat(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if by := ahead(db); by != 0 || db.ID() != ids[i] {
+				t.Errorf("round %d: node %d is ahead by %v and has the name %s; want 0 and %s", round, i, by, db.ID(), ids[i])
+			}
+		}
+	}
+	if alive, err := nodes[0].Nodes(t.Context()); len(alive) != 2 || err != nil {
+		t.Errorf("got %v, %v; want both nodes alive", alive, err)
+	}
+}
+
 // Connections that the server ended while nobody used them are no trouble.
 func TestConnectionsThatWereEnded(t *testing.T) {
 	url := storetest.Server(t) + "&application_name=ended"
