@@ -5,7 +5,9 @@ package org_test
 import data.org
 
 # config is a compiled configuration with one deploy job.
-config(use, step) := {"_compiled_": {
+config(use, step) := job(use, {"steps": ["checkout", step]})
+
+job(use, body) := {"_compiled_": {
 	"workflows": {"version": 2, "deploy": {"jobs": [
 		"test",
 		{"approve_deploy_production": {"type": "approval", "requires": ["test"]}},
@@ -13,7 +15,7 @@ config(use, step) := {"_compiled_": {
 	]}},
 	"jobs": {
 		"test": {"steps": [{"run": {"command": "make test"}}]},
-		"deploy": {"steps": ["checkout", step]},
+		"deploy": body,
 	},
 }}
 
@@ -42,10 +44,34 @@ test_deploys_that_ask if {
 		"rack-gateway deploy-approval verify --app myapp",
 		"set -e\nrack-gateway deploy-approval verify --app myapp\n./deploy.sh\n",
 		"rack-gateway deploy --app myapp \\\n  --environment production -- sh -c 'make deploy | tee log'",
+		"rack-gateway deploy --app myapp -- sh -c '\n  make build; make deploy || exit 3\n'",
+		"make\nrack-gateway deploy --app=\"$APP\" --receipt receipt.json -- ./deploy.sh -h \"${CIRCLE_SHA1:0:7}\" 2>&1",
+		"#!/bin/sh\n\nset -eu\nexport RACK_GATEWAY_ENV=production\n[ -z \"$URL\" ] || export RACK_GATEWAY_URL=\"$URL\"\nrack-gateway deploy-approval verify --app 'myapp'\n./deploy.sh",
 	] {
 		accepted(behind_the_gate, run(command))
 	}
 	accepted(behind_the_gate, {"run": "rack-gateway deploy --app myapp"})
+}
+
+# Nothing else runs before verify than what joins the tailnet.
+test_verify_comes_first if {
+	verify := {"run": {"command": "rack-gateway deploy-approval verify --app myapp"}}
+	deploy := run("./deploy.sh")
+	tailnet := data.commands.setup_tailscale.steps
+	every steps in [["checkout", verify, deploy], array.concat(tailnet, ["checkout", verify, deploy])] {
+		reasons := org.rack_gateway_deploy_asks with input as job(behind_the_gate, {"steps": steps})
+		count(reasons) == 0
+	}
+	every body in [
+		{"steps": [deploy, verify]},
+		{"steps": [{"run": "./deploy.sh"}, verify]},
+		{"steps": [{"deploy": {"command": "./deploy.sh"}}, verify]},
+		{"steps": [verify, deploy], "shell": "/bin/bash"},
+		{"steps": [{"run": object.union(verify.run, {"shell": "/bin/sh -x"})}, deploy]},
+	] {
+		reasons := org.rack_gateway_deploy_asks with input as job(behind_the_gate, body)
+		count(reasons) == 1
+	}
 }
 
 # The steps of the orb ask, too.
@@ -64,6 +90,27 @@ test_deploys_that_do_not_ask if {
 		"rack-gateway deploy-approval verify --app myapp &",
 		"rack-gateway deploy-approval verify --app myapp; ./deploy.sh",
 		"rack-gateway deployed",
+		"rack-gateway deploy --app myapp -- true || ./deploy.sh",
+		"rack-gateway deploy --app myapp -- true; ./deploy.sh",
+		"rack-gateway deploy --app myapp -- true & ./deploy.sh",
+		"rack-gateway deploy --app myapp -- true | ./deploy.sh",
+		"rack-gateway deploy --app myapp -- true > >(./deploy.sh)",
+		"rack-gateway deploy --app myapp -- echo \"$(./deploy.sh)\"",
+		"rack-gateway deploy --app myapp -- echo \"`./deploy.sh`\"",
+		"rack-gateway deploy --app myapp -- echo \"${ ./deploy.sh; }\"",
+		"rack-gateway deploy --app myapp -- echo $'\\' '; ./deploy.sh '\n'",
+		"rack-gateway deploy --app myapp -- 'true' || './deploy.sh'",
+		"rack-gateway deploy --app $(./deploy.sh)",
+		"rack-gateway deploy --help\n./deploy.sh",
+		"rack-gateway deploy --app myapp -h -- true\n./deploy.sh",
+		"rack-gateway deploy '--help'\n./deploy.sh",
+		"rack-gateway deploy-approval verify --app myapp -h\n./deploy.sh",
+		"rack-gateway deploy-approval verify --help\n./deploy.sh",
+		"rack-gateway deploy-approval verify --app $(./deploy.sh)",
+		"./deploy.sh\nrack-gateway deploy-approval verify --app myapp",
+		"[ -z x ] || ./deploy.sh\nrack-gateway deploy-approval verify --app myapp",
+		"set -e; ./deploy.sh\nrack-gateway deploy-approval verify --app myapp",
+		"set +e\nrack-gateway deploy-approval verify --app myapp\n./deploy.sh",
 	] {
 		refused("rack_gateway_deploy_asks", behind_the_gate, run(command))
 	}

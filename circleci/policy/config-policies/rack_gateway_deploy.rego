@@ -13,6 +13,10 @@ gate_pattern := `^approve_deploy`
 
 deploy_contexts := {"deploy-production"}
 
+# Names of run steps that may stand before rack-gateway deploy-approval verify.
+# These are the steps of the orb's setup_tailscale.
+before_verify := {"Tailscale's daemon", "Join the tailnet and reach the gateway"}
+
 enable_rule contains "rack_gateway_deploy_asks"
 
 enable_rule contains "rack_gateway_deploy_is_gated"
@@ -94,16 +98,51 @@ contexts(use) := {use.context} if {
 	is_string(use.context)
 } else := {context | some context in use.context}
 
-# asks says whether a step of a job asks the gateway. A line counts when the shell
-# cannot go on without its success, so neither "|| true" nor "&" may follow.
+# asks says whether a step of a job asks the gateway before anything is deployed.
 asks(job) if {
 	some step in input._compiled_.jobs[job].steps
-	not step.run.background
-	object.get(step, ["run", "when"], "on_success") == "on_success"
-	some line in split(replace(command(step), "\\\n", " "), "\n")
-	regex.match(`^\s*(exec\s+)?rack-gateway\s+(deploy-approvals?\s+verify(\s[^|&;]*)?|deploy(\s[^|&;]*?)?(\s--\s.*)?)$`, line)
+	counts(step)
+	some line in regex.find_n(sprintf(`(?ms)^[ \t]*(exec[ \t]+)?rack-gateway[ \t]+deploy%s$`, [words]), command(step), -1)
+	runs(line)
 }
 
-command(step) := step.run if {
+# What comes before verify was not asked for, so nothing may; and its failure must end
+# the step.
+asks(job) if {
+	body := input._compiled_.jobs[job]
+	some n, step in body.steps
+	counts(step)
+	count([before | some i, before in body.steps; i < n; deploying(before)]) == 0
+	every shell in [object.get(body, "shell", "sh -e"), object.get(step, ["run", "shell"], "sh -e")] { regex.match(`\s-\w*e`, shell) }
+	some line in regex.find_n(sprintf(`(?s)^(%s\n)*[ \t]*(exec[ \t]+)?rack-gateway[ \t]+deploy-approvals?[ \t]+verify%s(\n|$)`, [preparation, words]), command(step), 1)
+	runs(line)
+}
+
+counts(step) if {
+	not step.run.background
+	object.get(step, ["run", "when"], "on_success") == "on_success"
+}
+
+# runs says whether a call does its work and does not only print its help. What
+# comes after -- is the deploy's command.
+runs(call) if not regex.match(`[\s'"\\]-['"\\]*-?['"\\]*h`, regex.split(`[ \t]--[ \t]`, call)[0])
+
+deploying(step) if {
+	some kind in {"run", "deploy"}
+	step[kind]
+	not object.get(step, [kind, "name"], "") in before_verify
+}
+
+command(step) := replace(step.run, "\\\n", " ") if {
 	is_string(step.run)
-} else := step.run.command
+} else := replace(step.run.command, "\\\n", " ")
+
+# words are arguments in which a shell runs nothing, up to the end of a line that it
+# cannot go on from before the call has succeeded. "|| true", "; ./deploy.sh", "&" and
+# $(./deploy.sh) are none; what is quoted may hold all but the last.
+words := sprintf(`([ \t]+(%s|%s|'[^']*'|"([^"\\$\x60]|%s)*"|>&\d)+)*[ \t]*`, [`[^\s|&;()\\'"$\x60]`, expanded, expanded])
+
+expanded := `\\.|\$[\w@*#?!-]|\$\{[\w@*#?!]`
+
+# preparation is a line that may stand before verify in its step.
+preparation := `[ \t]*(#[^\n]*|(\[[^\n|&;()\x60]*\][ \t]*\|\|[ \t]*)?(set[ \t]+-|export[ \t])[^\n|&;()\x60]*|if[ \t]+\[[^\n;()\x60]*;[ \t]*then[ \t]+\.[ \t][^\n|&;()\x60]*;[ \t]*fi)?[ \t]*`
