@@ -304,6 +304,19 @@ func TestBackup(t *testing.T) {
 	if err := os.WriteFile(opened+"-wal", []byte("frames"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	link, nowhere := filepath.Join(t.TempDir(), "link"), filepath.Join(dir, "nowhere")
+	if err := errors.Join(os.Symlink(empty, link), os.Symlink("missing.db", nowhere)); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Backup(t.Context(), link); err != nil {
+		t.Errorf("backup to a link: %v", err)
+	}
+	if err := db.Backup(t.Context(), nowhere); err == nil || !strings.Contains(err.Error(), "leads nowhere") {
+		t.Errorf("backup to %s: got %v; want that it leads nowhere", nowhere, err)
+	}
+	if to, err := os.Readlink(link); err != nil || to != empty {
+		t.Errorf("backup to a link: got %q, %v; want that the link stays", to, err)
+	}
 	for bad, says := range map[string]string{notes: "exists and is not a backup", opened: "was opened as a database"} {
 		before, _ := os.ReadFile(bad)
 		if err := db.Backup(t.Context(), bad); err == nil || !strings.Contains(err.Error(), says) {

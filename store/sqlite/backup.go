@@ -34,6 +34,10 @@ func WriteFile(ctx context.Context, file string, fill func(path string) error) e
 }
 
 func writeFile(ctx context.Context, file string, fill func(path string) error) (err error) {
+	// A link stays, and the backup that it leads to is replaced.
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		file = target
+	}
 	if err := replaceable(file); err != nil {
 		return err
 	}
@@ -97,6 +101,9 @@ func (db *DB) refuseOwnFile(file string) error {
 func replaceable(file string) error {
 	f, err := os.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(file); err == nil {
+			return fmt.Errorf("%s is a link that leads nowhere", file)
+		}
 		return nil
 	}
 	if err != nil {

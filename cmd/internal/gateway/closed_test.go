@@ -124,6 +124,14 @@ func TestReceipts(t *testing.T) {
 		if rest, err := os.ReadDir(dir); err != nil || len(rest) != 1 {
 			t.Errorf("%s: %v, %v; want the receipt alone", command, rest, err)
 		}
+		link := filepath.Join(t.TempDir(), "link")
+		if err := os.Symlink(file, link); err != nil {
+			t.Fatal(err)
+		}
+		got = run(t, g.env(circle...), append(append(strings.Fields(command), "--receipt", link), after...)...)
+		if to, err := os.Readlink(link); err != nil || to != file || got.code != 0 {
+			t.Errorf("%s to a link: got %+v, %q, %v; want that the link stays", command, got, to, err)
+		}
 		// Evidence that was asked for and cannot be kept stops the deploy.
 		marker := filepath.Join(dir, "ran")
 		if len(after) > 0 {

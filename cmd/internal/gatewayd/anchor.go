@@ -12,6 +12,7 @@ import (
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
@@ -176,29 +177,5 @@ func (d *daemon) anchored(err error) {
 	d.log.Info("the newest checkpoint is in its file again")
 }
 
-// replaceFile puts text in place of a file, so that a reader or a crash finds
-// either the old or the new one whole. The file beside it, which becomes the new
-// one, has a name that nobody else has.
-func replaceFile(path string, text []byte) error {
-	beside, err := writeBeside(path, text)
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(beside, path); err != nil {
-		return errors.Join(err, os.Remove(beside))
-	}
-	return nil
-}
-
-// writeBeside writes text to a new file in the directory of path.
-func writeBeside(path string, text []byte) (name string, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return "", err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
-	}
-	return f.Name(), nil
-}
+// replaceFile puts text in place of a file that everybody may read.
+func replaceFile(path string, text []byte) error { return cli.ReplaceFile(path, text, 0o644) }

@@ -172,7 +172,7 @@ func tryAnchor(path string) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file", path)
 	}
-	beside, err := writeBeside(path, make([]byte, maxAnchor))
+	beside, err := cli.WriteBeside(path, make([]byte, maxAnchor), 0o600)
 	if err != nil {
 		return err
 	}
