@@ -93,7 +93,7 @@ type CIError struct {
 	Op         string        // what was tried, such as "approve gate"
 	Status     int           // HTTP status; 0 = no answer, or nothing was sent
 	Message    string        // what went wrong, for people and without Op; bounded, printable, without secrets
-	RetryAfter time.Duration // at most a day; 0 = not said
+	RetryAfter time.Duration // at most an hour; 0 = not said
 	Err        error         // the cause, when there is one
 }
 

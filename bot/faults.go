@@ -41,6 +41,10 @@ type fault struct {
 // limitedFor is the pause after a 429 that does not say how long.
 const limitedFor = 30 * time.Second
 
+// longestRest bounds the pause that a 429 asks for. Slack's own window is a minute;
+// what stands between us and Slack may ask for a day.
+const longestRest = time.Hour
+
 // diagnose reads an error of the library. Slack answers most faults with HTTP
 // 200 and a name. Source: the "Errors" of each method's page under
 // https://docs.slack.dev/reference/methods
@@ -52,7 +56,7 @@ func diagnose(err error) fault {
 	)
 	switch {
 	case errors.As(err, &slow):
-		return fault{kind: limited, code: "ratelimited", after: max(slow.RetryAfter, time.Second), said: slow.RetryAfter > 0, err: err}
+		return fault{kind: limited, code: "ratelimited", after: min(max(slow.RetryAfter, time.Second), longestRest), said: slow.RetryAfter > 0, err: err}
 	case errors.As(err, &status):
 		f := fault{kind: transient, code: fmt.Sprint(status.Code), err: err}
 		if status.Code == http.StatusTooManyRequests {

@@ -108,6 +108,17 @@ func TestTurnIsShared(t *testing.T) {
 	})
 }
 
+// A method rests for an hour at the most, whatever the answer says.
+func TestRateLimitIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t, slacktest.Config{})
+		w.slack.AddFault(slacktest.Fault{Method: "chat.postMessage", Status: 429, RetryAfter: 24 * 60 * 60, Times: 1})
+		wantAgain(t, w.deliver(t, w.due(card).rows[0]))
+		w.wantTurns(t, time.Hour, 0, time.Hour)
+	})
+}
+
 // A method that was refused with 429 rests for all channels, as long as Slack
 // says; the other method does not.
 func TestRateLimitRestsTheMethod(t *testing.T) {

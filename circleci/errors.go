@@ -17,7 +17,7 @@ import (
 
 const (
 	maxMessage    = 200 // characters of an error text that is not ours
-	maxRetryAfter = 24 * time.Hour
+	maxRetryAfter = time.Hour
 )
 
 // invalid is the error of a call that is not sent.

@@ -183,6 +183,34 @@ func TestRetriesEndWithTheContext(t *testing.T) {
 	}
 }
 
+// A page of a load balancer may ask for an hour. The gateway is asked again after a
+// minute, and a tenth more at the most.
+func TestRetryAfterIsBounded(t *testing.T) {
+	t.Parallel()
+	for name, reply := range map[string]func(http.ResponseWriter){
+		"foreign": answer(503, "<html>", "Retry-After", "3600"),
+		"own":     answer(503, `{"code":"circleci_unavailable"}`, "Content-Type", problemType, "Retry-After", "3600"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var calls atomic.Int64
+			var pauses []time.Duration
+			c, err := webhook.NewClient(webhook.ClientConfig{URL: script(t, &calls, reply).URL, Token: "x", Retrying: func(_ error, pause time.Duration) {
+				pauses = append(pauses, pause)
+				cancel()
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Get(ctx, "R1"); statusOf(err) != 503 || len(pauses) != 1 || pauses[0] < time.Minute || pauses[0] > 67*time.Second {
+				t.Errorf("got %v, pauses %v; want one of a minute", err, pauses)
+			}
+		})
+	}
+}
+
 func TestAFailedPollDoesNotEndAWait(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64

@@ -14,6 +14,9 @@ import (
 const (
 	firstPause = 500 * time.Millisecond
 	mostPause  = 15 * time.Second
+	// mostAsked bounds what a Retry-After may ask for. A page of a load balancer may
+	// name an hour, and the gateway be back in a minute.
+	mostAsked = time.Minute
 )
 
 // retry runs once until it succeeds, fails for good, ctx ends, or another
@@ -61,15 +64,15 @@ func passing(err error) bool {
 	return errors.As(err, &connection) && !errors.As(err, &certificate)
 }
 
-// asksToWait is how long an answer asks us to wait; 0 = it does not.
+// asksToWait is how long an answer asks us to wait, as far as we do; 0 = it does not.
 func asksToWait(err error) time.Duration {
 	var p *Problem
 	var f *ForeignAnswer
 	switch {
 	case errors.As(err, &p):
-		return p.RetryAfter
+		return min(p.RetryAfter, mostAsked)
 	case errors.As(err, &f):
-		return f.RetryAfter
+		return min(f.RetryAfter, mostAsked)
 	}
 	return 0
 }
