@@ -13,7 +13,6 @@ package circleci
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -46,8 +45,8 @@ type Config struct {
 	AppURL string
 	// Token is a personal token of the machine user. Project tokens do not work with API v2.
 	Token string
-	// HTTP supplies the transport; nil, or one without a transport, means our own that insists on TLS 1.2 or newer. Its
-	// redirect policy, cookies and time-out are not used.
+	// HTTP supplies the transport; nil, or one without a transport, means http.DefaultTransport. Its redirect policy,
+	// cookies and time-out are not used.
 	HTTP *http.Client
 	// Timeout bounds one HTTP exchange, its body included; 0 means 10 seconds.
 	Timeout time.Duration
@@ -113,10 +112,8 @@ func New(cfg Config) (*Client, error) {
 		c.userAgent = defaultUserAgent
 	}
 	c.http = &http.Client{CheckRedirect: checkRedirect}
-	if cfg.HTTP != nil && cfg.HTTP.Transport != nil {
+	if cfg.HTTP != nil {
 		c.http.Transport = cfg.HTTP.Transport
-	} else {
-		c.http.Transport = NewTransport()
 	}
 	return c, nil
 }
@@ -152,18 +149,6 @@ func baseURL(given, fallback string) (*url.URL, error) {
 	u.Path = strings.TrimRight(u.Path, "/")
 	u.RawPath = strings.TrimRight(u.RawPath, "/")
 	return u, nil
-}
-
-// NewTransport is the transport of a client that is given none.
-func NewTransport() *http.Transport {
-	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		ForceAttemptHTTP2:      true,
-		MaxIdleConnsPerHost:    4,
-		IdleConnTimeout:        90 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-	}
 }
 
 // checkRedirect lets only a GET follow, and only on the same scheme and host: net/http would send our token header

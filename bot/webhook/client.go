@@ -120,6 +120,9 @@ func NewClient(c ClientConfig) (*Client, error) {
 		return proxyRefusal(proxy, base, res.StatusCode)
 	}
 	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	// Without pings HTTP/2 would put poll after poll on a connection that a router has
+	// forgotten, until TCP gives it up after a quarter of an hour.
+	transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second}
 	transport.MaxResponseHeaderBytes = 64 << 10
 	return &Client{
 		base: base, via: via, token: c.Mint, userAgent: c.UserAgent, retryFor: c.RetryFor, retrying: c.Retrying,

@@ -257,6 +257,14 @@ func TestWaitEndsWithTheContext(t *testing.T) {
 	}
 }
 
+// How such pings find a dead connection is tested with the daemon's transport.
+func TestDeadConnectionsAreLookedFor(t *testing.T) {
+	t.Parallel()
+	if c := newClient(t, "https://gateway.example").HTTP2(); c == nil || c.SendPingTimeout <= 0 || c.PingTimeout <= 0 || c.SendPingTimeout+c.PingTimeout > 30*time.Second {
+		t.Errorf("got %+v; want that a dead connection is found within a poll", c)
+	}
+}
+
 func TestClientRefusesBadSettings(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ url, token string }{

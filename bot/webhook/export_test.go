@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 
@@ -31,3 +32,6 @@ func Codes() map[int][]approvals.Code {
 	}
 	return all
 }
+
+// HTTP2 is how a client looks after its connections.
+func (c *Client) HTTP2() *http.HTTP2Config { return c.http.Transport.(*http.Transport).HTTP2 }

@@ -10,7 +10,6 @@ package github
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -52,7 +51,7 @@ type Config struct {
 	URL string
 	// Token needs read access to the contents and pull requests of the repositories.
 	Token string
-	// HTTP supplies the transport; nil means our own that insists on TLS 1.2 or newer.
+	// HTTP supplies the transport; nil means http.DefaultTransport.
 	HTTP *http.Client
 	// UserAgent is sent with each call; empty means the name of this product. GitHub refuses calls without one.
 	UserAgent string
@@ -101,11 +100,8 @@ func New(cfg Config) (*Client, error) {
 	if c.userAgent == "" {
 		c.userAgent = defaultUserAgent
 	}
-	c.http = &http.Client{CheckRedirect: checkRedirect, Transport: &http.Transport{
-		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
-		MaxIdleConnsPerHost: 4, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 64 << 10,
-	}}
-	if cfg.HTTP != nil && cfg.HTTP.Transport != nil {
+	c.http = &http.Client{CheckRedirect: checkRedirect}
+	if cfg.HTTP != nil {
 		c.http.Transport = cfg.HTTP.Transport
 	}
 	return c, nil

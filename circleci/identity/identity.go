@@ -10,7 +10,6 @@ package identity
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -53,7 +52,7 @@ type Config struct {
 	Issuer string
 	// Audience is the aud claim that a token needs.
 	Audience string
-	// Transport reaches the issuer; nil means our own that insists on TLS 1.2 or newer.
+	// Transport reaches the issuer; nil means http.DefaultTransport.
 	Transport http.RoundTripper
 }
 
@@ -88,10 +87,7 @@ func OrgID(issuer string) string {
 func New(c Config) *Verifier {
 	next := c.Transport
 	if next == nil {
-		next = &http.Transport{
-			Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
-			ForceAttemptHTTP2: true, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 64 << 10,
-		}
+		next = http.DefaultTransport
 	}
 	return &Verifier{
 		issuer: c.Issuer, audience: c.Audience,

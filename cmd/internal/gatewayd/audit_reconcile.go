@@ -94,9 +94,7 @@ func (c *program) reconciliation() (audit.Reconciliation, circleci.Links, error)
 	if err != nil {
 		return audit.Reconciliation{}, circleci.Links{}, err
 	}
-	client, err := circleci.New(circleci.Config{
-		URL: cfg.CircleURL, AppURL: cfg.CircleAppURL, Token: cfg.CircleToken.reveal(), UserAgent: "rack-gatewayd/" + cli.Version(),
-	})
+	client, err := circleci.New(cfg.circle())
 	if err != nil {
 		return audit.Reconciliation{}, circleci.Links{}, err
 	}

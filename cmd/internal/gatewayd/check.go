@@ -189,10 +189,9 @@ func (k *checker) slack(ctx context.Context) *bot.Workspace {
 
 func (k *checker) circleCI(ctx context.Context) {
 	var server, local time.Time
-	client, err := circleci.New(circleci.Config{
-		URL: k.cfg.CircleURL, AppURL: k.cfg.CircleAppURL, Token: k.cfg.CircleToken.reveal(), UserAgent: "rack-gatewayd/" + cli.Version(),
-		OnDate: func(s, l time.Time) { server, local = s, l },
-	})
+	circle := k.cfg.circle()
+	circle.OnDate = func(s, l time.Time) { server, local = s, l }
+	client, err := circleci.New(circle)
 	if err != nil {
 		k.fault("circleci token", err.Error(), "")
 		return
@@ -248,7 +247,7 @@ func (k *checker) gitHub(ctx context.Context) {
 	if k.cfg.GitHubToken.reveal() == "" {
 		return
 	}
-	client, err := github.New(github.Config{URL: k.cfg.GitHubURL, Token: k.cfg.GitHubToken.reveal(), UserAgent: "rack-gatewayd/" + cli.Version()})
+	client, err := github.New(k.cfg.gitHub())
 	if err != nil {
 		k.fault("github", err.Error(), "")
 		return

@@ -342,11 +342,6 @@ func (c *config) identity() approvals.Identity {
 	return identity.New(c.issuer())
 }
 
-// issuer says whose OIDC tokens are taken.
-func (c *config) issuer() identity.Config {
-	return identity.Config{Issuer: c.OIDCIssuer, Audience: c.audience}
-}
-
 func (c *config) checkListen(f *faults) {
 	host, port, err := hostPort(c.Listen)
 	if err != nil {

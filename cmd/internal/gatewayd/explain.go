@@ -46,9 +46,7 @@ func (c *program) explainWorkflow(ctx context.Context, app, environment, workflo
 	if _, err := lookup(cfg.settings, app, environment); err != nil {
 		return err
 	}
-	client, err := circleci.New(circleci.Config{
-		URL: cfg.CircleURL, AppURL: cfg.CircleAppURL, Token: cfg.CircleToken.reveal(), UserAgent: "rack-gatewayd/" + cli.Version(),
-	})
+	client, err := circleci.New(cfg.circle())
 	if err != nil {
 		return err
 	}

@@ -279,12 +279,10 @@ func (d *daemon) build() error {
 	d.clock = &clock{log: d.log, again: d.askAgain}
 	d.metrics = newMetrics()
 	var err error
-	d.ci, err = circleci.New(circleci.Config{
-		URL: d.cfg.CircleURL, AppURL: d.cfg.CircleAppURL, Token: d.cfg.CircleToken.reveal(),
-		UserAgent: "rack-gatewayd/" + cli.Version(), OnDate: d.dated(d.clock.observe), OnCall: d.called,
-		HTTP: &http.Client{Transport: heldTransport{circleci.NewTransport(), d.db.Holds}},
-	})
-	if err != nil {
+	circle := d.cfg.circle()
+	circle.OnDate, circle.OnCall = d.dated(d.clock.observe), d.called
+	circle.HTTP.Transport = heldTransport{circle.HTTP.Transport, d.db.Holds}
+	if d.ci, err = circleci.New(circle); err != nil {
 		return err
 	}
 	code, err := d.cfg.codeHost()
@@ -294,7 +292,7 @@ func (d *daemon) build() error {
 	d.slack = bot.Open(bot.Settings{
 		BotToken: d.cfg.SlackBotToken.reveal(), AppToken: d.cfg.SlackAppToken.reveal(),
 		SigningSecret: d.cfg.SlackSigning.reveal(), APIURL: d.cfg.SlackAPIURL,
-		HTTPClient: &http.Client{Timeout: slackTime, Transport: datedTransport{heldTransport{http.DefaultTransport, d.db.Holds}, d.dated(d.clock.observeSlack)}},
+		HTTPClient: &http.Client{Timeout: slackTime, Transport: datedTransport{heldTransport{outbound(), d.db.Holds}, d.dated(d.clock.observeSlack)}},
 	})
 	d.service = approvals.New(approvals.Config{
 		Store: d.db, CI: d.ci, Directory: d.slack, Code: code, Identity: d.cfg.identity(), Settings: d.cfg.settings, Log: d.log,
@@ -316,7 +314,7 @@ func (c *config) codeHost() (approvals.CodeHost, error) {
 	if c.GitHubToken.reveal() == "" {
 		return nil, nil
 	}
-	return github.New(github.Config{URL: c.GitHubURL, Token: c.GitHubToken.reveal(), UserAgent: "rack-gatewayd/" + cli.Version()})
+	return github.New(c.gitHub())
 }
 
 // dated compares the clock that times are taken from: with a database server, that is
