@@ -54,6 +54,9 @@ the whole group once, and rack-gateway ends when the whole group has ended.
 			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
 				return fmt.Errorf("put -- before the command: rack-gateway deploy --app APP -- %s", strings.Join(args, " "))
 			}
+			if len(args) == 0 && cmd.ArgsLenAtDash() == 0 {
+				return errors.New("there is no command behind --: give one, or leave -- out")
+			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -79,7 +82,7 @@ the whole group once, and rack-gateway ends when the whole group has ended.
 }
 
 func (c *program) defaultDeploy(app string) []string {
-	if command := c.env[envDeployCommand]; command != "" {
+	if command := c.env[envDeployCommand]; strings.TrimSpace(command) != "" {
 		return []string{"sh", "-c", command}
 	}
 	return []string{"convox", "deploy", "--app", app, "--wait"}

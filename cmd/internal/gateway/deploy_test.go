@@ -64,6 +64,20 @@ func TestDeploy(t *testing.T) {
 	}
 }
 
+// A blank command is none: it would do nothing, and be recorded as a deploy.
+func TestABlankCommandIsNone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "convox"), []byte("#!/bin/sh\necho \"$@\"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], "deploy", "--app", "myapp")
+	cmd.Env = append(deployable(t).env(circle...), asProgram+"=1", "RACK_GATEWAY_DEPLOY_COMMAND= \n", "PATH="+dir)
+	if out, err := cmd.Output(); err != nil || string(out) != "deploy --app myapp --wait\n" {
+		t.Errorf("got %q, %v; want that convox deploys", out, err)
+	}
+}
+
 // What was not approved is not run; what was is run even if nobody can be told.
 func TestDeployNeedsTheApprovalOnly(t *testing.T) {
 	t.Parallel()

@@ -273,6 +273,7 @@ func TestUsageFaults(t *testing.T) {
 		{"verify without app", job, "deploy-approval verify", "--app is required"},
 		{"verify without workflow", whole, "deploy-approval verify --app a --git-commit 1a2b3c4", "--workflow-id"},
 		{"no dashes", job, "deploy --app a make deploy", "put -- before the command"},
+		{"nothing behind the dashes", append(slices.Clone(job), "RACK_GATEWAY_DEPLOY_COMMAND=true"), "deploy --app a --", "no command behind --"},
 		{"help on nothing", whole, "help nonsense", "unknown help topic"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

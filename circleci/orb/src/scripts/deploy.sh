@@ -10,12 +10,14 @@ if [ -z "${BASH_VERSION:-}" ] && [ -r "${BASH_ENV:-}" ]; then . "$BASH_ENV"; fi
 set -- --app "$PARAM_APP"
 [ -z "$PARAM_ENVIRONMENT" ] || set -- "$@" --environment "$PARAM_ENVIRONMENT"
 [ -z "$PARAM_RECEIPT" ] || set -- "$@" --receipt "$PARAM_RECEIPT"
-if [ -n "$PARAM_COMMAND" ]; then
-  # As in a step of CircleCI, a line that fails ends the deploy.
-  if command -v bash >/dev/null; then
-    set -- "$@" -- bash -eo pipefail -c "$PARAM_COMMAND"
-  else
-    set -- "$@" -- sh -ec "$PARAM_COMMAND"
-  fi
-fi
+case $PARAM_COMMAND in
+  *[![:space:]]*)
+    # As in a step of CircleCI, a line that fails ends the deploy.
+    if command -v bash >/dev/null; then
+      set -- "$@" -- bash -eo pipefail -c "$PARAM_COMMAND"
+    else
+      set -- "$@" -- sh -ec "$PARAM_COMMAND"
+    fi
+    ;;
+esac
 exec rack-gateway deploy "$@"
