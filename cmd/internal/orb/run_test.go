@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,13 +19,17 @@ import (
 )
 
 // TestMain lets this program also be what a job finds on its PATH: the client,
-// and CircleCI's own program.
+// CircleCI's own program, and where that is enough, Tailscale's.
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
 	case "rack-gateway":
 		os.Exit(gateway.Main())
 	case "circleci":
 		os.Exit(circleci(os.Args[1:]))
+	case "tailscaled":
+		os.Exit(tailscaled(os.Args[1:]))
+	case "tailscale":
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -57,6 +63,45 @@ func circleci(args []string) int {
 	}
 	fmt.Fprintf(os.Stderr, "Error: unknown command %q\n", args)
 	return 1
+}
+
+// tailscaled is a proxy (RFC 1928, no authentication) into a tailnet with one node,
+// whose address is in TEST_TAILNET_NODE.
+func tailscaled(args []string) int {
+	var address string
+	for _, arg := range args {
+		if value, ok := strings.CutPrefix(arg, "--socks5-server="); ok {
+			address = value
+		}
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return 1
+		}
+		go func() {
+			defer conn.Close()
+			head := make([]byte, 5)
+			_, _ = io.ReadFull(conn, head[:2])
+			_, _ = io.CopyN(io.Discard, conn, int64(head[1])) // the methods offered
+			_, _ = conn.Write([]byte{5, 0})
+			_, _ = io.ReadFull(conn, head) // version, connect, reserved, name, length
+			_, _ = io.CopyN(io.Discard, conn, int64(head[4])+2)
+			_, _ = conn.Write([]byte{5, 0, 0, 1, 0, 0, 0, 0, 0, 0})
+			target, err := net.Dial("tcp", os.Getenv("TEST_TAILNET_NODE"))
+			if err != nil {
+				return
+			}
+			defer target.Close()
+			go func() { _, _ = io.Copy(target, conn) }()
+			_, _ = io.Copy(conn, target)
+		}()
+	}
 }
 
 // machine is the container of a job.

@@ -358,6 +358,9 @@ func (n *tailnet) bySecret() {
 	if strings.Contains(m.read("environment"), n.Token) {
 		n.t.Error("the deploy's command sees the API token")
 	}
+	if strings.Contains(m.read("environment"), "RACK_GATEWAY_PROXY") {
+		n.t.Error("the deploy's command sees the proxy")
+	}
 	n.deployed(workflow, card)
 	keys := n.api.made()
 	if len(keys) != 3 {

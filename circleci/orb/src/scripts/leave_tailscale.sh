@@ -3,7 +3,7 @@
 # here is a note and no failure, because the job has done its work by now.
 set -u
 
-dir="${HOME:-/tmp}/.rack-gateway-tailscale"
+dir="${HOME:-}/.rack-gateway-tailscale"
 if ! [ -f "$dir/pid" ]; then
   echo "This job is in no tailnet: there is nothing to leave."
   exit 0
@@ -25,5 +25,4 @@ while kill -0 "$pid" 2>/dev/null; do
   waited=$((waited + 1))
 done
 rm -rf "$dir"
-[ -z "${BASH_ENV:-}" ] || echo 'unset RACK_GATEWAY_PROXY' >>"$BASH_ENV"
 exit 0

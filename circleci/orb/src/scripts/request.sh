@@ -2,9 +2,10 @@
 # Files a deploy approval request for this workflow.
 set -eu
 
-# Only bash reads BASH_ENV, in which setup_tailscale leaves the way to the gateway.
-# shellcheck disable=SC1090
-if [ -z "${BASH_VERSION:-}" ] && [ -r "${BASH_ENV:-}" ]; then . "$BASH_ENV"; fi
+# setup_tailscale leaves the way to the gateway in a file of its own. In BASH_ENV it
+# would reach every bash, and so the deploy's command.
+# shellcheck disable=SC1091
+if [ -r "${HOME:-}/.rack-gateway-tailscale/way" ]; then . "${HOME:-}/.rack-gateway-tailscale/way"; fi
 [ -z "$PARAM_GATEWAY_URL" ] || export RACK_GATEWAY_URL="$PARAM_GATEWAY_URL"
 
 set -- --app "$PARAM_APP"

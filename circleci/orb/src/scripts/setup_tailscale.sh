@@ -6,7 +6,7 @@
 set -eu
 umask 077
 
-dir="${HOME:-/tmp}/.rack-gateway-tailscale"
+dir="${HOME:-}/.rack-gateway-tailscale"
 key="$dir/key"
 url=${PARAM_GATEWAY_URL:-${RACK_GATEWAY_URL:-}}
 proxy="socks5h://localhost:$PARAM_PROXY_PORT"
@@ -142,11 +142,8 @@ reach() {
   fail "the node $node is there, but $url does not answer. Does the policy let $PARAM_TAGS reach this port, and does rack-gatewayd listen there?" 10
 }
 
-# hand_over tells the way to the steps that follow.
-hand_over() {
-  [ -n "${BASH_ENV:-}" ] || fail "BASH_ENV is not set, so the steps that follow would not find the gateway: this is no job of CircleCI."
-  echo "export RACK_GATEWAY_URL='$url' RACK_GATEWAY_PROXY=$proxy" >>"$BASH_ENV"
-}
+# hand_over tells the way to the orb's commands that follow.
+hand_over() { echo "export RACK_GATEWAY_URL='$url' RACK_GATEWAY_PROXY=$proxy" >"$dir/way"; }
 
 preconditions
 trap 'rm -f "$key"' EXIT

@@ -5,7 +5,7 @@
 set -eu
 umask 077
 
-dir="${HOME:-/tmp}/.rack-gateway-tailscale"
+dir="${HOME:-}/.rack-gateway-tailscale"
 if [ -f "$dir/pid" ] && kill -0 "$(cat "$dir/pid")" 2>/dev/null; then
   echo "The daemon runs already."
   exit 0
