@@ -2,10 +2,10 @@ package gateway
 
 import (
 	"os"
+	"os/exec"
 	"os/signal"
 	"runtime"
 
-	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,40 +21,16 @@ func adoptOrphans() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 // container has not.
 func guardMemory() { _ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }
 
-// lendTerminal makes the command's group the foreground group of the terminal,
-// if we are in the foreground. The keys Ctrl-C, Ctrl-\ and Ctrl-Z then signal
-// the command exactly once and not us, and the command may read from the
-// terminal. The function that it returns takes the terminal back.
-func (c *program) lendTerminal(group int) func() {
-	nothing := func() {}
-	if !cli.IsTerminal(c.In) && !cli.IsTerminal(c.Out) && !cli.IsTerminal(c.Err) {
-		return nothing
-	}
-	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nothing
-	}
-	t := terminal{fd: fd, own: unix.Getpgrp(), group: group}
-	if !t.lend() {
-		_ = unix.Close(fd)
-		return nothing
-	}
-	over, followed := make(chan struct{}), make(chan struct{})
-	go func() { defer close(followed); t.followStops(over) }()
+func (c *program) start(cmd *exec.Cmd) error { return cmd.Start() }
+
+// follow does what is left to do while the terminal is lent, until over is called.
+func (t terminal) follow() (over func()) {
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() { defer close(ended); t.followStops(end) }()
 	return func() {
-		close(over)
-		<-followed
-		t.takeBack()
-		_ = unix.Close(fd)
+		close(end)
+		<-ended
 	}
-}
-
-type terminal struct{ fd, own, group int }
-
-// lend is false when the terminal is not ours to lend: we are a background job.
-func (t terminal) lend() bool {
-	front, err := unix.IoctlGetInt(t.fd, unix.TIOCGPGRP)
-	return err == nil && front == t.own && unix.IoctlSetPointerInt(t.fd, unix.TIOCSPGRP, t.group) == nil
 }
 
 func (t terminal) takeBack() {
@@ -67,9 +43,7 @@ func (t terminal) takeBack() {
 	if unix.PthreadSigmask(unix.SIG_BLOCK, &set, &before) != nil {
 		return
 	}
-	if front, err := unix.IoctlGetInt(t.fd, unix.TIOCGPGRP); err == nil && front == t.group {
-		_ = unix.IoctlSetPointerInt(t.fd, unix.TIOCSPGRP, t.own)
-	}
+	t.pass(t.group, t.own)
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
 }
 
@@ -91,7 +65,7 @@ func (t terminal) followStops(over <-chan struct{}) {
 			// too early. Where no shell could continue us the kernel ignores both.
 			_ = unix.Kill(0, unix.SIGTSTP)
 			_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGTSTP)
-			t.lend()
+			t.pass(t.own, t.group)
 			_ = unix.Kill(-t.group, unix.SIGCONT)
 		}
 		select {

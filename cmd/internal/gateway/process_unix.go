@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
 )
 
 var (
@@ -44,7 +46,7 @@ func (c *program) runGroup(ctx context.Context, cmd *exec.Cmd, signals *relay) (
 
 	var group int
 	start := func() error {
-		err := cmd.Start()
+		err := c.start(cmd)
 		if err == nil {
 			group = cmd.Process.Pid
 			keeper.watch(group)
@@ -70,6 +72,46 @@ func (c *program) runGroup(ctx context.Context, cmd *exec.Cmd, signals *relay) (
 	over()
 	returnTerminal()
 	return exitCode(cmd, err)
+}
+
+func (c *program) atTerminal() bool {
+	return cli.IsTerminal(c.In) || cli.IsTerminal(c.Out) || cli.IsTerminal(c.Err)
+}
+
+// lendTerminal makes the command's group the foreground group of the terminal,
+// if we are in the foreground. The keys Ctrl-C, Ctrl-\ and Ctrl-Z then signal
+// the command exactly once and not us, and the command may read from the
+// terminal. The function that it returns takes the terminal back.
+func (c *program) lendTerminal(group int) func() {
+	nothing := func() {}
+	if !c.atTerminal() {
+		return nothing
+	}
+	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nothing
+	}
+	own, err := unix.Getpgid(0)
+	t := terminal{fd: fd, own: own, group: group}
+	if err != nil || !t.pass(own, group) { // we are a background job
+		_ = unix.Close(fd)
+		return nothing
+	}
+	over := t.follow()
+	return func() {
+		over()
+		t.takeBack()
+		_ = unix.Close(fd)
+	}
+}
+
+// terminal is one that is lent by our own group to another one.
+type terminal struct{ fd, own, group int }
+
+// pass brings a group into the foreground if another one is there.
+func (t terminal) pass(from, to int) bool {
+	front, err := unix.IoctlGetInt(t.fd, unix.TIOCGPGRP)
+	return err == nil && front == from && unix.IoctlSetPointerInt(t.fd, unix.TIOCSPGRP, to) == nil
 }
 
 // endWith asks a group to end when ctx ends, and ends it by force if it does not.

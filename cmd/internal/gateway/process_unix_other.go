@@ -2,6 +2,13 @@
 
 package gateway
 
+import (
+	"os/exec"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+)
+
 // adoptOrphans does nothing: only Linux and FreeBSD let orphans be adopted. Their
 // end is polled for instead, see awaitGroup.
 func adoptOrphans() {}
@@ -10,6 +17,26 @@ func adoptOrphans() {}
 // another's memory without being a debugger.
 func guardMemory() {}
 
-// lendTerminal leaves the terminal with us. Ctrl-C reaches us, and the relay
-// hands it on once.
-func (c *program) lendTerminal(int) func() { return func() {} }
+// start starts the command. Ctrl-Z at the terminal does nothing to it: no call that
+// all these systems have tells that a child has stopped and leaves its end to
+// [exec.Cmd.Wait], so nobody would give the terminal back to the shell.
+func (c *program) start(cmd *exec.Cmd) error {
+	if c.atTerminal() {
+		signal.Ignore(unix.SIGTSTP)
+	}
+	return cmd.Start()
+}
+
+// follow continues the command, which was stopped if it used the terminal before it
+// had it.
+func (t terminal) follow() (over func()) {
+	_ = unix.Kill(-t.group, unix.SIGCONT) // the group may have ended just now
+	return func() {}
+}
+
+// takeBack ignores the signal with which the system stops a background process that
+// changes the terminal.
+func (t terminal) takeBack() {
+	signal.Ignore(unix.SIGTTOU)
+	t.pass(t.group, t.own)
+}
