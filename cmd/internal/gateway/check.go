@@ -26,7 +26,8 @@ entry of the list of requests and changes nothing.
 With --wait it tries again until the gateway answers, as is needed after a job has
 joined a private network: a new node is not known to the others at once.
 
-Exit codes: 0 all is well, 8 the token was refused, 10 the gateway was not reached.`,
+Exit codes: 0 all is well, 8 the token was refused or CircleCI gave none, 10 the
+gateway was not reached or does not work.`,
 		Example: `  rack-gateway check
   RACK_GATEWAY_PROXY=socks5h://localhost:1055 rack-gateway check --wait 2m`,
 		Args: cobra.NoArgs,
@@ -47,14 +48,23 @@ Exit codes: 0 all is well, 8 the token was refused, 10 the gateway was not reach
 	return cmd
 }
 
-// checked puts a failed check into a sentence and one of its two exit codes.
+// checked puts a failed check into a sentence and one of its two exit codes. Only
+// the gateway's own answer is a refusal: a login page on the way is none.
 func checked(client *webhook.Client, err error) error {
+	var own *cli.Exit
+	if errors.As(err, &own) {
+		return own // there was no call without a token
+	}
 	var e *cli.Exit
 	if !errors.As(failed(err), &e) {
 		return err
 	}
-	if e.Code == exitDenied {
-		return &cli.Exit{Code: exitDenied, Err: fmt.Errorf("the token was refused at %s: %w", client.URL(), e.Err)}
+	var p *webhook.Problem
+	switch {
+	case !errors.As(err, &p):
+		return &cli.Exit{Code: exitUnreachable, Err: fmt.Errorf("the gateway was not reached: %w", e.Err)}
+	case e.Code != exitDenied:
+		return &cli.Exit{Code: exitUnreachable, Err: fmt.Errorf("the gateway at %s answers, but does not work: %w", client.URL(), e.Err)}
 	}
-	return &cli.Exit{Code: exitUnreachable, Err: fmt.Errorf("the gateway was not reached: %w", e.Err)}
+	return &cli.Exit{Code: exitDenied, Err: fmt.Errorf("the token was refused at %s: %w", client.URL(), e.Err)}
 }

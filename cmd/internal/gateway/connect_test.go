@@ -84,8 +84,9 @@ func TestCheck(t *testing.T) {
 		{"forbidden", problem(403, "forbidden", "x"), 8, "the token was refused"},
 		{"not the gateway", reply{200, "hello"}, 10, "the gateway was not reached: http://127.0.0.1"},
 		{"another server", reply{404, ""}, 10, "the gateway was not reached: http://127.0.0.1"},
-		{"broken", problem(500, "internal", "x"), 10, "the gateway was not reached"},
-		{"away", problem(503, "unavailable", "x"), 10, "the gateway was not reached"},
+		{"a login page", reply{403, "log in"}, 10, "the gateway was not reached: http://127.0.0.1"},
+		{"broken", problem(500, "internal", "x"), 10, "answers, but does not work"},
+		{"away", problem(503, "unavailable", "x"), 10, "answers, but does not work"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -173,6 +173,17 @@ func TestTokensAreRenewedInALongWait(t *testing.T) {
 }
 
 // A program that hangs does not hold up what is to end.
+// Nobody refused a token that there never was.
+func TestCheckWithoutAToken(t *testing.T) {
+	t.Parallel()
+	i := issue(t, nil)
+	i.circleci(t, "echo no >&2; exit 1")
+	got := run(t, i.env(), "check")
+	if got.code != 8 || !strings.Contains(got.stderr, "rack-gateway: get an OIDC token for the gateway: ") || strings.Contains(got.stderr, "refused") || len(i.came()) != 0 {
+		t.Errorf("got %+v; want exit 8, and that there is no token", got)
+	}
+}
+
 func TestCircleCIHangs(t *testing.T) {
 	t.Parallel()
 	i := issue(t, nil)

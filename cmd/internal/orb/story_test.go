@@ -289,6 +289,8 @@ func TestWhatSetupTailscaleMisses(t *testing.T) {
 		{"secret of another name", []string{url, secret}, map[string]any{"oauth_secret": "OTHER_SECRET"}, running, 0, "OTHER_SECRET is not set"},
 		{"name of a variable as the secret", []string{url, "TAILSCALE_OAUTH_SECRET=$TAILSCALE_OAUTH_SECRET"}, nil, running, 0, "TAILSCALE_OAUTH_SECRET is the name of a variable"},
 		{"no OIDC", []string{url}, map[string]any{"client_id": "k2"}, running, 0, "CircleCI gives no OIDC token for the audience api.tailscale.com/k2 (asked 3 times; last answer: Error: OIDC tokens are not available)"},
+		{"token in quotes", []string{url, secret, `RACK_GATEWAY_API_TOKEN="x"`}, nil, map[string]string{"tailscaled": "exec sleep 60", "tailscale": "exit 0"}, 0,
+			"setup_tailscale: this job is in the tailnet, but nothing was sent to the gateway: see above."},
 		{"daemon left out", []string{url, secret}, nil, map[string]string{"tailscaled": "exit 0", "tailscale": "exit 1"}, 1, "tailscaled does not answer after 20 seconds"},
 		{"daemon that ends", []string{url, secret}, nil, map[string]string{"tailscaled": "echo 'listen: address already in use'; exit 1", "tailscale": "exit 1"}, 0, "listen: address already in use setup_tailscale: tailscaled ended at once"},
 	} {

@@ -126,7 +126,8 @@ reach() {
   case $code in
     0) return ;;
     10) ;;
-    *) fail "the tailnet works, and the gateway answered: see above." "$code" ;;
+    2) fail "this job is in the tailnet, but nothing was sent to the gateway: see above." 2 ;;
+    *) fail "this job is in the tailnet, but cannot use the gateway: see above." "$code" ;;
   esac
   node=${url#*://}
   node=${node%%/*}
@@ -139,7 +140,7 @@ reach() {
   # Through a relay a ping works, too, and counts.
   ts ping --until-direct=false --c=2 --timeout=3s "$node" >"$dir/ping" 2>&1 ||
     fail "the node $node is in the tailnet, but offline ($(last_line "$dir/ping"))." 10
-  fail "the node $node is there, but $url does not answer. Does the policy let $PARAM_TAGS reach this port, and does rack-gatewayd listen there?" 10
+  fail "the node $node is there, but $url does not answer as the gateway. Does the policy let $PARAM_TAGS reach this port, and does rack-gatewayd listen there?" 10
 }
 
 # hand_over tells the way to the orb's commands that follow.
