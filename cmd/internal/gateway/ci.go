@@ -34,6 +34,15 @@ func (c *program) given(value string, variables ...string) string {
 	return ""
 }
 
+// environment is the flag's value, or that of the variable.
+func (c *program) environment(flag string) (string, error) {
+	if flag = present(flag); flag != "" {
+		return flag, nil
+	}
+	value, err := c.setting(envEnvironment)
+	return present(value), err
+}
+
 func present(value string) string {
 	if strings.TrimSpace(value) == nothing {
 		return ""

@@ -67,6 +67,13 @@ func TestBlanksAroundSettings(t *testing.T) {
 	if got := run(t, env, "deploy-approval", "show", "R1"); got.code != 0 {
 		t.Errorf("got %+v; want exit 0", got)
 	}
+	for value, want := range map[string]string{" production\r\n": `"environment":"production",`, " \n": ""} {
+		g := deployable(t)
+		got := run(t, g.env(append(circle, "RACK_GATEWAY_ENV="+value)...), "deploy-approval", "verify", "--app", "myapp")
+		if calls := g.calls(); got.code != 0 || calls[0] != `POST /verify {"app":"myapp",`+want+`"git_commit":"`+commit+`","workflow_id":"`+workflow+`"}` {
+			t.Errorf("environment %q: got %+v, calls %q; want %s", value, got, calls, want)
+		}
+	}
 }
 
 func TestCheck(t *testing.T) {

@@ -61,7 +61,10 @@ func (c *program) find(ctx context.Context, t target, args []string) (*webhook.C
 		}
 		return client, r, nil
 	}
-	environment := c.given(t.environment, envEnvironment)
+	environment, err := c.environment(t.environment)
+	if err != nil {
+		return nil, none, err
+	}
 	if environment == "" {
 		environment = approvals.DefaultEnvironment
 	}

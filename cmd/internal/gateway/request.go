@@ -145,7 +145,9 @@ func (c *program) request(ctx context.Context, flags requestFlags) error {
 // createBody completes the flags from the variables of the job.
 func (c *program) createBody(flags requestFlags) (body webhook.CreateBody, err error) {
 	body = flags.body
-	body.Environment = c.given(body.Environment, envEnvironment)
+	if body.Environment, err = c.environment(body.Environment); err != nil {
+		return body, err
+	}
 	if body.GitCommit = c.given(body.GitCommit, ciCommit); body.GitCommit == "" {
 		return body, cli.Usage("the commit is not known: give --git-commit, or run in a CircleCI job")
 	}

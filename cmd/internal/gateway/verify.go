@@ -33,8 +33,12 @@ func (v *verifyFlags) add(cmd *cobra.Command) {
 // where that was asked for.
 func (c *program) verify(ctx context.Context, v verifyFlags) (*webhook.Client, webhook.Verified, error) {
 	none := webhook.Verified{}
+	environment, err := c.environment(v.environment)
+	if err != nil {
+		return nil, none, err
+	}
 	body := webhook.VerifyBody{
-		App: v.app, Environment: c.given(v.environment, envEnvironment),
+		App: v.app, Environment: environment,
 		GitCommit: c.given(v.commit, ciCommit), WorkflowID: c.given(v.workflow, ciWorkflow),
 	}
 	switch {
