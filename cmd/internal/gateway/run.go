@@ -10,6 +10,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -36,6 +37,9 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	c.Explain = notDeploying
 	for _, kv := range env {
 		if name, value, ok := strings.Cut(kv, "="); ok {
+			if runtime.GOOS == "windows" {
+				name = strings.ToUpper(name) // Path is PATH there
+			}
 			c.env[name] = value
 		}
 	}
