@@ -339,6 +339,11 @@ func TestFaultHoldsForAllNodes(t *testing.T) {
 		if len(w.ci.posted()) != 0 {
 			t.Error("a gate was approved")
 		}
+		approvals.New(w.cfg).WentBack(w.ctx, errors.New("a third node finds something by itself"))
+		w.wait(2 * time.Second)
+		if fault, err := approvals.LogFault(w.ctx, w.db); fault != other.Fault() || err != nil || len(w.alarms) != 1 {
+			t.Errorf("got %q, %v and %d alarms; want what was found first, told once", fault, err, len(w.alarms))
+		}
 
 		w.halt()
 		w.must(approvals.Recover(w.ctx, w.db, "lost", "ana@build-1"))
@@ -354,6 +359,18 @@ func TestFaultHoldsForAllNodes(t *testing.T) {
 		again := w.request(3, "on_hold")
 		w.must(w.approve("U02", again))
 		w.is(again, approvals.Released)
+	})
+}
+
+// A node that nobody asks for anything, as one whose /readyz still says 200, knows of
+// it within seconds.
+func TestFaultReachesAnIdleNode(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		approvals.New(w.cfg).WentBack(w.ctx, errors.New("another node finds something"))
+		w.wait(2 * time.Second)
+		if !strings.Contains(w.svc.Fault(), "another node finds something") {
+			t.Errorf("the node knows of %q; want what was found", w.svc.Fault())
+		}
 	})
 }
 
