@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -224,6 +225,7 @@ func (f *follower) commit(c *Change, r Request) (Move, Request, error) {
 	}
 	var proven *proof
 	var known records = rows{c.Tx}
+	unproven := "" // why what follows cannot be proven now
 	if r.Status == Approved || r.Status == Pending && len(r.Decisions) > 0 {
 		// What decides, and what opens a gate, has to follow from the log alone.
 		if proven, err = f.s.journal.prove(c.Tx); err == nil {
@@ -232,7 +234,7 @@ func (f *follower) commit(c *Change, r Request) (Move, Request, error) {
 		}
 		var off *Error
 		if errors.As(err, &off) && !LogChanged(err) {
-			proven, err = nil, nil // not now: the knowledge says that decisions are on hold
+			proven, err, unproven = nil, nil, off.Message
 		}
 		if err != nil {
 			return Move{}, r, err
@@ -249,10 +251,9 @@ func (f *follower) commit(c *Change, r Request) (Move, Request, error) {
 	if err != nil {
 		return Move{}, r, err
 	}
+	// What held the proof back may be over by now.
+	k.Hold = cmp.Or(k.Hold, unproven)
 	m := Step(r, f.Trails[r.ID], *f.look, k, c.Now())
-	if m.Act == ActApprove && proven == nil {
-		return Move{}, r, errors.New("an approve call needs a proof")
-	}
 	shown := r.GateStatus
 	r.GateStatus = f.gateStatus(r)
 	switch {

@@ -184,3 +184,69 @@ func TestTroubleIsNoWrongCode(t *testing.T) {
 		w.must(err)
 	})
 }
+
+// hooked is a store in which something happens whenever a writing transaction lists
+// requests.
+type hooked struct {
+	approvals.Store
+	hook func()
+}
+
+func (s *hooked) Update(ctx context.Context, fn func(approvals.Tx) error) error {
+	return s.Store.Update(ctx, func(tx approvals.Tx) error { return fn(hookedTx{tx, s.hook}) })
+}
+
+type hookedTx struct {
+	approvals.Tx
+	hook func()
+}
+
+func (tx hookedTx) Requests(f approvals.Filter) ([]approvals.Request, error) {
+	tx.hook()
+	return tx.Tx.Requests(f)
+}
+
+// A step that could not have its proof decides nothing, also if it could have it a
+// moment later.
+func TestNoDecisionWithoutAProof(t *testing.T) {
+	t.Parallel()
+	bubble(t, "REQUIRED_APPROVALS=2", func(w *world) {
+		old := w.request(1, "on_hold")
+		w.must(w.approve("U01", old))
+		w.must(w.approve("U02", old))
+		w.ci.set(old.Facts.WorkflowID, "deploy", approvals.JobSuccess)
+		w.wait(10 * time.Minute)
+		w.is(old, approvals.Deployed)
+		w.halt()
+		w.must(approvals.Repeat(w.ctx, w.db, []approvals.Request{w.get(old)}, approvals.ShortLog/7))
+		w.restart()
+		w.wait(time.Minute)
+		r := w.request(2, "blocked")
+		w.must(w.approve("U01", r))
+		w.must(w.admin.Reset(w.ctx, "U01"))
+		w.must(w.approve("U02", r))
+		w.halt()
+		w.enrol("U01")                // completes the quorum
+		w.ci.hold(r.Facts.WorkflowID) // is news, so that the step writes
+		s := &hooked{w.db, func() {}}
+		w.cfg.Store = s
+		w.must(w.db.Leave(w.ctx))
+		w.start()
+		if !w.svc.Verifying() {
+			t.Fatal("the log was read before the start went on; want it left to the worker")
+		}
+		listed := 0
+		s.hook = func() {
+			if listed++; listed == 1 {
+				w.svc.KeepUp(w.ctx)
+			}
+		}
+		if !w.worker.Drain(w.ctx) || listed == 0 || w.svc.Verifying() {
+			t.Fatalf("requests were listed %d times, verifying %v; want the log read in the middle of a step", listed, w.svc.Verifying())
+		}
+		w.is(r, approvals.Pending)
+		w.run()
+		w.wait(20 * time.Second)
+		w.is(r, approvals.Released)
+	})
+}
