@@ -251,14 +251,14 @@ func (c *Change) recognise(f Facts) error {
 	return nil
 }
 
-// judgeAgain has the votes of pending requests judged anew, because something
-// that they rest on changed.
+// judgeAgain has the votes judged anew that were not carried out yet, because
+// something that they rest on changed.
 func (c *Change) judgeAgain() error {
-	pending, err := c.Requests(Filter{Statuses: []Status{Pending}})
+	open, err := c.Requests(Filter{Statuses: OpenStatuses()})
 	if err != nil {
 		return err
 	}
-	for _, r := range pending {
+	for _, r := range open {
 		if len(r.Decisions) == 0 {
 			continue
 		}

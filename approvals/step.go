@@ -196,9 +196,9 @@ func (s *step) unused() {
 }
 
 // appGone ends a request of an app that the operator took out of the settings.
-func (s *step) appGone() {
-	s.lapses(EventCanceled, Failure{FailAppGone, "the app is not in the settings any more"}, nil)
-}
+func (s *step) appGone() { s.lapses(EventCanceled, failAppGone, nil) }
+
+var failAppGone = Failure{FailAppGone, "the app is not in the settings any more"}
 
 // canceled ends a request because what it asked for is gone.
 func (s *step) canceled(why Failure, by Actor) { s.ends(EventCanceled, by, why, nil) }

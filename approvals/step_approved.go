@@ -83,7 +83,7 @@ func (s *step) handed() {
 	switch {
 	case s.r.windowOver(s.now):
 		s.unused()
-	case !s.unfit() && !s.workflowOver():
+	case !s.unfit() && !s.workflowOver() && s.stands():
 		s.in(s.k.Poll)
 		s.by(s.r.usableUntil().Add(time.Millisecond))
 	}
@@ -127,28 +127,50 @@ func (s *step) repeatAt() time.Time {
 
 // openGate approves the gate if the decision still counts.
 func (s *step) openGate() {
-	if s.k.Policy == nil {
-		s.appGone()
+	if !s.stands() {
 		return
 	}
-	need := needed(s.r, *s.k.Policy)
+	s.m.Act, s.m.Gate = ActApprove, s.gate
+	s.happens(EventAttempt, Actor{Kind: ActorSystem}, Data{
+		"attempt": strconv.Itoa(s.r.Attempt.Count + 1), "approval_request_id": s.gate.approvalID(), "round": strconv.Itoa(s.r.Round),
+	})
+	s.in(settleTime)
+}
+
+// stands reports whether the decision counts now. One that does not ends the
+// request; while that cannot be told, it is asked again soon.
+func (s *step) stands() bool {
+	lost, sure := s.k.lost(s.r)
 	switch {
-	case s.k.Hold != "":
+	case !sure:
 		// It may be this process alone that must not, and another one that waits.
 		s.in(heldLook)
-	case s.k.Valid >= need:
-		s.m.Act, s.m.Gate = ActApprove, s.gate
-		s.happens(EventAttempt, Actor{Kind: ActorSystem}, Data{
-			"attempt": strconv.Itoa(s.r.Attempt.Count + 1), "approval_request_id": s.gate.approvalID(), "round": strconv.Itoa(s.r.Round),
-		})
-		s.in(settleTime)
-	case s.k.Stale:
-		s.in(heldLook)
-	default:
-		why := fmt.Sprintf("only %d of %d approvals still count", s.k.Valid, need)
-		if _, ok := s.r.Emergency(); ok {
-			why = "the person who released it in an emergency may no longer do so"
-		}
-		s.ends(EventUndeliverable, Actor{Kind: ActorSystem}, Failure{FailQuorumLost, why}, nil).People = s.k.Lost
+	case lost.Code == FailAppGone:
+		s.appGone()
+	case lost.Code != "":
+		s.ends(EventUndeliverable, Actor{Kind: ActorSystem}, lost, nil).People = s.k.Lost
 	}
+	return sure && lost.Code == ""
+}
+
+// lost says why a decision does not count any more, nothing while it does. sure is
+// false while that cannot be told.
+func (k Knowledge) lost(r Request) (why Failure, sure bool) {
+	if k.Policy == nil {
+		return failAppGone, true
+	}
+	need := needed(r, *k.Policy)
+	why = Failure{FailQuorumLost, fmt.Sprintf("only %d of %d approvals still count", k.Valid, need)}
+	if _, ok := r.Emergency(); ok {
+		why.Detail = "the person who released it in an emergency may no longer do so"
+	}
+	switch {
+	case k.Hold != "":
+		return Failure{}, false
+	case k.Valid >= need:
+		return Failure{}, true
+	case k.Stale:
+		return Failure{}, false
+	}
+	return why, true
 }

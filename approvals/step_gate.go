@@ -45,19 +45,32 @@ func (s *step) knowsWho() bool {
 }
 
 // opened takes in a gate that is open: by us or, with auto-approve off, by somebody
-// who was told to, which is the release; otherwise past us, which is a bypass.
+// who was told to while the decision counts, which is the release; otherwise past us,
+// which is a bypass.
 func (s *step) opened() {
 	id := s.gate.ApprovedBy
 	by := Actor{Kind: ActorCI, ID: s.l.name(id)}
-	handed := s.r.Status == Approved && !s.r.AutoApprove && s.inWindow()
 	restored := (s.r.Restored || s.k.Rolled) && s.r.Status == Approved && s.r.AutoApprove && id != "" && id == s.l.Self
-	if s.r.ours(s.gate, s.l.Self) || handed || restored {
+	released, lost := restored || s.r.ours(s.gate, s.l.Self), Failure{}
+	if !released && s.r.Status == Approved && !s.r.AutoApprove && s.inWindow() {
+		var sure bool
+		if lost, sure = s.k.lost(s.r); !sure {
+			s.in(heldLook)
+			return
+		}
+		released = lost.Code == ""
+	}
+	if released {
 		e := s.happens(EventReleased, by, Data{"attempts": strconv.Itoa(s.r.Attempt.Count), "circleci_id": id})
 		e.Outcome, e.Facts = "released", s.r.Facts.Hash()
 		s.m.Next = s.now.Add(min(s.k.Poll, 5*time.Second))
 		return
 	}
-	s.happens(EventBypassed, by, nil).Outcome = string(Bypassed)
+	e := s.happens(EventBypassed, by, nil)
+	e.Outcome = string(Bypassed)
+	if lost.Code != "" {
+		e.Reason, e.Data, e.People = lost.Code, Data{"detail": lost.Detail}, s.k.Lost
+	}
 	s.m.Next = s.now
 }
 

@@ -140,7 +140,10 @@ func (m *model) judge(before, after approvals.Request, e approvals.Event) {
 	switch e.Type {
 	case approvals.EventApproved, approvals.EventBreakGlass, approvals.EventAttempt, approvals.EventReleased:
 		m.judgeRight(before, after, e)
+	case approvals.EventUndeliverable:
+		m.judgeLost(before, e)
 	case approvals.EventBypassed, approvals.EventGateBypassed:
+		m.judgeLost(before, e)
 		if m.gate != approvals.JobSuccess {
 			m.fails("an alarm about a gate that is %s", m.gate)
 		}
@@ -201,7 +204,7 @@ func (m *model) judgeRight(before, after approvals.Request, e approvals.Event) {
 		if before.Status != approvals.Approved || before.ApprovedAt.IsZero() || !m.auto || before.Restored || m.gone {
 			m.fails("I2: an attempt for a request that is %s, restored %v, without settings %v", before.Status, before.Restored, m.gone)
 		}
-		if valid, _ := m.valid(before); valid < required && !(valid == 1 && isEmergency(before)) {
+		if !m.counts(before) {
 			m.fails("I2: an attempt by the decisions %+v, removed %v, ana %q", before.Decisions, m.removed, m.ana)
 		}
 		if before.Commits != nil && before.Commits.Config == approvals.ConfigOther {
@@ -209,7 +212,7 @@ func (m *model) judgeRight(before, after approvals.Request, e approvals.Event) {
 		}
 	case approvals.EventReleased:
 		ours := m.openedBy == self && (before.Attempt.IDs != nil || before.Restored || m.rolled)
-		handed := !m.auto && before.Status == approvals.Approved
+		handed := !m.auto && before.Status == approvals.Approved && !m.hold && m.counts(before)
 		if m.gate != approvals.JobSuccess || !ours && !handed {
 			m.fails("released, although the gate is %s by %q after %d calls", m.gate, m.openedBy, before.Attempt.Count)
 		}
@@ -222,11 +225,17 @@ func (m *model) judgeRight(before, after approvals.Request, e approvals.Event) {
 // judgeBypass looks for a gate that somebody opened in time after it was reached: the
 // window begins no earlier than the last look that showed it not on hold yet.
 func (m *model) judgeBypass(before approvals.Request) {
-	valid, _ := m.valid(before)
 	looked := m.trails[before.ID].LookedAt
 	if before.Status == approvals.Approved && !m.auto && before.Gate.Waiting && m.openedBy == human &&
-		(valid >= required || isEmergency(before)) && m.now.Sub(looked) < 15*time.Minute && m.now.Sub(before.CreatedAt) < m.ttl {
+		m.counts(before) && m.now.Sub(looked) < 15*time.Minute && m.now.Sub(before.CreatedAt) < m.ttl {
 		m.fails("an alarm about a gate that was opened in time: it was not on hold at %s", looked)
+	}
+}
+
+// judgeLost looks whether votes are lost of which an event says so.
+func (m *model) judgeLost(before approvals.Request, e approvals.Event) {
+	if e.Reason == approvals.FailQuorumLost && (m.counts(before) || m.hold || m.ana == "stale") {
+		m.fails("%s although the votes count, or cannot be judged: on hold %v, removed %v, ana %q", e.Data["detail"], m.hold, m.removed, m.ana)
 	}
 }
 
@@ -251,9 +260,14 @@ func (m *model) judgeCanceled(after approvals.Request, e approvals.Event) {
 	}
 }
 
-func isEmergency(r approvals.Request) bool {
-	_, ok := r.Emergency()
-	return ok
+// counts reports whether the decision is known to count now.
+func (m *model) counts(r approvals.Request) bool {
+	need := required
+	if _, ok := r.Emergency(); ok {
+		need = 1
+	}
+	valid, _ := m.valid(r)
+	return valid >= need && !m.gone
 }
 
 func (m *model) inFreeze() bool { return m.freeze && m.scene.policy().Freeze.Says(m.now) != "" }
@@ -593,6 +607,8 @@ func (m *model) judgeMove(r approvals.Request, l approvals.Look, k approvals.Kno
 		m.fails("an approve call although the facts changed")
 	case (approves || stops) && (m.gate == approvals.JobSuccess || move.Gate.ID != "g" || move.Gate.Project != "gh/acme/shop"):
 		m.fails("I4: a call about the gate %+v, which is %s", move.Gate, m.gate)
+	case m.leaves(r, l, k, move):
+		m.fails("a gate is left to a person although the approval does not count any more")
 	case move.Next.IsZero() && r.Status.Open() && len(move.Events) == 0:
 		m.fails("I5: nothing looks after a request that is %s any more", r.Status)
 	case !move.Next.IsZero() && move.Next.Before(m.now):
@@ -620,6 +636,13 @@ func (m *model) hasty(l approvals.Look, move approvals.Move) bool {
 		}
 		return false
 	})
+}
+
+// leaves reports whether a move leaves a gate on hold to a person although the votes
+// are known not to count.
+func (m *model) leaves(r approvals.Request, l approvals.Look, k approvals.Knowledge, move approvals.Move) bool {
+	handed := !m.auto && r.Status == approvals.Approved && approvals.GateOf(r, l.Jobs) == "on hold"
+	return handed && !m.counts(r) && k.Hold == "" && !k.Stale && len(move.Events) == 0 && move.Act == approvals.ActNone && move.Trail.Changed.What == ""
 }
 
 // call is the call that was recorded.

@@ -45,7 +45,8 @@ func (s *Service) Verify(ctx context.Context, t Token, v Verification) (Verified
 
 func (s *Service) verify(ctx context.Context, t Token, n *NewRequest) (Verified, error) {
 	var out Verified
-	if _, err := s.admit(t, "verify", n); err != nil {
+	policy, err := s.admit(t, "verify", n)
+	if err != nil {
 		return out, err
 	}
 	if err := s.maySign(); err != nil {
@@ -55,7 +56,7 @@ func (s *Service) verify(ctx context.Context, t Token, n *NewRequest) (Verified,
 	if _, err := query(ctx, s.store, func(tx Tx) (Request, error) { return approvedFor(tx, *n) }); err != nil {
 		return out, err
 	}
-	err := s.journal.proven(ctx, func(p *proof) error {
+	err = s.journal.proven(ctx, func(p *proof) error {
 		r, err := approvedFor(p, *n)
 		if err != nil {
 			return err
@@ -64,6 +65,9 @@ func (s *Service) verify(ctx context.Context, t Token, n *NewRequest) (Verified,
 			return err
 		}
 		if err = approvedNow(p, *n, r); err != nil {
+			return err
+		}
+		if err = countsNow(p, policy, r); err != nil {
 			return err
 		}
 		out.Request = r
@@ -179,6 +183,8 @@ func approvedNow(tx Tx, n NewRequest, r Request) error {
 		return refuse(CodeApprovalExpired, "the approval of request #%d was not used in time", r.Number)
 	case r.Status == Bypassed && r.ApprovedAt.IsZero():
 		return refuse(CodeNotApproved, "nobody approved request #%d here; its gate was opened in CircleCI by %s", r.Number, cmp.Or(r.Gate.ApprovedBy, "an unknown user"))
+	case r.Status == Bypassed && r.Failure.Detail != "":
+		return refuse(CodeNotApproved, "the gate of request #%d was opened in CircleCI by %s, although %s", r.Number, cmp.Or(r.Gate.ApprovedBy, "an unknown user"), r.Failure.Detail)
 	case r.Status == Bypassed:
 		return refuse(CodeNotApproved, "request #%d was approved here, but its gate was opened in CircleCI by %s", r.Number, cmp.Or(r.Gate.ApprovedBy, "an unknown user"))
 	case !r.Status.Passed():
@@ -194,6 +200,29 @@ func approvedNow(tx Tx, n NewRequest, r Request) error {
 		return e
 	}
 	return refuse(CodeApprovalExpired, "the approval of request #%d was usable until %s", r.Number, r.ApprovalExpiresAt().Format(time.RFC3339))
+}
+
+// countsNow says why the votes of an approved request do not let its deploy go on,
+// although the follower has not seen that yet; nil when they do. Votes for which a
+// call was made that may have opened the gate were judged before it.
+func countsNow(p *proof, policy Policy, r Request) error {
+	if r.Status != Approved || r.unresolved() {
+		return nil
+	}
+	votes, err := tally(p, policy, r)
+	if err != nil {
+		return err
+	}
+	lost, sure := Knowledge{Policy: &policy, Tally: votes}.lost(r)
+	switch {
+	case !sure:
+		e := refuse(CodeUnavailable, "whether the approval of request #%d still counts cannot be told: Slack has not confirmed for too long who may approve", r.Number)
+		e.RetryAfter = heldLook
+		return e
+	case lost.Code != "":
+		return refuse(CodeNotApproved, "request #%d was approved, but %s", r.Number, lost.Detail)
+	}
+	return nil
 }
 
 // receipt proves the decision of the current round.

@@ -175,6 +175,10 @@ func cards() map[string]approvals.Card {
 			r.Status, r.Gate = approvals.Bypassed, approvals.Gate{Status: "success", ApprovedBy: "mallory"}
 			r.Deploy.Stopped = monday.Add(time.Minute)
 		}),
+		"bypassed-lost": with(func(r *approvals.Request) {
+			r.Status, r.Gate = approvals.Bypassed, approvals.Gate{Status: "success", ApprovedBy: "mallory"}
+			r.Failure = approvals.Failure{Code: approvals.FailQuorumLost, Detail: "only 0 of 1 approvals still count"}
+		}),
 	}
 	two := with(func(r *approvals.Request) {
 		*r = approved(*r, ana)
@@ -314,6 +318,10 @@ func TestReplies(t *testing.T) {
 		"card-posted":    event(approvals.EventCardPosted, func(*approvals.Event) {}),
 		"modal-opened":   event(approvals.EventModalOpened, func(e *approvals.Event) { e.Outcome = "break_glass" }),
 		"rejected-ended": event(approvals.EventRejected, func(e *approvals.Event) { e.Reason = "Wait for the migration." }),
+		"bypassed-lost": event(approvals.EventBypassed, func(e *approvals.Event) {
+			e.Actor, e.Reason = approvals.Actor{ID: "mallory"}, approvals.FailQuorumLost
+			data("detail", "only 0 of 1 approvals still count")(e)
+		}),
 		"gate-bypassed":  event(approvals.EventGateBypassed, func(e *approvals.Event) { e.Actor = approvals.Actor{ID: "mallory"}; e.Outcome = "rejected" }),
 		"gate-closed":    event(approvals.EventGateClosed, func(e *approvals.Event) { e.Outcome = "cancel_job" }),
 		"asked":          event(approvals.EventVerified, nil),

@@ -271,8 +271,12 @@ func notToDeploy(e approvals.Event, r approvals.Request) line {
 		return say("it would deploy ", name(short(e.Data["commit"])), ", and this request is for ", name(short(r.Facts.Revision)))
 	case approvals.Code(e.Reason) == approvals.CodeApprovalExpired:
 		return say("the approval had expired")
+	case status == approvals.Bypassed && r.Failure.Detail != "":
+		return say(quoted(r.Failure.Detail, limitMessage))
 	case status == approvals.Pending, status == approvals.Bypassed:
 		return say("nobody approved this here")
+	case status == approvals.Approved && !r.AutoApprove:
+		return say("its approval does not count any more")
 	case status == approvals.Approved:
 		return say("I have not opened ", literal(r.GateName), " yet")
 	default:

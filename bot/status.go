@@ -87,11 +87,13 @@ var wordings = map[approvals.Status]wording{
 	},
 	approvals.Bypassed: {
 		headline: "Approved outside: %s ⚠️", begins: approvals.EventBypassed,
-		card: func(c approvals.Card) line { return outside(c.Request.Gate.ApprovedBy, literal(c.Request.GateName)) },
-		thread: func(t approvals.Told, _ time.Time) line {
-			return say("⚠️ ", outside(t.Event.Actor.ID, literal(t.Request.GateName)), ".", call(t))
+		card: func(c approvals.Card) line {
+			return outside(c.Request.Gate.ApprovedBy, literal(c.Request.GateName), c.Request.Failure.Detail)
 		},
-		late: func(why *approvals.Refusal) line { return say(outside(why.By, say("this")), ". ", nothingToDo) },
+		thread: func(t approvals.Told, _ time.Time) line {
+			return say("⚠️ ", outside(t.Event.Actor.ID, literal(t.Request.GateName), t.Event.Data["detail"]), ".", call(t))
+		},
+		late: func(why *approvals.Refusal) line { return say(outside(why.By, say("this"), why.Reason), ". ", nothingToDo) },
 	},
 	approvals.Undeliverable: {
 		headline: "Could not release: %s ⚠️", card: undeliverable, begins: approvals.EventUndeliverable,
@@ -202,10 +204,15 @@ func newer(n int64, permalink string) line {
 	return say("A newer request took the place of this one: ", number(n, permalink))
 }
 
-func outside(login string, what line) line {
+// outside says who approved something in CircleCI: past the bot, or after it was
+// approved here, although it did not count any more.
+func outside(login string, what line, although string) line {
 	by := say("Somebody")
 	if login != "" {
 		by = name(login)
 	}
-	return say(by, " approved ", what, " in CircleCI, not here")
+	if although == "" {
+		return say(by, " approved ", what, " in CircleCI, not here")
+	}
+	return say(by, " approved ", what, " in CircleCI, although ", quoted(although, limitMessage))
 }
