@@ -134,7 +134,7 @@ func (r *Request) note(e Event, at time.Time) {
 	case EventDelayed:
 		r.Gate.Silent = true
 	case EventAnswers:
-		r.Gate.Silent, r.Gate.Since = false, at
+		r.Gate.Silent, r.Gate.Since = false, latest(r.Gate.Since, e.Data.moment("since"))
 	case EventAttempt:
 		r.attempted(e, at)
 	case EventAccepted, EventGateRefused:

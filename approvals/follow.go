@@ -163,6 +163,7 @@ func (p *plan) add(r Request, m Move) {
 // transaction.
 func (f *follower) step(ctx context.Context, followed []Request) (plan, error) {
 	p, quiet := noPlan, true
+	trails := map[string]Trail{}
 	err := f.s.view(ctx, func(tx Tx) error {
 		for _, r := range followed {
 			k, err := f.s.know(rows{tx}, r, f.workflow)
@@ -172,22 +173,23 @@ func (f *follower) step(ctx context.Context, followed []Request) (plan, error) {
 			m := Step(r, f.Trails[r.ID], *f.look, k, tx.Now())
 			quiet = quiet && len(m.Events) == 0 && !m.Show && f.gateStatus(r) == r.GateStatus
 			p.add(r, m)
-			if quiet {
-				f.Trails[r.ID] = m.Trail
-			}
+			trails[r.ID] = m.Trail
 		}
 		return nil
 	})
-	if err != nil || quiet {
+	if err != nil {
 		return p, err
 	}
-	var trails map[string]Trail
+	if quiet {
+		maps.Copy(f.Trails, trails)
+		return p, nil
+	}
 	err = f.s.update(ctx, func(c *Change) error {
 		p = noPlan
 		if err := c.Claimed(f.w); err != nil {
 			return err
 		}
-		trails = map[string]Trail{}
+		clear(trails)
 		for _, r := range followed {
 			m, r, err := f.commit(c, r)
 			if err != nil {

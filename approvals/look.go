@@ -62,17 +62,20 @@ func (l Look) gate(r Request) (state gateState, gate Job, why string) {
 // Trail is what the looks at one request have shown so far that no event tells.
 // It decides nothing by itself: losing it costs a second look.
 type Trail struct {
-	LookedAt   time.Time `json:"looked_at,omitzero"`   // the newest look that succeeded
-	Looks      int       `json:"looks,omitempty"`      // since the facts were read
-	Jobs       int       `json:"jobs,omitempty"`       // how many the longest job list with the gate had
-	Short      Doubt     `json:"short,omitzero"`       // the newest job list lacks some of them
-	Odd        Doubt     `json:"odd,omitzero"`         // what is odd about the gate in the newest job list
-	Changed    Doubt     `json:"changed,omitzero"`     // what the newest facts had changed
-	FailedAt   time.Time `json:"failed_at,omitzero"`   // since when looks have failed
-	Gone       int       `json:"gone,omitempty"`       // how many looks in a row found no such workflow
-	SiblingsAt time.Time `json:"siblings_at,omitzero"` // when the pipeline's workflows were read
-	Frozen     time.Time `json:"frozen,omitzero"`      // until when the card was told that deploys are frozen
-	RetryOver  bool      `json:"retry_over,omitempty"` // the card was told that Retry has ended
+	LookedAt time.Time `json:"looked_at,omitzero"` // the newest look that succeeded
+	Looks    int       `json:"looks,omitempty"`    // since the facts were read
+	Jobs     int       `json:"jobs,omitempty"`     // how many the longest job list with the gate had
+	Short    Doubt     `json:"short,omitzero"`     // the newest job list lacks some of them
+	Odd      Doubt     `json:"odd,omitzero"`       // what is odd about the gate in the newest job list
+	Changed  Doubt     `json:"changed,omitzero"`   // what the newest facts had changed
+	FailedAt time.Time `json:"failed_at,omitzero"` // since when looks have failed
+	Gone     int       `json:"gone,omitempty"`     // how many looks in a row found no such workflow
+	// Idle is for how long in all nobody looked at an approval, although it was due,
+	// since its gate was seen.
+	Idle       time.Duration `json:"idle,omitempty"`
+	SiblingsAt time.Time     `json:"siblings_at,omitzero"` // when the pipeline's workflows were read
+	Frozen     time.Time     `json:"frozen,omitzero"`      // until when the card was told that deploys are frozen
+	RetryOver  bool          `json:"retry_over,omitempty"` // the card was told that Retry has ended
 }
 
 // Doubt is something odd that CircleCI answered. It counts only when a second answer,

@@ -1,6 +1,7 @@
 package approvals_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -92,6 +93,22 @@ func TestWindowRules(t *testing.T) {
 			w.ci.breaks("jobs", &fault{status: 429, times: 1, retry: 3 * time.Minute})
 			w.must(w.approve("U01", r))
 			w.wait(4 * time.Minute)
+			w.is(r, approvals.Released)
+		})
+	})
+	t.Run("an outage longer than the window, and a restart in it", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.request(1, "on_hold")
+			w.ci.breaks("jobs", &fault{status: 503, times: -1})
+			w.must(w.approve("U01", r))
+			w.wait(20 * time.Minute)
+			w.halt()
+			time.Sleep(5 * time.Minute)
+			w.restart()
+			w.wait(20 * time.Minute)
+			w.is(r, approvals.Approved)
+			w.ci.breaks("jobs", nil)
+			w.wait(time.Minute)
 			w.is(r, approvals.Released)
 		})
 	})
@@ -229,4 +246,58 @@ func TestStalePeopleAtThePost(t *testing.T) {
 		w.wait(time.Minute)
 		w.is(r, approvals.Released)
 	})
+}
+
+// A time in which nobody looked is no outage of CircleCI, whether it comes after a
+// look that failed or before one: an approval whose window is over by it is not used.
+func TestWindowWhileNobodyLooks(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		gate   approvals.JobStatus
+		before int           // looks that fail before the daemon goes down
+		after  time.Duration // for how long they fail when it is back
+	}{
+		"no look failed":                {"on_hold", 0, 0},
+		"one look failed before":        {"on_hold", 1, 0},
+		"looks fail before and after":   {"on_hold", -1, 5 * time.Minute},
+		"the gate is reached meanwhile": {"blocked", 0, 0},
+		"and looks fail after":          {"blocked", 0, 5 * time.Minute},
+	} {
+		for _, byHand := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, by hand %v", name, byHand), func(t *testing.T) {
+				bubble(t, fmt.Sprintf("ON_CLOSE=nothing CIRCLECI_AUTO_APPROVE_ON_APPROVAL=%v", !byHand), func(w *world) {
+					r := w.request(1, c.gate)
+					if c.before == 0 && c.gate == "on_hold" {
+						w.ci.breaks("facts", &fault{status: 503, times: 1}) // so that no call is made
+					}
+					if c.before != 0 {
+						w.ci.breaks("jobs", &fault{status: 503, times: c.before})
+					}
+					w.must(w.approve("U01", r))
+					w.halt()
+					w.ci.hold(r.Facts.WorkflowID)
+					time.Sleep(50 * time.Minute)
+					w.ci.breaks("jobs", nil)
+					if byHand {
+						w.ci.humanApproves(r.Facts.WorkflowID)
+					}
+					if c.after > 0 {
+						w.ci.breaks("jobs", &fault{status: 503, times: -1})
+					}
+					w.restart()
+					w.wait(c.after)
+					w.ci.breaks("jobs", nil)
+					w.wait(time.Minute)
+					want := approvals.Expired
+					if byHand {
+						want = approvals.Bypassed
+					}
+					w.is(r, want)
+					if len(w.ci.posted()) != 0 {
+						t.Error("a call was made for an approval whose window was over")
+					}
+				})
+			})
+		}
+	}
 }

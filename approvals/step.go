@@ -108,6 +108,8 @@ type step struct {
 	first bool   // no job list with the gate is known that was read before
 	// recovered: CircleCI answers again, after looks that failed for a while.
 	recovered bool
+	// idle is for how long in all nobody looked at an approval since its gate was seen.
+	idle time.Duration
 	// changed is the fact that the newest reading had changed, "" for none.
 	changed string
 }
@@ -115,6 +117,8 @@ type step struct {
 // look notes in the trail how the look went, and finds the gate in it.
 func (s *step) look() {
 	t := &s.m.Trail
+	t.Idle += s.missed()
+	s.idle = t.Idle
 	if !s.seen() {
 		if t.FailedAt.IsZero() {
 			t.FailedAt = s.now
@@ -128,8 +132,11 @@ func (s *step) look() {
 	t.Gone, t.FailedAt = 0, time.Time{}
 	t.Looks++
 	s.state, s.gate, s.odd = s.l.gate(s.r)
-	if s.state != gateOdd && !s.unnamed() {
-		t.Odd = Doubt{}
+	if s.state != gateOdd {
+		t.Idle = 0
+		if !s.unnamed() {
+			t.Odd = Doubt{}
+		}
 	}
 	if s.state != gateOdd {
 		s.first = t.Jobs == 0
@@ -148,6 +155,17 @@ func (s *step) look() {
 
 // seen reports whether there is a job list.
 func (s *step) seen() bool { return s.l.Err == nil }
+
+// missed is for how long nobody looked at an approval although a look was due.
+func (s *step) missed() time.Duration {
+	if s.r.Status != Approved || s.l.Due.IsZero() {
+		return 0
+	}
+	if late := s.now.Sub(latest(s.l.Due, s.r.ApprovedAt)); late > lateLook {
+		return late
+	}
+	return 0
+}
 
 // at has the workflow looked at again, unless something else is sooner.
 func (s *step) at(next time.Time) {

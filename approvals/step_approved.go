@@ -63,18 +63,21 @@ func (s *step) waits() {
 	s.by(s.r.lastChance().Add(time.Millisecond))
 }
 
-// reached notes that a gate which was waited for is on hold. Time in which nobody
-// looked is not credited.
+// reached notes that a gate which was waited for is on hold. The window of the
+// approval counts from then on.
 func (s *step) reached() {
-	if !s.r.Gate.Waiting {
-		return
+	if s.r.Gate.Waiting {
+		s.r.Gate.Waiting = false
+		s.usable(EventReached)
 	}
-	since := s.now
-	if !s.l.Due.IsZero() && s.now.Sub(s.l.Due) > lateLook {
-		since = latest(s.m.Trail.LookedAt, s.r.ApprovedAt)
-	}
-	s.r.Gate.Waiting, s.r.Gate.Since = false, latest(s.r.Gate.Since, since)
-	s.happens(EventReached, Actor{Kind: ActorCI}, Data{"since": since.Format(timeFormat)})
+}
+
+// usable notes that the approval can be used, after a time in which it could not. Time
+// in which nobody looked is not credited.
+func (s *step) usable(e EventType) {
+	since := s.now.Add(-s.idle)
+	s.r.Gate.Since = latest(s.r.Gate.Since, since)
+	s.happens(e, Actor{Kind: ActorCI}, Data{"since": since.Format(timeFormat)})
 }
 
 // handed are the rules for a gate on hold that a person has to open, because

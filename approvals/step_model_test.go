@@ -66,10 +66,14 @@ type model struct {
 	requests []approvals.Request
 	trails   map[string]approvals.Trail
 	asked    int // requests made
+	// lapsed are the rounds of requests whose approval could have been used for longer
+	// than its window while nobody looked.
+	lapsed map[string]int
 
 	// What is true at the provider.
 	build     approvals.JobStatus // what the gate needs
 	gate      approvals.JobStatus
+	heldAt    time.Time // since when it was on hold
 	openedBy  string
 	stoppedBy string // who cancelled the gate
 	calls     int    // approve calls that arrived and have not taken effect
@@ -100,7 +104,7 @@ const (
 
 func newModel(s scene) *model {
 	m := &model{
-		scene: s, now: time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC), trails: map[string]approvals.Trail{},
+		scene: s, now: time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC), trails: map[string]approvals.Trail{}, lapsed: map[string]int{},
 		build: approvals.JobRunning, gate: approvals.JobBlocked, deploy: approvals.JobBlocked, workflow: approvals.WorkflowRunning,
 	}
 	m.ask()
@@ -112,6 +116,7 @@ func (m *model) clone() *model {
 	c := *m
 	c.requests = slices.Clone(m.requests)
 	c.trails = maps.Clone(m.trails)
+	c.lapsed = maps.Clone(m.lapsed)
 	return &c
 }
 
@@ -210,9 +215,12 @@ func (m *model) judgeRight(before, after approvals.Request, e approvals.Event) {
 		if before.Commits != nil && before.Commits.Config == approvals.ConfigOther {
 			m.fails("an attempt for a foreign configuration")
 		}
+		if m.lapsed[before.ID] == before.Round {
+			m.fails("an attempt for an approval whose window was over while nobody looked")
+		}
 	case approvals.EventReleased:
 		ours := m.openedBy == self && (before.Attempt.IDs != nil || before.Restored || m.rolled)
-		handed := !m.auto && before.Status == approvals.Approved && !m.hold && m.counts(before)
+		handed := !m.auto && before.Status == approvals.Approved && !m.hold && m.counts(before) && m.lapsed[before.ID] != before.Round
 		if m.gate != approvals.JobSuccess || !ours && !handed {
 			m.fails("released, although the gate is %s by %q after %d calls", m.gate, m.openedBy, before.Attempt.Count)
 		}
@@ -460,7 +468,8 @@ const (
 
 // follow is one delivery: look, step, commit, act, record the answer.
 func (m *model) follow(kind, death, answer string) {
-	next := time.Time{}
+	m.lapse()
+	next, noted := time.Time{}, maps.Clone(m.trails)
 	switch {
 	case m.forgotten:
 	case kind == lookShort || kind == lookGate:
@@ -474,15 +483,39 @@ func (m *model) follow(kind, death, answer string) {
 			next = at
 		}
 		if death != dieNever {
-			m.trails = map[string]approvals.Trail{} // a restart remembers no more than its last commit
+			m.trails = noted // what was learnt is stored when a delivery ends
 			return
 		}
 	}
 	m.next = next
 }
 
+// lapse notes the approvals that could have been used for longer than their window
+// while nobody looked, although it was time to.
+func (m *model) lapse() {
+	for _, r := range m.requests {
+		since := m.next
+		for _, t := range []time.Time{r.ApprovedAt, m.heldAt} {
+			if t.After(since) {
+				since = t
+			}
+		}
+		if m.late() && r.Status == approvals.Approved && !m.heldAt.IsZero() && m.now.Sub(since) > r.Window+time.Minute {
+			m.lapsed[r.ID] = r.Round
+		}
+	}
+}
+
 // late reports whether nobody looked when it was time to.
 func (m *model) late() bool { return !m.next.IsZero() && m.now.Sub(m.next) > time.Minute }
+
+// missed is for how long nobody looked by now.
+func (m *model) missed() time.Duration {
+	if !m.late() {
+		return 0
+	}
+	return m.now.Sub(m.next)
+}
 
 func (m *model) look(kind string) approvals.Look {
 	l := approvals.Look{At: m.now, Self: self, Names: map[string]string{human: "login of " + human}}
@@ -725,6 +758,8 @@ var choices = []choice{
 	{"the code host knows another configuration", 1, func(m *model) { m.readCommits(approvals.ConfigOther) }},
 	{"a backup is restored", 1, (*model).restore},
 
+	{"what was learnt is lost", 1, func(m *model) { clear(m.trails); clear(m.lapsed) }},
+
 	{"the gate is reached", 6, (*model).reach},
 	{"the build fails", 1, func(m *model) {
 		if m.gate == approvals.JobBlocked {
@@ -807,7 +842,7 @@ func (m *model) restore() {
 
 func (m *model) reach() {
 	if m.gate == approvals.JobBlocked && m.build == approvals.JobRunning {
-		m.build, m.gate = approvals.JobSuccess, approvals.JobOnHold
+		m.build, m.gate, m.heldAt = approvals.JobSuccess, approvals.JobOnHold, m.now
 	}
 }
 
@@ -871,7 +906,8 @@ func (m *model) key() string {
 		M []any
 	}{m.requests, m.trails, []any{
 		m.build, m.gate, m.openedBy, m.stoppedBy, m.calls > 0, m.stops > 0, m.deploy, m.workflow, m.rerun, m.changed, m.forgotten,
-		m.hold, m.removed, m.ana, m.gone, m.overtaken, m.rolled, m.asked, m.late(), m.inFreeze(), min(m.shorts, 2),
+		m.hold, m.removed, m.ana, m.gone, m.overtaken, m.rolled, m.asked, m.inFreeze(), min(m.shorts, 2),
+		m.lapsed, max(0, m.heldAt.Sub(m.next)), m.missed(),
 	}})
 	if err != nil {
 		panic(err)

@@ -54,12 +54,12 @@ func (s *step) silence() {
 	}
 }
 
-// answers notes that CircleCI answers again. The window of an approval counts from
+// answers notes that CircleCI answers again. The window of the approval counts from
 // then on.
 func (s *step) answers() {
 	if s.r.Gate.Silent || s.recovered {
-		s.happens(EventAnswers, Actor{Kind: ActorCI}, nil)
-		s.r.Gate.Silent, s.r.Gate.Since = false, s.now
+		s.r.Gate.Silent = false
+		s.usable(EventAnswers)
 	}
 }
 
