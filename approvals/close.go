@@ -3,6 +3,7 @@ package approvals
 import (
 	"context"
 	"strings"
+	"time"
 )
 
 // end records the event of an ending that does not come from a look, and has the
@@ -14,8 +15,9 @@ func (s *Service) end(c *Change, r *Request, e Event) error {
 	return c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankDue))
 }
 
-// Withdraw closes a request on behalf of the token that may file it. A reason may
-// have up to 500 characters. Refusals are *[Error].
+// Withdraw closes a request on behalf of the token that may file it, unless one of our
+// calls may open its gate: whether it did is then asked at CircleCI. A reason may have
+// up to 500 characters. Refusals are *[Error].
 func (s *Service) Withdraw(ctx context.Context, t Token, idOrNumber, reason string) (Request, error) {
 	if err := t.mayAct("withdraw requests"); err != nil {
 		return Request{}, err
@@ -24,8 +26,12 @@ func (s *Service) Withdraw(ctx context.Context, t Token, idOrNumber, reason stri
 	if len([]rune(reason)) > maxReason {
 		return Request{}, invalid("the reason is too long", FieldError{"reason", "must be at most 500 characters"})
 	}
+	held, err := s.heldAt(ctx, t, idOrNumber)
+	if err != nil {
+		return Request{}, err
+	}
 	var r Request
-	err := s.update(ctx, func(c *Change) error {
+	err = s.update(ctx, func(c *Change) error {
 		var err error
 		if r, err = covered(c.Tx, t, idOrNumber); err != nil {
 			return err
@@ -35,7 +41,7 @@ func (s *Service) Withdraw(ctx context.Context, t Token, idOrNumber, reason stri
 			return nil
 		case !r.Status.Open():
 			return refuse(CodeConflict, "request #%d is %s and cannot be withdrawn any more", r.Number, r.Status)
-		case r.Status == Approved && r.unresolved() && (r.GateStatus != JobOnHold || c.Now().Sub(r.Attempt.At) < 2*settleTime):
+		case r.releasing(held):
 			return refuse(CodeConflict, "request #%d is being released at this moment and cannot be withdrawn", r.Number)
 		}
 		e := about(r, EventCanceled, t.actor(), "api")
@@ -43,4 +49,25 @@ func (s *Service) Withdraw(ctx context.Context, t Token, idOrNumber, reason stri
 		return s.end(c, &r, e)
 	})
 	return r, err
+}
+
+// heldAt is when CircleCI showed just now that the gate of a request still waits, zero
+// when it did not. It is asked only if one of our calls may have opened the gate.
+func (s *Service) heldAt(ctx context.Context, t Token, idOrNumber string) (at time.Time, err error) {
+	r, err := query(ctx, s.store, func(tx Tx) (Request, error) {
+		at = tx.Now()
+		return covered(tx, t, idOrNumber)
+	})
+	if err != nil || !r.releasing(time.Time{}) || r.releasing(at) {
+		return time.Time{}, err
+	}
+	s.pace.turn(rankUrgent, 1)
+	jobs, err := s.ci.Jobs(ctx, r.Facts.WorkflowID)
+	if err != nil {
+		s.log.Warn("look whether a request was released", "request", r.ID, "err", err)
+	}
+	if state, _, _ := (Look{Jobs: jobs}).gate(r); state != gateOnHold {
+		return time.Time{}, nil
+	}
+	return at, nil
 }

@@ -49,6 +49,19 @@ func TestWithdraw(t *testing.T) {
 			w.fails(withdraw(w, r), approvals.CodeConflict)
 		})
 	})
+	t.Run("after a call whose effect nobody saw", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.request(1, "on_hold")
+			w.ci.onPost = func(string, string) { w.ci.breaks("jobs", &fault{status: 503, times: -1}) }
+			w.must(w.approve("U01", r))
+			w.wait(40 * time.Second)
+			w.fails(withdraw(w, r), approvals.CodeConflict)
+			w.ci.breaks("jobs", nil)
+			w.fails(withdraw(w, r), approvals.CodeConflict)
+			w.wait(20 * time.Second)
+			w.is(r, approvals.Released)
+		})
+	})
 	t.Run("after an attempt that did nothing", func(t *testing.T) {
 		bubble(t, "", func(w *world) {
 			r := w.request(1, "on_hold")

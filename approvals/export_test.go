@@ -23,6 +23,10 @@ var (
 // Ours reports whether an opened gate is our release.
 func (r Request) Ours(gate Job, self string) bool { return r.ours(gate, self) }
 
+// Releasing reports whether a call of ours may have opened the gate, which was seen on
+// hold last at a time.
+func (r Request) Releasing(held time.Time) bool { return r.releasing(held) }
+
 // WindowOver reports whether an approval that could have been used was not.
 func (r Request) WindowOver(now time.Time) bool { return r.windowOver(now) }
 

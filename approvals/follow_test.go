@@ -108,6 +108,27 @@ func TestOddLists(t *testing.T) {
 			}
 		})
 	})
+	t.Run("for a while after our accepted call", func(t *testing.T) {
+		bubble(t, "ON_CLOSE=nothing", func(w *world) {
+			r := w.request(1, "on_hold")
+			w.ci.onPost = func(string, string) { w.ci.odd(r.Facts.WorkflowID, func(jobs) jobs { return nil }, -1) }
+			w.must(w.approve("U01", r))
+			w.wait(time.Minute)
+			w.is(r, approvals.Approved)
+			w.ci.odd(r.Facts.WorkflowID, nil, 0)
+			w.wait(20 * time.Second)
+			w.is(r, approvals.Released)
+		})
+	})
+	t.Run("until the end after our accepted call", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.request(1, "on_hold")
+			w.ci.onPost = func(string, string) { w.ci.odd(r.Facts.WorkflowID, func(jobs) jobs { return nil }, -1) }
+			w.must(w.approve("U01", r))
+			w.wait(2*time.Hour + time.Minute)
+			w.is(r, approvals.Canceled, approvals.FailFactsChanged)
+		})
+	})
 	t.Run("facts that are other ones for once", func(t *testing.T) {
 		bubble(t, "", func(w *world) {
 			r := w.approved(1, "blocked")

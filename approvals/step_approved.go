@@ -128,6 +128,13 @@ func (s *step) repeatAt() time.Time {
 	return latest(a.NotBefore, a.At.Add(pause))
 }
 
+// releasing reports whether a call of ours may have opened the gate; held is when it
+// was seen on hold last. A late effect is waited for twice as long as before a call is
+// repeated. The answer to the newest call says nothing of those before it.
+func (r Request) releasing(held time.Time) bool {
+	return r.Status == Approved && r.Attempt.Count > 0 && held.Sub(r.Attempt.At) < 2*settleTime
+}
+
 // openGate approves the gate if the decision still counts.
 func (s *step) openGate() {
 	if !s.stands() {

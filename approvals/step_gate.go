@@ -25,7 +25,11 @@ func (s *step) settled() bool {
 	case gateEnded:
 		s.over()
 	case gateOdd:
-		s.unfit()
+		if s.r.Attempt.Count > 0 && !s.now.After(s.r.lastChance()) {
+			s.in(s.k.Poll) // such a list does not say whether our call opened the gate
+		} else {
+			s.unfit()
+		}
 	default:
 		return false
 	}

@@ -160,7 +160,7 @@ func (m *model) judge(before, after approvals.Request, e approvals.Event) {
 			m.fails("an alarm about our own release")
 		}
 	case approvals.EventCanceled:
-		m.judgeCanceled(after, e)
+		m.judgeCanceled(before, e)
 	case approvals.EventSuperseded:
 		if !m.overtaken {
 			m.fails("superseded by nothing")
@@ -248,8 +248,8 @@ func (m *model) judgeLost(before approvals.Request, e approvals.Event) {
 }
 
 // judgeCanceled looks for the reason why a request was canceled.
-func (m *model) judgeCanceled(after approvals.Request, e approvals.Event) {
-	t := m.trails[after.ID]
+func (m *model) judgeCanceled(before approvals.Request, e approvals.Event) {
+	t := m.trails[before.ID]
 	ok := false
 	switch e.Reason {
 	case approvals.FailWithdrawn:
@@ -257,11 +257,14 @@ func (m *model) judgeCanceled(after approvals.Request, e approvals.Event) {
 	case approvals.FailAppGone:
 		ok = m.gone
 	case approvals.FailForeignConfig:
-		ok = after.Commits != nil && after.Commits.Config == approvals.ConfigOther
+		ok = before.Commits != nil && before.Commits.Config == approvals.ConfigOther
 	case approvals.FailFactsChanged:
 		ok = t.Odd.What != "" || t.Changed.What != "" && m.changed
 	case approvals.FailCIEnded:
 		ok = m.gate.Final() || m.workflow != approvals.WorkflowRunning
+	}
+	if m.openedBy == self && before.Attempt.Count > 0 && m.now.Before(before.CreatedAt.Add(m.ttl)) {
+		m.fails("canceled (%s) although our call had opened the gate", e.Data["detail"])
 	}
 	if !ok {
 		m.fails("I10: canceled (%s) although the gate is %s, the workflow %s, and the trail %+v", e.Data["detail"], m.gate, m.workflow, t)
@@ -753,7 +756,8 @@ var choices = []choice{
 	{"bea rejects", 1, (*model).reject},
 	{"an emergency release", 3, (*model).breakGlass},
 	{"CI asks", 2, (*model).ask},
-	{"CI withdraws", 1, (*model).withdraw},
+	{"CI withdraws", 1, func(m *model) { m.withdraw(lookTrue) }},
+	{"CI withdraws while CircleCI does not answer", 1, func(m *model) { m.withdraw(lookLost) }},
 	{"the code host knows the configuration", 1, func(m *model) { m.readCommits(approvals.ConfigSame) }},
 	{"the code host knows another configuration", 1, func(m *model) { m.readCommits(approvals.ConfigOther) }},
 	{"a backup is restored", 1, (*model).restore},
@@ -825,8 +829,17 @@ func (m *model) reject() {
 	}
 }
 
-func (m *model) withdraw() {
-	if r := m.open(); r != nil && r.Status.Open() && r.Attempt.Count == 0 {
+// withdraw is what CI asks for; kind is the look that it takes when a call was made.
+func (m *model) withdraw(kind string) {
+	r := m.open()
+	if r == nil || !r.Status.Open() {
+		return
+	}
+	held := time.Time{}
+	if l := m.look(kind); approvals.GateOf(*r, l.Jobs) == "on hold" {
+		held = m.now
+	}
+	if !r.Releasing(held) {
 		e := event(*r, approvals.EventCanceled, "")
 		e.Actor.Kind, e.Reason = approvals.ActorToken, approvals.FailWithdrawn
 		m.record(r, e)

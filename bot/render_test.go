@@ -322,10 +322,10 @@ func TestReplies(t *testing.T) {
 			e.Actor, e.Reason = approvals.Actor{ID: "mallory"}, approvals.FailQuorumLost
 			data("detail", "only 0 of 1 approvals still count")(e)
 		}),
-		"gate-bypassed":  event(approvals.EventGateBypassed, func(e *approvals.Event) { e.Actor = approvals.Actor{ID: "mallory"}; e.Outcome = "rejected" }),
-		"gate-closed":    event(approvals.EventGateClosed, func(e *approvals.Event) { e.Outcome = "cancel_job" }),
-		"asked":          event(approvals.EventVerified, nil),
-		"stopped":        event(approvals.EventVerifyRefused, func(e *approvals.Event) { e.Outcome, e.Reason = "bypassed", "not_approved" }),
+		"gate-bypassed": event(approvals.EventGateBypassed, func(e *approvals.Event) { e.Actor = approvals.Actor{ID: "mallory"}; e.Outcome = "rejected" }),
+		"gate-closed":   event(approvals.EventGateClosed, func(e *approvals.Event) { e.Outcome = "cancel_job" }),
+		"asked":         event(approvals.EventVerified, nil),
+		"stopped":       event(approvals.EventVerifyRefused, func(e *approvals.Event) { e.Outcome, e.Reason = "bypassed", "not_approved" }),
 		"stopped-commit": event(approvals.EventVerifyRefused, func(e *approvals.Event) {
 			e.Outcome, e.Reason = "released", "commit_not_approved"
 			data("commit", "deadbeef<!channel>")(e)

@@ -93,7 +93,9 @@ var wordings = map[approvals.Status]wording{
 		thread: func(t approvals.Told, _ time.Time) line {
 			return say("⚠️ ", outside(t.Event.Actor.ID, literal(t.Request.GateName), t.Event.Data["detail"]), ".", call(t))
 		},
-		late: func(why *approvals.Refusal) line { return say(outside(why.By, say("this"), why.Reason), ". ", nothingToDo) },
+		late: func(why *approvals.Refusal) line {
+			return say(outside(why.By, say("this"), why.Reason), ". ", nothingToDo)
+		},
 	},
 	approvals.Undeliverable: {
 		headline: "Could not release: %s ⚠️", card: undeliverable, begins: approvals.EventUndeliverable,
