@@ -55,8 +55,9 @@ type Directory interface {
 	// User returns the display name, and why the person is not a full, active
 	// member of the workspace ("" when they are). [ErrNotConnected].
 	User(ctx context.Context, id string) (name, problem string, err error)
-	// Group returns the members, and why the group cannot be used.
-	Group(ctx context.Context, id string) (Group, error)
+	// Groups returns groups with their members, and why one cannot be used. An error
+	// says why some or all of them are missing.
+	Groups(ctx context.Context, ids []string) ([]Group, error)
 }
 
 // WorkflowRef is a workflow in a list.

@@ -73,14 +73,15 @@ func (s *Service) askSlack(ctx context.Context, all []Person) (what said, next t
 		}
 		what.people = append(what.people, saidOf{p.SlackID, name, Standing{CheckedAt: now(), Problem: problem}})
 	}
-	for _, id := range s.groupIDs() {
-		g, err := s.dir.Group(ctx, id)
+	if ids := s.groupIDs(); len(ids) > 0 {
+		groups, err := s.dir.Groups(ctx, ids)
 		if err != nil {
 			what.failed = err
-			continue
 		}
-		g.ID, g.CheckedAt = id, now()
-		what.groups = append(what.groups, g)
+		for _, g := range groups {
+			g.CheckedAt = now()
+			what.groups = append(what.groups, g)
+		}
 	}
 	return what, next
 }

@@ -86,13 +86,16 @@ func (d *fakeDirectory) User(_ context.Context, id string) (string, string, erro
 	return "Name " + id, d.problems[id], nil
 }
 
-func (d *fakeDirectory) Group(_ context.Context, id string) (approvals.Group, error) {
+func (d *fakeDirectory) Groups(_ context.Context, ids []string) (groups []approvals.Group, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.down {
-		return approvals.Group{}, errors.New("slack does not answer")
+		return nil, errors.New("slack does not answer")
 	}
-	return approvals.Group{Members: []string{"U02"}}, nil
+	for _, id := range ids {
+		groups = append(groups, approvals.Group{ID: id, Members: []string{"U02"}})
+	}
+	return groups, nil
 }
 
 func (d *fakeDirectory) set(down bool) { d.mu.Lock(); defer d.mu.Unlock(); d.down = down }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/slack-go/slack"
@@ -109,72 +108,51 @@ func (w *Workspace) problem(u *slack.User) string {
 	return ""
 }
 
-// groupsFor and groupsAgain are how long the list of groups is kept, and that it could
-// not be read: usergroups.list allows 20 calls a minute, and one list serves all groups
-// of a round.
-const (
-	groupsFor   = 30 * time.Second
-	groupsAgain = 10 * time.Second
-)
-
-type groupCache struct {
-	mu    sync.Mutex
-	until time.Time
-	list  []slack.UserGroup
-	err   error // why it could not be read
-}
-
-// Group asks Slack who is in a user group. The problem of a group that cannot
-// be used is in the group; err is a call that did not succeed.
-func (w *Workspace) Group(ctx context.Context, id string) (approvals.Group, error) {
-	g, err := w.group(ctx, id)
-	switch {
-	case err != nil:
-		w.health.bad("group "+id, err.Error()+"; its members cannot approve once the last answer is 30 minutes old")
-	case g.Problem != "":
-		w.health.bad("group "+id, g.Problem+": nobody can approve as its member: fix it in Slack, or change the setting approvers")
-	default:
-		w.health.good("group " + id)
-	}
-	return g, err
-}
-
-func (w *Workspace) group(ctx context.Context, id string) (approvals.Group, error) {
-	list, err := w.userGroups(ctx)
-	if err != nil {
-		return approvals.Group{}, fmt.Errorf("usergroups.list: %s", diagnose(err).words(""))
-	}
-	for _, g := range list {
-		switch {
-		case g.ID != id:
-		case g.DateDelete > 0:
-			return approvals.Group{ID: id, Problem: "the group is disabled"}, nil
-		case g.Users == nil: // which is not the same as nobody
-			return approvals.Group{}, errors.New("usergroups.list: Slack does not say who is in the group")
-		default:
-			return approvals.Group{ID: id, Members: g.Users}, nil
-		}
-	}
-	return approvals.Group{ID: id, Problem: "the group does not exist in this workspace"}, nil
-}
-
-// userGroups lists the groups of the workspace with their members.
-func (w *Workspace) userGroups(ctx context.Context) ([]slack.UserGroup, error) {
-	c := &w.groups
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if time.Now().Before(c.until) {
-		return c.list, c.err
-	}
-	keep := groupsFor
-	c.err = w.pace.call("usergroups.list", func() (err error) {
-		c.list, err = w.api.GetUserGroupsContext(ctx, slack.GetUserGroupsOptionIncludeDisabled(true),
+// Groups asks Slack who is in user groups, all with one call: it takes 20 a minute. The
+// problem of a group that cannot be used is in the group; err is that the call did not
+// succeed, or that Slack did not say who is in a group, which is then left out.
+func (w *Workspace) Groups(ctx context.Context, ids []string) ([]approvals.Group, error) {
+	var list []slack.UserGroup
+	err := w.pace.call("usergroups.list", func() (err error) {
+		list, err = w.api.GetUserGroupsContext(ctx, slack.GetUserGroupsOptionIncludeDisabled(true),
 			slack.GetUserGroupsOptionIncludeUsers(true), slack.GetUserGroupsOptionTeamID(w.Identity().Team))
 		return err
 	})
-	if c.err != nil {
-		keep = groupsAgain
+	if err != nil {
+		err = fmt.Errorf("usergroups.list: %s", diagnose(err).words(""))
 	}
-	c.until = time.Now().Add(keep)
-	return c.list, c.err
+	failed := err
+	var groups []approvals.Group
+	for _, id := range ids {
+		g, unsaid := approvals.Group{ID: id}, err
+		if unsaid == nil {
+			g, unsaid = userGroup(id, list)
+		}
+		switch {
+		case unsaid != nil:
+			w.health.bad("group "+id, unsaid.Error()+"; its members cannot approve once the last answer is 30 minutes old")
+			failed = unsaid
+			continue
+		case g.Problem != "":
+			w.health.bad("group "+id, g.Problem+": nobody can approve as its member: fix it in Slack, or change the setting approvers")
+		default:
+			w.health.good("group " + id)
+		}
+		groups = append(groups, g)
+	}
+	return groups, failed
+}
+
+// userGroup finds a group in the list of all.
+func userGroup(id string, list []slack.UserGroup) (approvals.Group, error) {
+	i := slices.IndexFunc(list, func(g slack.UserGroup) bool { return g.ID == id })
+	switch {
+	case i < 0:
+		return approvals.Group{ID: id, Problem: "the group does not exist in this workspace"}, nil
+	case list[i].DateDelete > 0:
+		return approvals.Group{ID: id, Problem: "the group is disabled"}, nil
+	case list[i].Users == nil: // which is not the same as nobody
+		return approvals.Group{}, errors.New("usergroups.list: Slack does not say who is in the group")
+	}
+	return approvals.Group{ID: id, Members: list[i].Users}, nil
 }

@@ -50,7 +50,6 @@ type Identity struct {
 type Workspace struct {
 	settings Settings
 	api      *slack.Client
-	groups   groupCache
 	members  *members
 	pace     *pace  // of the look-ups; the bot has one of its own
 	health   health // one with the bot's
@@ -111,8 +110,8 @@ func (r *reread) Do(req *http.Request) (*http.Response, error) {
 	return answer, nil
 }
 
-// Connect asks Slack who we are. Everything from other workspaces is refused
-// from then on; before, everything is.
+// Connect asks Slack who we are. What comes from other workspaces is refused from
+// then on; before, people are asked to try again.
 func (w *Workspace) Connect(ctx context.Context) (Identity, error) {
 	read := &reread{client: w.settings.HTTPClient}
 	answer, err := w.client(read).AuthTestContext(ctx)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 )
@@ -142,62 +143,59 @@ type answering func(*http.Request) *http.Response
 
 func (f answering) RoundTrip(r *http.Request) (*http.Response, error) { return f(r), nil }
 
-func TestGroup(t *testing.T) {
+func TestGroups(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, slacktest.Config{})
 	w.slack.SetUserGroup(slacktest.UserGroup{ID: "S0OLD", Handle: "old", Users: []string{ana}, Disabled: true})
-	g, err := w.ws.Group(t.Context(), admins)
-	if err != nil || g.Problem != "" || !cmp.Equal(g.Members, []string{ana, bea}) {
-		t.Errorf("got %+v, %v", g, err)
-	}
-	for id, want := range map[string]string{"S0OLD": "disabled", "S0NONE": "does not exist"} {
-		g, err := w.ws.Group(t.Context(), id)
-		if err != nil || !strings.Contains(g.Problem, want) || len(g.Members) > 0 {
-			t.Errorf("%s: got %+v, %v; want %q and nobody", id, g, err, want)
+	ask := func(want ...approvals.Group) {
+		t.Helper()
+		got, err := w.ws.Groups(t.Context(), []string{admins, "S0NONE", "S0OLD"})
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("got %v (-want +got):\n%s", err, diff)
 		}
 	}
+	none := approvals.Group{ID: "S0NONE", Problem: "the group does not exist in this workspace"}
+	old := approvals.Group{ID: "S0OLD", Problem: "the group is disabled"}
+	ask(approvals.Group{ID: admins, Members: []string{ana, bea}}, none, old)
+	w.slack.SetUserGroup(slacktest.UserGroup{ID: admins, Users: []string{bea}})
+	ask(approvals.Group{ID: admins, Members: []string{bea}}, none, old) // what is asked now is answered now
 }
 
-// However many groups have a right, one call reads them all; while Slack does not say who
-// is in one, nothing is known of it.
+// However many groups have a right, one call reads them all.
 func TestManyGroups(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newBubble(t, slacktest.Config{RateLimits: true})
-		const many = 30
-		for i := range many {
-			w.slack.SetUserGroup(slacktest.UserGroup{ID: fmt.Sprintf("S0G%02d", i), Users: []string{ana, fmt.Sprintf("U0M%02d", i)}})
+		var ids []string
+		for i := range 30 {
+			ids = append(ids, fmt.Sprintf("S0G%02d", i))
+			w.slack.SetUserGroup(slacktest.UserGroup{ID: ids[i], Users: []string{ana, fmt.Sprintf("U0M%02d", i)}})
 		}
-		round := func(bad bool) {
+		round := func(want, calls int) {
 			t.Helper()
-			for i := range many {
-				g, err := w.ws.Group(t.Context(), fmt.Sprintf("S0G%02d", i))
-				if bad != (err != nil) || !bad && !cmp.Equal(g.Members, []string{ana, fmt.Sprintf("U0M%02d", i)}) {
-					t.Errorf("group %d: got %+v, %v; want an error: %t", i, g, err, bad)
+			got, err := w.ws.Groups(t.Context(), ids)
+			if len(got) != want || (err == nil) != (want == len(ids)) {
+				t.Errorf("got %d groups, %v; want %d", len(got), err, want)
+			}
+			for i, g := range got {
+				if !cmp.Equal(g.Members, []string{ana, fmt.Sprintf("U0M%02d", i)}) {
+					t.Errorf("group %d: got %+v", i, g)
 				}
 			}
-		}
-		calls := func(want int) {
-			t.Helper()
-			if got := len(w.slack.CallsOf("usergroups.list")); got != want {
-				t.Errorf("the groups were listed %d times; want %d", got, want)
+			if got := len(w.slack.CallsOf("usergroups.list")); got != calls {
+				t.Errorf("the groups were listed %d times; want %d", got, calls)
+			}
+			if _, detail := w.bot.Health(); strings.Count(detail, "group S0G") != len(ids)-want {
+				t.Errorf("health says %q; want %d groups in it", detail, len(ids)-want)
 			}
 		}
-		round(false)
-		calls(1)
-		time.Sleep(5 * time.Minute)
-		w.slack.AddFault(slacktest.Fault{Method: "usergroups.list", Status: 500, Times: 1})
-		round(true)
-		calls(2)
-		time.Sleep(20 * time.Second)
+		round(30, 1)
 		w.slack.AddFault(slacktest.Fault{Method: "usergroups.list", Status: 429, RetryAfter: 30, Times: 1})
-		round(true)
+		round(0, 2)
 		time.Sleep(20 * time.Second)
-		round(true)
-		calls(3) // Slack is left alone for as long as it said
-		time.Sleep(20 * time.Second)
-		round(false)
-		calls(4)
+		round(0, 2) // Slack is left alone for as long as it said
+		time.Sleep(10 * time.Second)
+		round(30, 3)
 	})
 }
 
@@ -206,11 +204,12 @@ func TestGroupWithoutItsMembers(t *testing.T) {
 	t.Parallel()
 	ws := bot.Open(bot.Settings{APIURL: "http://slack.test", HTTPClient: &http.Client{Transport: answering(func(*http.Request) *http.Response {
 		w := httptest.NewRecorder()
-		io.WriteString(w, `{"ok":true,"usergroups":[{"id":"S0ADMINS","date_delete":0}]}`)
+		io.WriteString(w, `{"ok":true,"usergroups":[{"id":"S0ADMINS","date_delete":0},{"id":"S0EMPTY","date_delete":0,"users":[]}]}`)
 		return w.Result()
 	})}})
-	if g, err := ws.Group(t.Context(), "S0ADMINS"); err == nil || !strings.Contains(err.Error(), "does not say who is in the group") {
-		t.Errorf("got %+v, %v; want an error", g, err)
+	got, err := ws.Groups(t.Context(), []string{"S0ADMINS", "S0EMPTY"})
+	if err == nil || !strings.Contains(err.Error(), "does not say who is in the group") || len(got) != 1 || got[0].ID != "S0EMPTY" || got[0].Problem != "" {
+		t.Errorf("got %+v, %v; want an error of the one and nobody in the other", got, err)
 	}
 }
 

@@ -36,17 +36,18 @@ func (k *checker) directory(ctx context.Context, slack approvals.Directory) {
 			named[p.SlackID] = ""
 		}
 	}
+	var groups []string
 	for _, id := range slices.Sorted(maps.Keys(named)) {
-		var err error
 		if approvals.IsGroup(id) {
-			err = k.group(ctx, slack, id, named[id], &s)
-		} else {
-			err = k.person(ctx, slack, id, named[id], &s)
-		}
-		if err != nil {
+			groups = append(groups, id)
+		} else if err := k.person(ctx, slack, id, named[id], &s); err != nil {
 			k.fault("people", err.Error(), "")
 			return // nobody's right can be told
 		}
+	}
+	if err := k.groups(ctx, slack, groups, named, &s); err != nil {
+		k.fault("people", err.Error(), "")
+		return
 	}
 	if !k.stored {
 		return
@@ -57,16 +58,18 @@ func (k *checker) directory(ctx context.Context, slack approvals.Directory) {
 	}
 }
 
-func (k *checker) group(ctx context.Context, slack approvals.Directory, id, variable string, s *standings) error {
-	g, err := slack.Group(ctx, id)
-	if err != nil {
-		return err
+func (k *checker) groups(ctx context.Context, slack approvals.Directory, ids []string, named map[string]string, s *standings) error {
+	if len(ids) == 0 {
+		return nil
 	}
-	s.members[id] = g.Members
-	if g.Problem != "" {
-		k.fault("slack group "+id, g.Problem, "correct "+variable+", or the group in Slack")
+	groups, err := slack.Groups(ctx, ids)
+	for _, g := range groups {
+		s.members[g.ID] = g.Members
+		if g.Problem != "" {
+			k.fault("slack group "+g.ID, g.Problem, "correct "+named[g.ID]+", or the group in Slack")
+		}
 	}
-	return nil
+	return err
 }
 
 func (k *checker) person(ctx context.Context, slack approvals.Directory, id, variable string, s *standings) error {

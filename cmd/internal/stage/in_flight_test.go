@@ -226,7 +226,7 @@ func TestVoteThatStoppedCountingIsNotReleased(t *testing.T) {
 		}, "only 0 of 1", []string{stage.Bea}},
 		{"the approvers' group was disabled", []string{"APPROVERS=" + admins + "," + stage.Bea}, inGroup, stage.Ana, func(p *play) {
 			p.ok(p.Slack.EditUserGroup(admins, func(g *slacktest.UserGroup) { g.Disabled = true }))
-			p.restart() // the list of groups is kept for half a minute
+			refresh(p)
 			p.members()
 		}, "only 0 of 1", []string{stage.Bea}},
 		{"deactivated in Slack", nil, nil, stage.Ana, func(p *play) {

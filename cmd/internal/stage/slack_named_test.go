@@ -168,7 +168,7 @@ func TestPeopleWhoCannotBeLookedUpAreNamed(t *testing.T) {
 			p.grouped()
 			p.slackIs()
 			mend := p.Slack.AddFault(tt.fault)
-			p.Stop() // the list of groups is kept for half a minute
+			p.Stop()
 			p.ok(p.Start(p.ctx))
 			p.slackIs(tt.want...)
 			a := p.askOnHold()
