@@ -2,6 +2,7 @@ package gatewayd_test
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
@@ -290,6 +292,45 @@ func TestServerWentBack(t *testing.T) {
 	w.must(w.Start(w.ctx))
 	w.until(func() bool { return w.status(id) == "expired" })
 	w.request(3)
+}
+
+// What one node finds wrong with the log makes all unready, so that no balancer leads
+// people to one that goes on. The channel is told once.
+func TestNodesShareAFault(t *testing.T) {
+	t.Parallel()
+	w, database := onServer(t, "RGW_SETTING_SUPERSEDE=off")
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	w.must(err)
+	other := free.Addr().String()
+	w.must(free.Close())
+	stop, _ := w.second(io.Discard, "RGW_METRICS_LISTEN="+other)
+	w.nodes(2)
+	_, id := w.request(1)
+	card, err := w.Card(w.ctx, id)
+	w.must(err)
+	view, err := w.Press(w.ctx, stage.Ana, card, "approve")
+	w.must(err)
+	// Nothing writes the row after this.
+	w.until(func() bool {
+		return strings.Contains(w.operator(0, "audit", "export").Stdout, string(approvals.EventModalOpened))
+	})
+	storetest.SQL(t, database, `UPDATE requests SET body = replace(body, '"Round":1', '"Round":2')`)
+	if got, err := w.Submit(w.ctx, stage.Ana, view, w.Code(stage.Ana, time.Now())); err == nil && got.Closed {
+		t.Error("an approval was taken by a row that is not what its events say")
+	}
+	const why = "the log was changed by somebody without the keys"
+	w.notReady(why)
+	w.until(func() bool {
+		code, body, err := fetch("http://" + other + "/readyz")
+		return err == nil && code == http.StatusServiceUnavailable && strings.Contains(body, why)
+	})
+	w.until(func() bool { return w.alarms() > 0 })
+	if code := stop(); code != 0 {
+		t.Errorf("the second node: got exit %d; want 0", code)
+	}
+	if n := w.alarms(); n != 1 {
+		t.Errorf("the channel was told %d times; want once", n)
+	}
 }
 
 // A gateway moves to PostgreSQL: the log is the same byte for byte, and what was
