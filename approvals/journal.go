@@ -144,6 +144,15 @@ func readFault(tx Tx) (string, error) {
 	return fault, err
 }
 
+// hear takes in what some process found wrong by now, which holds here, too.
+func (j *journal) hear(tx Tx) error {
+	fault, err := readFault(tx)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.heard(fault)
+	return err
+}
+
 // heard takes in what the database says was found wrong. The caller holds mu.
 func (j *journal) heard(fault string) {
 	if fault != "" {
@@ -214,13 +223,10 @@ const shortLog = 10_000
 func (j *journal) open(ctx context.Context) error {
 	var size int64
 	err := j.store.View(ctx, func(tx Tx) error {
-		fault, err := readFault(tx)
+		err := j.hear(tx)
 		if err != nil {
 			return err
 		}
-		j.mu.Lock()
-		j.heard(fault)
-		j.mu.Unlock()
 		size, err = tx.Ledger().Size()
 		return err
 	})

@@ -51,14 +51,9 @@ func (j *journal) prove(tx Tx) (p *proof, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// What another process found wrong by now holds here, too.
-	fault, err := readFault(tx)
-	if err != nil {
+	if err := j.hear(tx); err != nil {
 		return nil, err
 	}
-	j.mu.Lock()
-	j.heard(fault)
-	j.mu.Unlock()
 	if err := j.unheld(); err != nil {
 		return nil, err
 	}

@@ -270,22 +270,7 @@ func (b *Bot) submitted(p interaction, answer ack) {
 		answer(nil)
 		return
 	}
-	refuse := func(why *approvals.Refusal) {
-		text := refusal(why, p.User.ID, action, time.Now())
-		_, asked := p.typed(BlockCode, InputCode)
-		switch {
-		case why.AboutCode() && asked:
-			answer(inline(BlockCode, text))
-		case why.Code == approvals.RefusedReason && action != approvals.ActionApprove:
-			answer(inline(BlockReason, text))
-		case why.AboutCode():
-			answer(slack.NewUpdateViewSubmissionResponse(ended(title, say("A code is needed by now. Press the button on the card again."))))
-		case why.Code == approvals.RefusedClosed:
-			answer(slack.NewUpdateViewSubmissionResponse(ended("Nothing more to do", text)))
-		default:
-			answer(slack.NewUpdateViewSubmissionResponse(ended(title, text)))
-		}
-	}
+	refuse := func(why *approvals.Refusal) { answer(p.refusal(why, action, title)) }
 	from, err := parseOrigin(p.View.PrivateMetadata)
 	if err != nil || !userID.MatchString(p.User.ID) {
 		refuse(&approvals.Refusal{Code: approvals.RefusedUnknownRequest})
@@ -320,6 +305,24 @@ func (b *Bot) submitted(p interaction, answer ack) {
 		b.log.Error("take a decision", "request", from.Request, "err", err)
 		answer(b.failed(p))
 	}
+}
+
+// refusal is the answer to a modal that was refused: at the field that was wrong, so that
+// people can try again, or in place of the modal. title is that of what did not happen.
+func (p interaction) refusal(why *approvals.Refusal, action approvals.Action, title string) any {
+	text := refusal(why, p.User.ID, action, time.Now())
+	_, asked := p.typed(BlockCode, InputCode)
+	switch {
+	case why.AboutCode() && asked:
+		return inline(BlockCode, text)
+	case why.Code == approvals.RefusedReason && action != approvals.ActionApprove:
+		return inline(BlockReason, text)
+	case why.AboutCode():
+		text = say("A code is needed by now. Press the button on the card again.")
+	case why.Code == approvals.RefusedClosed:
+		title = "Nothing more to do"
+	}
+	return slack.NewUpdateViewSubmissionResponse(ended(title, text))
 }
 
 func (b *Bot) decide(ctx context.Context, who approvals.Clicker, p interaction, id string, action approvals.Action) error {
