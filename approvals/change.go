@@ -293,8 +293,8 @@ func logged(tx Tx, subject string, seq int64) (bool, error) {
 }
 
 // mustBeLogged refuses a row that the log knows nothing of, because it was put into the
-// database from outside. With an event of it the log would go on with something that
-// never began, and could not be read to its end any more.
+// database from outside. An event of such a row would have no beginning in the log, so
+// that the log could not be read to its end any more.
 func mustBeLogged(tx Tx, name, subject string, seq int64) error {
 	known, err := logged(tx, subject, seq)
 	if err == nil && !known {

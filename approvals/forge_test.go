@@ -398,7 +398,7 @@ func TestFaultIsTakenLater(t *testing.T) {
 }
 
 // A row that the log knows nothing of gets no event, from nobody: the log would tell of a
-// request that was never made, and no report could be written of it any more.
+// request that was never made, and after that no report of the log could be written.
 func TestRowThatNobodyAskedFor(t *testing.T) {
 	bubble(t, "SUPERSEDE=off", func(w *world) {
 		r := w.request(1, "on_hold")

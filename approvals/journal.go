@@ -104,8 +104,9 @@ func (j *journal) know(fault string) {
 	j.log.Error("nothing is approved or signed any more", "err", fault)
 }
 
-// tell has the database remember what this process found wrong, for the other
-// processes and the next start, and the channel alarmed: once, whoever else finds it.
+// tell stores what this process found wrong, so that the other processes and the next
+// start know it, and has the channel alarmed. If another process has stored a fault
+// already, it does neither.
 func (j *journal) tell(ctx context.Context) {
 	j.mu.Lock()
 	fault, told := j.fault, j.told

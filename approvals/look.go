@@ -65,7 +65,7 @@ type Trail struct {
 	LookedAt time.Time `json:"looked_at,omitzero"` // the newest look that succeeded
 	Looks    int       `json:"looks,omitempty"`    // since the facts were read
 	Jobs     int       `json:"jobs,omitempty"`     // how many the longest job list with the gate had
-	Short    Doubt     `json:"short,omitzero"`     // the newest job list lacks some of them
+	Short    Doubt     `json:"short,omitzero"`     // the newest job list is shorter than that one
 	Odd      Doubt     `json:"odd,omitzero"`       // what is odd about the gate in the newest job list
 	Changed  Doubt     `json:"changed,omitzero"`   // what the newest facts had changed
 	FailedAt time.Time `json:"failed_at,omitzero"` // since when looks have failed

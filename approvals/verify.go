@@ -100,9 +100,10 @@ func (s *Service) verifyPassed(ctx context.Context, t Token, r Request) {
 	}
 }
 
-// verifyRefused records that a deploy job was told not to deploy: once per caller,
-// request (or workflow without one) and reason, and then now and then how often it happened again. Somebody
-// may just have opened the gate, so the workflow is looked at.
+// verifyRefused records that a deploy job was told not to deploy: once for each caller,
+// request and reason, and later now and then how often it happened again. Where there is
+// no request, the workflow stands in its place. Somebody may just have opened the gate,
+// so the workflow is looked at.
 func (s *Service) verifyRefused(ctx context.Context, t Token, n NewRequest, why *Error) {
 	r, err := query(ctx, s.store, func(tx Tx) (Request, error) { return judged(tx, n) })
 	if err != nil && !errors.Is(err, ErrNotFound) {

@@ -216,7 +216,8 @@ func TestRefusedClicks(t *testing.T) {
 }
 
 // Somebody of an Enterprise organisation may belong to several of its workspaces, and
-// Slack names any one of them. They count if they belong to that one and to ours.
+// Slack names any one of those. Such a person counts if they belong to the workspace that
+// Slack names and to the one of the app.
 func TestColleaguesOfAnOrganisation(t *testing.T) {
 	t.Parallel()
 	transports(t, func(t *testing.T, w *world) {

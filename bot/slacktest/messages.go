@@ -226,8 +226,8 @@ func (s *Server) content(a args, textLimit int) (string, []Block, *Metadata, *ap
 	return text, blocks, &metadata, nil
 }
 
-// chatContent is content for the methods of chat, which take so much text in all blocks together; a response URL
-// takes more. Slack documents no number and says "12,000 text characters".
+// chatContent is content for the chat methods, which limit the text of all blocks together. A response URL takes
+// more than they do. Slack documents no number and says "12,000 text characters".
 // Source: https://github.com/slackapi/bolt-js/issues/2509
 func (s *Server) chatContent(a args, textLimit int) (string, []Block, *Metadata, *apiError) {
 	text, blocks, metadata, refused := s.content(a, textLimit)
