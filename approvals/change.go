@@ -254,14 +254,11 @@ func (c *Change) recognise(f Facts) error {
 // judgeAgain has the votes judged anew that were not carried out yet, because
 // something that they rest on changed.
 func (c *Change) judgeAgain() error {
-	open, err := c.Requests(Filter{Statuses: OpenStatuses()})
+	open, err := c.Requests(Filter{Statuses: OpenStatuses(), Voted: true})
 	if err != nil {
 		return err
 	}
 	for _, r := range open {
-		if len(r.Decisions) == 0 {
-			continue
-		}
 		if err := c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankUrgent), cardWork(r)); err != nil {
 			return err
 		}

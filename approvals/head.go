@@ -2,11 +2,12 @@ package approvals
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
+
+	json "github.com/go-json-experiment/json/v1"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 )

@@ -1,11 +1,12 @@
 package approvals
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	json "github.com/go-json-experiment/json/v1"
 )
 
 // state is that of a person or token. Its row is a cache of its events.

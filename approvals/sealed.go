@@ -1,9 +1,10 @@
 package approvals
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
+
+	json "github.com/go-json-experiment/json/v1"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
 )

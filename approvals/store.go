@@ -107,6 +107,7 @@ type Filter struct {
 	Revision    string // prefix of the full revision
 	Branch      string
 	WorkflowID  string
+	Voted       bool // only those with decisions of their current round
 	CreatedFrom time.Time
 	CreatedTo   time.Time
 	// Released selects those whose gate was opened by the decision, and lists the

@@ -32,6 +32,7 @@ func lists() []list {
 		{"closed of an app", approvals.Filter{Apps: app, Statuses: closed, Limit: 50}, "requests_by_app_status", false},
 		{"open of apps", approvals.Filter{Apps: other, Statuses: open, Limit: 50}, "requests_by_app_status", false},
 		{"all open", approvals.Filter{Statuses: open}, "requests_by_status", false},
+		{"all open that somebody voted on", approvals.Filter{Statuses: open, Voted: true}, "requests_by_status", false},
 		{"open of a place", approvals.Filter{Apps: app, Environment: "production", Statuses: open}, "requests_by_place", false},
 		{"newest deployed of a place", approvals.Filter{Apps: app, Environment: "nowhere", Statuses: []approvals.Status{approvals.Deployed}, Limit: 1}, "requests_by_place", false},
 		{"last release of a place", approvals.Filter{Apps: app, Environment: "production", Released: true, Limit: 1}, "requests_by_release", false},

@@ -2,11 +2,12 @@ package store
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+
+	json "github.com/go-json-experiment/json/v1"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
@@ -185,6 +186,9 @@ func (a arm) search() (query string, args []any) {
 	}
 	if !f.CreatedTo.IsZero() {
 		and("created_at <= ?", millis(f.CreatedTo))
+	}
+	if f.Voted {
+		and("body LIKE ?", `%"Decisions":[%`) // without decisions, the field is not there
 	}
 	number := "number"
 	if slices.Contains(a.lead, "created_at") {

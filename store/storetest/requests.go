@@ -131,6 +131,9 @@ func testFilters(t *testing.T, s approvals.Store) {
 			r.Facts.Revision = fmt.Sprintf("%040x", i)
 			r.Facts.Branch = []string{"main", "dev", "x", "y"}[i%4]
 			r.CreatedAt = start.Add(time.Duration(i) * time.Minute)
+			if i%6 == 0 {
+				r.Decisions = []approvals.Decision{{SlackUser: "U1"}}
+			}
 			if r.Status == approvals.Released { // 1, 4, 7, 10; the older the later
 				r.ReleasedAt = start.Add(time.Duration(100-i/4) * time.Minute)
 			}
@@ -151,6 +154,7 @@ func testFilters(t *testing.T, s approvals.Store) {
 		{"apps", approvals.Filter{Apps: []string{"api", "gone"}}, []int64{12, 10, 8, 6, 4, 2}},
 		{"statuses", approvals.Filter{Statuses: []approvals.Status{approvals.Pending, approvals.Expired}}, []int64{12, 11, 9, 8, 6, 5, 3, 2}},
 		{"open", approvals.Filter{Statuses: approvals.OpenStatuses(), Environment: "production", Branch: "main"}, []int64{12}},
+		{"open and voted on", approvals.Filter{Statuses: approvals.OpenStatuses(), Voted: true}, []int64{12, 6}},
 		{"closed", approvals.Filter{Statuses: approvals.ClosedStatuses(), Environment: "production"}, []int64{11, 10, 8, 7, 5, 4, 2, 1}},
 		{"app and status", approvals.Filter{Apps: []string{"web"}, Statuses: []approvals.Status{approvals.Released}}, []int64{7, 1}},
 		{"apps and statuses", approvals.Filter{Apps: both, Statuses: []approvals.Status{approvals.Released, approvals.Pending}}, []int64{12, 10, 9, 7, 6, 4, 3, 1}},
