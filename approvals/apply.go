@@ -189,8 +189,8 @@ func (r *Request) answered(e Event, at time.Time) {
 	}
 }
 
-// said is what an event reports, for the comparison with what was reported before.
-func (e Event) said() string { return e.Outcome + " " + e.Reason }
+// said is what an event reports, and of which job, for the comparison with what was reported before.
+func (e Event) said() string { return e.Outcome + " " + e.Reason + " " + e.Data["job_id"] }
 
 // noAnswer stands for the HTTP status of an answer that never came: like 5xx,
 // the call may have taken effect.

@@ -289,7 +289,7 @@ func (s *Service) ReportDeploy(ctx context.Context, t Token, idOrNumber string, 
 		if jobID != "" {
 			e.Data["job_id"] = strings.ToLower(jobID)
 		}
-		if r.Deploy.Reported == string(phase)+" "+detail {
+		if r.Deploy.Reported == e.said() {
 			return nil // it said so already
 		}
 		return c.happen(&r, e)

@@ -324,6 +324,23 @@ func TestReportDeploy(t *testing.T) {
 	})
 }
 
+// A report that was sent again is one report. Two deploy jobs behind one gate make two.
+func TestReportsOfTwoDeployJobs(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		r := w.request(1, "on_hold")
+		w.must(w.approve("U01", r))
+		for want, job := range []string{"", "11111111-2222-4333-8444-555555555555", "AAAAAAAA-2222-4333-8444-555555555555"} {
+			for range 2 {
+				_, err := w.svc.ReportDeploy(w.ctx, w.token, r.ID, approvals.PhaseStarted, "", job)
+				w.must(err)
+			}
+			if got := w.count(r, approvals.EventDeployReport); got != want+1 {
+				t.Errorf("job %q: got %d reports in all; want %d", job, got, want+1)
+			}
+		}
+	})
+}
+
 // A refusal that the database did not take is recorded, and told, when it happens again.
 func TestRefusalIsRecordedOnceItCan(t *testing.T) {
 	bubble(t, "", func(w *world) {
