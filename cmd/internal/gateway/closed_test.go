@@ -184,15 +184,18 @@ func TestRefusalsAreClear(t *testing.T) {
 		{"bypassed", "not_approved", "nobody approved request #7 here; its gate was opened in CircleCI by mallory", ptr(in("bypassed", func(r *webhook.Request) { r.Gate.ApprovedBy = "mallory" })), []string{
 			"Not deploying: nobody approved request #7 here; its gate was opened in CircleCI by mallory (not_approved), trace ID REQ. Card: https://acme.slack.com/archives/C1/p1 . Next: rerun the workflow from start",
 		}},
-		{"waiting", "not_approved", "request #7 is pending", ptr(in("pending", nil)), []string{"Nobody has approved request #7 here.", "Next: have the request approved on its card"}},
+		{"waiting", "not_approved", "request #7 is pending", ptr(in("pending", nil)), []string{"Nobody has approved request #7 here.", "Next: let this job require the success of the approval job. If it does already, rerun the workflow from start"}},
 		{"one of two", "not_approved", "request #7 is pending", ptr(in("pending", func(r *webhook.Request) {
 			r.RequiredApprovals, r.Decisions = 2, []webhook.Decision{{Action: "approve", Name: "ana"}}
 		})), []string{"Request #7 has 1 of 2 approvals."}},
 		{"rejected", "not_approved", "request #7 is rejected", ptr(in("rejected", func(r *webhook.Request) {
 			r.Decisions = []webhook.Decision{{Action: "reject", Name: "bea", Reason: "not today"}}
 		})), []string{"rejected by bea: not today.", "Next: rerun"}},
-		{"not released", "not_approved", "request #7 is approved, but …", ptr(in("approved", nil)), []string{"Next: wait until the bot has opened"}},
-		{"expired", "approval_expired", "the approval of request #7 was not used in time", ptr(in("expired", func(r *webhook.Request) { r.ApprovedAt = &at })), []string{"Next: press Retry on the card"}},
+		{"not released", "not_approved", "request #7 is approved, but …", ptr(in("approved", nil)), []string{"Next: let this job require the success of the approval job. If it does already, rerun the workflow from start"}},
+		{"overtaken a moment later", "not_approved", "request #7 is approved, but …", ptr(in("approved", nil)), []string{
+			"trace ID REQ. CircleCI's approval job approve_deploy_production was opened by mallory. Card: https://acme.slack.com/archives/C1/p1 . Next: rerun the workflow from start",
+		}},
+		{"expired", "approval_expired", "the approval of request #7 was not used in time", ptr(in("expired", func(r *webhook.Request) { r.ApprovedAt = &at })), []string{"Next: rerun the workflow from start"}},
 		{"other commit", "commit_not_approved", "request #7 is for commit …", ptr(in("released", nil)), []string{"Next: deploy the commit that was approved"}},
 		{"none", "not_approved", "no request was made for this workflow", nil, []string{"Next: file a request before the approval job"}},
 	} {
@@ -207,8 +210,11 @@ func TestRefusalsAreClear(t *testing.T) {
 				}
 			}
 			answers := map[string][]reply{"POST /verify": {problem(409, tt.code, tt.detail)}, "GET ": {{200, page}}}
-			if tt.name == "seen a moment later" {
+			switch tt.name {
+			case "seen a moment later":
 				answers["GET /R1"] = []reply{{200, in("bypassed", func(r *webhook.Request) { r.Gate.ApprovedBy = "mallory" })}}
+			case "overtaken a moment later":
+				answers["GET /R1"] = []reply{{200, in("bypassed", func(r *webhook.Request) { r.Gate.ApprovedBy, r.ApprovedAt = "mallory", &at })}}
 			}
 			g := serve(t, answers)
 			for _, args := range []string{"deploy --app myapp -- false", "deploy-approval verify --app myapp"} {

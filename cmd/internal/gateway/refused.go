@@ -17,9 +17,9 @@ import (
 // explainFor is how long the look-up may take that makes a refusal clear.
 const explainFor = 10 * time.Second
 
-// settleFor is how long a pending request is watched before it is called pending:
-// a deploy job runs only behind an open gate, and the gateway, which the question
-// made look, needs a moment to see who opened it.
+// settleFor is how long an open request is watched before it is called open: a deploy
+// job runs only behind an open gate, and the gateway, which the question made look,
+// needs a moment to see who opened it.
 const settleFor = 4 * time.Second
 
 // notDeployed is why the deploy command was not run.
@@ -61,7 +61,7 @@ func (c *program) refused(ctx context.Context, client *webhook.Client, asked web
 	case len(page.Requests) == 0:
 		text = append(text, "Next: file a request before the approval job (rack-gateway deploy-approval request --app "+asked.App+"), or rerun the workflow from start.")
 	default:
-		r := settled(ctx, client, deciding(page.Requests))
+		r := settled(ctx, client, p.Code, deciding(page.Requests))
 		if !strings.Contains(p.Detail, "opened in CircleCI by "+string(r.Gate.ApprovedBy)) {
 			text = append(text, standing(r)...) // what the refusal does not say itself
 		}
@@ -73,12 +73,15 @@ func (c *program) refused(ctx context.Context, client *webhook.Client, asked web
 	return &cli.Exit{Code: failed(err).(*cli.Exit).Code, Err: errors.New(strings.Join(text, " "))}
 }
 
-// settled waits a moment for the gateway to know more of a request than that it is
-// pending, and returns the request as it then is.
-func settled(ctx context.Context, client *webhook.Client, r webhook.Request) webhook.Request {
+// settled waits a moment for the gateway to know more of a request than that its gate is
+// still to be opened, and returns the request as it then is.
+func settled(ctx context.Context, client *webhook.Client, code approvals.Code, r webhook.Request) webhook.Request {
 	ctx, cancel := context.WithTimeout(ctx, settleFor)
 	defer cancel()
-	r, _ = client.Wait(ctx, r, func(r webhook.Request) bool { return r.Status != approvals.Pending || opened(r) }, nil) // a failure leaves it as it was
+	known := func(r webhook.Request) bool {
+		return code != approvals.CodeNotApproved || !r.Status.Open() || opened(r)
+	}
+	r, _ = client.Wait(ctx, r, known, nil) // a failure leaves it as it was
 	return r
 }
 
@@ -107,7 +110,9 @@ func standing(r webhook.Request) []string {
 			text = append(text, fmt.Sprintf("Nobody has approved request #%d here.", r.Number))
 		}
 	case approvals.Bypassed:
-		text = append(text, fmt.Sprintf("Nobody has approved request #%d here in time.", r.Number))
+		if r.ApprovedAt == nil {
+			text = append(text, fmt.Sprintf("Nobody has approved request #%d here in time.", r.Number))
+		}
 	case approvals.Rejected:
 		text = append(text, ending(r)+".")
 	}
@@ -126,18 +131,15 @@ func standing(r webhook.Request) []string {
 // opened reports whether the gate of a request was approved.
 func opened(r webhook.Request) bool { return r.Gate.ApprovedBy != "" || r.Gate.Status == "success" }
 
-// next says what people can do about a refusal.
+// next says what people can do about a refusal. No approval comes in time for this job:
+// whatever repeats it is a new workflow, which needs an approval of its own.
 func next(code approvals.Code, r webhook.Request) string {
 	const again = "rerun the workflow from start, and have its new request approved on the card."
 	switch {
 	case code == approvals.CodeCommitNotApproved:
 		return "deploy the commit that was approved, or " + again
-	case r.Status == approvals.Pending && !opened(r):
-		return "have the request approved on its card, then run this job again."
-	case r.Status == approvals.Approved && code == approvals.CodeNotApproved:
-		return "wait until the bot has opened the approval job, then run this job again."
-	case r.Status == approvals.Undeliverable, r.Status == approvals.Expired && r.ApprovedAt != nil:
-		return "press Retry on the card, or " + again
+	case r.Status.Open() && !opened(r):
+		return "let this job require the success of the approval job. If it does already, " + again
 	}
 	return again
 }
