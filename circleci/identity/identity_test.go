@@ -288,9 +288,14 @@ func TestIssuerIsDown(t *testing.T) {
 		i.SetDown(false)
 		time.Sleep(time.Minute)
 		judge("no refusal", nil)
+		at.set(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{}`) }))
+		time.Sleep(time.Minute)
+		judge("unavailable", map[string]any{"kid": "perhaps new"})
+		judge("no refusal", nil) // by the keys that are known
+		at.set(i)
 		i.SetDown(true)
 		time.Sleep(24 * time.Hour)
-		judge("no refusal", nil) // by the keys that are known
+		judge("no refusal", nil)
 		judge("unavailable", map[string]any{"kid": "perhaps new"})
 		judge("unavailable", map[string]any{"kid": "perhaps new"})
 		judge("no refusal", nil)
@@ -334,7 +339,10 @@ func TestIssuerMisbehaves(t *testing.T) {
 		}, "unavailable"},
 		"no keys": {func(i *circlecitest.Issuer) http.Handler {
 			return documents(i, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{}`) })
-		}, "unauthorized " + string(approvals.ReasonKey)},
+		}, "unavailable"},
+		"a page in place of keys": {func(i *circlecitest.Issuer) http.Handler {
+			return documents(i, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `<html>Be right back`) })
+		}, "unavailable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			issued(t, func(t *testing.T, i *circlecitest.Issuer, at *direct, v *identity.Verifier) {

@@ -2,6 +2,8 @@ package identity
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -80,6 +82,15 @@ func (s *sparing) fetch(r *http.Request) (*http.Response, error) {
 	}
 	if len(body) > maxAnswer {
 		return nil, fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
+	}
+	// The status alone says little: a page of a proxy and an empty object come with 200,
+	// too, and nobody may be refused for good because of them.
+	var document struct {
+		Issuer string            `json:"issuer"` // where the keys are
+		Keys   []json.RawMessage `json:"keys"`
+	}
+	if json.Unmarshal(body, &document) != nil || document.Issuer == "" && len(document.Keys) == 0 {
+		return nil, errors.New("the answer neither holds keys nor says where they are")
 	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	return res, nil
