@@ -79,11 +79,11 @@ func (c *Client) refusal(res *http.Response, body []byte) error {
 	}
 	status := res.StatusCode
 	// A call to a plain http URL goes through an HTTP proxy as a whole, so these
-	// statuses are the proxy's: the gateway gives the last three only with a
+	// statuses are the proxy's: the gateway gives all but the first only with a
 	// problem document of its own.
 	if c.forwarded() {
 		switch status {
-		case http.StatusProxyAuthRequired, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		case http.StatusProxyAuthRequired, http.StatusForbidden, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 			e := proxyRefusal(c.via, c.base, status)
 			e.RetryAfter = retryAfter(res.Header.Get("Retry-After"), time.Now())
 			return e

@@ -239,6 +239,7 @@ func TestProxiesAreNamed(t *testing.T) {
 		{"connect 502", "https://gateway.invalid", proxyThat(t, 502).URL, true, "could not reach https://gateway.invalid"},
 		{"connect 403", "https://gateway.invalid", proxyThat(t, 403).URL, true, "did not connect us to https://gateway.invalid"},
 		{"forward 407", "http://gateway.invalid", proxyThat(t, 407).URL, true, "asks for a user and a password"},
+		{"forward 403", "http://gateway.invalid", proxyThat(t, 403).URL, true, "did not connect us to http://gateway.invalid"},
 		{"forward 502", "http://gateway.invalid", proxyThat(t, 502).URL, true, "could not reach http://gateway.invalid"},
 		{"forward 504", "http://gateway.invalid", proxyThat(t, 504).URL, true, "could not reach http://gateway.invalid"},
 		{"no http proxy", "https://gateway.invalid", "http://" + closed.Addr().String(), false, "through the proxy at http://" + closed.Addr().String()},
