@@ -142,7 +142,7 @@ func (c *program) childEnv(keepToken bool) []string {
 // split divides an environment by the names of its variables.
 func split(env []string, is func(name string) bool) (those, others []string) {
 	for _, kv := range env {
-		if name, _, _ := strings.Cut(kv, "="); is(name) {
+		if name, _, _ := strings.Cut(kv, "="); is(variable(name)) {
 			those = append(those, kv)
 		} else {
 			others = append(others, kv)

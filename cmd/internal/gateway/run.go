@@ -37,13 +37,18 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	c.Explain = notDeploying
 	for _, kv := range env {
 		if name, value, ok := strings.Cut(kv, "="); ok {
-			if runtime.GOOS == "windows" {
-				name = strings.ToUpper(name) // Path is PATH there
-			}
-			c.env[name] = value
+			c.env[variable(name)] = value
 		}
 	}
 	return c.Run(ctx, c.root(), args)
+}
+
+// variable is the name of a variable for comparison: to Windows Path and PATH are one.
+func variable(name string) string {
+	if runtime.GOOS == "windows" {
+		return strings.ToUpper(name)
+	}
+	return name
 }
 
 // Main is the program: [Run] with the arguments, environment and streams of the
