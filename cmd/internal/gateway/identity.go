@@ -155,11 +155,17 @@ func (m *most) Write(b []byte) (int, error) {
 // its signature does not matter here.
 func renewal(token string, now time.Time) time.Time {
 	var claims struct {
-		Expiry float64 `json:"exp"`
+		IssuedAt float64 `json:"iat"`
+		Expiry   float64 `json:"exp"`
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
 	if err != nil || json.Unmarshal(payload, &claims) != nil || claims.Expiry <= 0 {
 		return now.Add(renewAfter)
 	}
-	return time.Unix(int64(claims.Expiry), 0).Add(-renewBefore)
+	ends := time.Unix(int64(claims.Expiry), 0)
+	// The clock of the job may be late. The token is new, so it lives at most as long as from now.
+	if life := now.Add(time.Duration(claims.Expiry-claims.IssuedAt) * time.Second); life.Before(ends) {
+		ends = life
+	}
+	return ends.Add(-renewBefore)
 }

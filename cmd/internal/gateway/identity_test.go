@@ -73,10 +73,17 @@ func (i *issued) read(t *testing.T, name string) string {
 	return string(text)
 }
 
-// jwt is a token that ends after so long.
-func jwt(ends time.Duration) string {
+// jwt is a token that ends after so long, and does not say since when it is good.
+func jwt(ends time.Duration) string { return jwtOf(`{"exp":%d}`, ends) }
+
+// jwtOf is a token with claims that name times from now on.
+func jwtOf(claims string, after ...time.Duration) string {
 	part := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
-	return part(`{"alg":"RS256"}`) + "." + part(fmt.Sprintf(`{"exp":%d}`, time.Now().Add(ends).Unix())) + ".c2ln"
+	var times []any
+	for _, d := range after {
+		times = append(times, time.Now().Add(d).Unix())
+	}
+	return part(`{"alg":"RS256"}`) + "." + part(fmt.Sprintf(claims, times...)) + ".c2ln"
 }
 
 func TestTokenOfTheJob(t *testing.T) {
@@ -163,8 +170,8 @@ func TestAPITokenWins(t *testing.T) {
 func TestTokensAreRenewedInALongWait(t *testing.T) {
 	t.Parallel()
 	i := issue(t, map[string][]reply{"GET /R1": {{200, request("pending")}, {200, request("pending")}, {200, request("approved")}}})
-	// The first tokens end within five minutes, the third does not.
-	i.circleci(t, "case $n in 1) echo "+jwt(4*time.Minute)+";; 2) echo "+jwt(time.Minute)+";; *) echo "+jwt(time.Hour)+";; esac")
+	// The first tokens live less than five minutes, the first by a clock that is ahead of the job's. The third lives longer.
+	i.circleci(t, "case $n in 1) echo "+jwtOf(`{"iat":%d,"exp":%d}`, 56*time.Minute, time.Hour)+";; 2) echo "+jwt(time.Minute)+";; *) echo "+jwt(time.Hour)+";; esac")
 	r := run(t, i.env(), "deploy-approval", "wait", "R1")
 	came := i.came()
 	if r.code != 0 || len(came) < 3 || came[0] == came[1] || came[1] == came[2] {
