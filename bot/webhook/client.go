@@ -85,7 +85,7 @@ const maxToken = 512
 
 // NewClient makes a client. It opens no connection yet.
 func NewClient(c ClientConfig) (*Client, error) {
-	base, err := parseBase(c.URL)
+	base, err := BaseURL(c.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -134,9 +134,10 @@ func NewClient(c ClientConfig) (*Client, error) {
 	}, nil
 }
 
-// parseBase checks the gateway's URL. Errors do not repeat it: it may hold
-// what was not meant to be shown.
-func parseBase(raw string) (string, error) {
+// BaseURL checks the gateway's URL and completes it: https is its default scheme, and
+// it ends without a slash. Errors do not repeat it: it may hold what was not meant to be
+// shown.
+func BaseURL(raw string) (string, error) {
 	if raw != "" && !strings.Contains(raw, "://") {
 		raw = "https://" + raw
 	}

@@ -35,6 +35,9 @@ func (c *program) connectFor(retryFor time.Duration) (*webhook.Client, error) {
 	if base == "" {
 		return nil, cli.Usage("%s is not set", envURL)
 	}
+	if base, err = webhook.BaseURL(base); err != nil {
+		return nil, cli.Usage("%w", err)
+	}
 	token, mint, err := c.credential(base)
 	if err != nil {
 		return nil, err

@@ -33,8 +33,8 @@ const (
 )
 
 // credential is what opens the gateway: an API token, or else the OIDC token of
-// this CircleCI job. base is the URL of the gateway.
-func (c *program) credential(base string) (token string, mint func(context.Context) (string, error), err error) {
+// this CircleCI job, whose audience is by default the URL of the gateway.
+func (c *program) credential(gateway string) (token string, mint func(context.Context) (string, error), err error) {
 	if token, err = c.token(); token != "" || err != nil {
 		return token, nil, err
 	}
@@ -58,7 +58,7 @@ func (c *program) credential(base string) (token string, mint func(context.Conte
 		return "", nil, err
 	}
 	if audience == "" {
-		audience = strings.TrimRight(base, "/")
+		audience = gateway
 	}
 	return "", (&minted{program: program, audience: audience, env: c.childEnv(false), say: c.Say}).token, nil
 }

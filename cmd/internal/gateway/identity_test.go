@@ -179,7 +179,17 @@ func TestTokensAreRenewedInALongWait(t *testing.T) {
 	}
 }
 
-// A program that hangs does not hold up what is to end.
+// The audience is the URL of the gateway, also where the variable leaves its scheme out.
+func TestAudienceIsAURL(t *testing.T) {
+	t.Parallel()
+	i := issue(t, nil)
+	i.circleci(t, "echo "+jwt(time.Hour))
+	run(t, i.env("RACK_GATEWAY_URL=gateway.invalid:8443/", "RACK_GATEWAY_PROXY=http://127.0.0.1:1"), "--retry-for", "0", "check")
+	if got, want := i.read(t, "calls"), `run oidc get --claims {"aud":"https://gateway.invalid:8443"}`+"\n"; got != want {
+		t.Errorf("got %q; want %q", got, want)
+	}
+}
+
 // Nobody refused a token that there never was.
 func TestCheckWithoutAToken(t *testing.T) {
 	t.Parallel()
@@ -191,6 +201,7 @@ func TestCheckWithoutAToken(t *testing.T) {
 	}
 }
 
+// A program that hangs does not hold up what is to end.
 func TestCircleCIHangs(t *testing.T) {
 	t.Parallel()
 	i := issue(t, nil)
