@@ -155,6 +155,9 @@ func (s *Service) Happen(ctx context.Context, id string, e Event) error {
 	})
 }
 
+// Commit carries out what a delivery records.
+func (s *Service) Commit(ctx context.Context, fn func(*Change) error) error { return s.update(ctx, fn) }
+
 // Awaited is how many requests callers wait for.
 func (s *Service) Awaited() int {
 	s.waiters.mu.Lock()

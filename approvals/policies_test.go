@@ -316,9 +316,9 @@ func TestReminderThatIsLate(t *testing.T) {
 		w.halt()
 		w.must(w.svc.Happen(w.ctx, r.ID, approvals.Event{Type: approvals.EventReminded, People: []string{"U01"}}))
 		lines := func() (n int) {
-			told, _, _, err := w.svc.Untold(w.ctx, r.ID)
+			thread, err := w.svc.Untold(w.ctx, r.ID)
 			w.must(err)
-			for _, l := range told {
+			for _, l := range thread.Lines {
 				if l.Event.Type == approvals.EventReminded {
 					n++
 				}

@@ -130,48 +130,54 @@ func (s *Service) tell(tx Tx, e Event) (Told, error) {
 	return t, nil
 }
 
-// Untold lists the events of a request that its thread lacks and tells, oldest
-// first. newest is the number of the event up to which nothing is left to tell
-// then; due is when there will be more, zero if only another event can bring it.
-func (s *Service) Untold(ctx context.Context, requestID string) (lines []Told, newest int64, due time.Time, err error) {
-	err = s.view(ctx, func(tx Tx) error {
+// Thread is what the thread of a request lacks.
+type Thread struct {
+	Card   SlackRef  // that it stands below
+	Lines  []Told    // oldest first
+	Newest int64     // number of the event up to which nothing is left to tell then
+	Due    time.Time // when there will be more; zero if only another event can bring it
+}
+
+// Untold finds the events of a request that its thread lacks and tells.
+func (s *Service) Untold(ctx context.Context, requestID string) (Thread, error) {
+	return query(ctx, s.store, func(tx Tx) (t Thread, err error) {
 		r, err := tx.Request(requestID)
 		if err != nil {
-			return err
+			return t, err
 		}
 		history, err := tx.History(r.ID, r.Told)
 		if err != nil {
-			return err
+			return t, err
 		}
 		events, err := parseEvents(history)
 		if err != nil {
-			return err
+			return t, err
 		}
-		newest = r.Told
+		t.Card, t.Newest = r.Slack, r.Told
 		with := map[int64][]Event{}
 		for i, e := range events {
 			if teller, ok := e.toldWith(events[i+1:]); ok {
 				with[teller] = append(with[teller], e)
-				newest = e.Seq
+				t.Newest = e.Seq
 				continue
 			}
-			if due = r.awaits(e, events[i+1:]); due.After(tx.Now()) {
-				return nil
+			if due := r.awaits(e, events[i+1:]); due.After(tx.Now()) {
+				t.Due = due
+				break
 			}
-			due, newest = time.Time{}, e.Seq
+			t.Newest = e.Seq
 			if _, told := e.told(); !told || e.Type == EventReminded && !r.reminds(events[i:]) {
 				continue
 			}
-			t, err := s.tell(tx, e)
+			line, err := s.tell(tx, e)
 			if err != nil {
-				return err
+				return t, err
 			}
-			t.With = with[e.Seq]
-			lines = append(lines, t)
+			line.With = with[e.Seq]
+			t.Lines = append(t.Lines, line)
 		}
-		return nil
+		return t, nil
 	})
-	return lines, newest, due, err
 }
 
 // toldWith finds the later event whose line tells this one, too: the decision that
@@ -306,11 +312,14 @@ func (s *Service) Shown(requestID, shows string) func(*Change) error {
 	})
 }
 
-// TellUntil records that the thread of a request tells its events up to the one
-// with number seq.
-func (s *Service) TellUntil(requestID string, seq int64) func(*Change) error {
+// TellUntil records that the thread below a card tells the events of its request up to
+// the one with number seq. A card that was lost meanwhile takes its thread along: the
+// next one tells all of them.
+func (s *Service) TellUntil(requestID string, card SlackRef, seq int64) func(*Change) error {
 	return observed(requestID, func(_ *Change, r *Request) error {
-		r.Told = max(r.Told, seq)
+		if r.Slack == card {
+			r.Told = seq
+		}
 		return nil
 	})
 }

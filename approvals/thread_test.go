@@ -117,3 +117,28 @@ func TestOutcomesAreToldBeforeRemarks(t *testing.T) {
 		}
 	})
 }
+
+// A card is found lost while a line of its thread is told: the next one's thread begins
+// with the first event, whatever that line recorded.
+func TestALostCardTakesItsThreadAlong(t *testing.T) {
+	bubble(t, "REQUIRED_APPROVALS=2", func(w *world) {
+		r := w.request(1, "on_hold")
+		w.halt()
+		_, err := w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, w.code("U01"))
+		w.must(err)
+		late, err := w.svc.Untold(w.ctx, r.ID)
+		w.must(err)
+		if len(late.Lines) != 1 {
+			t.Fatalf("got %d lines; want that of the vote", len(late.Lines))
+		}
+		w.must(w.svc.Commit(w.ctx, w.svc.CardLost(r.ID, late.Card)))
+		w.must(w.svc.Commit(w.ctx, w.svc.TellUntil(r.ID, late.Card, late.Newest)))
+		w.told = nil
+		w.start()
+		w.run()
+		w.wait(0)
+		if want := []approvals.EventType{approvals.EventRequested, approvals.EventVoted}; !slices.Equal(w.told, want) {
+			t.Errorf("the new thread tells %v; want %v", w.told, want)
+		}
+	})
+}

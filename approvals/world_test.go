@@ -280,20 +280,20 @@ func (w *world) Deliver(ctx context.Context, work approvals.Work) approvals.Outc
 			out.Record = w.svc.Posted(card.Request, approvals.SlackRef{Channel: defaultChannel, TS: "1", Permalink: "https://slack/" + work.Subject}, "")
 		}
 	case approvals.WorkThread:
-		lines, newest, due, err := w.svc.Untold(ctx, work.Subject)
+		thread, err := w.svc.Untold(ctx, work.Subject)
 		if err != nil {
 			return approvals.Again(time.Second, err)
 		}
 		w.mu.Lock()
-		for _, t := range lines {
+		for _, t := range thread.Lines {
 			for _, e := range t.With {
 				w.merged = append(w.merged, e.Type)
 			}
 			w.told = append(w.told, t.Event.Type)
 		}
 		w.mu.Unlock()
-		out.Due = due
-		out.Record = w.svc.TellUntil(work.Subject, newest)
+		out.Due = thread.Due
+		out.Record = w.svc.TellUntil(work.Subject, thread.Card, thread.Newest)
 	case approvals.WorkNotice:
 		seq, _, err := approvals.ParseNotice(work.Subject)
 		if err == nil {

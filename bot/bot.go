@@ -25,7 +25,7 @@ type Decider interface {
 type Reader interface {
 	Card(ctx context.Context, requestID string) (approvals.Card, error)
 	Tell(ctx context.Context, seq int64) (approvals.Told, error)
-	Untold(ctx context.Context, requestID string) (lines []approvals.Told, newest int64, due time.Time, err error)
+	Untold(ctx context.Context, requestID string) (approvals.Thread, error)
 	Person(ctx context.Context, slackUser string) (approvals.Person, *approvals.AuthenticatorInfo, error)
 	Recent(ctx context.Context, f approvals.Filter) ([]approvals.Request, error)
 	Story(ctx context.Context, idOrNumber string) (approvals.Request, []approvals.Event, error)
@@ -36,7 +36,7 @@ type Reader interface {
 type Recorder interface {
 	Posted(rendered approvals.Request, ref approvals.SlackRef, shows string) func(*approvals.Change) error
 	Shown(requestID, shows string) func(*approvals.Change) error
-	TellUntil(requestID string, seq int64) func(*approvals.Change) error
+	TellUntil(requestID string, card approvals.SlackRef, seq int64) func(*approvals.Change) error
 	CardLost(requestID string, ref approvals.SlackRef) func(*approvals.Change) error
 	PostFailed(requestID, detail string) func(*approvals.Change) error
 }

@@ -163,29 +163,29 @@ func (b *Bot) update(ctx context.Context, channel, ts string, m message) error {
 // deliverThread posts the lines that a thread lacks, in order, as many as the
 // channel takes now. The cursor moves with each line that stands.
 func (b *Bot) deliverThread(ctx context.Context, w approvals.Work) approvals.Outcome {
-	lines, newest, due, err := b.service.Untold(ctx, w.Subject)
+	t, err := b.service.Untold(ctx, w.Subject)
 	if err != nil {
 		return unread(w, err)
 	}
-	if len(lines) == 0 {
-		return approvals.Outcome{Due: due, Rank: w.Rank, Record: b.service.TellUntil(w.Subject, newest)}
+	whole := approvals.Outcome{Due: t.Due, Rank: w.Rank, Record: b.service.TellUntil(w.Subject, t.Card, t.Newest)}
+	if len(t.Lines) == 0 {
+		return whole
 	}
-	card := lines[0].Request.Slack
-	if card.TS == "" {
+	if t.Card.TS == "" {
 		return approvals.Outcome{Due: time.Now().Add(cardSoon), Rank: w.Rank, Failed: w.Attempt > 1}
 	}
 	stand := map[int64]place{}
 	if w.Attempt > 1 {
-		if stand, err = b.findReplies(ctx, card, lines[0].Event.At()); err != nil {
-			return b.later(ctx, w, card.Channel, err)
+		if stand, err = b.findReplies(ctx, t.Card, t.Lines[0].Event.At()); err != nil {
+			return b.later(ctx, w, t.Card.Channel, err)
 		}
 	}
-	told, out := b.tellLines(ctx, w, card, lines, stand)
+	told, out := b.tellLines(ctx, w, t.Card, t.Lines, stand)
 	switch {
 	case out.Due.IsZero():
-		out = approvals.Outcome{Due: due, Rank: w.Rank, Record: b.service.TellUntil(w.Subject, newest)}
+		return whole
 	case told > 0:
-		out.Record = b.service.TellUntil(w.Subject, lines[told-1].Event.Seq)
+		out.Record = b.service.TellUntil(w.Subject, t.Card, t.Lines[told-1].Event.Seq)
 	}
 	return out
 }

@@ -194,23 +194,23 @@ func (s *service) Story(_ context.Context, number string) (approvals.Request, []
 	return approvals.Request{}, nil, approvals.ErrNotFound
 }
 
-func (s *service) Untold(_ context.Context, id string) (lines []approvals.Told, newest int64, due time.Time, err error) {
+func (s *service) Untold(_ context.Context, id string) (thread approvals.Thread, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, ok := s.requests[id]
 	if !ok {
-		return nil, 0, due, approvals.ErrNotFound
+		return thread, approvals.ErrNotFound
 	}
-	newest = r.Told
+	thread.Card, thread.Newest = r.Slack, r.Told
 	for _, seq := range slices.Sorted(maps.Keys(s.told)) {
 		t := s.told[seq]
 		if t.Event.Request != id || seq <= r.Told {
 			continue
 		}
-		t.Request, newest = r, seq
-		lines = append(lines, t)
+		t.Request, thread.Newest = r, seq
+		thread.Lines = append(thread.Lines, t)
 	}
-	return lines, newest, due, nil
+	return thread, nil
 }
 
 func (s *service) Alarm(context.Context) (string, error) {
@@ -244,8 +244,12 @@ func (s *service) Shown(id, shows string) func(*approvals.Change) error {
 	return s.change(id, func(r *approvals.Request) { r.Shown = shows })
 }
 
-func (s *service) TellUntil(id string, seq int64) func(*approvals.Change) error {
-	return s.change(id, func(r *approvals.Request) { r.Told = max(r.Told, seq) })
+func (s *service) TellUntil(id string, card approvals.SlackRef, seq int64) func(*approvals.Change) error {
+	return s.change(id, func(r *approvals.Request) {
+		if r.Slack == card {
+			r.Told = seq
+		}
+	})
 }
 
 func (s *service) CardLost(id string, _ approvals.SlackRef) func(*approvals.Change) error {
