@@ -112,7 +112,7 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, 
 		return Request{}, false, err
 	}
 	if had != nil {
-		return *had, false, s.showAgain(ctx, *had)
+		return *had, false, s.askedAgain(ctx, *had)
 	}
 	facts, gate, err := s.inspect(ctx, p, n)
 	if err != nil {
@@ -213,23 +213,12 @@ func (s *Service) knowStarter(ctx context.Context, f Facts) error {
 	return nil
 }
 
-// showAgain renders the card of a request that is asked for once more: if somebody
-// deleted it, that comes to light, and people get another one.
-func (s *Service) showAgain(ctx context.Context, r Request) error {
+// askedAgain looks whether a request that is asked for once more has its card.
+func (s *Service) askedAgain(ctx context.Context, r Request) error {
 	if r.Status != Pending || r.Slack.TS == "" {
 		return nil
 	}
-	return s.update(ctx, func(c *Change) error {
-		r, err := c.Request(r.ID)
-		if err != nil {
-			return err
-		}
-		r.Shown = "" // so that it is rendered although nothing changed
-		if err := c.store(&r); err != nil {
-			return err
-		}
-		return c.ask(cardWork(r))
-	})
+	return s.update(ctx, observed(r.ID, (*Change).showAgain))
 }
 
 // askedBefore reports whether any request was made for the workflow.

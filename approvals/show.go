@@ -314,14 +314,29 @@ func (s *Service) Shown(requestID, shows string) func(*Change) error {
 
 // TellUntil records that the thread below a card tells the events of its request up to
 // the one with number seq. A card that was lost meanwhile takes its thread along: the
-// next one tells all of them.
-func (s *Service) TellUntil(requestID string, card SlackRef, seq int64) func(*Change) error {
-	return observed(requestID, func(_ *Change, r *Request) error {
-		if r.Slack == card {
-			r.Told = seq
+// next one tells all of them. gone: Slack found no thread for a line, so that it is
+// looked whether the card is still there.
+func (s *Service) TellUntil(requestID string, card SlackRef, seq int64, gone bool) func(*Change) error {
+	return observed(requestID, func(c *Change, r *Request) error {
+		if r.Slack != card {
+			return nil
+		}
+		r.Told = seq
+		if gone {
+			return c.showAgain(r)
 		}
 		return nil
 	})
+}
+
+// showAgain renders a card that people may decide on although nothing changed: if
+// somebody deleted it, that comes to light, and people get another one.
+func (c *Change) showAgain(r *Request) error {
+	if r.Slack.TS == "" || r.Status != Pending && !r.retryable() {
+		return nil
+	}
+	r.Shown = ""
+	return c.ask(cardWork(*r))
 }
 
 // CardLost has a card posted anew that somebody deleted while it was needed. Its

@@ -132,7 +132,7 @@ func TestALostCardTakesItsThreadAlong(t *testing.T) {
 			t.Fatalf("got %d lines; want that of the vote", len(late.Lines))
 		}
 		w.must(w.svc.Commit(w.ctx, w.svc.CardLost(r.ID, late.Card)))
-		w.must(w.svc.Commit(w.ctx, w.svc.TellUntil(r.ID, late.Card, late.Newest)))
+		w.must(w.svc.Commit(w.ctx, w.svc.TellUntil(r.ID, late.Card, late.Newest, false)))
 		w.told = nil
 		w.start()
 		w.run()

@@ -293,7 +293,7 @@ func (w *world) Deliver(ctx context.Context, work approvals.Work) approvals.Outc
 		}
 		w.mu.Unlock()
 		out.Due = thread.Due
-		out.Record = w.svc.TellUntil(work.Subject, thread.Card, thread.Newest)
+		out.Record = w.svc.TellUntil(work.Subject, thread.Card, thread.Newest, false)
 	case approvals.WorkNotice:
 		seq, _, err := approvals.ParseNotice(work.Subject)
 		if err == nil {

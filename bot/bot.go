@@ -36,7 +36,7 @@ type Reader interface {
 type Recorder interface {
 	Posted(rendered approvals.Request, ref approvals.SlackRef, shows string) func(*approvals.Change) error
 	Shown(requestID, shows string) func(*approvals.Change) error
-	TellUntil(requestID string, card approvals.SlackRef, seq int64) func(*approvals.Change) error
+	TellUntil(requestID string, card approvals.SlackRef, seq int64, gone bool) func(*approvals.Change) error
 	CardLost(requestID string, ref approvals.SlackRef) func(*approvals.Change) error
 	PostFailed(requestID, detail string) func(*approvals.Change) error
 }

@@ -167,9 +167,8 @@ func (b *Bot) deliverThread(ctx context.Context, w approvals.Work) approvals.Out
 	if err != nil {
 		return unread(w, err)
 	}
-	whole := approvals.Outcome{Due: t.Due, Rank: w.Rank, Record: b.service.TellUntil(w.Subject, t.Card, t.Newest)}
 	if len(t.Lines) == 0 {
-		return whole
+		return approvals.Outcome{Due: t.Due, Rank: w.Rank, Record: b.service.TellUntil(w.Subject, t.Card, t.Newest, false)}
 	}
 	if t.Card.TS == "" {
 		return approvals.Outcome{Due: time.Now().Add(cardSoon), Rank: w.Rank, Failed: w.Attempt > 1}
@@ -180,39 +179,41 @@ func (b *Bot) deliverThread(ctx context.Context, w approvals.Work) approvals.Out
 			return b.later(ctx, w, t.Card.Channel, err)
 		}
 	}
-	told, out := b.tellLines(ctx, w, t.Card, t.Lines, stand)
+	told, gone, out := b.tellLines(ctx, w, t.Card, t.Lines, stand)
 	switch {
 	case out.Due.IsZero():
-		return whole
+		out = approvals.Outcome{Due: t.Due, Rank: w.Rank, Record: b.service.TellUntil(w.Subject, t.Card, t.Newest, gone)}
 	case told > 0:
-		out.Record = b.service.TellUntil(w.Subject, t.Card, t.Lines[told-1].Event.Seq)
+		out.Record = b.service.TellUntil(w.Subject, t.Card, t.Lines[told-1].Event.Seq, gone)
 	}
 	return out
 }
 
 // tellLines posts lines until one fails or the channel takes no more for now, and
 // says how many stand. What Slack will never take counts as told, so that it does
-// not hold back those behind it.
-func (b *Bot) tellLines(ctx context.Context, w approvals.Work, card approvals.SlackRef, lines []approvals.Told, stand map[int64]place) (told int, out approvals.Outcome) {
+// not hold back those behind it. gone: a line found no thread.
+func (b *Bot) tellLines(ctx context.Context, w approvals.Work, card approvals.SlackRef, lines []approvals.Told, stand map[int64]place) (told int, gone bool, out approvals.Outcome) {
 	posted := 0
 	for i, t := range lines {
 		if at, ok := stand[t.Event.Seq]; ok {
-			b.named(ctx, t, at, b.view.stray(t, time.Now()))
+			gone = b.named(ctx, t, at, b.view.stray(t, time.Now())) || gone
 			continue
 		}
 		// Other apps of the channel have their turn after a few lines.
 		if posted == postBurst || !b.pace.take(card.Channel, approvals.Lines) {
-			return i, approvals.Outcome{Due: b.nextTurn(card.Channel, approvals.Lines), Rank: rankOf(lines[i:])}
+			return i, gone, approvals.Outcome{Due: b.nextTurn(card.Channel, approvals.Lines), Rank: rankOf(lines[i:])}
 		}
 		posted++
-		if err := b.postLine(ctx, card, t); err != nil {
+		astray, err := b.postLine(ctx, card, t)
+		gone = gone || astray
+		if err != nil {
 			if out := b.later(ctx, w, card.Channel, err); !out.Due.IsZero() {
-				return i, out
+				return i, gone, out
 			}
 			b.log.Error("Slack does not take a line", "request", w.Subject, "event", t.Event.Seq, "why", diagnose(err).words(card.Channel))
 		}
 	}
-	return len(lines), approvals.Done()
+	return len(lines), gone, approvals.Done()
 }
 
 // rankOf is the rank of lines that are left: that of the most urgent.
@@ -224,31 +225,29 @@ func rankOf(lines []approvals.Told) int {
 	return rank
 }
 
-// postLine posts one line of a thread. Where there is no thread, it goes to the
-// channel and names its request.
-func (b *Bot) postLine(ctx context.Context, card approvals.SlackRef, t approvals.Told) error {
+// postLine posts one line of a thread. Where there is no thread, it goes astray: to the
+// channel, where it names its request.
+func (b *Bot) postLine(ctx context.Context, card approvals.SlackRef, t approvals.Told) (astray bool, err error) {
 	now := time.Now()
 	m, stray := b.view.reply(t, now), b.view.stray(t, now)
 	posted, err := b.post(ctx, card.Channel, card.TS, replyMark(t.Event.Seq), m)
 	if err != nil && diagnose(err).threadless() {
 		_, err = b.post(ctx, card.Channel, "", replyMark(t.Event.Seq), stray)
-		return err
+		return true, err
 	}
-	if err == nil {
-		b.named(ctx, t, posted, stray)
-	}
-	return err
+	return err == nil && b.named(ctx, t, posted, stray), err
 }
 
 // named makes a line name its request where the card was deleted and Slack put
-// the line into the channel.
-func (b *Bot) named(ctx context.Context, t approvals.Told, at place, stray message) {
+// the line into the channel; it reports whether that is so.
+func (b *Bot) named(ctx context.Context, t approvals.Told, at place, stray message) (astray bool) {
 	if at.thread != "" {
-		return
+		return false
 	}
 	if err := b.update(ctx, at.channel, at.ts, stray); err != nil {
 		b.log.Warn("name the request of a line without a card", "request", t.Request.ID, "why", diagnose(err).words(at.channel))
 	}
+	return true
 }
 
 func replyMark(seq int64) slack.SlackMetadata {

@@ -244,10 +244,13 @@ func (s *service) Shown(id, shows string) func(*approvals.Change) error {
 	return s.change(id, func(r *approvals.Request) { r.Shown = shows })
 }
 
-func (s *service) TellUntil(id string, card approvals.SlackRef, seq int64) func(*approvals.Change) error {
+func (s *service) TellUntil(id string, card approvals.SlackRef, seq int64, gone bool) func(*approvals.Change) error {
 	return s.change(id, func(r *approvals.Request) {
 		if r.Slack == card {
 			r.Told = seq
+		}
+		if gone {
+			r.Shown = ""
 		}
 	})
 }

@@ -227,3 +227,20 @@ func TestALostCardComesWithItsThread(t *testing.T) {
 		}
 	})
 }
+
+// A line that finds its thread gone brings the buttons back, although nothing else
+// changes on the card.
+func TestAStrayLineShowsThatTheCardIsGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newBubble(t, slacktest.Config{})
+		first := w.postCard(t)
+		w.tell(0, nil)
+		w.slack.RemoveMessage(deploys, first.TS)
+		w.due(thread).run(t)
+		w.due(card).run(t)
+		if r, _ := w.service.get("REQUEST1"); r.Slack.TS != "" {
+			t.Errorf("got a card at %+v; want it noted as lost", r.Slack)
+		}
+	})
+}

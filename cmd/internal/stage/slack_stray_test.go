@@ -6,6 +6,7 @@ import (
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/slacktest"
+	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/stage"
 )
 
@@ -71,6 +72,11 @@ func TestDeletedCardOfAnOpenRequestComesAgain(t *testing.T) {
 		"CI asks again": func(p *play, a asked) {
 			if created, id := p.again(a.workflow, nil); created || id != a.id {
 				p.t.Fatalf("got created %t, %s; want the request that stands", created, id)
+			}
+		},
+		"a line that changes nothing on the card": func(p *play, a asked) {
+			if _, err := p.client().Verify(p.ctx, webhook.VerifyBody{App: stage.App, GitCommit: stage.Revision, WorkflowID: a.workflow}); err == nil {
+				p.t.Fatal("a pending request may be deployed")
 			}
 		},
 		"the settings change": func(p *play, a asked) { p.restart("REQUIRED_APPROVALS=1", "APPROVERS="+stage.Ana) },
