@@ -365,7 +365,7 @@ func (q *quarter) course(kind string, r approvals.Request) []string {
 	case "rejected, then opened":
 		return []string{"eve opened the gate in CircleCI after the request had ended", "No deploy job asked the gateway"}
 	case "opened past the gateway":
-		return []string{"Not released here: eve opened the gate in CircleCI", "The deploy job was refused once"}
+		return []string{"Not released here: eve opened the gate in CircleCI", "Somebody asked whether to deploy and was told no once at ", "if that was not the deploy job, find out what was deployed"}
 	case "nobody decided", "superseded", "withdrawn", "gate canceled in CircleCI", "not used in time", "not deliverable", "waits":
 		return []string{"Not released"}
 	}
@@ -395,8 +395,8 @@ func (q *quarter) figures(page *html.Node) {
 	for title, want := range map[string]int{
 		"Another CI configuration": other,
 		"Opened past the gateway":  k("opened past the gateway", "rejected, then opened"), "Emergency releases": k("emergency release"),
-		"Deploys that did not ask":      k("deploy failed", "emergency release"),
-		"Deploy jobs that were refused": k("opened past the gateway"), "Retries": k("not used in time, retried"),
+		"Deploys that did not ask": k("deploy failed", "emergency release"),
+		"Refused verify calls":     k("opened past the gateway"), "Retries": k("not used in time, retried"),
 		"Authenticators that were reset, replaced or locked": 1, "Changed settings": 3, "Database put back or changed": 0,
 	} {
 		heading := find(page, func(n *html.Node) bool { return n.Data == "h3" && strings.HasPrefix(textOf(n), title+" ") })

@@ -30,11 +30,11 @@ var exceptions = []struct {
 	Title, About string
 }{
 	{excBypassed, "Opened past the gateway", "Somebody approved the gate in CircleCI itself. A deploy job that asks the gateway first (verify) is refused then."},
-	{excUnasked, "Deploys that did not ask", "CircleCI ran the deploy, and no job of it asked the gateway whether it is what was approved (verify). Only the gate ties what ran to the approval."},
+	{excUnasked, "Deploys that did not ask", "CircleCI ran the deploy, and the gateway told no job that it is what was approved (verify). Only the gate ties what ran to the approval."},
 	{excBreakGlass, "Emergency releases", "One person released the deploy alone. Neither a freeze nor the number of approvals counted."},
 	{excOwn, "Own deploys, or nobody knows whose", "The person who started the workflow approved it, or the starter is not known, so nobody can tell."},
 	{excConfig, "Another CI configuration", "The configuration of the pipeline was not the one that was deployed last to the same place."},
-	{excRefused, "Deploy jobs that were refused", "A deploy job asked whether it may deploy, and the answer was no."},
+	{excRefused, "Refused verify calls", "Somebody, as a rule a deploy job, asked whether to deploy, and the answer was no."},
 	{excRetried, "Retries", "A fresh round of votes after an approval that was not used in time or could not be delivered."},
 	{excAuthenticator, "Authenticators that were reset, replaced or locked", "Whoever gets a new authenticator can approve with it. Too many wrong codes lock one."},
 	{excSettings, "Changed settings", "What settings were before and after, as the gateway found when it started."},

@@ -203,19 +203,25 @@ func (d *deploy) Outcome() string {
 	return ""
 }
 
-// Stopped says whether the deploy job was told not to deploy, or did not ask.
+// Stopped says whether somebody was told not to deploy, and whether no job asked. Who
+// was told no need not be the deploy job: others have its token, too.
 func (d *deploy) Stopped() string {
-	switch n := d.refusals(); {
-	case n == 1:
-		return "The deploy job was refused once"
-	case n > 1:
-		return fmt.Sprintf("The deploy job was refused %d times", n)
-	case d.Ending() == endBypassed:
-		return "No deploy job asked the gateway: find out what was deployed"
-	case d.unasked:
-		return "No deploy job asked the gateway whether this is what was approved"
+	var said []string
+	if n := d.refusals(); n > 0 {
+		times := map[bool]string{true: "once", false: fmt.Sprintf("%d times, the last time", n)}[n == 1]
+		said = append(said, fmt.Sprintf("Somebody asked whether to deploy and was told no %s at %s", times, at(d.refused[len(d.refused)-1].At())))
 	}
-	return ""
+	switch past := d.Ending() == endBypassed && d.verified.IsZero(); {
+	case past && len(said) > 0:
+		said = append(said, "if that was not the deploy job, find out what was deployed")
+	case past:
+		said = append(said, "No deploy job asked the gateway: find out what was deployed")
+	case d.unasked && len(said) > 0:
+		said = append(said, "the deploy ran, and no job was told that it may")
+	case d.unasked:
+		said = append(said, "No deploy job asked the gateway whether this is what was approved")
+	}
+	return strings.Join(said, "; ")
 }
 
 // Verified says when a deploy job was told that it may deploy.

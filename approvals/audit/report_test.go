@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -81,4 +82,64 @@ func TestReportAfterTheClockWasSet(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a report says of one request follows from its events alone.
+func TestReportOfOneRequest(t *testing.T) {
+	t.Parallel()
+	type event = approvals.Event
+	approved := event{Type: approvals.EventApproved, People: []string{"U0ANA", "U0BEA"}, Data: approvals.Data{"self_approval": "false"}}
+	refused, verified := event{Type: approvals.EventVerifyRefused, Reason: "not_approved"}, event{Type: approvals.EventVerified}
+	released, deployed, failed := event{Type: approvals.EventReleased}, event{Type: approvals.EventDeployed}, event{Type: approvals.EventDeployFailed, Outcome: "failed"}
+	bypassed := event{Type: approvals.EventBypassed}
+	const unasked, find, refusedOnce = "Deploys that did not ask 1", "find out what was deployed", "Somebody asked whether to deploy and was told no once at "
+	for name, tt := range map[string]struct {
+		events    []event
+		want, not []string
+	}{
+		"asked and told yes":                        {[]event{approved, released, verified, deployed}, []string{"Deploys that did not ask 0"}, []string{"Somebody asked"}},
+		"never asked":                               {[]event{approved, released, deployed}, []string{unasked, "No deploy job asked"}, nil},
+		"somebody asked before, the job did not":    {[]event{refused, approved, released, deployed}, []string{unasked, refusedOnce, "; the deploy ran, and no job was told that it may"}, nil},
+		"told no, and deployed all the same":        {[]event{approved, released, refused, deployed}, []string{unasked, refusedOnce}, nil},
+		"told no, and failed":                       {[]event{approved, released, refused, failed}, []string{"Deploys that did not ask 0", refusedOnce}, nil},
+		"told no before our next look, and failed":  {[]event{approved, refused, released, failed}, []string{"Deploys that did not ask 0", refusedOnce}, nil},
+		"somebody asked before, and the job failed": {[]event{refused, approved, released, failed}, []string{unasked, refusedOnce}, nil},
+		"bypassed, nobody asked":                    {[]event{bypassed}, []string{"No deploy job asked the gateway: find out what was deployed"}, nil},
+		"bypassed, somebody asked":                  {[]event{refused, bypassed}, []string{refusedOnce, "; if that was not the deploy job, find out what was deployed"}, []string{"The deploy job was refused"}},
+		"bypassed, and told yes before":             {[]event{approved, verified, bypassed}, []string{"The deploy job asked, and its answer was yes"}, []string{find}},
+		"asked twice":                               {[]event{refused, refused, bypassed}, []string{"Somebody asked whether to deploy and was told no 2 times, the last time at "}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log := newLog(t)
+			for _, e := range append([]event{{Type: approvals.EventRequested, Asked: &approvals.Asked{Number: 1}}}, tt.events...) {
+				e.Request, e.App, e.Environment = "r1", "myapp", "default"
+				if err := log.Record(t.Context(), e); err != nil {
+					t.Fatal(err)
+				}
+			}
+			said := reportText(t, log, audit.Report{})
+			for _, want := range tt.want {
+				if !strings.Contains(said, want) {
+					t.Errorf("the report does not say %q: %s", want, said)
+				}
+			}
+			for _, not := range tt.not {
+				if strings.Contains(said, not) {
+					t.Errorf("the report says %q", not)
+				}
+			}
+		})
+	}
+}
+
+// reportText is the text of a report, without its marks.
+func reportText(t *testing.T, log audit.Log, x audit.Report) string {
+	t.Helper()
+	var page bytes.Buffer
+	if _, err := log.WriteReport(t.Context(), x, &page); err != nil {
+		t.Fatal(err)
+	}
+	_, body, _ := strings.Cut(page.String(), "<body>")
+	return strings.Join(strings.Fields(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(body, " ")), " ")
 }

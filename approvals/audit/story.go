@@ -18,10 +18,10 @@ type story struct {
 	self       approvals.SelfApproval // of an approval
 	breakGlass bool                   // by an emergency release, in any round
 	retries    int
-	refused    []approvals.Event // deploy jobs that were told not to deploy
-	verified   time.Time         // when a deploy job was told first in this round that it may deploy; zero = never
-	stopped    bool              // in this round a deploy job was told not to deploy
-	unasked    bool              // CircleCI ran the deploy, and no job had asked in this round
+	refused    []approvals.Event // verify calls that were answered with no, in any round; anybody with a token can make one
+	verified   time.Time         // when one was answered with yes first; zero = never
+	stopped    bool              // one was answered with no since the approval, when the gate may have been open
+	unasked    bool              // CircleCI ran the deploy, and no job of it can have asked
 }
 
 func storyOf(history []approvals.Event) story {
@@ -44,7 +44,8 @@ func (s *story) take(e approvals.Event) {
 		s.refused = append(s.refused, e)
 		s.stopped = true
 	case approvals.EventDeployed, approvals.EventDeployFailed:
-		s.unasked = s.verified.IsZero() && !s.stopped && ran(e)
+		// A job that was told no may have failed because of that. It cannot have deployed.
+		s.unasked = s.verified.IsZero() && ran(e) && !(s.stopped && e.Type == approvals.EventDeployFailed)
 	case approvals.EventBreakGlass:
 		s.breakGlass = true
 		s.approved(e)
@@ -64,7 +65,7 @@ func ran(e approvals.Event) bool {
 	return e.Outcome != "skipped" && e.Outcome != string(approvals.JobUnauthorized)
 }
 
-// refusals is how often a deploy job was told not to deploy. Repeated ones are only
+// refusals is how often a verify call was answered with no. Repeated ones are only
 // counted for a while, and the next event says how many there were.
 func (s *story) refusals() int {
 	n := 0
@@ -78,7 +79,7 @@ func (s *story) refusals() int {
 // approved takes in an approval. An emergency release is the decision of one
 // person.
 func (s *story) approved(e approvals.Event) {
-	s.decision, s.at, s.people = "approved", e.At(), e.People
+	s.decision, s.at, s.people, s.stopped = "approved", e.At(), e.People, false
 	if len(e.People) == 0 && e.Actor.Kind == approvals.ActorPerson {
 		s.people = []string{e.Actor.ID}
 	}
