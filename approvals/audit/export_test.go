@@ -43,7 +43,7 @@ func TestExportReadsTheDecisionFromTheLog(t *testing.T) {
 			[]event{asked("dev"), emergency, {Type: approvals.EventReopened}, approved("false")}, row{"approved", "U0ANA", "", "totp", "", "no", "yes", "1", "0", ""},
 		},
 		"the deploy job was told yes": {[]event{asked("dev"), approved("false"), verified}, row{"approved", "U0ANA", "", "totp", "", "no", "no", "0", "0", "now"}},
-		"in the round before, it was": {[]event{asked("dev"), approved("false"), verified, {Type: approvals.EventReopened}}, row{"approved", "U0ANA", "", "", "", "no", "no", "1", "0", ""}},
+		"in the round before, it was": {[]event{asked("dev"), approved("false"), verified, {Type: approvals.EventReopened}}, row{BreakGlass: "no", Retries: "1", Refused: "0"}},
 		"the deploy job was refused": {
 			[]event{asked("dev"), {Type: "verify.refused"}, {Type: "verify.refused", Data: approvals.Data{"count": "3"}}}, row{BreakGlass: "no", Retries: "0", Refused: "4"},
 		},

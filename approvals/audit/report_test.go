@@ -91,7 +91,7 @@ func TestReportOfOneRequest(t *testing.T) {
 	approved := event{Type: approvals.EventApproved, People: []string{"U0ANA", "U0BEA"}, Data: approvals.Data{"self_approval": "false"}}
 	refused, verified := event{Type: approvals.EventVerifyRefused, Reason: "not_approved"}, event{Type: approvals.EventVerified}
 	released, deployed, failed := event{Type: approvals.EventReleased}, event{Type: approvals.EventDeployed}, event{Type: approvals.EventDeployFailed, Outcome: "failed"}
-	bypassed := event{Type: approvals.EventBypassed}
+	bypassed, expired, reopened := event{Type: approvals.EventBypassed}, event{Type: approvals.EventExpired}, event{Type: approvals.EventReopened}
 	const unasked, find, refusedOnce = "Deploys that did not ask 1", "find out what was deployed", "Somebody asked whether to deploy and was told no once at "
 	for name, tt := range map[string]struct {
 		events    []event
@@ -108,6 +108,8 @@ func TestReportOfOneRequest(t *testing.T) {
 		"bypassed, somebody asked":                  {[]event{refused, bypassed}, []string{refusedOnce, "; if that was not the deploy job, find out what was deployed"}, []string{"The deploy job was refused"}},
 		"bypassed, and told yes before":             {[]event{approved, verified, bypassed}, []string{"The deploy job asked, and its answer was yes"}, []string{find}},
 		"asked twice":                               {[]event{refused, refused, bypassed}, []string{"Somebody asked whether to deploy and was told no 2 times, the last time at "}, nil},
+		"waits after a Retry":                       {[]event{approved, expired, reopened}, []string{"1 still open", "myapp 1 0 0 0 0 1 "}, []string{"1 approved"}},
+		"expired after a Retry":                     {[]event{approved, expired, reopened, expired}, []string{"1 ended without a decision"}, []string{"1 approved"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

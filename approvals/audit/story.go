@@ -7,8 +7,8 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
-// story is what the history of a request says beside its state. Of several
-// decisions the newest counts.
+// story is what the history of a request says beside its state. Like the state it is
+// that of the newest round, in which nobody has decided before somebody does.
 type story struct {
 	decision   string    // approved or rejected; empty = none
 	at         time.Time // of the decision
@@ -35,9 +35,7 @@ func storyOf(history []approvals.Event) story {
 func (s *story) take(e approvals.Event) {
 	switch e.Type {
 	case approvals.EventReopened:
-		s.retries++
-		s.mfa, s.reason = "", ""
-		s.verified, s.stopped, s.unasked = time.Time{}, false, false
+		*s = story{breakGlass: s.breakGlass, retries: s.retries + 1, refused: s.refused}
 	case approvals.EventVerified:
 		s.verified = e.At()
 	case approvals.EventVerifyRefused:
