@@ -243,8 +243,8 @@ func tally(tx records, p Policy, r Request) (t Tally, err error) {
 			return t, err
 		case err == nil && person.Enrolled && d.Seq > person.AddedSeq:
 			counted = append(counted, d.SlackUser)
-			if t.Self != SelfYes {
-				t.Self = s.approves(person)
+			if self := s.approves(person); self == SelfYes || t.Self != SelfYes && t.Self != SelfUnknown {
+				t.Self = self
 			}
 		case why.stale():
 			t.Stale = true

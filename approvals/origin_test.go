@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
 )
 
 // flowOf starts a workflow whose facts are changed.
@@ -229,6 +230,28 @@ func TestStarters(t *testing.T) {
 					t.Errorf("the log says self_approval=%q; want %q", got, tt.self)
 				}
 			})
+		})
+	}
+}
+
+// Of several voters one whose login is not known may be the starter, in whatever order
+// they vote.
+func TestStarterAmongSeveral(t *testing.T) {
+	for _, voters := range [][]string{{"U02", "U04"}, {"U04", "U02"}} {
+		bubble(t, "ALLOW_SELF_APPROVAL=true REQUIRED_APPROVALS=2", func(w *world) {
+			_, err := w.admin.AddPerson(w.ctx, "U04", "", "")
+			w.must(err)
+			w.secrets["U04"] = totp.NewSecret()
+			w.must(w.admin.Enrol(w.ctx, "U04", w.secrets["U04"], "", approvals.EnrolledByImport))
+			w.wait(time.Minute)
+			r := w.file(1, func(f *approvals.Facts) { f.Actor = "login-U03" })
+			for _, user := range voters {
+				w.must(w.approve(user, r))
+			}
+			w.is(r, approvals.Released)
+			if got := w.selfApproval(r); got != "unknown" {
+				t.Errorf("%q: the log says self_approval=%q; want unknown", voters, got)
+			}
 		})
 	}
 }

@@ -75,7 +75,8 @@ func (r *reading) look(e approvals.Event, d *deploy) {
 		}
 		switch d.self {
 		case approvals.SelfYes:
-			note(excOwn, "it was approved by the person who started it")
+			whose := map[bool]string{true: "it was approved by the person who started it", false: "one of those who approved it had started it"}
+			note(excOwn, "%s", whose[len(d.people) == 1])
 		case approvals.SelfUnknown:
 			note(excOwn, "it was approved, and it is not known which person on record started it")
 		}

@@ -189,10 +189,9 @@ func (d *deploy) credit(of func(user string) *approver) {
 			a.Emergencies++
 		}
 	}
-	if d.self == approvals.SelfYes {
-		for _, user := range d.people {
-			of(user).Own++
-		}
+	// Of several people the log says only that one of them had started the workflow.
+	if d.self == approvals.SelfYes && len(d.people) == 1 {
+		of(d.people[0]).Own++
 	}
 	for _, w := range d.waits {
 		a := of(w.user)

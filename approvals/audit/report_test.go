@@ -89,6 +89,8 @@ func TestReportOfOneRequest(t *testing.T) {
 	t.Parallel()
 	type event = approvals.Event
 	approved := event{Type: approvals.EventApproved, People: []string{"U0ANA", "U0BEA"}, Data: approvals.Data{"self_approval": "false"}}
+	own := event{Type: approvals.EventApproved, People: []string{"U0ANA", "U0BEA"}, Data: approvals.Data{"self_approval": "true"}}
+	voted := event{Type: approvals.EventVoted, Actor: approvals.Actor{Kind: approvals.ActorPerson, ID: "U0BEA"}, MFA: "totp"}
 	refused, verified := event{Type: approvals.EventVerifyRefused, Reason: "not_approved"}, event{Type: approvals.EventVerified}
 	released, deployed, failed := event{Type: approvals.EventReleased}, event{Type: approvals.EventDeployed}, event{Type: approvals.EventDeployFailed, Outcome: "failed"}
 	bypassed, expired, reopened := event{Type: approvals.EventBypassed}, event{Type: approvals.EventExpired}, event{Type: approvals.EventReopened}
@@ -110,6 +112,8 @@ func TestReportOfOneRequest(t *testing.T) {
 		"asked twice":                               {[]event{refused, refused, bypassed}, []string{"Somebody asked whether to deploy and was told no 2 times, the last time at "}, nil},
 		"waits after a Retry":                       {[]event{approved, expired, reopened}, []string{"1 still open", "myapp 1 0 0 0 0 1 "}, []string{"1 approved"}},
 		"expired after a Retry":                     {[]event{approved, expired, reopened, expired}, []string{"1 ended without a decision"}, []string{"1 approved"}},
+		"one of two voters started it":              {[]event{voted, own}, []string{"one of those who approved it had started it", "U0BEA 1 0 0 0 "}, []string{"U0ANA 0 0 0 1"}},
+		"the only voter started it":                 {[]event{voted, {Type: approvals.EventApproved, People: []string{"U0BEA"}, Data: own.Data}}, []string{"it was approved by the person who started it", "U0BEA 1 0 0 1 "}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
