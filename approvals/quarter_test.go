@@ -397,7 +397,9 @@ func (q *quarter) figures(page *html.Node) {
 		"Opened past the gateway":  k("opened past the gateway", "rejected, then opened"), "Emergency releases": k("emergency release"),
 		"Deploys that did not ask": k("deploy failed", "emergency release"),
 		"Refused verify calls":     k("opened past the gateway"), "Retries": k("not used in time, retried"),
-		"Authenticators that were reset, replaced or locked": 1, "Changed settings": 3, "Database put back or changed": 0,
+		"Authenticators that were reset, replaced or locked": 1, "Changed settings": 3,
+		"People and tokens":            len([]string{"U01", "U02", "U03", "U04"}) + len([]string{"U01", "U02", "U03", "U02 anew"}) + len([]string{"ci", "ci-all"}),
+		"Database put back or changed": 0,
 	} {
 		heading := find(page, func(n *html.Node) bool { return n.Data == "h3" && strings.HasPrefix(textOf(n), title+" ") })
 		if heading == nil || textOf(heading) != fmt.Sprintf("%s %d", title, want) {
@@ -405,7 +407,7 @@ func (q *quarter) figures(page *html.Node) {
 		}
 	}
 	changed := textOf(byID(page, "exceptions").Parent)
-	for _, want := range []string{"shop required_approvals: 1 → 2", "shop required_approvals: 2 → 1", "operator ana@build-1", "the authenticator of Béa <b> (U02) was reset by operator", "Chi‹U+202E›ko (U03): “the <shop> is down”"} {
+	for _, want := range []string{"shop required_approvals: 1 → 2", "shop required_approvals: 2 → 1", "operator ana@build-1", "the authenticator of Béa <b> (U02) was reset by operator", "Dora (U04) was added by operator without a name, VCS login dev", "the token ci (cicd, for shop) was made", "Chi‹U+202E›ko (U03): “the <shop> is down”"} {
 		if !strings.Contains(changed, want) {
 			q.t.Errorf("the exceptions do not say %q", want)
 		}

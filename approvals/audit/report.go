@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -185,7 +186,8 @@ type reading struct {
 	asked       map[string]*deploy // all requests of the log that the report may name
 	Deploys     []*deploy          // those of the period, oldest first
 	found       map[exception][]finding
-	enrolled    map[string]bool
+	people      map[string]approvals.Person  // what the log says of them so far, by id
+	tokens      map[string]approvals.Granted // by id
 }
 
 // deploy is a request as the log tells it. Of a request from before the period only
@@ -207,8 +209,8 @@ type wait struct {
 
 func newReading(x Report) *reading {
 	return &reading{
-		Report: x, names: map[string]string{}, cards: map[string]string{}, asked: map[string]*deploy{}, enrolled: map[string]bool{},
-		found: map[exception][]finding{},
+		Report: x, names: map[string]string{}, cards: map[string]string{}, asked: map[string]*deploy{},
+		found: map[exception][]finding{}, people: map[string]approvals.Person{}, tokens: map[string]approvals.Granted{},
 	}
 }
 
@@ -231,17 +233,29 @@ func (r *reading) take(e approvals.Event) error {
 			return err
 		}
 	}
+	if e.Granted != nil {
+		r.tokens[e.Data["token"]] = *e.Granted
+	}
 	if r.covers(e.At()) {
 		r.look(e, d)
 	}
-	// Somebody who has an authenticator and gets one is given another.
-	switch e.Type {
-	case approvals.EventEnrolled:
-		r.enrolled[e.Data["user"]] = true
-	case approvals.EventReset, approvals.EventPersonRemoved:
-		delete(r.enrolled, e.Data["user"])
-	}
+	r.know(e)
 	return nil
+}
+
+// know takes in what an event says of a person's login and authenticator.
+func (r *reading) know(e approvals.Event) {
+	p := r.people[e.Data["user"]]
+	switch e.Type {
+	case approvals.EventPersonAdded, approvals.EventPersonRemoved:
+		p = approvals.Person{}
+	case approvals.EventEnrolled:
+		p.Enrolled = true
+	case approvals.EventReset:
+		p.Enrolled = false
+	}
+	p.VCSLogin = cmp.Or(e.Data["vcs_login"], p.VCSLogin)
+	r.people[e.Data["user"]] = p
 }
 
 // follow brings the request of an event to the state after it.

@@ -3,6 +3,8 @@ package audit
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
@@ -20,6 +22,7 @@ const (
 	excRefused
 	excRetried
 	excAuthenticator
+	excRights
 	excSettings
 	excRecovered
 )
@@ -37,6 +40,7 @@ var exceptions = []struct {
 	{excRefused, "Refused verify calls", "Somebody, as a rule a deploy job, asked whether to deploy, and the answer was no."},
 	{excRetried, "Retries", "A fresh round of votes after an approval that was not used in time or could not be delivered."},
 	{excAuthenticator, "Authenticators that were reset, replaced or locked", "Whoever gets a new authenticator can approve with it. Too many wrong codes lock one."},
+	{excRights, "People and tokens", "Who can decide, by which login they are known as the starter of a workflow, and which tokens can ask."},
 	{excSettings, "Changed settings", "What settings were before and after, as the gateway found when it started."},
 	{excRecovered, "Database put back or changed", "The operator accepted an older database, or one that was changed from outside."},
 }
@@ -92,6 +96,7 @@ func (r *reading) look(e approvals.Event, d *deploy) {
 		}
 	default:
 		r.lookAtAuthenticator(e, note)
+		r.lookAtRights(e, note)
 	}
 }
 
@@ -100,7 +105,7 @@ func (r *reading) lookAtAuthenticator(e approvals.Event, note func(kind exceptio
 	switch by := r.actor(e.Actor); {
 	case e.Type == approvals.EventReset:
 		note(excAuthenticator, "the authenticator of %s was reset by %s", user, by)
-	case e.Type == approvals.EventEnrolled && r.enrolled[e.Data["user"]]:
+	case e.Type == approvals.EventEnrolled && r.people[e.Data["user"]].Enrolled:
 		note(excAuthenticator, "the authenticator of %s was replaced by a new one (%s) by %s", user, e.Outcome, by)
 	case e.Type == approvals.EventUnlocked:
 		note(excAuthenticator, "the authenticator of %s was unlocked by %s", user, by)
@@ -108,6 +113,39 @@ func (r *reading) lookAtAuthenticator(e approvals.Event, note func(kind exceptio
 		note(excAuthenticator, "the authenticator of %s was %s after wrong codes", user, e.Outcome)
 	case e.Type == approvals.EventSealBroken:
 		note(excAuthenticator, "the authenticator of %s could not be decrypted", user)
+	}
+}
+
+// lookAtRights notes who got or lost a right. What the gateway learns of people by
+// itself, such as their user id at the CI provider, is none.
+func (r *reading) lookAtRights(e approvals.Event, note func(kind exception, format string, args ...any)) {
+	const none = "none"
+	user, by := r.name(e.Data["user"]), r.actor(e.Actor)
+	token, covered := r.tokens[e.Data["token"]]
+	covered = covered && (r.App == "" || token.Apps == nil || slices.Contains(token.Apps, r.App))
+	switch login, had := e.Data["vcs_login"], r.people[e.Data["user"]]; {
+	case e.Type == approvals.EventPersonAdded:
+		note(excRights, "%s was added by %s, VCS login %s", user, by, cmp.Or(login, none))
+	case e.Type == approvals.EventPersonChanged && login != "":
+		note(excRights, "the VCS login of %s was set to %s by %s; before it was %s", user, login, by, cmp.Or(had.VCSLogin, none))
+	case e.Type == approvals.EventPersonRemoved:
+		note(excRights, "%s (VCS login %s) was removed by %s", user, cmp.Or(had.VCSLogin, none), by)
+	case e.Type == approvals.EventEnrolLink:
+		note(excRights, "a link to enrol an authenticator for %s was made by %s", user, by)
+	case e.Type == approvals.EventEnrolled && !had.Enrolled:
+		note(excRights, "an authenticator of %s was enrolled (%s) by %s", user, e.Outcome, by)
+	case e.Type == approvals.EventTokenCreated && covered:
+		apps := "all apps"
+		if token.Apps != nil {
+			apps = strings.Join(token.Apps, ", ")
+		}
+		note(excRights, "the token %s (%s, for %s) was made by %s, to expire %s", token.Name, token.Role, apps, by, at(token.Expires))
+	case e.Type == approvals.EventTokenRevoked && covered:
+		when := "at once"
+		if until, err := time.Parse(timeFormat, e.Data["until"]); err == nil {
+			when = at(until)
+		}
+		note(excRights, "the token %s was ended by %s, %s", token.Name, by, when)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
+	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
 
 // shifted is a store whose clock is changed between transactions.
@@ -136,6 +138,66 @@ func TestReportOfOneRequest(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whoever changes who may decide, or whose deploy is whose, is named with what they did.
+func TestReportOfRights(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	admin := approvals.Admin{Store: log.Store, Operator: "ana@build-1"}
+	add := func(id, name, login string) {
+		t.Helper()
+		if _, err := admin.AddPerson(t.Context(), id, name, login); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("U0ANA", "Ana", "ana")
+	must(admin.Enrol(t.Context(), "U0ANA", totp.NewSecret(), "", approvals.EnrolledByImport))
+	must(admin.Enrol(t.Context(), "U0ANA", totp.NewSecret(), "", approvals.EnrolledByImport))
+	add("U0ANA", "", "ana-x")
+	add("U0ANA", "Ana B.", "")
+	add("U0ZED", "", "")
+	add("U0ZED", "", "ana")
+	_, _, err := admin.EnrolLink(t.Context(), "U0ZED")
+	must(err)
+	must(admin.RemovePerson(t.Context(), "U0ZED"))
+	add("U0ZED", "", "zed")
+	for name, apps := range map[string][]string{"ci-myapp": {"myapp"}, "ci-other": {"other", "third"}, "auditor": nil} {
+		_, _, err := admin.CreateToken(t.Context(), name, approvals.RoleCICD, apps, time.Hour)
+		must(err)
+	}
+	_, _, _, err = admin.RotateToken(t.Context(), "ci-myapp", 0, time.Minute)
+	must(err)
+	_, err = admin.RevokeToken(t.Context(), "auditor")
+	must(err)
+	row := storetest.Request(1, "myapp", "")
+	must(log.Store.Update(t.Context(), func(tx approvals.Tx) error { return tx.SaveRequest(&row) }))
+	const by = " by operator ana@build-1"
+	all := []string{
+		"Ana B. (U0ANA) was added" + by + ", VCS login ana ", "the VCS login of Ana B. (U0ANA) was set to ana-x" + by + "; before it was ana ",
+		"an authenticator of Ana B. (U0ANA) was enrolled (import)" + by, "the authenticator of Ana B. (U0ANA) was replaced by a new one (import)" + by,
+		"U0ZED was added" + by + ", VCS login none ", "the VCS login of U0ZED was set to ana" + by + "; before it was none ", "a link to enrol an authenticator for U0ZED was made" + by,
+		"U0ZED (VCS login ana) was removed" + by, "U0ZED was added" + by + ", VCS login zed ",
+		"the token ci-myapp (cicd, for myapp) was made" + by + ", to expire ", "the token ci-myapp was ended" + by + ", 20", "the token auditor (cicd, for all apps) was made", "the token auditor was ended" + by + ", at once",
+	}
+	const other = "the token ci-other (cicd, for other, third) was made"
+	for app, title := range map[string]string{"": "People and tokens 14 ", "myapp": "People and tokens 13 "} {
+		said := reportText(t, log, audit.Report{App: app})
+		for _, want := range append([]string{title}, all...) {
+			if !strings.Contains(said, want) {
+				t.Errorf("the report of app %q does not say %q: %s", app, want, said)
+			}
+		}
+		if got := strings.Contains(said, other); got != (app == "") {
+			t.Errorf("the report of app %q names the token of another app: %t", app, got)
+		}
 	}
 }
 
