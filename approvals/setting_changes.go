@@ -45,12 +45,29 @@ func settingChanges(had, now settingValues) []SettingChange {
 				from, to := ShownSetting(s.key, before[s.key]), after[s.key]
 				same := from == to || before == nil && to == s.fallback || after == nil && from == s.fallback
 				if !same {
-					out = append(out, SettingChange{app, env, s.key, bounded(from, settingText), bounded(to, settingText)})
+					from, to = boundedChange(from, to)
+					out = append(out, SettingChange{app, env, s.key, from, to})
 				}
 			}
 		}
 	}
 	return out
+}
+
+// boundedChange cuts two values of which one is too long, so that where they begin to
+// differ is in what is left.
+func boundedChange(from, to string) (string, string) {
+	a, b := []rune(from), []rune(to)
+	if max(len(a), len(b)) > settingText {
+		same := 0
+		for same < min(len(a), len(b)) && a[same] == b[same] {
+			same++
+		}
+		if skip := same - settingText/10; skip > 0 {
+			from, to = "…"+string(a[skip:]), "…"+string(b[skip:])
+		}
+	}
+	return bounded(from, settingText), bounded(to, settingText)
 }
 
 // ShownSetting is a value of a setting in the form in which values are shown now. The

@@ -100,6 +100,32 @@ func TestManyChangedSettingsFitIntoLeaves(t *testing.T) {
 	})
 }
 
+// However long a value is, the log shows where it changed.
+func TestChangeOfALongSetting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		people := func(n int, last string) string {
+			var ids []string
+			for i := range n {
+				ids = append(ids, fmt.Sprintf("U%011d", i))
+			}
+			return "APPROVERS=" + strings.Join(append(ids, last), ",")
+		}
+		w := newWorld(t, "")
+		defer w.close()
+		settingsEvents(w, people(300, "U0ANA"))
+		for _, tt := range []struct{ settings, from, to string }{
+			{people(300, "U0ZED"), "0299,U0ANA", "0299,U0ZED"}, // at the end
+			{people(300, "U0ZED,U0BEA"), "0299,U0ZED", "0299,U0ZED,U0BEA"},
+			{people(2, "U0BEA"), "U00000000000,U00000000001,U00000000002,U00000000003", "U00000000000,U00000000001,U0BEA"}, // at the beginning
+		} {
+			_, changes := settingsEvents(w, tt.settings)
+			if len(changes) != 1 || !strings.Contains(changes[0].From, tt.from) || !strings.HasSuffix(changes[0].To, tt.to) {
+				t.Errorf("got %+v; want from %s to %s", changes, tt.from, tt.to)
+			}
+		}
+	})
+}
+
 // A value that the log holds in an older form is shown, and compared, in the present
 // one; what cannot be read stands as it is.
 func TestShownSetting(t *testing.T) {
