@@ -65,7 +65,7 @@ func (r *Request) turn(e Event, at time.Time) {
 	switch e.Type {
 	case EventReopened:
 		r.Round++
-		r.Decisions, r.ApprovedAt, r.Window, r.ClosedAt = nil, time.Time{}, 0, time.Time{}
+		r.Decisions, r.ApprovedAt, r.ClosedAt = nil, time.Time{}, time.Time{}
 		r.Gate, r.Failure, r.Closing, r.Restored = Gate{}, Failure{}, Closing{}, false
 		r.Attempt = Attempt{IDs: r.Attempt.IDs}
 		r.Deploy.Asked = time.Time{}

@@ -30,6 +30,11 @@ func (r Request) Releasing(held time.Time) bool { return r.releasing(held) }
 // WindowOver reports whether an approval that could have been used was not.
 func (r Request) WindowOver(now time.Time) bool { return r.windowOver(now) }
 
+// MayDeploy says why the request does not let its deploy go on now; nil when it does.
+func (r Request) MayDeploy(now time.Time) error {
+	return approvedNow(now, NewRequest{GitCommit: r.Facts.Revision}, r)
+}
+
 // ClosesGate reports whether on_close applies.
 func (r Request) ClosesGate() bool { return r.closesGate() }
 

@@ -43,7 +43,7 @@ type Request struct {
 	CreatedAt  time.Time     `json:",omitzero"`
 	RemindedAt time.Time     `json:",omitzero"` // when people were reminded of it
 	ApprovedAt time.Time     `json:",omitzero"` // of the current round
-	Window     time.Duration `json:",omitzero"` // how long the approval can be used
+	Window     time.Duration `json:",omitzero"` // how long the newest approval can be used
 	ReleasedAt time.Time     `json:",omitzero"`
 	ClosedAt   time.Time     `json:",omitzero"`
 	DecidedBy  string        `json:",omitzero"` // who rejected, withdrew or cancelled, for people

@@ -137,6 +137,23 @@ func (m *model) record(r *approvals.Request, events ...approvals.Event) {
 			return
 		}
 		m.judge(before, *r, e)
+		m.judgeVerify(*r)
+	}
+}
+
+// judgeVerify judges what the deploy job would be told now: yes in the window of the
+// release, and otherwise only while an approval stands by which the gate may be open.
+func (m *model) judgeVerify(r approvals.Request) {
+	yes := r.MayDeploy(m.now) == nil
+	window := m.policy().Window
+	released := !r.ReleasedAt.IsZero() && m.now.Sub(r.ReleasedAt) <= window
+	since := slices.MaxFunc([]time.Time{r.ApprovedAt, r.Attempt.At, r.Gate.Since}, time.Time.Compare)
+	stands := r.Status == approvals.Approved && (!m.auto || r.Attempt.Count > 0) && m.now.Sub(since) <= window
+	switch {
+	case released && !yes:
+		m.fails("the deploy job is told %v, %s after the release", r.MayDeploy(m.now), m.now.Sub(r.ReleasedAt))
+	case yes && !released && !stands:
+		m.fails("the deploy job is told yes for a request that is %s", r.Status)
 	}
 }
 
@@ -472,6 +489,9 @@ const (
 // follow is one delivery: look, step, commit, act, record the answer.
 func (m *model) follow(kind, death, answer string) {
 	m.lapse()
+	for _, r := range m.requests {
+		m.judgeVerify(r)
+	}
 	next, noted, shorts := time.Time{}, maps.Clone(m.trails), m.shorts
 	switch {
 	case m.forgotten:

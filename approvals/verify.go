@@ -64,7 +64,7 @@ func (s *Service) verify(ctx context.Context, t Token, n *NewRequest) (Verified,
 		if r, err = p.request(r); err != nil {
 			return err
 		}
-		if err = approvedNow(p, *n, r); err != nil {
+		if err = approvedNow(p.Now(), *n, r); err != nil {
 			return err
 		}
 		if err = countsNow(p, policy, r); err != nil {
@@ -171,12 +171,12 @@ func approvedFor(tx Tx, n NewRequest) (Request, error) {
 	case err != nil:
 		return r, err
 	}
-	return r, approvedNow(tx, n, r)
+	return r, approvedNow(tx.Now(), n, r)
 }
 
 // approvedNow says why a request does not let its deploy go on now; nil when it
 // does.
-func approvedNow(tx Tx, n NewRequest, r Request) error {
+func approvedNow(now time.Time, n NewRequest, r Request) error {
 	switch {
 	case !strings.HasPrefix(strings.ToLower(r.Facts.Revision), strings.ToLower(n.GitCommit)):
 		return refuse(CodeCommitNotApproved, "request #%d is for commit %s, not %s", r.Number, r.Facts.Revision, n.GitCommit)
@@ -192,7 +192,7 @@ func approvedNow(tx Tx, n NewRequest, r Request) error {
 		return refuse(CodeNotApproved, "request #%d is %s", r.Number, r.Status)
 	case r.Status == Approved && r.AutoApprove && r.Attempt.Count == 0:
 		return refuse(CodeNotApproved, "request #%d is approved, but its gate was not approved by us yet", r.Number)
-	case !tx.Now().After(r.ApprovalExpiresAt()):
+	case !now.After(r.ApprovalExpiresAt()):
 		return nil
 	case r.Status == Approved && r.Gate.Waiting:
 		// Its window has not begun, as far as is known: the next look tells.

@@ -177,6 +177,27 @@ func TestVerifyInALateWindow(t *testing.T) {
 	})
 }
 
+// A call of an earlier round that takes effect late releases the request while people
+// vote again: its deploy job has the window of that decision.
+func TestVerifyAfterALateReleaseInARetry(t *testing.T) {
+	bubble(t, "REQUIRED_APPROVALS=2 DEPLOY_APPROVAL_WINDOW_MINUTES=2 ON_CLOSE=nothing", func(w *world) {
+		r := w.request(1, "on_hold")
+		w.ci.lag = 8 * time.Minute
+		w.must(w.approve("U01", r))
+		w.must(w.approve("U02", r))
+		w.wait(7 * time.Minute)
+		w.is(r, approvals.Expired, approvals.FailWindowOver)
+		w.must(w.approve("U01", r))
+		w.is(r, approvals.Pending)
+		w.wait(2 * time.Minute)
+		if got := w.is(r, approvals.Released); got.ApprovalExpiresAt() != got.ReleasedAt.Add(2*time.Minute) {
+			t.Errorf("released at %s, usable until %s; want 2 minutes", got.ReleasedAt, got.ApprovalExpiresAt())
+		}
+		_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: r.App, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+		w.must(err)
+	})
+}
+
 // A yes is an event, once for each round, and says who asked.
 func TestPassedVerifyIsRecordedOnce(t *testing.T) {
 	bubble(t, "", func(w *world) {
