@@ -98,7 +98,7 @@ func (what said) record(c *Change) error {
 	}
 	for _, g := range what.groups {
 		had, err := sealedValue[Group](c.Tx, secretGroup(g.ID))
-		if err != nil && !errors.Is(err, ErrSeal) {
+		if err != nil {
 			return err
 		}
 		changed = changed || had.Problem != g.Problem || !slices.Equal(had.Members, g.Members)
@@ -116,7 +116,7 @@ func (what said) record(c *Change) error {
 // not any more.
 func (c *Change) heard(of saidOf) (news bool, err error) {
 	had, err := sealedValue[Standing](c.Tx, secretStanding(of.id))
-	if err != nil && !errors.Is(err, ErrSeal) {
+	if err != nil {
 		return false, err
 	}
 	p, err := kept[Person](c.Tx, of.id)
@@ -231,7 +231,7 @@ func (s *Service) noteSettings(c *Change) (changed bool, err error) {
 // nobody can be looked up.
 func (s *Service) Bind(ctx context.Context, team string) error {
 	return s.update(ctx, func(c *Change) error {
-		had, err := c.Secret(secretTeam)
+		had, err := whole(c.Secret(secretTeam))
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 
@@ -79,8 +80,10 @@ func secretStanding(slackID string) string { return "standing/" + slackID }
 
 func secretGroup(id string) string { return "group/" + id }
 
+// sealedValue reads what is stored again from time to time, or can be had anew. A value
+// that was damaged counts as none, which gives no right and stops nothing.
 func sealedValue[T any](tx Tx, name string) (v T, err error) {
-	text, err := tx.Secret(name)
+	text, err := whole(tx.Secret(name))
 	if err != nil || text == "" {
 		return v, err
 	}
@@ -96,6 +99,14 @@ func sealValue(tx Tx, name string, v any) error {
 		return err
 	}
 	return tx.SetSecret(name, string(text))
+}
+
+// whole takes a secret that was damaged for none.
+func whole(text string, err error) (string, error) {
+	if errors.Is(err, ErrSeal) {
+		return "", nil
+	}
+	return text, err
 }
 
 // secretChannel names where operators' notices go.

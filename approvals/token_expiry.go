@@ -39,7 +39,7 @@ func warnToken(c *Change, t Token) error {
 			continue // not yet, or it never was to live longer
 		}
 		name := "token_warned/" + t.ID
-		told, err := c.Secret(name)
+		told, err := whole(c.Secret(name))
 		if err != nil {
 			return err
 		}
