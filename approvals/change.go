@@ -207,13 +207,13 @@ func (c *Change) warn(e Event) error {
 // tellOperators tells an event in the operators' channel, and to the people that are
 // named.
 func (c *Change) tellOperators(e Event, people ...string) error {
-	channel, err := c.Secret(secretChannel)
+	channel, err := whole(c.Secret(secretChannel))
 	if err != nil {
 		return err
 	}
 	for _, to := range append([]string{channel}, people...) {
 		if to == "" {
-			continue // no serve has begun
+			continue // no serve has begun, or the next one stores the channel again
 		}
 		if err := c.ask(noticeWork(e, to)); err != nil {
 			return err

@@ -81,3 +81,44 @@ func TestDamagedWarningOfAToken(t *testing.T) {
 		}
 	})
 }
+
+// Where the row is damaged that names the channel of the operators, or is gone, a fault is
+// kept and told all the same, and commands and the recovery go on. The next start stores
+// the channel again.
+func TestFaultWithoutTheRowOfTheChannel(t *testing.T) {
+	for name, spoil := range map[string]func(w *world){
+		"damaged": func(w *world) { w.damage("channel") },
+		"gone":    func(w *world) { w.sql("DELETE FROM secrets WHERE name = 'channel'") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "SUPERSEDE=off", func(w *world) {
+				r := w.request(1, "on_hold")
+				spoil(w)
+				w.must(w.admin.Reset(w.ctx, "U03")) // which is told
+				w.sql("UPDATE requests SET body = json_remove(body, '$.Round') WHERE id = '" + r.ID + "'")
+				if err := w.approve("U01", r); err == nil {
+					t.Fatal("an approval was taken by a row that is not what its events say")
+				}
+				w.wait(2 * time.Second)
+				if fault, err := approvals.LogFault(w.ctx, w.db); fault == "" || fault != w.svc.Fault() || err != nil {
+					t.Errorf("got %q, %v; want what was found: %q", fault, err, w.svc.Fault())
+				}
+				if len(w.alarms) != 1 || w.alarms[0] != w.svc.Fault() {
+					t.Errorf("the channel was told %q; want what was found, once", w.alarms)
+				}
+				w.halt()
+				w.must(approvals.Recover(w.ctx, w.db, "lost", "ana@build-1"))
+				signer, err := approvals.OpenLog(w.ctx, w.db)
+				w.must(err)
+				w.cfg.Signer = signer
+				w.restart()
+				told := len(w.notices)
+				w.must(w.admin.Reset(w.ctx, "U02"))
+				w.wait(2 * time.Second)
+				if got := len(w.notices) - told; got != 2 {
+					t.Errorf("%d were told after the start; want the channel and the person", got)
+				}
+			})
+		})
+	}
+}

@@ -2,6 +2,7 @@ package approvals
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -41,6 +42,7 @@ type journal struct {
 	whole     bool          // the log was read to its end once
 	fault     string        // what was found wrong, here or by another process; it never goes away by itself
 	told      bool          // the database has it, so that all processes know
+	channel   string        // is told of it; "" = the one that the database names
 	grown     chan struct{} // closed when newest changes
 
 	behind chan struct{} // there is something that is not taken in yet; see hasMore
@@ -109,7 +111,7 @@ func (j *journal) know(fault string) {
 // already, it does neither.
 func (j *journal) tell(ctx context.Context) {
 	j.mu.Lock()
-	fault, told := j.fault, j.told
+	fault, told, channel := j.fault, j.told, j.channel
 	j.mu.Unlock()
 	if fault == "" || told {
 		return
@@ -121,7 +123,8 @@ func (j *journal) tell(ctx context.Context) {
 		if err := tx.SetSecret(secretFault, fault); err != nil {
 			return err
 		}
-		channel, err := tx.Secret(secretChannel)
+		had, err := whole(tx.Secret(secretChannel))
+		channel = cmp.Or(channel, had)
 		if err != nil || channel == "" {
 			return err
 		}
@@ -220,8 +223,12 @@ func (j *journal) passed(h head) {
 // beside the service.
 const shortLog = 10_000
 
-// open takes in what was found wrong with the log before, and reads a short log.
-func (j *journal) open(ctx context.Context) error {
+// open takes in what was found wrong with the log before, and reads a short log. What is
+// found wrong from then on is told in channel.
+func (j *journal) open(ctx context.Context, channel string) error {
+	j.mu.Lock()
+	j.channel = channel
+	j.mu.Unlock()
 	var size int64
 	err := j.store.View(ctx, func(tx Tx) error {
 		err := j.hear(tx)

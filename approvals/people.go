@@ -175,7 +175,7 @@ var ErrOtherWorkspace = errors.New("the database belongs to another Slack worksp
 // notices about people and keys go. A long log is left to [Worker.Run], and nothing
 // is approved until it was read; see [Service.Verifying].
 func (s *Service) Start(ctx context.Context, channel, version string) error {
-	if err := s.journal.open(ctx); err != nil && !LogChanged(err) {
+	if err := s.journal.open(ctx, channel); err != nil && !LogChanged(err) {
 		return err
 	}
 	if s.Fault() != "" {
