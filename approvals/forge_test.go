@@ -53,12 +53,28 @@ func approvedRow(tx approvals.Tx, id string) error {
 	if err != nil {
 		return err
 	}
-	r.Status, r.ApprovedAt, r.Window = approvals.Approved, tx.Now(), 15*time.Minute
+	r.Status, r.ApprovedAt, r.Window = approvals.Approved, tx.Now(), 24*time.Hour
 	r.Decisions = []approvals.Decision{{Action: approvals.ActionApprove, SlackUser: "U01", Seq: r.Seq + 1, At: tx.Now(), MFA: "totp"}}
 	if err := tx.SaveRequest(&r); err != nil {
 		return err
 	}
 	return tx.Ask(approvals.Work{Kind: approvals.WorkFollow, Subject: r.Facts.WorkflowID, Lane: "circleci:workflows"})
+}
+
+// forgeDecision writes a decision into the log, with the right hashes, and the row that
+// follows from it.
+func (w *world) forgeDecision(r approvals.Request) {
+	w.write(func(tx approvals.Tx) error {
+		for _, e := range []approvals.Event{
+			{Type: approvals.EventVoted, Actor: approvals.Actor{Kind: "person", ID: "U01"}, MFA: "totp", Data: approvals.Data{"round": "1"}},
+			{Type: approvals.EventApproved, Actor: approvals.Actor{Kind: "system"}, People: []string{"U01"}, Data: approvals.Data{"round": "1", "window_seconds": "86400"}},
+		} {
+			if err := forge(tx, r, e); err != nil {
+				return err
+			}
+		}
+		return approvedRow(tx, r.ID)
+	})
 }
 
 // Whoever can write the database but has no keys releases nothing, gets no yes
@@ -69,17 +85,7 @@ func TestForgedDatabase(t *testing.T) {
 		quiet bool // it gives nothing, but it is not found out by itself
 	}{
 		"a decision in the log, with the right hashes": {forge: func(w *world, r approvals.Request) {
-			w.write(func(tx approvals.Tx) error {
-				for _, e := range []approvals.Event{
-					{Type: approvals.EventVoted, Actor: approvals.Actor{Kind: "person", ID: "U01"}, MFA: "totp", Data: approvals.Data{"round": "1"}},
-					{Type: approvals.EventApproved, Actor: approvals.Actor{Kind: "system"}, People: []string{"U01"}, Data: approvals.Data{"round": "1", "window_seconds": "900"}},
-				} {
-					if err := forge(tx, r, e); err != nil {
-						return err
-					}
-				}
-				return approvedRow(tx, r.ID)
-			})
+			w.forgeDecision(r)
 		}},
 		"a row that is approved": {forge: func(w *world, r approvals.Request) {
 			w.write(func(tx approvals.Tx) error { return approvedRow(tx, r.ID) })
@@ -303,6 +309,48 @@ func TestRecoverAfterForgery(t *testing.T) {
 			t.Errorf("got %d calls; want one", len(w.ci.posted()))
 		}
 	})
+}
+
+// A recovery that ends early, wherever that is, has accepted nothing; one that is done
+// says what was not sealed.
+func TestInterruptedRecovery(t *testing.T) {
+	for done, n := false, 1; !done; n++ {
+		bubble(t, "", func(w *world) {
+			r := w.request(1, "blocked")
+			w.ci.hold(r.Facts.WorkflowID)
+			w.halt()
+			sealed := len(w.events())
+			w.forgeDecision(r)
+			commits := 0
+			w.store.crash = func() (before, after bool) { commits++; return commits > n, commits == n }
+			done = approvals.Recover(w.ctx, w.store, "lost", "ana@build-1") == nil
+			w.store.crash = nil
+			if signer, err := approvals.OpenLog(w.ctx, w.db); err == nil {
+				w.cfg.Signer = signer
+			}
+			w.restart()
+			w.wait(time.Minute)
+			if len(w.ci.posted()) != 0 {
+				t.Errorf("stopped after %d commits: the gate was approved", n)
+			}
+			recovered := approvals.Event{}
+			for _, e := range w.events() {
+				if e.Type == approvals.EventRecovered {
+					recovered = e
+				}
+			}
+			accepted := recovered.Type != ""
+			if _, err := w.svc.Checkpoint(w.ctx, 0); accepted != (err == nil) || accepted != (w.svc.Fault() == "") {
+				t.Errorf("stopped after %d commits: got the fault %q and %v", n, w.svc.Fault(), err)
+			}
+			if got, want := recovered.Unsealed(), fmt.Sprintf("its %d events are not the %d that the gateway had sealed", sealed+2, sealed); accepted && got != want {
+				t.Errorf("got %q; want %q", got, want)
+			}
+			if done && !accepted {
+				t.Error("no event tells of the recovery")
+			}
+		})
+	}
 }
 
 // What one node found wrong with the log holds for all: the other one approves and

@@ -19,11 +19,9 @@ const floorSteps = 2
 // codes that may have been used are refused; what was pending expires; what was
 // approved is compared with CircleCI before anything else. lost describes the
 // newest checkpoint of the old origin, "" when it is not known. operator is who
-// accepts it; see [Operator].
+// accepts it; see [Operator]. All that accepts the log is one transaction: until
+// then nothing follows from an event that was not sealed.
 func Recover(ctx context.Context, store Store, lost, operator string) error {
-	if err := acceptHead(ctx, store); err != nil {
-		return err
-	}
 	if _, err := Rebuild(ctx, store, false); err != nil {
 		return fmt.Errorf("rebuild the rows: %w", err)
 	}
@@ -36,11 +34,12 @@ func Recover(ctx context.Context, store Store, lost, operator string) error {
 		if signer, err := ledger.NewSigner(before); err == nil {
 			old = signer.VerifierKey()
 		}
-		if err := c.SetSecret(secretVerifierBefore, old); err != nil {
+		by := Operator(operator)
+		e := Event{Type: EventRecovered, Actor: by, Source: "operator", Data: Data{"old_key": old, "old_checkpoint": lost}}
+		if err := c.accept(e.Data); err != nil {
 			return err
 		}
-		size, err := c.Ledger().Size()
-		if err != nil {
+		if err := c.SetSecret(secretVerifierBefore, old); err != nil {
 			return err
 		}
 		if err := newSigner(c.Tx); err != nil {
@@ -49,8 +48,6 @@ func Recover(ctx context.Context, store Store, lost, operator string) error {
 		if err := c.SetSecret(secretFault, ""); err != nil {
 			return err
 		}
-		by := Operator(operator)
-		e := Event{Type: EventRecovered, Actor: by, Source: "operator", Data: Data{"old_key": old, "old_checkpoint": lost, "size": itoa(size)}}
 		if err := c.warn(e); err != nil {
 			return err
 		}
@@ -61,21 +58,33 @@ func Recover(ctx context.Context, store Store, lost, operator string) error {
 	})
 }
 
-// acceptHead seals the log as it stands now.
-func acceptHead(ctx context.Context, store Store) error {
-	return store.Update(ctx, func(tx Tx) error {
-		w, err := ledger.NewWriter(tx.Ledger())
-		if err != nil {
-			return err
-		}
-		had, err := readHead(tx)
-		if err != nil && !LogChanged(err) {
-			return err
-		}
-		size, root := w.Head()
-		c := &Change{Tx: tx, writer: w, grown: size > 0, head: head{Turn: had.Turn, Size: size, Root: root.String(), Factors: had.Factors}}
-		return c.seal()
-	})
+// accept has the log go on as it stands now. It notes its size, and that of the log
+// that was sealed if that is another one.
+func (c *Change) accept(note Data) error {
+	w, err := ledger.NewWriter(c.Ledger())
+	if err != nil {
+		return err
+	}
+	had, err := readHead(c.Tx)
+	if err != nil && !LogChanged(err) {
+		return err
+	}
+	size, root := w.Head()
+	note["size"] = itoa(size)
+	if had.Size != size || had.Root != root.String() && size > 0 {
+		note["sealed"] = itoa(had.Size)
+	}
+	c.writer, c.head = w, head{Turn: had.Turn, Factors: had.Factors}
+	return nil
+}
+
+// Unsealed says in what the log that a recovery accepted differs from the one that was
+// sealed before, "" when it does not.
+func (e Event) Unsealed() string {
+	if e.Data["sealed"] == "" {
+		return ""
+	}
+	return fmt.Sprintf("its %s events are not the %s that the gateway had sealed", e.Data["size"], e.Data["sealed"])
 }
 
 // raiseFloor makes codes useless that may have been used after the backup was

@@ -423,6 +423,20 @@ func TestEveryEventHasWords(t *testing.T) {
 	}
 }
 
+// The channel hears when a recovery accepted what the gateway had not sealed.
+func TestUnsealedLogIsTold(t *testing.T) {
+	t.Parallel()
+	for want, data := range map[string]approvals.Data{
+		"pending have expired.\"": {"size": "13"},
+		"expired. The log was changed from outside before: its 13 events are not the 11 that the gateway had sealed.": {"size": "13", "sealed": "11"},
+	} {
+		told := approvals.Told{Event: approvals.Event{Type: approvals.EventRecovered, Seq: 1, Time: "2026-11-23T09:50:00.000Z", Data: data}}
+		if got := string(bot.RenderStray(links{}, told, monday)); !strings.Contains(got, want) {
+			t.Errorf("got %s; want it to say %q", got, want)
+		}
+	}
+}
+
 func TestModals(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -158,8 +158,12 @@ var steps = map[approvals.EventType]func(approvals.Event, approvals.Request) lin
 		return say("The API token ", name(e.Data["name"]), " (", quoted(e.Data["token"], limitName), ") expires ", at(parseTime(e.Data["expires"])),
 			". Make a new one before then: ", commandLine("rack-gatewayd token create"))
 	},
-	approvals.EventRecovered: func(approvals.Event, approvals.Request) line {
-		return say("⚠️ The operator restored a backup and accepted that everything recorded since then is lost. The log goes on under a new key, and requests that were pending have expired.")
+	approvals.EventRecovered: func(e approvals.Event, _ approvals.Request) line {
+		l := say("⚠️ The operator restored a backup and accepted that everything recorded since then is lost. The log goes on under a new key, and requests that were pending have expired.")
+		if why := e.Unsealed(); why != "" {
+			l = say(l, " The log was changed from outside before: ", why, ".")
+		}
+		return l
 	},
 }
 

@@ -89,7 +89,11 @@ func (r *reading) look(e approvals.Event, d *deploy) {
 	case approvals.EventReopened:
 		note(excRetried, "%s asked for another round of approvals", by)
 	case approvals.EventRecovered:
-		note(excRecovered, "accepted by %s; the log goes on under another name and key", by)
+		text := "accepted by " + by + "; the log goes on under another name and key"
+		if why := e.Unsealed(); why != "" {
+			text += "; " + why
+		}
+		note(excRecovered, "%s", text)
 	case approvals.EventSettingsChanged:
 		if r.App == "" || len(r.changes(e)) > 0 {
 			note(excSettings, "the gateway was started by %s", by)
