@@ -24,6 +24,7 @@ type Change struct {
 	head    head
 	grown   bool
 	woken   []string // requests that changed
+	genuine []string // requests whose rows say what the log says
 	asked   []string // families of lanes for which work was made due
 }
 
@@ -113,7 +114,7 @@ func (c *Change) rest(family string, rests Rests) error {
 // and thread brought up to date.
 func (c *Change) happen(r *Request, events ...Event) error {
 	if events[0].Type != EventRequested {
-		if err := mustBeLogged(c.Tx, requestName(*r), r.ID, r.Seq); err != nil {
+		if err := c.mustBeGenuine(*r); err != nil {
 			return err
 		}
 	}
@@ -137,6 +138,7 @@ func (c *Change) happen(r *Request, events ...Event) error {
 	if err := c.store(r); err != nil {
 		return err
 	}
+	c.genuine = append(c.genuine, r.ID)
 	work := []Work{cardWork(*r)}
 	if rank < none && r.Slack.TS != "" {
 		work = append(work, threadWork(*r, rank)) // the post of a card asks for it otherwise
@@ -283,6 +285,37 @@ func (c *Change) grant(t *Token, e Event) error {
 	return keep(c.Tx, *t)
 }
 
+// mustBeGenuine refuses a row that says something else than the log. An event of it
+// would contradict those that the log has, so that nobody could read the log to its end
+// any more.
+func (c *Change) mustBeGenuine(row Request) error {
+	if slices.Contains(c.genuine, row.ID) {
+		return nil
+	}
+	lines, err := c.History(row.ID, -1)
+	if err != nil {
+		return err
+	}
+	events, err := parseEvents(lines)
+	if err != nil {
+		return err
+	}
+	rebuilt, err := foldRequest(events)
+	switch {
+	case err != nil:
+		return refuse(CodeConflict, "the log contradicts itself, so that nothing more is recorded of %s: %v; see rack-gatewayd rebuild --check", requestName(row), err)
+	case rebuilt.ID == "":
+		return notLogged(requestName(row))
+	}
+	if what := rowDiffers(row, rebuilt); what != "" {
+		return tamperedRow(row, what)
+	}
+	if c.journal != nil && !c.journal.agrees(row, lines, events) {
+		return tampered("the history of request #%d is not the one that was recorded", row.Number)
+	}
+	return nil
+}
+
 // logged reports whether the log has the newest event that a row knows of.
 func logged(tx Tx, subject string, seq int64) (bool, error) {
 	lines, err := tx.History(subject, seq-1)
@@ -295,9 +328,13 @@ func logged(tx Tx, subject string, seq int64) (bool, error) {
 func mustBeLogged(tx Tx, name, subject string, seq int64) error {
 	known, err := logged(tx, subject, seq)
 	if err == nil && !known {
-		err = refuse(CodeConflict, "%s is not in the log: the row was put into the database from outside; see rack-gatewayd rebuild --check", name)
+		err = notLogged(name)
 	}
 	return err
+}
+
+func notLogged(name string) error {
+	return refuse(CodeConflict, "%s is not in the log: the row was put into the database from outside; see rack-gatewayd rebuild --check", name)
 }
 
 // EventsOf reads the history of a request, oldest first.

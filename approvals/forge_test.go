@@ -492,3 +492,58 @@ func TestRowThatNobodyAskedFor(t *testing.T) {
 		w.is(r, approvals.Expired)
 	})
 }
+
+// A row that is not what the log says gets no event, from nobody: a request would be
+// decided twice, and nobody could write a report of the log any more. It is told as any
+// other change of the database.
+func TestRowOfAnotherMoment(t *testing.T) {
+	const back = "DELETE FROM requests WHERE number = 1; INSERT INTO requests SELECT * FROM was"
+	for name, forged := range map[string]string{
+		"an old copy":              back,
+		"an old copy, seq of now":  back + "; UPDATE requests SET body = json_set(body, '$.Seq', (SELECT max(seq) FROM audit_index WHERE subject = requests.id)) WHERE number = 1",
+		"with its history cut":     back + "; DELETE FROM audit_index WHERE seq > (SELECT json_extract(body, '$.Seq') FROM was) AND subject = (SELECT id FROM was)",
+		"with its history changed": back + "; UPDATE audit SET line = replace(line, 'decision.rejected', 'decision.refused') WHERE line LIKE '%decision.rejected%'",
+	} {
+		for how, act := range map[string]func(*world, approvals.Request){
+			"rejected again": func(w *world, r approvals.Request) {
+				if err := w.reject("U02", r); err == nil {
+					w.t.Fatal("it was rejected")
+				}
+			},
+			"superseded": func(w *world, r approvals.Request) { _, _, _ = w.ask(w.ci.newFlow(2, 2, "on_hold")) },
+			"expired": func(w *world, r approvals.Request) {
+				w.write(func(tx approvals.Tx) error {
+					return tx.Ask(approvals.Work{Kind: approvals.WorkFollow, Subject: r.Facts.WorkflowID, Lane: "circleci:workflows"})
+				})
+				w.wait(3 * time.Hour)
+			},
+		} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				bubble(t, "ON_CLOSE=nothing", func(w *world) {
+					r := w.request(1, "on_hold")
+					w.wait(time.Second)
+					w.sql("CREATE TABLE was AS SELECT * FROM requests WHERE number = 1")
+					w.must(w.reject("U01", r))
+					w.wait(time.Second)
+					w.sql(forged)
+					w.is(r, approvals.Pending)
+					act(w, r)
+					w.wait(2 * time.Second)
+					ended := 0
+					for _, e := range w.events() {
+						switch e.Type {
+						case approvals.EventRejected, approvals.EventSuperseded, approvals.EventExpired:
+							ended++
+						}
+					}
+					if ended > 1 {
+						t.Errorf("the log tells of %d endings", ended)
+					}
+					if w.svc.Fault() == "" || len(w.alarms) != 1 {
+						t.Errorf("got the fault %q and %d alarms; want it found", w.svc.Fault(), len(w.alarms))
+					}
+				})
+			})
+		}
+	}
+}

@@ -347,6 +347,25 @@ func (j *journal) take(line []byte, leaf tlog.Hash) error {
 	return nil
 }
 
+// agrees reports whether a history has those leaves that were read of it. Those of a
+// request that ended may be forgotten.
+func (j *journal) agrees(row Request, lines [][]byte, events []Event) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var want, got history
+	if h := j.histories[row.ID]; h != nil {
+		want = *h
+	} else if !row.Status.Open() && row.Status != Released {
+		return true
+	}
+	for i, line := range lines {
+		if events[i].Seq < j.reader.Size() {
+			got.add(ledger.LeafHash(line))
+		}
+	}
+	return got.sum == want.sum && got.count == want.count
+}
+
 // sweepEvery is how often histories are forgotten that nobody can ask for.
 const sweepEvery = time.Hour
 

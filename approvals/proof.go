@@ -156,10 +156,14 @@ func (p *proof) request(row Request) (Request, error) {
 		return Request{}, tampered("%v", err)
 	}
 	if what := rowDiffers(row, rebuilt); what != "" {
-		return Request{}, tampered("the row of request #%d says something else than its events: %s", row.Number, what)
+		return Request{}, tamperedRow(row, what)
 	}
 	rebuilt.Version, rebuilt.Metadata, rebuilt.Seen = row.Version, row.Metadata, row.Seen
 	return rebuilt, nil
+}
+
+func tamperedRow(row Request, what string) error {
+	return tampered("the row of request #%d says something else than its events: %s", row.Number, what)
 }
 
 // everybody lists all people, removed ones included, as their events say.

@@ -116,12 +116,9 @@ func closeRestored(c *Change, by Actor) error {
 		return err
 	}
 	for _, r := range open {
-		known, err := logged(c.Tx, r.ID, r.Seq)
-		if err != nil {
-			return err
-		}
-		if !known {
-			continue // nobody asked for it; [Rebuild] names it
+		var refused *Error
+		if err := c.mustBeGenuine(r); errors.As(err, &refused) {
+			continue // [Rebuild] names a row that it could not repair
 		}
 		e := about(r, EventRestored, by, "operator")
 		if r.Status == Pending {
