@@ -207,7 +207,7 @@ func TestCanceledInCircleCI(t *testing.T) {
 			bubble(t, "", func(w *world) {
 				r := w.request(1, "blocked")
 				w.ci.do(r.Facts.WorkflowID, tt.change)
-				w.wait(20 * time.Second)
+				w.wait(30 * time.Second) // the end of a workflow takes a second look
 				got := w.is(r, approvals.Canceled, approvals.FailCIEnded)
 				if got.DecidedBy != tt.by || got.Failure.Detail != tt.told || got.ClosedAt.IsZero() {
 					t.Errorf("got %+v; want %q by %q", got, tt.told, tt.by)

@@ -228,6 +228,47 @@ func TestListsThatLackJobs(t *testing.T) {
 	})
 }
 
+// A workflow that ends after its jobs were listed and before its facts are read says
+// nothing of these jobs.
+func TestListsFromBeforeTheEnd(t *testing.T) {
+	// past has the lists show how things stand now until the facts are read once more.
+	past := func(w *world, r approvals.Request) {
+		facts := &fault{slow: time.Nanosecond, times: 1}
+		w.ci.breaks("facts", facts)
+		w.ci.do(r.Facts.WorkflowID, func(f *flow) {
+			before := slices.Clone(f.jobs)
+			f.odd, f.oddLists = func(now []approvals.Job) []approvals.Job {
+				if facts.times > 0 {
+					return before
+				}
+				return now
+			}, -1
+			if g := f.job("hold"); g.Status != approvals.JobSuccess {
+				f.open(g, "user-eve")
+			}
+			f.job("deploy").Status, f.facts.WorkflowStatus = approvals.JobSuccess, approvals.WorkflowSuccess
+		})
+		w.wait(10 * time.Minute)
+		if facts.times > 0 {
+			t.Fatal("the facts were not read")
+		}
+	}
+	t.Run("of a deploy that ran", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.approved(1, "on_hold")
+			past(w, w.is(r, approvals.Released))
+			w.is(r, approvals.Deployed)
+		})
+	})
+	t.Run("of a gate that was blocked", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			r := w.request(1, "blocked")
+			past(w, r)
+			w.is(r, approvals.Bypassed)
+		})
+	})
+}
+
 // A workflow that the provider has forgotten is left after a bounded number of
 // looks.
 func TestForgottenWorkflow(t *testing.T) {

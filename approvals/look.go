@@ -68,6 +68,7 @@ type Trail struct {
 	Short    Doubt     `json:"short,omitzero"`     // the newest job list is shorter than that one
 	Odd      Doubt     `json:"odd,omitzero"`       // what is odd about the gate in the newest job list
 	Changed  Doubt     `json:"changed,omitzero"`   // what the newest facts had changed
+	Over     Doubt     `json:"over,omitzero"`      // the newest facts say that the workflow is over
 	FailedAt time.Time `json:"failed_at,omitzero"` // since when looks have failed
 	Gone     int       `json:"gone,omitempty"`     // how many looks in a row found no such workflow
 	// Idle is for how long in all nobody looked at an approval, although it was due,

@@ -148,6 +148,9 @@ func (s *step) look() {
 		return
 	}
 	t.Looks = 0
+	if !s.l.Facts.WorkflowStatus.Final() {
+		t.Over = Doubt{}
+	}
 	if s.changed = s.r.Facts.differs(*s.l.Facts); s.changed == "" {
 		t.Changed = Doubt{}
 	}

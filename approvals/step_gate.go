@@ -191,21 +191,36 @@ func (s *step) confirmed(d *Doubt, what string) bool {
 }
 
 // workflowOver ends a request whose gate waits in a workflow that is over, as its
-// facts say. They are read now and then, and when something points to it. It
+// facts say twice. They are read now and then, and when something points to it. It
 // reports whether the look is done with: the request ended, or the facts are to be
 // read first.
 func (s *step) workflowOver() bool {
 	waits := s.state == gateWaits
-	switch f := s.l.Facts; {
-	case f == nil && s.l.FactsErr == nil && (s.m.Trail.Looks >= factsLooks || s.m.Trail.Changed.What != "" || waits && stuck(s.l.Jobs, s.gate)):
+	switch {
+	case s.factsDue(s.m.Trail.Changed.What != "" || waits && stuck(s.l.Jobs, s.gate)):
 		s.m.Act = ActReadFacts
 		s.in(s.k.Poll)
-	case f != nil && waits && f.WorkflowStatus.Final():
+	case waits && s.ended():
+		f := s.l.Facts
 		s.canceled(Failure{FailCIEnded, endedText(s.r, f.WorkflowStatus)}, Actor{Kind: ActorCI, ID: f.CanceledBy})
 	default:
 		return false
 	}
 	return true
+}
+
+// factsDue reports whether the facts are to be read: now and then, on a hint, and when
+// they have to confirm that the workflow is over.
+func (s *step) factsDue(hint bool) bool {
+	t := s.m.Trail
+	hint = hint || t.Looks >= factsLooks || t.Over.What != "" && !s.l.At.Before(t.Over.Since.Add(oddTime))
+	return hint && s.l.Facts == nil && s.l.FactsErr == nil
+}
+
+// ended reports whether the workflow is over and the job list is of the time after. The
+// facts are read after the list, so that it takes a second look.
+func (s *step) ended() bool {
+	return s.l.Facts != nil && s.l.Facts.WorkflowStatus.Final() && s.confirmed(&s.m.Trail.Over, "the workflow is over")
 }
 
 // stuck reports whether a gate that is not on hold yet never will be: something

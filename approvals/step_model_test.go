@@ -278,7 +278,7 @@ func (m *model) judgeCanceled(before approvals.Request, e approvals.Event) {
 	case approvals.FailFactsChanged:
 		ok = t.Odd.What != "" || t.Changed.What != "" && m.changed
 	case approvals.FailCIEnded:
-		ok = m.gate.Final() || m.workflow != approvals.WorkflowRunning
+		ok = m.gate != approvals.JobSuccess && (m.gate.Final() || m.workflow != approvals.WorkflowRunning)
 	}
 	if m.openedBy == self && before.Attempt.Count > 0 && m.now.Before(before.CreatedAt.Add(m.ttl)) {
 		m.fails("canceled (%s) although our call had opened the gate", e.Data["detail"])
@@ -466,6 +466,7 @@ const (
 	lookGone    = "404"      // no such workflow
 	lookFacts   = "no facts" // true, but the facts cannot be read
 	lookSlow    = "slow"     // true, but reading more takes a while
+	lookPast    = "past"     // true, but all goes to its end before the facts are read
 )
 
 // Where the process may die in a delivery.
@@ -497,7 +498,7 @@ func (m *model) follow(kind, death, answer string) {
 	case m.forgotten:
 	case kind == lookShort || kind == lookGate:
 		m.shorts++
-	case kind == lookTrue || kind == lookUnnamed || kind == lookFacts || kind == lookSlow:
+	case kind == lookTrue || kind == lookUnnamed || kind == lookFacts || kind == lookSlow || kind == lookPast:
 		m.shorts = 0
 	}
 	for i := range m.requests {
@@ -550,7 +551,7 @@ func (m *model) look(kind string) approvals.Look {
 	}
 	m.unnamed = kind == lookUnnamed
 	switch kind {
-	case lookTrue, lookUnnamed, lookSlow:
+	case lookTrue, lookUnnamed, lookSlow, lookPast:
 		l.Jobs = m.jobs()
 	case lookShort:
 		l.Jobs = slices.Delete(m.jobs(), 2, 3)
@@ -623,6 +624,11 @@ func (m *model) followOne(i int, kind, death, answer string) time.Time {
 		case approvals.ActNone:
 			return move.Next
 		case approvals.ActReadFacts:
+			if kind == lookPast {
+				m.reach()
+				m.opens(human)
+				m.deployEnds(approvals.JobSuccess, approvals.WorkflowSuccess)
+			}
 			if l.Facts = m.facts(); kind == lookSlow {
 				m.now = m.now.Add(11 * time.Second)
 			}
@@ -661,7 +667,7 @@ func (m *model) judgeMove(r approvals.Request, l approvals.Look, k approvals.Kno
 		m.fails("one list that lacks jobs ends the watch of a deploy: %v", count)
 	case approves && l.Facts.Differs(r.Facts) != "":
 		m.fails("an approve call although the facts changed")
-	case (approves || stops) && (m.gate == approvals.JobSuccess || move.Gate.ID != "g" || move.Gate.Project != "gh/acme/shop"):
+	case (approves || stops) && (approvals.GateOf(r, l.Jobs) == "opened" || move.Gate.ID != "g" || move.Gate.Project != "gh/acme/shop"):
 		m.fails("I4: a call about the gate %+v, which is %s", move.Gate, m.gate)
 	case m.leaves(r, l, k, move):
 		m.fails("a gate is left to a person although the approval does not count any more")
@@ -750,6 +756,12 @@ type choice struct {
 // choices are all that can happen next.
 var choices = []choice{
 	{"a look", 12, func(m *model) { m.follow(lookTrue, dieNever, callDone) }},
+	{"looks for some minutes", 1, func(m *model) {
+		for range 19 { // the next one reads the facts
+			m.follow(lookTrue, dieNever, callDone)
+			m.now = m.now.Add(15 * time.Second)
+		}
+	}},
 	{"an empty list", 1, func(m *model) { m.follow(lookEmpty, dieNever, callDone) }},
 	{"a list of another project", 1, func(m *model) { m.follow(lookOther, dieNever, callDone) }},
 	{"a list without names", 1, func(m *model) { m.follow(lookUnnamed, dieNever, callDone) }},
@@ -759,6 +771,7 @@ var choices = []choice{
 	{"429 for a list", 1, func(m *model) { m.follow(lookBusy, dieNever, callDone) }},
 	{"no answer for a list", 1, func(m *model) { m.follow(lookLost, dieNever, callDone) }},
 	{"404 for a list", 1, func(m *model) { m.follow(lookGone, dieNever, callDone) }},
+	{"a list that is past when the facts are read", 1, func(m *model) { m.follow(lookPast, dieNever, callDone) }},
 	{"a look that takes long", 1, func(m *model) { m.follow(lookSlow, dieNever, callDone) }},
 	{"no facts", 1, func(m *model) { m.follow(lookFacts, dieNever, callDone) }},
 	{"death before the commit", 1, func(m *model) { m.follow(lookTrue, dieBeforeCommit, callDone) }},

@@ -31,12 +31,15 @@ func (s *step) released() {
 		}
 	}
 	behind := dependents(s.l.Jobs, s.gate.ID, filed)
-	over := s.l.Facts != nil && s.l.Facts.WorkflowStatus.Final()
-	switch is, job := outcome(s.l.Jobs, behind, s.r.DeployJobs, over); is {
+	is, job := outcome(s.l.Jobs, behind, s.r.DeployJobs, false)
+	if is == resultOpen && s.ended() {
+		is, job = outcome(s.l.Jobs, behind, s.r.DeployJobs, true)
+	}
+	switch is {
 	case resultNothing:
 	case resultOpen:
 		s.in(pause)
-		if s.m.Trail.Looks >= factsLooks && s.l.Facts == nil && s.l.FactsErr == nil {
+		if s.factsDue(false) {
 			s.m.Act = ActReadFacts
 		}
 	case resultDone:
