@@ -143,7 +143,7 @@ func (r *Request) note(e Event, at time.Time) {
 		r.Closing.Count++
 		r.Closing.At, r.Closing.Act, r.Closing.Answer = at, OnClose(e.Outcome), 0
 	case EventGateClosed:
-		r.Closing.Answer, r.Closing.Said = e.Data.number("status"), e.said()
+		r.Closing.Answer, r.Closing.Said = e.Data.number("status"), e.answer()
 	case EventGateBypassed:
 		r.Gate.Status, r.Gate.ApprovedBy, r.Gate.Bypassed = JobSuccess, e.Actor.ID, true
 	case EventVerified:
@@ -171,22 +171,28 @@ func (r *Request) attempted(e Event, at time.Time) {
 // the call, the approval loses no time.
 func (r *Request) answered(e Event, at time.Time) {
 	a := &r.Attempt
-	status := e.Data.number("status")
-	if e.Type == EventGateRefused && a.Detail == e.Reason {
-		a.Same++
-	} else {
-		a.Same = 1
-	}
-	a.Answer, a.Detail, a.NotBefore = status, e.Reason, time.Time{}
+	a.Answer, a.Detail, a.Said, a.NotBefore = e.Data.number("status"), e.Reason, e.answer(), time.Time{}
 	if wait := e.Data.number("retry_after"); wait > 0 {
 		a.NotBefore = at.Add(time.Duration(wait) * time.Second)
 	}
-	if e.Type == EventGateRefused && (status == 0 || status == 429 || status >= 500) {
+	if a.Said == answerLater {
 		r.Gate.Since = at
 	}
-	if e.Type == EventGateRefused && status == 0 {
+	if a.Answer == 0 {
 		a.Answer = noAnswer
 	}
+}
+
+// answerLater is what it comes to that CircleCI cannot take a call now.
+const answerLater = "later"
+
+// answer is what CircleCI's answer to a call comes to, however it is worded: one outage
+// answers in many ways.
+func (e Event) answer() string {
+	if status := e.Data.number("status"); status == 0 || status == 429 || status >= 500 {
+		return answerLater
+	}
+	return e.Outcome + " " + e.Data["status"]
 }
 
 // said is what an event reports, and of which job, for the comparison with what was reported before.

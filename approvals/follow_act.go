@@ -51,14 +51,10 @@ func (f *follower) act(ctx context.Context, p plan) error {
 	})
 }
 
-// saidAlready reports whether an answer is the same as the one to the call
-// before.
+// saidAlready reports whether an answer comes to the same as the one before.
 func (r Request) saidAlready(e Event) bool {
-	switch e.Type {
-	case EventGateRefused:
-		return r.Attempt.Count > 1 && r.Attempt.Detail == e.Reason
-	case EventGateClosed:
-		return r.Closing.Said == e.said()
+	if e.Type == EventGateClosed {
+		return r.Closing.Said == e.answer()
 	}
-	return false
+	return r.Attempt.Said == e.answer()
 }

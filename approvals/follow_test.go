@@ -310,24 +310,42 @@ func TestForgottenWorkflow(t *testing.T) {
 	}
 }
 
-// What cannot be called is tried again more and more slowly, and told once.
+// What cannot be called, or is accepted and has no effect, is tried again more and more
+// slowly, and told once, however the answers differ.
 func TestCallsThatFailForHours(t *testing.T) {
-	bubble(t, "PENDING_TTL=10h", func(w *world) {
-		r := w.request(1, "on_hold")
-		w.ci.breaks("approve", &fault{status: 503, times: -1})
-		w.must(w.approve("U01", r))
-		w.wait(3 * time.Hour)
-		w.is(r, approvals.Approved)
-		if n := len(w.ci.posted()); n > 60 {
-			t.Errorf("got %d calls in three hours; want them to become rare", n)
-		}
-		if told := w.toldOf(approvals.EventGateRefused); told != 1 {
-			t.Errorf("the thread was told %d times that the call failed; want once", told)
-		}
-		w.ci.breaks("approve", nil)
-		w.wait(6 * time.Minute)
-		w.is(r, approvals.Released)
-	})
+	for name, answers := range map[string][]fault{
+		"503": {{status: 503}}, "several ways to fail": {{status: 502}, {status: 503}, {}, {status: 429}}, "accepted, without effect": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "PENDING_TTL=10h DEPLOY_APPROVAL_WINDOW_MINUTES=120", func(w *world) {
+				r := w.request(1, "on_hold")
+				told := approvals.EventAccepted
+				w.ci.lag = 100 * time.Minute
+				if answers != nil {
+					told = approvals.EventGateRefused
+				}
+				w.ci.onPost = func(string, string) {
+					if n := len(w.ci.posted()); answers != nil {
+						f := answers[n%len(answers)]
+						f.times = 1
+						w.ci.breaks("approve", &f)
+					}
+				}
+				w.must(w.approve("U01", r))
+				w.wait(95 * time.Minute)
+				w.is(r, approvals.Approved)
+				if n := len(w.ci.posted()); n > 30 {
+					t.Errorf("got %d calls in 95 minutes; want them to become rare", n)
+				}
+				if n := w.toldOf(told); n != 1 {
+					t.Errorf("the thread was told %d times of %s; want once", n, told)
+				}
+				answers, w.ci.lag = nil, 0
+				w.wait(6 * time.Minute)
+				w.is(r, approvals.Released)
+			})
+		})
+	}
 }
 
 // Retry opens the request for votes again, under the rules for pending requests.

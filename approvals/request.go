@@ -131,7 +131,7 @@ type Attempt struct {
 	At     time.Time // of the newest call
 	Answer int       // HTTP status of the answer to it; 0 = none, or not known yet
 	Detail string    // what CircleCI said with a refusal
-	Same   int       // how many answers in a row were this refusal
+	Said   string    // what the newest answer comes to; see [Event.answer]
 	// NotBefore is when the next call may be made, as CircleCI asked; zero = at any time.
 	NotBefore time.Time
 	// IDs are the approval_request_ids that were named, in all rounds: a call may
@@ -146,7 +146,7 @@ type Closing struct {
 	At     time.Time
 	Act    OnClose `json:",omitzero"` // what CircleCI was asked for, which may be more than the settings say
 	Answer int     // HTTP status; 202 = accepted
-	Said   string  // the newest answer, for people
+	Said   string  // what the newest answer comes to; see [Event.answer]
 }
 
 // Accepted reports whether CircleCI took the newest call.

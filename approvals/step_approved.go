@@ -118,14 +118,13 @@ func (s *step) release() {
 }
 
 // repeatAt is when an approve call may be repeated: when the job list must have
-// shown the one before, and later each time that CircleCI refuses alike.
+// shown the one before, and later each time, whatever CircleCI answers.
 func (s *step) repeatAt() time.Time {
-	a := s.r.Attempt
-	pause := Backoff(max(a.Same, 1), settleTime, longestSettle)
+	a, base := s.r.Attempt, settleTime
 	if a.Answer == 429 {
-		pause = Backoff(a.Same, 2*time.Second, longestSettle)
+		base = 2 * time.Second
 	}
-	return latest(a.NotBefore, a.At.Add(pause))
+	return latest(a.NotBefore, a.At.Add(Backoff(a.Count, base, longestSettle)))
 }
 
 // releasing reports whether a call of ours may have opened the gate; held is when it

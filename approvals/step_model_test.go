@@ -232,6 +232,9 @@ func (m *model) judgeRight(before, after approvals.Request, e approvals.Event) {
 		if before.Commits != nil && before.Commits.Config == approvals.ConfigOther {
 			m.fails("an attempt for a foreign configuration")
 		}
+		if n, since := before.Attempt.Count, m.now.Sub(before.Attempt.At); n >= 4 && since < time.Minute {
+			m.fails("call %d comes %s after the one before", n+1, since)
+		}
 		if m.lapsed[before.ID] == before.Round {
 			m.fails("an attempt for an approval whose window was over while nobody looked")
 		}

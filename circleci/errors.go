@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -36,7 +37,20 @@ func (c *Client) noAnswer(doing string, err error) *approvals.CIError {
 	if errors.As(err, &ue) {
 		cause = ue.Err // without the URL, which adds length and no news
 	}
-	return &approvals.CIError{Op: doing, Message: "no answer from CircleCI: " + c.clean(cause.Error()), Err: cause}
+	return &approvals.CIError{Op: doing, Message: "no answer from CircleCI: " + c.clean(plainCause(cause).Error()), Err: cause}
+}
+
+// plainCause is a failure of the network without addresses, so that one fault has one name.
+func plainCause(err error) error {
+	var op *net.OpError
+	for errors.As(err, &op) {
+		err = op.Err
+	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return &net.DNSError{Err: dns.Err, Name: dns.Name}
+	}
+	return err
 }
 
 // refusal turns an answer outside 2xx into an error that reads like "403 Forbidden: Permission denied".

@@ -3,6 +3,7 @@ package circleci_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -130,8 +131,36 @@ func TestNoAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = c.Me(ctx(t))
-		if e := asError(t, err); e.Status != 0 || !e.Temporary() || !strings.Contains(e.Error(), "no answer") {
-			t.Errorf("got %+v; want no answer", e)
+		e := asError(t, err)
+		if want := "read own user: no answer from CircleCI: connect: connection refused"; e.Status != 0 || !e.Temporary() || e.Error() != want {
+			t.Errorf("got %+v; want %q", e, want)
+		}
+	})
+	t.Run("broken off", func(t *testing.T) {
+		t.Parallel()
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = c.Read(make([]byte, 1<<16))
+				_ = c.(*net.TCPConn).SetLinger(0) // resets the connection
+				_ = c.Close()
+			}
+		}()
+		c, err := circleci.New(circleci.Config{URL: "http://" + l.Addr().String(), Token: token})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Me(ctx(t))
+		if e, want := asError(t, err), "read own user: no answer from CircleCI: read: connection reset by peer"; e.Error() != want {
+			t.Errorf("got %q; want %q: addresses make one fault look like many", e, want)
 		}
 	})
 }
