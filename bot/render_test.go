@@ -175,6 +175,10 @@ func cards() map[string]approvals.Card {
 			r.Status, r.Gate = approvals.Bypassed, approvals.Gate{Status: "success", ApprovedBy: "mallory"}
 			r.Deploy.Stopped = monday.Add(time.Minute)
 		}),
+		"bypassed-approved": with(func(r *approvals.Request) {
+			*r = approved(*r, ana)
+			r.Status, r.Gate = approvals.Bypassed, approvals.Gate{Status: "success", ApprovedBy: "mallory"}
+		}),
 		"bypassed-lost": with(func(r *approvals.Request) {
 			r.Status, r.Gate = approvals.Bypassed, approvals.Gate{Status: "success", ApprovedBy: "mallory"}
 			r.Failure = approvals.Failure{Code: approvals.FailQuorumLost, Detail: "only 0 of 1 approvals still count"}
@@ -322,6 +326,7 @@ func TestReplies(t *testing.T) {
 			e.Actor, e.Reason = approvals.Actor{ID: "mallory"}, approvals.FailQuorumLost
 			data("detail", "only 0 of 1 approvals still count")(e)
 		}),
+		"bypassed":      event(approvals.EventBypassed, func(e *approvals.Event) { e.Actor = approvals.Actor{ID: "mallory"} }),
 		"gate-bypassed": event(approvals.EventGateBypassed, func(e *approvals.Event) { e.Actor = approvals.Actor{ID: "mallory"}; e.Outcome = "rejected" }),
 		"gate-closed":   event(approvals.EventGateClosed, func(e *approvals.Event) { e.Outcome = "cancel_job" }),
 		"asked":         event(approvals.EventVerified, nil),
@@ -337,6 +342,7 @@ func TestReplies(t *testing.T) {
 		"unknown":          event("thing.happened", func(e *approvals.Event) { e.Reason = "why" }),
 	}
 	events["rejected-known-starter"] = events["rejected"]
+	events["bypassed-approved"], events["stopped-approved"] = events["bypassed"], events["stopped"]
 	commits := &approvals.Commits{
 		Count: 7, Config: approvals.ConfigSame,
 		Newest: []approvals.Commit{{Hash: revision, Subject: "Fix <!here>", Author: "alice"}, {Hash: previous, Subject: "Begin", Author: "Bob B."}},
@@ -368,6 +374,12 @@ func TestReplies(t *testing.T) {
 			told := approvals.Told{Event: e, Request: r, With: with[name]}
 			if name == "requested-commits" {
 				told.Request.Commits = commits
+			}
+			switch name {
+			case "bypassed", "stopped": // past the bot from the beginning
+				told.Request = request()
+			case "bypassed-approved", "stopped-approved":
+				told.Request.Gate.ApprovedBy = "mallory"
 			}
 			if strings.HasSuffix(name, "-known-starter") {
 				told.Starter = bea

@@ -277,6 +277,8 @@ func notToDeploy(e approvals.Event, r approvals.Request) line {
 		return say("the approval had expired")
 	case status == approvals.Bypassed && r.Failure.Detail != "":
 		return say(quoted(r.Failure.Detail, limitMessage))
+	case status == approvals.Bypassed && !r.ApprovedAt.IsZero():
+		return say("it was approved here, but its gate was opened in CircleCI by ", login(r.Gate.ApprovedBy))
 	case status == approvals.Pending, status == approvals.Bypassed:
 		return say("nobody approved this here")
 	case status == approvals.Approved && !r.AutoApprove:

@@ -88,13 +88,13 @@ var wordings = map[approvals.Status]wording{
 	approvals.Bypassed: {
 		headline: "Approved outside: %s ⚠️", begins: approvals.EventBypassed,
 		card: func(c approvals.Card) line {
-			return outside(c.Request.Gate.ApprovedBy, literal(c.Request.GateName), c.Request.Failure.Detail)
+			return outside(c.Request.Gate.ApprovedBy, c.Request, c.Request.Failure.Detail)
 		},
 		thread: func(t approvals.Told, _ time.Time) line {
-			return say("⚠️ ", outside(t.Event.Actor.ID, literal(t.Request.GateName), t.Event.Data["detail"]), ".", call(t))
+			return say("⚠️ ", outside(t.Event.Actor.ID, t.Request, t.Event.Data["detail"]), ".", call(t))
 		},
 		late: func(why *approvals.Refusal) line {
-			return say(outside(why.By, say("this"), why.Reason), ". ", nothingToDo)
+			return say(login(why.By), " approved this", past(why.Reason), ". ", nothingToDo)
 		},
 	},
 	approvals.Undeliverable: {
@@ -206,15 +206,29 @@ func newer(n int64, permalink string) line {
 	return say("A newer request took the place of this one: ", number(n, permalink))
 }
 
-// outside says who approved something in CircleCI: past the bot, or after it was
-// approved here, although it did not count any more.
-func outside(login string, what line, although string) line {
-	by := say("Somebody")
-	if login != "" {
-		by = name(login)
+// outside says who opened a gate in CircleCI: past the bot, or after it was approved
+// here, before the bot did or although the approval did not count any more.
+func outside(by string, r approvals.Request, although string) line {
+	gate := literal(r.GateName)
+	if although == "" && !r.ApprovedAt.IsZero() {
+		return say(approvedBy(r), ", but ", login(by), " opened ", gate, " in CircleCI")
 	}
+	return say(login(by), " approved ", gate, past(although))
+}
+
+// past ends a sentence about an approval past the bot, or after ours did not count any
+// more.
+func past(although string) line {
 	if although == "" {
-		return say(by, " approved ", what, " in CircleCI, not here")
+		return say(" in CircleCI, not here")
 	}
-	return say(by, " approved ", what, " in CircleCI, although ", quoted(although, limitMessage))
+	return say(" in CircleCI, although ", quoted(although, limitMessage))
+}
+
+// login names somebody at CircleCI.
+func login(of string) line {
+	if of == "" {
+		return say("Somebody")
+	}
+	return name(of)
 }
