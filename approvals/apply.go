@@ -68,7 +68,7 @@ func (r *Request) turn(e Event, at time.Time) {
 		r.Decisions, r.ApprovedAt, r.ClosedAt = nil, time.Time{}, time.Time{}
 		r.Gate, r.Failure, r.Closing, r.Restored = Gate{}, Failure{}, Closing{}, false
 		r.Attempt = Attempt{IDs: r.Attempt.IDs}
-		r.Deploy.Asked = time.Time{}
+		r.Deploy.Asked, r.Deploy.Stopped = time.Time{}, time.Time{}
 	case EventApproved, EventBreakGlass:
 		r.ApprovedAt = at
 		r.Window = time.Duration(e.Data.number("window_seconds")) * time.Second

@@ -203,8 +203,13 @@ func TestUndeliverableAndRetry(t *testing.T) {
 				t.Error("the gate was closed")
 			}
 			w.ci.breaks("approve", nil)
+			if w.fails(w.verify(r), approvals.CodeNotApproved); w.get(r).Deploy.Stopped.IsZero() {
+				t.Error("the request does not say that its deploy was stopped")
+			}
 			w.must(w.approve("U01", r))
-			w.is(r, approvals.Pending)
+			if got = w.is(r, approvals.Pending); got.Deploy != (approvals.Deploy{}) {
+				t.Errorf("the new round knows of the old one's deploy: %+v", got.Deploy)
+			}
 			w.wait(30 * time.Second)
 			w.refused(w.approve("U01", r), approvals.RefusedVoted)
 			w.restart()

@@ -171,7 +171,8 @@ type Deploy struct {
 	Reported   string // what the deploy job reported last
 	// Asked is when the deploy job was told first in this round that it may deploy; zero = never.
 	Asked time.Time
-	// Stopped is when the deploy job was told last not to deploy; zero = never.
+	// Stopped is when whoever asked for the deploy job was told last in this round that it
+	// may not; zero = never.
 	Stopped time.Time
 }
 

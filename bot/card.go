@@ -254,10 +254,14 @@ func notes(r approvals.Request, open, stranger bool) []line {
 	}
 	switch {
 	case !r.Gate.Bypassed && r.Status != approvals.Bypassed:
+	case !r.Deploy.Asked.IsZero():
+		l = append(l, say("The deploy job asked before that, and its answer was yes."))
 	case r.Deploy.Stopped.IsZero():
 		l = append(l, say("The deploy job has not asked whether it may deploy, so nothing has stopped it."))
-	default:
+	case r.Status == approvals.Bypassed && !r.Deploy.Stopped.Before(r.ClosedAt):
 		l = append(l, say("The deploy job asked and was stopped."))
+	default: // before the gate was open, perhaps: whoever has the token of CI may ask
+		l = append(l, say("Somebody asked for the deploy job ", at(r.Deploy.Stopped), " and was told no."))
 	}
 	return l
 }

@@ -173,7 +173,16 @@ func cards() map[string]approvals.Card {
 		}),
 		"bypassed-stopped": with(func(r *approvals.Request) {
 			r.Status, r.Gate = approvals.Bypassed, approvals.Gate{Status: "success", ApprovedBy: "mallory"}
-			r.Deploy.Stopped = monday.Add(time.Minute)
+			r.ClosedAt, r.Deploy.Stopped = monday.Add(time.Minute), monday.Add(time.Minute)
+		}),
+		"bypassed-asked-early": with(func(r *approvals.Request) {
+			r.Status, r.Gate = approvals.Bypassed, approvals.Gate{Status: "success", ApprovedBy: "mallory"}
+			r.ClosedAt, r.Deploy.Stopped = monday.Add(time.Hour), monday.Add(time.Minute)
+		}),
+		"bypassed-asked": with(func(r *approvals.Request) {
+			*r = approved(*r, ana)
+			r.Status, r.AutoApprove, r.Gate = approvals.Expired, false, approvals.Gate{Status: "success", ApprovedBy: "mallory", Bypassed: true}
+			r.Deploy.Asked, r.Deploy.Stopped = monday.Add(time.Minute), monday.Add(time.Hour)
 		}),
 		"bypassed-approved": with(func(r *approvals.Request) {
 			*r = approved(*r, ana)
