@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
@@ -86,7 +87,17 @@ func personRefusal(why *approvals.Refusal, user, verb string) line {
 	case approvals.RefusedUnknownStarter:
 		return unknownStarter(why)
 	case approvals.RefusedSelf:
-		return say("You started this pipeline, so someone else has to approve it. ", who, " can. You can still reject it.")
+		l := say("You started this pipeline, so someone else has to approve it. ")
+		others := slices.DeleteFunc(slices.Clone(why.Who), func(id string) bool { return id == user })
+		switch {
+		case len(why.Who) == 0:
+			l = say(l, who, " can.")
+		case len(others) == 0:
+			l = say(l, "Nobody else is an approver of ", name(why.App), ": ask the operator.")
+		default:
+			l = say(l, mentions(others, "and"), " can.")
+		}
+		return say(l, " You can still reject it.")
 	case approvals.RefusedNoLogin:
 		return say("I don’t know your GitHub or Bitbucket username, so I can’t tell whether this is your own deploy. Ask the operator to set it: ",
 			commandLine("rack-gatewayd user add --slack-id "+user+" --vcs-login …"), ". You can still reject it.")

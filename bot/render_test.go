@@ -499,6 +499,9 @@ func TestRefusals(t *testing.T) {
 			At: monday.Add(-18 * time.Minute), Until: monday.Add(12 * time.Second), Left: 3,
 		})
 	}
+	for _, who := range [][]string{nil, {"U0CARL"}, {"U0CARL", ana}} { // carl is the starter
+		show(&approvals.Refusal{Code: approvals.RefusedSelf, App: "myapp", Who: who})
+	}
 	for _, status := range approvals.Statuses() {
 		show(&approvals.Refusal{Code: approvals.RefusedClosed, App: "myapp", Status: status, By: bea, At: monday, Reason: "wait", Number: 128})
 	}
