@@ -45,10 +45,16 @@ func (b *Bot) commanded(c command, answer ack) {
 		if !userID.MatchString(c.User) {
 			return
 		}
-		if foreign, err := b.foreign(ctx, c.App, c.User, c.Team); foreign || err != nil {
+		said := only(say(notChecked))
+		switch foreign, err := b.foreign(ctx, c.App, c.User, c.Team); {
+		case err != nil:
+			b.log.Warn("ask Slack who gave a command", "user", c.User, "err", err)
+		case foreign:
 			return // whoever it is, they are not told anything
+		default:
+			said = b.answer(ctx, c.User, c.Text)
 		}
-		b.whisper(ctx, c.ResponseURL, c.Channel, c.User, b.answer(ctx, c.User, c.Text))
+		b.whisper(ctx, c.ResponseURL, c.Channel, c.User, said)
 	})
 	if !ok {
 		putOff("I’m overloaded. Please try again.")
@@ -91,7 +97,7 @@ func (b *Bot) answer(ctx context.Context, user, text string) message {
 	}
 	if err != nil {
 		b.log.Error("answer a slash command", "err", err)
-		return only(say("I could not look that up just now. Please try again."))
+		return only(say(notLookedUp))
 	}
 	return newMessage(sentence, blocks...)
 }
@@ -103,6 +109,9 @@ func paragraphs(lines []line) (sentences line, blocks []slack.Block) {
 	}
 	return sentences, blocks
 }
+
+// notLookedUp is said while the database does not answer.
+const notLookedUp = "I could not look that up just now. Please try again."
 
 // notChecked is said while Slack does not tell who somebody is.
 const notChecked = "I could not check your Slack account just now. Please try again."

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/slack-go/slack"
 )
 
 // event is what we read of an Events API payload.
@@ -51,10 +52,21 @@ func (b *Bot) happened(raw []byte) bool {
 func (b *Bot) homeOpened(e event) {
 	ctx, cancel := context.WithTimeout(b.working, tellTime)
 	defer cancel()
-	if foreign, err := b.foreign(ctx, e.App, e.Event.User, e.Team); foreign || err != nil {
+	user, hash := e.Event.User, e.Event.View.Hash
+	var blocks []slack.Block
+	switch foreign, err := b.foreign(ctx, e.App, user, e.Team); {
+	case err != nil:
+		b.log.Warn("ask Slack who opened the App Home", "user", user, "err", err)
+		blocks = []slack.Block{say(notChecked).block()}
+	case foreign:
 		return
+	default:
+		if blocks, err = b.homeBlocks(ctx, user); err != nil {
+			b.log.Error("render the App Home", "err", err)
+			blocks = []slack.Block{say(notLookedUp).block()}
+		}
 	}
-	b.home(ctx, e.Event.User, e.Event.View.Hash)
+	b.publish(ctx, user, hash, blocks)
 }
 
 // seenEvents remembers the newest event ids: Slack sends an event again when

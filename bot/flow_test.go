@@ -293,6 +293,25 @@ func TestColleaguesThatCannotBeLookedUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.whispered(t, cyd, "could not check your Slack account")
+		w.slack.SetUser(slacktest.User{ID: cyd, TeamID: "T0SISTER"}) // so that this one is named
+		before := len(w.slack.Ephemerals(cyd))
+		if _, err := w.slack.Slash(deadline(t), cyd, deploys, "list"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.slack.Wait(deadline(t), func() bool { return len(w.slack.Ephemerals(cyd)) > before }); err != nil {
+			t.Fatalf("a command was not answered: %v", err)
+		}
+		w.whispered(t, cyd, "could not check your Slack account")
+		if err := w.slack.OpenHome(deadline(t), cyd); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.slack.Wait(deadline(t), func() bool { return w.slack.Home(cyd) != nil }); err != nil {
+			t.Fatalf("the App Home stays blank: %v", err)
+		}
+		if got := slacktest.Text(w.slack.Home(cyd).Blocks); !strings.Contains(got, "could not check your Slack account") {
+			t.Errorf("the App Home says %q", got)
+		}
+		w.slack.SetUser(slacktest.User{ID: cyd, TeamID: "T0SISTER", Teams: []string{"T0SISTER", "T0RACK"}})
 		mend()
 		w.open(t, cyd, "approve")
 		if len(w.service.refused) > 0 {

@@ -11,15 +11,9 @@ import (
 
 const homeLimit = 10
 
-// home publishes somebody's App Home: my authenticator, what is waiting for me, the
-// last decisions. hash is that of the view they see now, so that a newer one is
-// never overwritten.
-func (b *Bot) home(ctx context.Context, user, hash string) {
-	blocks, err := b.homeBlocks(ctx, user)
-	if err != nil {
-		b.log.Error("render the App Home", "err", err)
-		return
-	}
+// publish shows blocks as somebody's App Home. hash is that of the view they see now,
+// so that a newer one is never overwritten.
+func (b *Bot) publish(ctx context.Context, user, hash string, blocks []slack.Block) {
 	publish := slack.PublishViewContextRequest{
 		UserID: user,
 		View:   slack.HomeTabViewRequest{Type: slack.VTHomeTab, Blocks: slack.Blocks{BlockSet: blocks}},
@@ -27,7 +21,7 @@ func (b *Bot) home(ctx context.Context, user, hash string) {
 	if hash != "" {
 		publish.Hash = &hash
 	}
-	err = b.call("views.publish", func() error {
+	err := b.call("views.publish", func() error {
 		_, err := b.ws.api.PublishViewContext(ctx, publish)
 		return err
 	})
@@ -36,6 +30,8 @@ func (b *Bot) home(ctx context.Context, user, hash string) {
 	}
 }
 
+// homeBlocks are somebody's App Home: my authenticator, what is waiting for me, the last
+// decisions.
 func (b *Bot) homeBlocks(ctx context.Context, user string) ([]slack.Block, error) {
 	if problem := b.outsider(ctx, user); problem != nil {
 		return []slack.Block{problem.block()}, nil
