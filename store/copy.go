@@ -84,7 +84,7 @@ func openBare(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DB{engine: e, keys: &KeyRing{}}, nil
+	return &DB{base: e, engine: e, keys: &KeyRing{}}, nil
 }
 
 func copyAll(ctx context.Context, source, target *DB) (c Copied, err error) {

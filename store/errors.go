@@ -14,14 +14,11 @@ func Broken(err error) bool { return sqlite.Broken(err) }
 
 // What an engine says of its database; see package engine.
 var (
-	ErrUnavailable  = engine.ErrUnavailable
-	ErrReplaced     = engine.ErrReplaced
-	ErrForeign      = engine.ErrForeign
-	ErrOldSchema    = engine.ErrOldSchema
-	ErrNewerSchema  = engine.ErrNewerSchema
-	ErrDamaged      = engine.ErrDamaged
-	ErrWeakSettings = engine.ErrWeakSettings
-	ErrWentBack     = postgres.ErrWentBack
+	ErrUnavailable = engine.ErrUnavailable
+	ErrReplaced    = engine.ErrReplaced
+	ErrNewerSchema = engine.ErrNewerSchema
+	ErrDamaged     = engine.ErrDamaged
+	ErrWentBack    = postgres.ErrWentBack
 )
 
 // Why [Open] refuses a key ring.

@@ -69,10 +69,6 @@ func (db *DB) Beat(ctx context.Context) error {
 	})
 }
 
-// Respected is nil while the other nodes leave alone what this one has claimed.
-// Without it nothing may be decided or released.
-func (db *DB) Respected() error { return db.engine.Respected() }
-
 // ErrNotHeld says that another node may work on what this one claimed.
 var ErrNotHeld = errors.New("the claim may have passed to another node")
 
@@ -80,7 +76,7 @@ var ErrNotHeld = errors.New("the claim may have passed to another node")
 // can know without asking: it was not silent for longer than others respect, nor
 // declared dead since. [ErrNotHeld].
 func (db *DB) Holds(claim string) error {
-	if err := db.engine.Respected(); err != nil {
+	if err := db.Respected(); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotHeld, err)
 	}
 	if !strings.HasPrefix(claim, db.engine.Node()+"-") {
@@ -125,7 +121,6 @@ func (db *DB) Alone() approvals.Store { return alone{db} }
 
 type alone struct{ *DB }
 
-// Update implements [approvals.Store].
 func (db alone) Update(ctx context.Context, fn func(approvals.Tx) error) error {
 	return db.update(ctx, func(t *tx) error {
 		if db.engine.Shared() {
@@ -171,7 +166,3 @@ func (db *DB) Leave(ctx context.Context) error {
 		return err
 	})
 }
-
-// Skew is by how much the clock that times are taken from is ahead of this
-// process's.
-func (db *DB) Skew() time.Duration { return db.engine.Skew() }

@@ -22,8 +22,11 @@ type Config struct {
 	Existing bool
 }
 
+type base = engine.Base
+
 // DB is an open database. It is an [approvals.Store].
 type DB struct {
+	base   // what the engine does by itself
 	engine engine.Engine
 	keys   *KeyRing
 	turns  turns
@@ -44,23 +47,12 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	db := &DB{engine: e, keys: c.Keys}
+	db := &DB{base: e, engine: e, keys: c.Keys}
 	if err := errors.Join(db.checkKeys(ctx), db.checkNodes(ctx)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), db.Close())
 	}
 	return db, nil
 }
-
-// Unclean reports whether a [DB.Check] is worth its time, because the process
-// before did not end cleanly.
-func (db *DB) Unclean() bool { return db.engine.Unclean() }
-
-// Close ends all connections.
-func (db *DB) Close() error { return db.engine.Close() }
-
-// Describe says where the data lives and what its place promises, in a line for
-// operators. It does not repeat the URL.
-func (db *DB) Describe(ctx context.Context) (string, error) { return db.engine.Describe(ctx) }
 
 // Path is the absolute path of the file, "" for a database on a server.
 func (db *DB) Path() string {

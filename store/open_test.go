@@ -9,6 +9,7 @@ import (
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
 
@@ -25,8 +26,8 @@ func TestOpenRefuses(t *testing.T) {
 		text    string
 	}{
 		{"newer schema", func(t *testing.T, _ string, db *store.DB) { raw(t, db, "PRAGMA user_version=999") }, storetest.Keys, store.ErrNewerSchema, "999"},
-		{"old schema", func(t *testing.T, _ string, db *store.DB) { raw(t, db, "PRAGMA user_version=2") }, storetest.Keys, store.ErrOldSchema, "start with a new one"},
-		{"other program", func(t *testing.T, _ string, db *store.DB) { raw(t, db, "PRAGMA application_id=7") }, storetest.Keys, store.ErrForeign, ""},
+		{"old schema", func(t *testing.T, _ string, db *store.DB) { raw(t, db, "PRAGMA user_version=2") }, storetest.Keys, engine.ErrOldSchema, "start with a new one"},
+		{"other program", func(t *testing.T, _ string, db *store.DB) { raw(t, db, "PRAGMA application_id=7") }, storetest.Keys, engine.ErrForeign, ""},
 		{"missing key", seals, "c:" + strings.TrimPrefix(other, "a:"), store.ErrMissingKey, ": a"},
 		{"wrong key", seals, other, store.ErrWrongKey, ": a"},
 		{"spare wrong key", seals, storetest.Keys + "," + strings.Replace(other, "a:", "c:", 1), nil, ""},

@@ -19,6 +19,7 @@ import (
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
+	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 	"github.com/rack-gateway/rack-gateway-approvals/store/postgres"
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
@@ -257,8 +258,8 @@ func TestKeyRingsOfNodes(t *testing.T) {
 func TestWeakServerIsRefused(t *testing.T) {
 	url := storetest.Server(t)
 	for _, option := range []string{"synchronous_commit%3Doff", "synchronous_commit%3Dlocal"} {
-		if err := tryOpenURL(t, url+"&options=-c%20"+option, storetest.Keys); !errors.Is(err, store.ErrWeakSettings) {
-			t.Errorf("%s: got %v; want %v", option, err, store.ErrWeakSettings)
+		if err := tryOpenURL(t, url+"&options=-c%20"+option, storetest.Keys); !errors.Is(err, engine.ErrWeakSettings) {
+			t.Errorf("%s: got %v; want %v", option, err, engine.ErrWeakSettings)
 		}
 	}
 	// What only the whole server has otherwise, it says of itself where functions of the
@@ -268,10 +269,10 @@ func TestWeakServerIsRefused(t *testing.T) {
 		want           error
 		says           string
 	}{
-		{"fsync", setting("fsync", "off"), store.ErrWeakSettings, "fsync is off, not on"},
-		{"full_page_writes", setting("full_page_writes", "off"), store.ErrWeakSettings, "full_page_writes is off, not on"},
-		{"encoding", setting("server_encoding", "LATIN1"), store.ErrWeakSettings, "server_encoding is LATIN1, not UTF8"},
-		{"time-outs", setting("lock_timeout", "0"), store.ErrWeakSettings, "lock_timeout is 0, not 10s"},
+		{"fsync", setting("fsync", "off"), engine.ErrWeakSettings, "fsync is off, not on"},
+		{"full_page_writes", setting("full_page_writes", "off"), engine.ErrWeakSettings, "full_page_writes is off, not on"},
+		{"encoding", setting("server_encoding", "LATIN1"), engine.ErrWeakSettings, "server_encoding is LATIN1, not UTF8"},
+		{"time-outs", setting("lock_timeout", "0"), engine.ErrWeakSettings, "lock_timeout is 0, not 10s"},
 		{"version", setting("server_version_num", "140019"), nil, "the server is PostgreSQL 14; 15 or newer is needed"},
 		{"standby", "FUNCTION pg_is_in_recovery() RETURNS boolean LANGUAGE sql AS 'SELECT true'", store.ErrUnavailable, "the server stands by and takes no writes"},
 	} {

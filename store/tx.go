@@ -29,7 +29,6 @@ func (db *DB) View(ctx context.Context, fn func(approvals.Tx) error) error {
 	return db.view(ctx, func(t *tx) error { return fn(t) })
 }
 
-// Stamp implements [approvals.Store].
 func (db *DB) Stamp(ctx context.Context) (int64, error) {
 	stamp, err := db.engine.Stamp(ctx)
 	return stamp, db.fault(err)

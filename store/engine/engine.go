@@ -11,6 +11,7 @@ import (
 
 // Engine is an open database whose tables are there and up to date.
 type Engine interface {
+	Base
 	// Begin begins the transaction that writes. Package store calls it only while
 	// no other one of this process is open; writers of other processes are waited
 	// for. What fn reads in it cannot change before its end.
@@ -27,27 +28,34 @@ type Engine interface {
 	// [ErrDamaged], [approvals.ErrConflict]. Other errors, nil included, come back
 	// as they are.
 	Fault(err error) error
-	// Sound looks whether the database still is where others find it.
+	// Shared reports whether several nodes serve at once. Then there is a table of
+	// them, in which Begin renews the row of this one, or makes it.
+	Shared() bool
+	// Node names this opening of the database. No other one has or had the name, and
+	// it gets a new one after it was declared dead.
+	Node() string
+}
+
+// Base is the part of an engine that package store offers as it is.
+type Base interface {
+	// Sound is nil while the database still is what others find, as far as is known
+	// without writing: [ErrReplaced], that it went back to an older state.
 	Sound() error
-	// Check reads the whole database, if this engine can tell damage; [ErrDamaged].
+	// Check reads the whole database, if the engine can tell damage; [ErrDamaged].
 	Check(ctx context.Context) error
-	// Unclean reports whether a Check at the start is worth its time.
+	// Unclean reports whether a Check at the start is worth its time, because the
+	// process before did not end cleanly.
 	Unclean() bool
 	// Describe says in a line for operators where the data lives and what its place
 	// promises, without the names and passwords of a URL.
 	Describe(ctx context.Context) (string, error)
-	// Size is how many bytes the database takes on disk.
-	Size(ctx context.Context) (int64, error)
-	// Shared reports whether several nodes serve at once. Then there is a table of
-	// them, in which Begin renews the row of this one, or makes it.
-	Shared() bool
-	// Respected is nil while other nodes do not declare this one dead.
+	// Respected is nil while the other nodes leave alone what this one has claimed.
+	// Without it nothing may be decided or released.
 	Respected() error
-	// Skew is by how much the clock of [Tx.Now] is ahead of this process's.
+	// Skew is by how much the clock that times are taken from is ahead of this
+	// process's.
 	Skew() time.Duration
-	// Node names this opening of the database. No other one has or had the name, and
-	// it gets a new one after it was declared dead.
-	Node() string
+	// Close ends all connections.
 	Close() error
 }
 

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Dialect implements [engine.Engine]: parameters ? and ?N become $1 and so on.
+// Dialect has parameters ? and ?N as $1 and so on.
 func (db *DB) Dialect(query string) string {
 	if known, ok := db.dialect.Load(query); ok {
 		return known.(string)

@@ -23,7 +23,6 @@ import (
 // was restored, or a standby that lagged behind took its place.
 var ErrWentBack = errors.New("the database went back to an older state: commits that were acknowledged are missing")
 
-// Fault implements [engine.Engine].
 func (db *DB) Fault(err error) error {
 	if err == nil || errors.Is(err, engine.ErrUnavailable) {
 		return err

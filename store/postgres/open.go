@@ -174,10 +174,8 @@ func (db *DB) checkServer(ctx context.Context) error {
 	return nil
 }
 
-// Node implements [engine.Engine].
 func (db *DB) Node() string { return *db.node.Load() }
 
-// Shared implements [engine.Engine].
 func (db *DB) Shared() bool { return true }
 
 // rename makes this opening a new node.
@@ -198,7 +196,6 @@ func (db *DB) Close() error {
 	return errors.Join(db.reader.Close(), db.writer.Close())
 }
 
-// Sound implements [engine.Engine].
 func (db *DB) Sound() error {
 	if err := db.back.Load(); err != nil {
 		return *err
@@ -206,7 +203,6 @@ func (db *DB) Sound() error {
 	return nil
 }
 
-// Describe implements [engine.Engine].
 func (db *DB) Describe(ctx context.Context) (string, error) {
 	var version, standbys string
 	err := db.reader.QueryRowContext(ctx, "SELECT current_setting('server_version'), current_setting('synchronous_standby_names')").Scan(&version, &standbys)
@@ -218,14 +214,7 @@ func (db *DB) Describe(ctx context.Context) (string, error) {
 	return text + "a synchronous standby has whatever is acknowledged", db.Fault(err)
 }
 
-// Check implements [engine.Engine]: damage is the server's to find.
+// Check finds nothing: damage is the server's to find.
 func (db *DB) Check(context.Context) error { return nil }
 
-// Unclean implements [engine.Engine].
 func (db *DB) Unclean() bool { return false }
-
-// Size implements [engine.Engine].
-func (db *DB) Size(ctx context.Context) (size int64, err error) {
-	err = db.reader.QueryRowContext(ctx, "SELECT pg_database_size(current_database())").Scan(&size)
-	return size, db.Fault(err)
-}

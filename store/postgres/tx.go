@@ -35,11 +35,10 @@ const (
 	enlist      = "INSERT INTO nodes (id, turn, until) VALUES ('%[2]s', 1, " + serverTime + " + %[1]d) RETURNING turn, " + serverTime
 )
 
-// Stamp implements [engine.Engine]. Nodes commit every second, so that to ask whether
+// Stamp is another number each time: nodes commit every second, so that to ask whether
 // somebody did is a round trip for nothing.
 func (db *DB) Stamp(context.Context) (int64, error) { return db.stamps.Add(1), nil }
 
-// Begin implements [engine.Engine].
 func (db *DB) Begin(ctx context.Context) (*engine.Tx, error) {
 	var sent time.Time
 	var turn int64
@@ -237,7 +236,7 @@ func (db *DB) askTurn(ctx context.Context) (int64, error) {
 	return own[0], nil
 }
 
-// Snapshot implements [engine.Engine]. The server takes the state with the first
+// Snapshot begins to read. The server takes the state with the first
 // statement after this one.
 func (db *DB) Snapshot(ctx context.Context) (*engine.Tx, error) {
 	conn, err := connect(ctx, db.reader, func(conn *sql.Conn) error {
@@ -289,7 +288,6 @@ func (db *DB) now() time.Time {
 	return db.clock.At(r.server.Add(time.Since(r.here)))
 }
 
-// Skew implements [engine.Engine].
 func (db *DB) Skew() time.Duration {
 	r := db.server.Load()
 	return r.server.Add(time.Since(r.here)).Sub(time.Now().Round(0)) // by the wall clock
@@ -297,7 +295,6 @@ func (db *DB) Skew() time.Duration {
 
 func (db *DB) beaten(at time.Time) { db.beat.Store(&at) }
 
-// Respected implements [engine.Engine].
 func (db *DB) Respected() error {
 	if age := time.Since(*db.beat.Load()); age > respected {
 		return fmt.Errorf("the database has not answered for %s: other nodes may have taken over", age.Round(time.Second))

@@ -10,7 +10,6 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 )
 
-// Fault implements [engine.Engine].
 func (db *DB) Fault(err error) error {
 	err = fault(err)
 	switch {

@@ -103,27 +103,17 @@ func (db *DB) Close() error {
 // Path is the absolute path of the file.
 func (db *DB) Path() string { return db.path }
 
-// Describe implements [engine.Engine].
+// One process at a time serves, and statements are written as SQLite has them.
+func (db *DB) Shared() bool                             { return false }
+func (db *DB) Respected() error                         { return nil }
+func (db *DB) Skew() time.Duration                      { return 0 }
+func (db *DB) Node() string                             { return db.node }
 func (db *DB) Describe(context.Context) (string, error) { return db.path, nil }
+func (db *DB) Dialect(query string) string              { return query }
 
-// Node implements [engine.Engine].
-func (db *DB) Node() string { return db.node }
-
-// Shared implements [engine.Engine]: one process at a time serves.
-func (db *DB) Shared() bool { return false }
-
-// Respected implements [engine.Engine].
-func (db *DB) Respected() error { return nil }
-
-// Skew implements [engine.Engine].
-func (db *DB) Skew() time.Duration { return 0 }
-
-// Dialect implements [engine.Engine]: statements are written as SQLite has them.
-func (db *DB) Dialect(query string) string { return query }
-
-// Begin implements [engine.Engine]. The transaction has no context of a caller:
-// the driver interrupts what runs when its context ends, and a commit that was
-// interrupted would leave its callers not knowing.
+// Begin begins without the context of a caller: the driver interrupts what runs when
+// its context ends, and a commit that was interrupted would leave its callers not
+// knowing.
 func (db *DB) Begin(context.Context) (*engine.Tx, error) {
 	if err := db.refused(); err != nil {
 		return nil, err
@@ -142,7 +132,6 @@ func (db *DB) Begin(context.Context) (*engine.Tx, error) {
 	return &engine.Tx{Querier: t, Now: db.now, Commit: commit, Rollback: func() { t.Rollback() }}, nil
 }
 
-// Snapshot implements [engine.Engine].
 func (db *DB) Snapshot(ctx context.Context) (*engine.Tx, error) {
 	if err := db.refused(); err != nil {
 		return nil, err
@@ -164,22 +153,6 @@ func (db *DB) Snapshot(ctx context.Context) (*engine.Tx, error) {
 }
 
 func (db *DB) now() time.Time { return db.clock.At(time.Now()) }
-
-// Size is how many bytes the database and its write-ahead log take on disk.
-func (db *DB) Size(context.Context) (int64, error) {
-	var size int64
-	for _, path := range []string{db.path, db.path + "-wal"} {
-		info, err := os.Stat(path)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return 0, fmt.Errorf("size of database: %w", err)
-		}
-		size += info.Size()
-	}
-	return size, nil
-}
 
 // Check runs SQLite's integrity check, which reads the whole file;
 // [engine.ErrDamaged]. Writers are not held up.

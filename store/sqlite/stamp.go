@@ -14,7 +14,6 @@ type stamps struct {
 	conn *sql.Conn // nil until the first stamp
 }
 
-// Stamp implements [engine.Engine].
 func (db *DB) Stamp(ctx context.Context) (stamp int64, err error) {
 	if err := db.refused(); err != nil {
 		return 0, err
