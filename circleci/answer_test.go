@@ -18,11 +18,15 @@ import (
 
 const someID = "5034460f-c7c4-4c43-9457-de07e2029e7b"
 
-// answers is a transport that gives each request the answer of a function.
+// answers is a transport that gives each request the answer of a function, nil = none.
 type answers func(*http.Request) *http.Response
 
 func (f answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp := f(r)
+	if resp == nil {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
 	resp.Request = r
 	return resp, nil
 }

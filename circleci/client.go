@@ -31,10 +31,9 @@ const (
 	// DefaultAppURL is the base of the pages for people on circleci.com.
 	DefaultAppURL = "https://app.circleci.com"
 
-	defaultTimeout   = 10 * time.Second
-	defaultUserAgent = "rack-gateway-approvals"
-	maxAnswer        = 1 << 20 // bytes of one answer, decompressed
-	maxRedirects     = 3
+	timeout      = 10 * time.Second // of one exchange, its body included
+	maxAnswer    = 1 << 20          // bytes of one answer, decompressed
+	maxRedirects = 3
 )
 
 // Config says where CircleCI is and who we are there.
@@ -48,8 +47,6 @@ type Config struct {
 	// HTTP supplies the transport; nil, or one without a transport, means http.DefaultTransport. Its redirect policy,
 	// cookies and time-out are not used.
 	HTTP *http.Client
-	// Timeout bounds one HTTP exchange, its body included; 0 means 10 seconds.
-	Timeout time.Duration
 	// UserAgent is sent with each call; empty means the name of this product.
 	UserAgent string
 	// OnCall is told about each HTTP exchange: a short fixed name of the operation ("workflow", "approve"), the HTTP
@@ -63,14 +60,10 @@ type Config struct {
 // Client calls CircleCI. It implements approvals.CI and the CIHistory of package audit, and is safe for concurrent use. All
 // its errors are *approvals.CIError.
 type Client struct {
-	base      *url.URL
-	links     Links
-	token     string
-	http      *http.Client
-	timeout   time.Duration
-	userAgent string
-	onCall    func(string, int, time.Duration)
-	onDate    func(server, local time.Time)
+	cfg   Config
+	base  *url.URL
+	links Links
+	http  *http.Client
 
 	own      memo // our own user id, under the empty key
 	logins   memo // by user id
@@ -82,11 +75,11 @@ var _ approvals.CI = (*Client)(nil)
 // New checks the configuration and makes a client; it calls nobody. Its errors name the faulty field, never a value of
 // the token.
 func New(cfg Config) (*Client, error) {
-	base, err := baseURL(cfg.URL, DefaultURL)
+	base, err := baseURL(cmp.Or(cfg.URL, DefaultURL))
 	if err != nil {
 		return nil, fmt.Errorf("circleci API URL: %w", err)
 	}
-	app, err := baseURL(cfg.AppURL, DefaultAppURL)
+	app, err := baseURL(cmp.Or(cfg.AppURL, DefaultAppURL))
 	if err != nil {
 		return nil, fmt.Errorf("circleci app URL: %w", err)
 	}
@@ -96,22 +89,8 @@ func New(cfg Config) (*Client, error) {
 	if strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, errors.New("circleci token: holds blanks or characters that a header cannot carry")
 	}
-	c := &Client{
-		base:      base,
-		links:     Links{AppURL: app.String()},
-		token:     cfg.Token,
-		timeout:   cfg.Timeout,
-		userAgent: cfg.UserAgent,
-		onCall:    cfg.OnCall,
-		onDate:    cfg.OnDate,
-	}
-	if c.timeout <= 0 {
-		c.timeout = defaultTimeout
-	}
-	if c.userAgent == "" {
-		c.userAgent = defaultUserAgent
-	}
-	c.http = &http.Client{CheckRedirect: checkRedirect}
+	cfg.UserAgent = cmp.Or(cfg.UserAgent, "rack-gateway-approvals")
+	c := &Client{cfg: cfg, base: base, links: Links{AppURL: app.String()}, http: &http.Client{CheckRedirect: checkRedirect}}
 	if cfg.HTTP != nil {
 		c.http.Transport = cfg.HTTP.Transport
 	}
@@ -127,10 +106,7 @@ func (c *Client) String() string { return "circleci client for " + c.base.Host }
 // GoString keeps the token out of %#v.
 func (c *Client) GoString() string { return c.String() }
 
-func baseURL(given, fallback string) (*url.URL, error) {
-	if given == "" {
-		given = fallback
-	}
+func baseURL(given string) (*url.URL, error) {
 	u, err := url.Parse(given)
 	if err != nil {
 		// The parser's own error repeats the text, which may hold a password.
@@ -198,15 +174,15 @@ func (c *Client) do(ctx context.Context, k call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, k.method, address, nil)
 	if err != nil {
 		return nil, invalid(k.doing, "cannot be put into a request")
 	}
-	req.Header.Set("Circle-Token", c.token)
+	req.Header.Set("Circle-Token", c.cfg.Token)
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", c.userAgent)
+	req.Header.Set("User-Agent", c.cfg.UserAgent)
 
 	start := time.Now()
 	resp, err := c.http.Do(req)
@@ -235,17 +211,17 @@ func (c *Client) do(ctx context.Context, k call) ([]byte, error) {
 }
 
 func (c *Client) called(op string, status int, start time.Time) {
-	if c.onCall != nil {
-		c.onCall(op, status, time.Since(start))
+	if c.cfg.OnCall != nil {
+		c.cfg.OnCall(op, status, time.Since(start))
 	}
 }
 
 func (c *Client) dated(resp *http.Response, local time.Time) {
 	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if c.onDate == nil || err != nil || kind != "application/json" || resp.StatusCode >= 500 {
+	if c.cfg.OnDate == nil || err != nil || kind != "application/json" || resp.StatusCode >= 500 {
 		return
 	}
 	if server, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-		c.onDate(server, local)
+		c.cfg.OnDate(server, local)
 	}
 }

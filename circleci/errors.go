@@ -102,7 +102,7 @@ func (c *Client) clean(text string) string {
 		return r
 	}, text)
 	text = strings.Join(strings.Fields(text), " ")
-	text = strings.ReplaceAll(text, c.token, "REDACTED")
+	text = strings.ReplaceAll(text, c.cfg.Token, "REDACTED")
 	if runes := []rune(text); len(runes) > maxMessage {
 		text = string(runes[:maxMessage]) + "…"
 	}

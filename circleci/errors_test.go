@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
@@ -101,16 +102,17 @@ func TestNoAnswer(t *testing.T) {
 	t.Parallel()
 	t.Run("time-out", func(t *testing.T) {
 		t.Parallel()
-		w := setup(t, func(c *circleci.Config) { c.Timeout = 20 * time.Millisecond })
-		w.Inject(circlecitest.Fault{Op: "me", Delay: time.Minute})
-		_, err := w.Me(ctx(t))
-		e := asError(t, err)
-		if e.Status != 0 || !e.Temporary() || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %+v; want no answer by the deadline", e)
-		}
-		if want := "read own user: no answer from CircleCI: context deadline exceeded"; e.Error() != want {
-			t.Errorf("got %q; want %q", e, want)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			begun := time.Now()
+			_, err := clientOf(t, func(*http.Request) *http.Response { return nil }).Me(t.Context())
+			e := asError(t, err)
+			if e.Status != 0 || !e.Temporary() || !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != 10*time.Second {
+				t.Errorf("got %+v after %v; want no answer after 10 seconds", e, time.Since(begun))
+			}
+			if want := "read own user: no answer from CircleCI: context deadline exceeded"; e.Error() != want {
+				t.Errorf("got %q; want %q", e, want)
+			}
+		})
 	})
 	t.Run("cancelled", func(t *testing.T) {
 		t.Parallel()

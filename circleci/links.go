@@ -1,6 +1,7 @@
 package circleci
 
 import (
+	"cmp"
 	"net/url"
 	"strconv"
 	"strings"
@@ -18,10 +19,7 @@ func (l Links) PipelineURL(slug string, number int64) string {
 	if err != nil || number <= 0 {
 		return ""
 	}
-	base := strings.TrimRight(l.AppURL, "/")
-	if base == "" {
-		base = DefaultAppURL
-	}
+	base := strings.TrimRight(cmp.Or(l.AppURL, DefaultAppURL), "/")
 	// A normalised slug holds only characters that a path carries as they are.
 	return base + "/pipelines/" + slug + "/" + strconv.FormatInt(number, 10)
 }
