@@ -1,14 +1,14 @@
 // Package github is a client for the few calls of GitHub's REST API that tell people what a deploy brings: the commits
 // since the last deploy, the pull request, and whether the CI configuration is the file of the commit. It only reads.
 //
-// Nothing waits for GitHub: while it does not answer, or asks to wait, calls fail at once for a while. What was read is
-// remembered, so that asking again costs only what is still missing. Answers are bounded, and texts hold no control
-// characters.
+// Nothing waits for GitHub: while it does not answer, or asks to wait, calls fail at once for a while. Answers are
+// bounded, and texts hold no control characters.
 //
 // See https://docs.github.com/en/rest.
 package github
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,8 +21,6 @@ import (
 	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
@@ -30,15 +28,10 @@ import (
 const DefaultURL = "https://api.github.com"
 
 const (
-	apiVersion       = "2022-11-28"
-	defaultUserAgent = "rack-gateway-approvals"
-	timeout          = 10 * time.Second // of one exchange
-	maxAnswer        = 4 << 20          // bytes of one answer
-	maxKnown         = 100              // answers that are remembered
-	maxRedirects     = 3
-
-	keepLong  = time.Hour        // what names a commit never changes
-	keepShort = 30 * time.Second // reviews do
+	apiVersion   = "2022-11-28"
+	timeout      = 10 * time.Second // of one exchange
+	maxAnswer    = 4 << 20          // bytes of one answer
+	maxRedirects = 3
 
 	restDown    = 10 * time.Second // after no answer, or a 5xx
 	restLimited = time.Minute      // when GitHub limits the rate and does not say for how long
@@ -60,31 +53,19 @@ type Config struct {
 // Client asks GitHub. It implements approvals.CodeHost and is safe for concurrent use. All its errors are
 // *approvals.CIError.
 type Client struct {
-	base      string
-	token     string
-	http      *http.Client
-	userAgent string
-	known     *lru.Cache[string, answer]
+	cfg  Config
+	http *http.Client
 
 	mu    sync.Mutex
 	until time.Time // no call is made before
 	why   string
 }
 
-// answer is what was read, or why nothing is to be had.
-type answer struct {
-	value any
-	err   *approvals.CIError
-	until time.Time
-}
-
 var _ approvals.CodeHost = (*Client)(nil)
 
 // New checks the configuration and makes a client; it calls nobody. Its errors never hold the token.
 func New(cfg Config) (*Client, error) {
-	if cfg.URL == "" {
-		cfg.URL = DefaultURL
-	}
+	cfg.URL, cfg.UserAgent = cmp.Or(cfg.URL, DefaultURL), cmp.Or(cfg.UserAgent, "rack-gateway-approvals")
 	u, err := url.Parse(cfg.URL)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, errors.New("GitHub API URL: must be an http or https URL without user and query")
@@ -92,15 +73,8 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Token == "" || strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, errors.New("GitHub token: is empty, or holds characters that a header cannot carry")
 	}
-	known, err := lru.New[string, answer](maxKnown)
-	if err != nil {
-		return nil, err
-	}
-	c := &Client{base: strings.TrimRight(u.String(), "/"), token: cfg.Token, userAgent: cfg.UserAgent, known: known}
-	if c.userAgent == "" {
-		c.userAgent = defaultUserAgent
-	}
-	c.http = &http.Client{CheckRedirect: checkRedirect}
+	cfg.URL = strings.TrimRight(u.String(), "/")
+	c := &Client{cfg: cfg, http: &http.Client{CheckRedirect: checkRedirect}}
 	if cfg.HTTP != nil {
 		c.http.Transport = cfg.HTTP.Transport
 	}
@@ -108,7 +82,7 @@ func New(cfg Config) (*Client, error) {
 }
 
 // String keeps the token out of a careless print.
-func (c *Client) String() string { return "github client for " + c.base }
+func (c *Client) String() string { return "github client for " + c.cfg.URL }
 
 // GoString keeps the token out of %#v.
 func (c *Client) GoString() string { return c.String() }
@@ -126,51 +100,25 @@ type call struct {
 	doing  string // in words, for errors
 	path   string // escaped, below the base, with its query
 	accept string
-	keep   time.Duration // how long the answer holds
-	// read makes the value of the body of a 200, whose media type it is told. It may stop
-	// before the end.
-	read func(mediaType string, body io.Reader) (any, error)
-}
-
-// get returns what a call says, if need be from memory. What GitHub refuses for good is remembered, too.
-func (c *Client) get(ctx context.Context, k call) (any, error) {
-	if a, ok := c.known.Get(k.path); ok && time.Now().Before(a.until) {
-		if a.err != nil {
-			return nil, a.err
-		}
-		return a.value, nil
-	}
-	value, err := c.ask(ctx, k)
-	a := answer{value: value, err: err, until: time.Now().Add(k.keep)}
-	switch {
-	case err == nil:
-	case err.Temporary():
-		return nil, err
-	default:
-		a.until = time.Now().Add(keepShort)
-	}
-	c.known.Add(k.path, a)
-	if err != nil {
-		return nil, err
-	}
-	return value, nil
+	// read takes in the body of a 200, whose media type it is told. It may stop before the end.
+	read func(mediaType string, body io.Reader) error
 }
 
 // ask makes the exchange.
-func (c *Client) ask(ctx context.Context, k call) (any, *approvals.CIError) {
+func (c *Client) ask(ctx context.Context, k call) error {
 	if err := c.resting(k.doing); err != nil {
-		return nil, err
+		return err
 	}
 	begun := ctx
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+k.path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.cfg.URL+k.path, nil)
 	if err != nil {
-		return nil, &approvals.CIError{Op: k.doing, Message: "cannot be put into a request", Err: approvals.ErrCIInvalid}
+		return &approvals.CIError{Op: k.doing, Message: "cannot be put into a request", Err: approvals.ErrCIInvalid}
 	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("Authorization", "Bearer "+c.cfg.Token)
 	req.Header.Set("Accept", k.accept)
-	req.Header.Set("User-Agent", c.userAgent)
+	req.Header.Set("User-Agent", c.cfg.UserAgent)
 	req.Header.Set("X-GitHub-Api-Version", apiVersion)
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -178,24 +126,24 @@ func (c *Client) ask(ctx context.Context, k call) (any, *approvals.CIError) {
 		if begun.Err() == nil {
 			c.rest(restDown, "GitHub did not answer")
 		}
-		return nil, &approvals.CIError{Op: k.doing, Message: "no answer from GitHub", Err: err}
+		return &approvals.CIError{Op: k.doing, Message: "no answer from GitHub", Err: err}
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, c.refused(k.doing, resp)
+		return c.refused(k.doing, resp)
 	}
 	body := &io.LimitedReader{R: resp.Body, N: maxAnswer + 1}
 	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // "" is none that anybody wants
-	value, err := k.read(mediaType, body)
+	err = k.read(mediaType, body)
 	switch {
 	case ctx.Err() != nil:
-		return nil, &approvals.CIError{Op: k.doing, Message: "no answer from GitHub", Err: ctx.Err()}
+		return &approvals.CIError{Op: k.doing, Message: "no answer from GitHub", Err: ctx.Err()}
 	case body.N <= 0:
-		return nil, unusable(k.doing, fmt.Sprintf("it is larger than %d MiB", maxAnswer>>20))
+		return unusable(k.doing, fmt.Sprintf("it is larger than %d MiB", maxAnswer>>20))
 	case err != nil:
-		return nil, unusable(k.doing, "it is not what the API promises")
+		return unusable(k.doing, "it is not what the API promises")
 	}
-	return value, nil
+	return nil
 }
 
 // unusable is the error of an answer that will not be another one when it is asked for again.

@@ -79,7 +79,7 @@ func (c *Client) Readable(ctx context.Context, repository string) error {
 		return &approvals.CIError{Op: "read repository", Message: "the repository cannot be right", Err: approvals.ErrCIInvalid}
 	}
 	for _, path := range []string{"/commits?per_page=1", "/pulls?per_page=1"} {
-		if _, err := c.ask(ctx, call{"read repository", "/repos/" + repository + path, acceptJSON, 0, readJSON[[]json.RawMessage]}); err != nil {
+		if err := c.ask(ctx, call{"read repository", "/repos/" + repository + path, acceptJSON, into(&[]json.RawMessage{})}); err != nil {
 			return err
 		}
 	}
@@ -144,8 +144,7 @@ func coauthorsOf(message string) (logins []string) {
 	return logins
 }
 
-// UnmarshalJSON keeps of the message the subject and the other authors: what is read is
-// remembered.
+// UnmarshalJSON keeps of the message the subject and the other authors.
 func (w *wireCommit) UnmarshalJSON(data []byte) error {
 	type plain wireCommit
 	if err := json.Unmarshal(data, (*plain)(w)); err != nil {
@@ -166,21 +165,18 @@ type comparison struct {
 // changes lists what is new. Of many commits it reads the first page, which has their number, and the newest.
 func (c *Client) changes(ctx context.Context, repo string, q approvals.CommitQuery) (approvals.Commits, error) {
 	if q.Since == "" {
-		v, err := c.get(ctx, call{"read commit", repo + "/commits/" + q.Commit, acceptJSON, keepLong, readJSON[wireCommit]})
-		if err != nil {
+		var w wireCommit
+		if err := c.ask(ctx, call{"read commit", repo + "/commits/" + q.Commit, acceptJSON, into(&w)}); err != nil {
 			return approvals.Commits{}, err
 		}
-		out := of([]wireCommit{v.(wireCommit)})
+		out := of([]wireCommit{w})
 		out.Everybody = false // of all that is deployed for the first time
 		return out, nil
 	}
-	page := func(n int) (comparison, error) {
+	page := func(n int) (p comparison, err error) {
 		path := fmt.Sprintf("%s/compare/%s...%s?per_page=%d&page=%d", repo, q.Since, q.Commit, perPage, n)
-		v, err := c.get(ctx, call{"compare commits", path, acceptJSON, keepLong, readComparison})
-		if err != nil {
-			return comparison{}, err
-		}
-		return v.(comparison), nil
+		err = c.ask(ctx, call{"compare commits", path, acceptJSON, p.read})
+		return p, err
 	}
 	first, err := page(1)
 	if err != nil {
@@ -193,7 +189,7 @@ func (c *Client) changes(ctx context.Context, repo string, q approvals.CommitQue
 			if err != nil {
 				return approvals.Commits{}, err
 			}
-			commits = append(slices.Clone(commits), more.commits...)
+			commits = append(commits, more.commits...)
 		}
 		whole = first.total == len(commits)
 	}
@@ -227,38 +223,35 @@ func wrote(out *approvals.Commits, login string) {
 	}
 }
 
-// readComparison reads the parts that count. The changes of all files, which can be many megabytes, come after them.
-func readComparison(_ string, r io.Reader) (any, error) {
-	var out comparison
-	into := map[string]any{"total_commits": &out.total, "behind_by": &out.behind, "commits": &out.commits}
+// read takes in the parts that count. The changes of all files, which can be many megabytes, come after them.
+func (p *comparison) read(_ string, r io.Reader) error {
+	parts := map[string]any{"total_commits": &p.total, "behind_by": &p.behind, "commits": &p.commits}
 	d := json.NewDecoder(r)
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, errors.New("no object")
+		return errors.New("no object")
 	}
-	for left := len(into); left > 0; {
+	for len(parts) > 0 {
 		name, err := d.Token()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if name == json.Delim('}') {
-			return nil, errors.New("something is missing")
+			return errors.New("something is missing")
 		}
 		key, _ := name.(string)
-		target, wanted := into[key]
+		target, wanted := parts[key]
 		if !wanted {
 			target = new(json.RawMessage)
-		} else {
-			left--
-			delete(into, key)
 		}
+		delete(parts, key)
 		if err := d.Decode(target); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if out.total < 0 || out.behind < 0 || len(out.commits) > perPage {
-		return nil, errors.New("impossible numbers")
+	if p.total < 0 || p.behind < 0 || len(p.commits) > perPage {
+		return errors.New("impossible numbers")
 	}
-	return out, nil
+	return nil
 }
 
 type wirePull struct {
@@ -276,11 +269,10 @@ type wireReview struct {
 
 // pullRequest finds the pull request of a commit: the one that brought it to its branch, else the newest.
 func (c *Client) pullRequest(ctx context.Context, repo, commit string) (*approvals.PullRequest, error) {
-	v, err := c.get(ctx, call{"find the pull request", repo + "/commits/" + commit + "/pulls", acceptJSON, keepShort, readJSON[[]wirePull]})
-	if err != nil {
+	var pulls []wirePull
+	if err := c.ask(ctx, call{"find the pull request", repo + "/commits/" + commit + "/pulls", acceptJSON, into(&pulls)}); err != nil {
 		return nil, err
 	}
-	pulls := v.([]wirePull)
 	if len(pulls) == 0 {
 		return nil, nil
 	}
@@ -295,14 +287,15 @@ func (c *Client) pullRequest(ctx context.Context, repo, commit string) (*approva
 	}
 	out := &approvals.PullRequest{Number: found.Number, Title: clean(found.Title, maxSubject)}
 	path := fmt.Sprintf("%s/pulls/%d/reviews?per_page=%d", repo, found.Number, perPage)
-	if v, err = c.get(ctx, call{"read reviews", path, acceptJSON, keepShort, readJSON[[]wireReview]}); err != nil {
+	var reviews []wireReview
+	if err := c.ask(ctx, call{"read reviews", path, acceptJSON, into(&reviews)}); err != nil {
 		var e *approvals.CIError
 		if errors.As(err, &e) && e.Temporary() {
 			return nil, err
 		}
 		return out, nil
 	}
-	out.Review = reviewOf(v.([]wireReview))
+	out.Review = reviewOf(reviews)
 	return out, nil
 }
 
@@ -339,51 +332,51 @@ func (c *Client) config(ctx context.Context, repo string, q approvals.CommitQuer
 		return "", nil
 	}
 	path := repo + "/contents/" + (&url.URL{Path: strings.TrimPrefix(q.ConfigPath, "/")}).EscapedPath() + "?ref=" + q.Commit
-	v, err := c.get(ctx, call{"read the CI configuration", path, acceptRaw, keepLong, readDigests})
+	var file digests
+	err := c.ask(ctx, call{"read the CI configuration", path, acceptRaw, file.read})
 	var e *approvals.CIError
 	switch {
 	case errors.As(err, &e) && e.Status == 404:
 		return approvals.ConfigOther, errNoFile
 	case err != nil:
 		return "", err
-	case slices.Contains(v.([]approvals.Digest), q.Config):
+	case slices.Contains(file, q.Config):
 		return approvals.ConfigSame, nil
 	}
 	return approvals.ConfigOther, nil
 }
 
-// readDigests names a file in all forms that differ only in line ends and in blanks at its end. What is no file, such as
+// digests name a file in all forms that differ only in line ends and in blanks at its end. What is no file, such as
 // a directory, is told as JSON and has none.
 // Source: https://docs.github.com/en/rest/repos/contents#get-repository-content
-func readDigests(mediaType string, r io.Reader) (any, error) {
-	out := []approvals.Digest{}
+type digests []approvals.Digest
+
+func (d *digests) read(mediaType string, r io.Reader) error {
 	if mediaType == "application/json" {
-		_, err := readJSON[json.RawMessage](mediaType, r)
-		return out, err
+		return json.NewDecoder(r).Decode(&json.RawMessage{})
 	}
 	// GitHub Enterprise Server has the version in it: application/vnd.github.v3.raw.
 	if !strings.HasPrefix(mediaType, "application/vnd.github.") || !strings.Contains(mediaType, "raw") {
-		return nil, errors.New("somebody else answers")
+		return errors.New("somebody else answers")
 	}
 	file, err := io.ReadAll(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	unix := bytes.ReplaceAll(file, []byte("\r\n"), []byte("\n"))
 	for _, text := range [][]byte{file, unix} {
 		short := bytes.TrimRight(text, " \t\r\n")
 		for _, form := range [][]byte{text, short, append(slices.Clone(short), '\n')} {
 			sum := sha256.Sum256(form)
-			out = append(out, approvals.Digest(hex.EncodeToString(sum[:])))
+			*d = append(*d, approvals.Digest(hex.EncodeToString(sum[:])))
 		}
 	}
-	return out, nil
+	return nil
 }
 
-func readJSON[T any](_ string, r io.Reader) (any, error) {
-	var v T
-	err := json.NewDecoder(r).Decode(&v)
-	return v, err
+// into reads JSON.
+func into(v any) func(string, io.Reader) error {
+	return func(_ string, r io.Reader) error { return json.NewDecoder(r).Decode(v) }
 }
 
 // clean makes one line of at most n characters, without control characters.

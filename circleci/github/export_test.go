@@ -8,9 +8,7 @@ import (
 
 // ReadComparison reads an answer, and sums its commits up.
 func ReadComparison(data []byte) (approvals.Commits, error) {
-	v, err := readComparison("application/json", bytes.NewReader(data))
-	if err != nil {
-		return approvals.Commits{}, err
-	}
-	return of(v.(comparison).commits), nil
+	var p comparison
+	err := p.read("application/json", bytes.NewReader(data))
+	return of(p.commits), err
 }
