@@ -276,15 +276,12 @@ func findGate(jobs []Job, name string) (Job, *Error) {
 // JobStatus is the status of a job. The provider may answer with statuses that are not listed here.
 type JobStatus string
 
-// The statuses of a job that CircleCI documents.
+// Statuses of a job that CircleCI documents. The others say that it is not over.
 const (
 	JobSuccess            JobStatus = "success"
 	JobRunning            JobStatus = "running"
 	JobNotRun             JobStatus = "not_run"
 	JobFailed             JobStatus = "failed"
-	JobRetried            JobStatus = "retried"
-	JobQueued             JobStatus = "queued"
-	JobNotRunning         JobStatus = "not_running"
 	JobInfrastructureFail JobStatus = "infrastructure_fail"
 	JobTimedOut           JobStatus = "timedout"
 	JobOnHold             JobStatus = "on_hold"
@@ -310,18 +307,15 @@ func (s JobStatus) Failed() bool {
 // WorkflowStatus is the status of a workflow. The provider may answer with statuses that are not listed here.
 type WorkflowStatus string
 
-// The statuses of a workflow that CircleCI documents, and "queued", which it uses as well.
+// Statuses of a workflow that CircleCI documents. The others say that it goes on.
 const (
 	WorkflowSuccess      WorkflowStatus = "success"
 	WorkflowRunning      WorkflowStatus = "running"
 	WorkflowNotRun       WorkflowStatus = "not_run"
 	WorkflowFailed       WorkflowStatus = "failed"
 	WorkflowError        WorkflowStatus = "error"
-	WorkflowFailing      WorkflowStatus = "failing"
-	WorkflowOnHold       WorkflowStatus = "on_hold"
 	WorkflowCanceled     WorkflowStatus = "canceled"
 	WorkflowUnauthorized WorkflowStatus = "unauthorized"
-	WorkflowQueued       WorkflowStatus = "queued"
 )
 
 // Final reports whether a workflow with this status does not go on any more. An

@@ -24,8 +24,6 @@ var ErrReplaced = errors.New("a file of the database was removed or replaced whi
 var (
 	// ErrForeign: the database is that of another program.
 	ErrForeign = errors.New("not a database of this program")
-	// ErrOldSchema: a version before the first release made the database.
-	ErrOldSchema = errors.New("this database was made by a development version before the first release; start with a new one")
 	// ErrNewerSchema: a newer version of the program has migrated the database.
 	ErrNewerSchema = errors.New("database is newer than this program")
 	// ErrDamaged: the file is no database, or fails the engine's own check.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
@@ -38,7 +39,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	case version > newest:
 		return fmt.Errorf("%w: its schema is %d, the newest known is %d; run the newer program", engine.ErrNewerSchema, version, newest)
 	case version > 0 && version < firstSchema:
-		return engine.ErrOldSchema
+		return errors.New("this database was made by a development version before the first release; start with a new one")
 	}
 	for version < newest {
 		if version, err = migrateOne(ctx, db); err != nil {

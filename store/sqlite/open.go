@@ -35,9 +35,8 @@ var _ engine.Engine = (*DB)(nil)
 // Open opens the file, creating it (mode 0600, its directory 0700) and migrating
 // it forward as needed. It refuses, with an error that says why, a file that is no
 // database ([engine.ErrDamaged]), one of another program ([engine.ErrForeign]), of
-// a newer version ([engine.ErrNewerSchema]) or from before the first release
-// ([engine.ErrOldSchema]), and settings that do not take
-// ([engine.ErrWeakSettings]). It does not read the whole file: see [DB.Unclean]
+// a newer version ([engine.ErrNewerSchema]) or from before the first release, and
+// settings that do not take ([engine.ErrWeakSettings]). It does not read the whole file: see [DB.Unclean]
 // and [DB.Check].
 func Open(ctx context.Context, path string) (*DB, error) {
 	absolute, err := filepath.Abs(path)
