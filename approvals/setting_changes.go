@@ -27,6 +27,15 @@ func (s Settings) values() settingValues {
 	return all
 }
 
+// Hash names the settings in the log: SHA-256 over the JSON of all effective values, hex.
+func (s Settings) Hash() string {
+	all, err := json.Marshal(s.values())
+	if err != nil {
+		panic(err) // strings always marshal
+	}
+	return hashOf(all)
+}
+
 // settingText and leafOfChanges bound settings.changed, so that it fits into a
 // leaf: how many characters of a value it holds, and how many bytes of changes.
 const (
@@ -42,7 +51,7 @@ func settingChanges(had, now settingValues) []SettingChange {
 		for _, env := range names(had[app], now[app]) {
 			before, after := had[app][env], now[app][env]
 			for _, s := range settings {
-				from, to := ShownSetting(s.key, before[s.key]), after[s.key]
+				from, to := before[s.key], after[s.key]
 				same := from == to || before == nil && to == s.fallback || after == nil && from == s.fallback
 				if !same {
 					from, to = boundedChange(from, to)
@@ -68,16 +77,6 @@ func boundedChange(from, to string) (string, string) {
 		}
 	}
 	return bounded(from, settingText), bounded(to, settingText)
-}
-
-// ShownSetting is a value of a setting in the form in which values are shown now. The
-// log may hold it in another one, such as 24h0m0s for 24h.
-func ShownSetting(key, value string) string {
-	var p Policy
-	if s, ok := settingOf(key); ok && value != "" && s.field.set(&p, value) == nil {
-		return s.field.show(&p)
-	}
-	return value
 }
 
 // inLeaves cuts a list of changes into parts that fit into a leaf each.

@@ -125,17 +125,3 @@ func TestChangeOfALongSetting(t *testing.T) {
 		}
 	})
 }
-
-// A value that the log holds in an older form is shown, and compared, in the present
-// one; what cannot be read stands as it is.
-func TestShownSetting(t *testing.T) {
-	for _, tt := range [][3]string{
-		{"pending_ttl", "24h0m0s", "24h"}, {"pending_ttl", "24h", "24h"}, {"pending_ttl", "", ""}, {"remind_after", "1h30m0s", "1h30m"}, {"remind_after", "0s", "0s"},
-		{"pending_ttl", "ten years", "ten years"}, {"gone_by_now", "24h0m0s", "24h0m0s"}, {"circleci_approval_job_name", "24h0m0s", "24h0m0s"}, {"approvers", "U01,U02", "U01,U02"},
-		{"freeze", "Fri 16:00-Mon 07:00 Europe/Berlin", "Fri 16:00-Mon 07:00 Europe/Berlin"}, {"deploy_approval_window_minutes", "15", "15"}, {"allow_self_approval", "true", "true"},
-	} {
-		if got := approvals.ShownSetting(tt[0], tt[1]); got != tt[2] {
-			t.Errorf("%s=%s: got %q; want %q", tt[0], tt[1], got, tt[2])
-		}
-	}
-}

@@ -2,8 +2,6 @@ package approvals
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"regexp"
@@ -12,25 +10,13 @@ import (
 )
 
 // Settings holds the policies of all apps and environments. The zero value knows no app.
-type Settings struct {
-	policies map[place]Policy
-	apps     []string
-}
+type Settings struct{ policies map[place]Policy }
 
 type place struct{ app, environment string }
 
 // Apps lists the names of all apps, sorted.
-func (s Settings) Apps() []string { return s.apps }
-
-// Hash names the settings in the log: SHA-256 over all effective values, hex.
-func (s Settings) Hash() string {
-	h := sha256.New()
-	for _, p := range s.Policies() {
-		for _, s := range settings {
-			fmt.Fprintf(h, "%s/%s/%s=%q\n", p.App, p.Environment, s.key, s.field.show(&p))
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil))
+func (s Settings) Apps() []string {
+	return s.distinct(func(p Policy) string { return p.App })
 }
 
 // TakesOIDC names the variable by which an app takes the OIDC tokens of CI jobs,
@@ -93,17 +79,15 @@ func (s Settings) Policies() []Policy {
 // Lookup finds the policy of an app in an environment ("" = default). The error
 // is an *[Error] with code app_unknown or environment_unknown.
 func (s Settings) Lookup(app, environment string) (Policy, error) {
-	if !slices.Contains(s.apps, app) {
+	environment = cmp.Or(environment, DefaultEnvironment)
+	if p, ok := s.policies[place{app, environment}]; ok {
+		return p, nil
+	}
+	envs := s.Environments(app)
+	if len(envs) == 0 {
 		return Policy{}, refuse(CodeAppUnknown, "app %q is not known here: the operator adds it with RGW_APP_%s_SETTING_… variables", app, variableName(app))
 	}
-	if environment == "" {
-		environment = DefaultEnvironment
-	}
-	p, ok := s.policies[place{app, environment}]
-	if !ok {
-		return Policy{}, refuse(CodeEnvironmentUnknown, "app %q has no environment %q; it has: %s", app, environment, strings.Join(s.Environments(app), ", "))
-	}
-	return p, nil
+	return Policy{}, refuse(CodeEnvironmentUnknown, "app %q has no environment %q; it has: %s", app, environment, strings.Join(envs, ", "))
 }
 
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
@@ -124,13 +108,12 @@ func variableName(name string) string {
 func ParseSettings(environ []string, channel string) (Settings, []string) {
 	read, faults := readSettings(environ)
 	out := Settings{policies: map[place]Policy{}}
+	apps := map[string]bool{}
 	for at := range read {
-		if at.app != "" && !slices.Contains(out.apps, at.app) {
-			out.apps = append(out.apps, at.app)
-		}
+		apps[at.app] = true
 	}
-	slices.Sort(out.apps)
-	for _, app := range out.apps {
+	delete(apps, "") // what is for all
+	for app := range apps {
 		policies, bad := read.policiesOf(app, channel)
 		maps.Copy(out.policies, policies)
 		faults = append(faults, bad...)

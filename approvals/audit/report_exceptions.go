@@ -157,7 +157,6 @@ func (r *reading) lookAtRights(e approvals.Event, note func(kind exception, form
 func (r *reading) changes(e approvals.Event) (of []approvals.SettingChange) {
 	for _, c := range e.Settings {
 		if r.App == "" || c.App == r.App {
-			c.From, c.To = approvals.ShownSetting(c.Key, c.From), approvals.ShownSetting(c.Key, c.To)
 			of = append(of, c)
 		}
 	}
