@@ -133,6 +133,33 @@ test_deploys_without_a_gate if {
 	every status in ["success", ["success"]] { accepted({"requires": [{"approve_deploy_production": status}]}, asking) }
 }
 
+# CircleCI takes the type of a gate below "jobs" as well, also from an orb.
+test_gates_that_are_declared_as_jobs if {
+	every gate in ["approve_deploy_production", "acme/approve_deploy_production"] {
+		compiled := {"_compiled_": {
+			"workflows": {"deploy": {"jobs": [gate, {"deploy": {"requires": [gate], "context": "deploy-production"}}]}},
+			"jobs": {gate: {"type": "approval"}, "deploy": {"steps": [run("./deploy.sh")]}},
+		}}
+		count(org.rack_gateway_deploy_asks) == 1 with input as compiled
+		count(org.rack_gateway_deploy_is_gated) == 0 with input as compiled
+	}
+}
+
+# A group that was not taken apart has no step that asks, and what is in it is a deploy
+# without a gate.
+test_jobs_of_groups if {
+	compiled := {"_compiled_": {
+		"workflows": {"deploy": {"jobs": [
+			{"approve_deploy_production": {"type": "approval"}},
+			{"all": {"requires": ["approve_deploy_production"]}},
+		]}},
+		"job-groups": {"all": {"jobs": ["test", {"deploy": {"requires": ["test"], "context": "deploy-production"}}]}},
+		"jobs": {"test": {"steps": [run("make")]}, "deploy": {"steps": [run("rack-gateway deploy --app myapp")]}},
+	}}
+	{substring(reason, 0, 10) | some reason in org.rack_gateway_deploy_asks} == {"deploy.all"} with input as compiled
+	{substring(reason, 0, 10) | some reason in org.rack_gateway_deploy_is_gated} == {"all.deploy"} with input as compiled
+}
+
 test_other_jobs_need_nothing if accepted({"requires": ["test"], "context": "other"}, run("make"))
 
 test_without_a_compiled_configuration_nothing_passes if {

@@ -9,7 +9,7 @@ policy_name contains "rack_gateway_deploy"
 
 # Settings: approval jobs with such a name are gates of the gateway, and jobs
 # with such a context are deploys.
-gate_pattern := `^approve_deploy`
+gate_pattern := `^(.*/)?approve_deploy`
 
 deploy_contexts := {"deploy-production"}
 
@@ -42,19 +42,18 @@ rack_gateway_deploy_is_gated contains reason if {
 	reason := sprintf("%s.%s deploys, but does not require the success of an approval job that matches %s", [deploy.workflow, deploy.job, gate_pattern])
 }
 
-# Every job of every workflow, as {workflow, job, use}.
+# Every job of every workflow, as {workflow, job, use}. A job group that is left after the
+# compilation is read like a workflow.
 uses contains {"workflow": workflow, "job": job, "use": use} if {
-	some workflow, body in input._compiled_.workflows
+	some section in {"workflows", "job-groups"}
+	some workflow, body in input._compiled_[section]
 	some entry in body.jobs
-	is_object(entry)
-	some job, use in entry
+	some job, use in uses_of(entry)
 }
 
-uses contains {"workflow": workflow, "job": job, "use": {}} if {
-	some workflow, body in input._compiled_.workflows
-	some job in body.jobs
-	is_string(job)
-}
+uses_of(entry) := entry if is_object(entry)
+
+uses_of(entry) := {entry: {}} if is_string(entry)
 
 deploys contains deploy if {
 	some deploy in uses
@@ -70,6 +69,8 @@ deploys contains deploy if {
 }
 
 is_approval(deploy) if deploy.use.type == "approval"
+
+is_approval(deploy) if input._compiled_.jobs[deploy.job].type == "approval"
 
 is_gate(workflow, name) if {
 	some gate in uses
