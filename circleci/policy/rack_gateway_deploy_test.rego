@@ -27,8 +27,8 @@ accepted(use, step) if count(org.rack_gateway_deploy_asks | org.rack_gateway_dep
 
 refused(rule, use, step) if {
 	reasons := org[rule] with input as config(use, step)
-	count(reasons) == 1
-	startswith([r | some r in reasons][0], "deploy.deploy ")
+	count(reasons) > 0
+	every reason in reasons { startswith(reason, "deploy.deploy ") }
 }
 
 test_the_decision_is_a_hard_failure if {
@@ -46,7 +46,10 @@ test_deploys_that_ask if {
 		"rack-gateway deploy --app myapp \\\n  --environment production -- sh -c 'make deploy | tee log'",
 		"rack-gateway deploy --app myapp -- sh -c '\n  make build; make deploy || exit 3\n'",
 		"make\nrack-gateway deploy --app=\"$APP\" --receipt receipt.json -- ./deploy.sh -h \"${CIRCLE_SHA1:0:7}\" 2>&1",
-		"#!/bin/sh\n\nset -eu\nexport RACK_GATEWAY_ENV=production\n[ -z \"$URL\" ] || export RACK_GATEWAY_URL=\"$URL\"\nrack-gateway deploy-approval verify --app 'myapp'\n./deploy.sh",
+		"#!/bin/sh\n\nset -eu\nexport RACK_GATEWAY_ENV=production\nrack-gateway deploy-approval verify --app 'myapp'\n./deploy.sh",
+		"#!/usr/bin/env bash\n# Deploys.\nset -euo pipefail\nrack-gateway deploy-approval verify -a \"$APP\" --git-commit=\"$CIRCLE_SHA1\" >receipt.json # first\nset +e\n./deploy.sh",
+		"rack-gateway --retry-for 5m deploy --app myapp --keep-token -- ./deploy.sh \"$@\" \"${CIRCLE_TAG#v}\"",
+		"rack-gateway deploy-approval verify \\\n  --app myapp \\\n  --retry-for 5m\n./deploy.sh",
 	] {
 		accepted(behind_the_gate, run(command))
 	}
@@ -68,10 +71,26 @@ test_verify_comes_first if {
 		{"steps": [{"deploy": {"command": "./deploy.sh"}}, verify]},
 		{"steps": [verify, deploy], "shell": "/bin/bash"},
 		{"steps": [{"run": object.union(verify.run, {"shell": "/bin/sh -x"})}, deploy]},
+		{"steps": [{"run": object.union(verify.run, {"shell": "/bin/bash -eo noexec"})}, deploy]},
+		{"steps": [{"run": object.union(verify.run, {"shell": "./sh -e"})}, deploy]},
+		{"steps": [run("rack-gateway deploy --app myapp -- ./migrate.sh\n./deploy.sh")], "shell": "/bin/bash --login"},
 	] {
 		reasons := org.rack_gateway_deploy_asks with input as job(behind_the_gate, body)
 		count(reasons) == 1
 	}
+}
+
+# No step runs after a refusal but what leaves the tailnet.
+test_nothing_deploys_after_a_refusal if {
+	verify := run("rack-gateway deploy-approval verify --app myapp")
+	every when in ["always", "on_fail"] {
+		step := {"run": {"name": "Deploy", "command": "./deploy.sh", "when": when}}
+		reasons := org.rack_gateway_deploy_asks with input as job(behind_the_gate, {"steps": [verify, step]})
+		count(reasons) == 1
+	}
+	leave := array.concat([verify, {"store_artifacts": {"path": "x", "when": "always"}}], data.commands.leave_tailscale.steps)
+	reasons := org.rack_gateway_deploy_asks with input as job(behind_the_gate, {"steps": leave, "shell": "/bin/bash --login -eo pipefail"})
+	count(reasons) == 0
 }
 
 # The steps of the orb ask, too.
@@ -111,6 +130,31 @@ test_deploys_that_do_not_ask if {
 		"[ -z x ] || ./deploy.sh\nrack-gateway deploy-approval verify --app myapp",
 		"set -e; ./deploy.sh\nrack-gateway deploy-approval verify --app myapp",
 		"set +e\nrack-gateway deploy-approval verify --app myapp\n./deploy.sh",
+		"set -u +e\nrack-gateway deploy-approval verify --app myapp\n./deploy.sh",
+		"set -n\nrack-gateway deploy-approval verify --app myapp",
+		"set -o noexec\nrack-gateway deploy-approval verify --app myapp",
+		"if [ 1 ]; then . ./deploy.sh; fi\nrack-gateway deploy-approval verify --app myapp",
+		"# \\\n./deploy.sh\nrack-gateway deploy-approval verify --app myapp",
+		"#!/bin/sh\nrack-gateway deploy-approval verify --app myapp\n./deploy.sh",
+		"#!/bin/cat\nrack-gateway deploy-approval verify --app myapp",
+		"export BASH_ENV=x\nrack-gateway deploy-approval verify --app myapp",
+		"export RACK_GATEWAY_ENV=\"${X@P}\"\nrack-gateway deploy-approval verify --app myapp",
+		"set -- x\nrack-gateway deploy-approval verify --app myapp --help",
+		"set -- x\nrack-gateway deploy-approval verify --app myapp -- --help",
+		"set -- --help\nrack-gateway deploy-approval verify \"$@\"",
+		"set -- --help\nrack-gateway deploy \"$@\"\n./deploy.sh",
+		"rack-gateway deploy-approval verify --app myapp $X\n./deploy.sh",
+		"rack-gateway deploy-approval verify --app myapp \"$X\"\n./deploy.sh",
+		"rack-gateway deploy-approval verify --app $X\n./deploy.sh",
+		"rack-gateway deploy-approval verify --app {x,--help}\n./deploy.sh",
+		"rack-gateway deploy-approval verify --app *\n./deploy.sh",
+		"rack-gateway deploy-approval verify --app myapp <<X || true\nX\n./deploy.sh",
+		"rack-gateway deploy --app myapp -- echo \"${X@P}\"",
+		"rack-gateway deploy --app myapp -- echo \"${!X}\"",
+		"rack-gateway deploy --app myapp -- echo \"${X:Y}\"",
+		"set -u +e\nrack-gateway deploy --app myapp -- ./migrate.sh\n./deploy.sh",
+		"if true; then set +o errexit; fi\nrack-gateway deploy --app myapp -- ./migrate.sh\n./deploy.sh",
+		"rack-gateway deploy --app myapp -- \\\n[ -z \"$PARAM_GATEWAY_URL\" ] || export RACK_GATEWAY_URL=\"$PARAM_GATEWAY_URL\"\n./deploy.sh",
 	] {
 		refused("rack_gateway_deploy_asks", behind_the_gate, run(command))
 	}

@@ -17,6 +17,10 @@ deploy_contexts := {"deploy-production"}
 # These are the steps of the orb's setup_tailscale.
 before_verify := {"Tailscale's daemon", "Join the tailnet and reach the gateway"}
 
+# Names of run steps that run although a step before them failed, so also after a refusal,
+# and that deploy nothing. This is the step of the orb's leave_tailscale.
+whatever_happens := {"Leave the tailnet"}
+
 enable_rule contains "rack_gateway_deploy_asks"
 
 enable_rule contains "rack_gateway_deploy_is_gated"
@@ -29,6 +33,17 @@ rack_gateway_deploy_asks contains reason if {
 	some deploy in deploys
 	not asks(deploy.job)
 	reason := sprintf("%s.%s deploys without asking: it needs a step that runs rack-gateway deploy, or first of all rack-gateway deploy-approval verify", [deploy.workflow, deploy.job])
+}
+
+rack_gateway_deploy_asks contains reason if {
+	some deploy in deploys
+	some step in input._compiled_.jobs[deploy.job].steps
+	some kind in {"run", "deploy"}
+	when := object.get(step, [kind, "when"], "on_success")
+	when != "on_success"
+	name := object.get(step, [kind, "name"], "")
+	not name in whatever_happens
+	reason := sprintf("%s.%s may deploy after a refusal: its step %q runs %s, and is not named in whatever_happens of the policy", [deploy.workflow, deploy.job, name, when])
 }
 
 # What is not compiled cannot be judged.
@@ -101,32 +116,33 @@ contexts(use) := {use.context} if {
 
 # asks says whether a step of a job asks the gateway before anything is deployed.
 asks(job) if {
-	some step in input._compiled_.jobs[job].steps
-	counts(step)
-	some line in regex.find_n(sprintf(`(?ms)^[ \t]*(exec[ \t]+)?rack-gateway[ \t]+deploy%s$`, [words]), command(step), -1)
-	runs(line)
+	body := input._compiled_.jobs[job]
+	some step in body.steps
+	stops(body, step)
+	some call in regex.find_all_string_submatch_n(deploys_under, script(step), 1)
+	not regex.match(spoils, call[1])
 }
 
-# What comes before verify was not asked for, so nothing may; and its failure must end
-# the step.
+# What comes before verify was not asked for, so nothing may.
 asks(job) if {
 	body := input._compiled_.jobs[job]
 	some n, step in body.steps
-	counts(step)
-	count([before | some i, before in body.steps; i < n; deploying(before)]) == 0
-	every shell in [object.get(body, "shell", "sh -e"), object.get(step, ["run", "shell"], "sh -e")] { regex.match(`\s-\w*e`, shell) }
-	some line in regex.find_n(sprintf(`(?s)^(%s\n)*[ \t]*(exec[ \t]+)?rack-gateway[ \t]+deploy-approvals?[ \t]+verify%s(\n|$)`, [preparation, words]), command(step), 1)
-	runs(line)
+	stops(body, step)
+	every before in array.slice(body.steps, 0, n) { not deploying(before) }
+	regex.match(verifies, script(step))
 }
 
-counts(step) if {
+# stops says whether a job ends where a line of a step fails.
+stops(body, step) if {
 	not step.run.background
 	object.get(step, ["run", "when"], "on_success") == "on_success"
-}
+	shell := object.get(step, ["run", "shell"], object.get(body, "shell", "sh -e"))
+	regex.match(`^((/usr)?/bin/)?(ba|da)?sh([ \t]+(--login|-[eluxo]+|pipefail))*$`, shell)
+	regex.match(`[ \t]-\w*e`, shell)
 
-# runs says whether a call does its work and does not only print its help. What
-# comes after -- is the deploy's command.
-runs(call) if not regex.match(`[\s'"\\]-['"\\]*-?['"\\]*h`, regex.split(`[ \t]--[ \t]`, call)[0])
+	# A script that names its own shell has to set -e by itself.
+	regex.match(`^(#!(/usr)?/bin/(env[ \t]+)?(ba)?sh[ \t]*\n(#[^\n]*\n|\n)*set[ \t]+-[ux]*e|#[^!]|[^#])`, script(step))
+}
 
 deploying(step) if {
 	some kind in {"run", "deploy"}
@@ -134,16 +150,59 @@ deploying(step) if {
 	not object.get(step, [kind, "name"], "") in before_verify
 }
 
-command(step) := replace(step.run, "\\\n", " ") if {
+# script is what a step runs, with "|" in place of each line of the orb's: such a line
+# stands alone in no script that works.
+script(step) := concat("\n", [marked(line) | some line in split(command(step), "\n")])
+
+marked(line) := "|" if {
+	trim(line, " \t") in orb_lines
+} else := line
+
+command(step) := step.run if {
 	is_string(step.run)
-} else := replace(step.run.command, "\\\n", " ")
+} else := step.run.command
+
+# The lines of the orb's scripts that set up its call.
+orb_lines := {
+	`if [ -r "${HOME:-}/.rack-gateway-tailscale/way" ]; then . "${HOME:-}/.rack-gateway-tailscale/way"; fi`,
+	`[ -z "$PARAM_GATEWAY_URL" ] || export RACK_GATEWAY_URL="$PARAM_GATEWAY_URL"`,
+	`set -- --app "$PARAM_APP"`,
+	`[ -z "$PARAM_ENVIRONMENT" ] || set -- "$@" --environment "$PARAM_ENVIRONMENT"`,
+	`[ -z "$PARAM_RECEIPT" ] || set -- "$@" --receipt "$PARAM_RECEIPT"`,
+	`set -- "$@" -- bash -eo pipefail -c "$PARAM_COMMAND"`,
+	`set -- "$@" -- sh -ec "$PARAM_COMMAND"`,
+}
+
+# verifies finds a call of verify with at most lines before it that run nothing.
+verifies := sprintf(`(?s)^((\||[ \t]*(#[^\n]*|set(%s-([eux]+|[eux]*o%spipefail))+|export%sRACK_GATEWAY_ENV=%s)?[ \t]*)\n)*%s%sdeploy-approvals?%s%sverify%s%s`, [blank, blank, blank, value, program, blank, flags, blank, arguments, end])
+
+# deploys_under finds a call of deploy, and captures what comes before it.
+deploys_under := sprintf(`(?s)^(.*?\n|)%s%sdeploy%s(%s--%s)?%s`, [program, blank, arguments, blank, words, end])
+
+# spoils finds in what comes before a call that a failure does not end the script, or that
+# "$@" is another than the orb's.
+spoils := `(^|[^\w-])set([ \t]+[\w-]+)*[ \t]+(--|\+)`
+
+program := sprintf(`[ \t]*(exec%s)?rack-gateway%s`, [blank, flags])
+
+# flags all take a value, so that none of them is --help.
+flags := sprintf(`(%s((--(app|environment|git-commit|workflow-id|receipt|output|retry-for)(=|%s)|-[aeo]%s)%s|--keep-token(=\w+)?))*`, [blank, blank, blank, value])
+
+arguments := sprintf(`(%s|%s"\$@")`, [flags, blank])
+
+# value is one word, in which a shell runs nothing and finds no second word.
+value := sprintf(`([^\s|&;()<>{}*?\[\]\\'"$\x60]|\\[^\n]|'[^'\n]*'|"([^"\\$\x60\n]|%s)*")+`, [expanded])
 
 # words are arguments in which a shell runs nothing, up to the end of a line that it
 # cannot go on from before the call has succeeded. "|| true", "; ./deploy.sh", "&" and
 # $(./deploy.sh) are none; what is quoted may hold all but the last.
-words := sprintf(`([ \t]+(%s|%s|'[^']*'|"([^"\\$\x60]|%s)*"|>&\d)+)*[ \t]*`, [`[^\s|&;()\\'"$\x60]`, expanded, expanded])
+words := sprintf(`(%s([^\s|&;()\\'"$\x60]|%s|'[^']*'|"([^"\\$\x60]|%s)*"|>&\d)+)*`, [blank, more, more])
 
-expanded := `\\.|\$[\w@*#?!-]|\$\{[\w@*#?!]`
+more := sprintf(`%s|\$[@*#?!-]`, [expanded])
 
-# preparation is a line that may stand before verify in its step.
-preparation := `[ \t]*(#[^\n]*|(\[[^\n|&;()\x60]*\][ \t]*\|\|[ \t]*)?(set[ \t]+-|export[ \t])[^\n|&;()\x60]*|if[ \t]+\[[^\n;()\x60]*;[ \t]*then[ \t]+\.[ \t][^\n|&;()\x60]*;[ \t]*fi)?[ \t]*`
+# expanded is a variable, or a part of one, that no other variable is evaluated for.
+expanded := `\\.|\$\w|\$\{\w+((:\d+)+|(:?[?+-]|##?|%%?|//?)[\w.:/*-]*)?\}`
+
+end := sprintf(`([ \t]+[12]?(>&[12]|>>?[ \t]*%s))*([ \t]+#[^\n]*|[ \t]*)(\n|$)`, [value])
+
+blank := `([ \t]|\\\n)+`
