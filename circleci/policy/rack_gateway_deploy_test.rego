@@ -62,7 +62,7 @@ test_verify_comes_first if {
 	deploy := run("./deploy.sh")
 	tailnet := data.commands.setup_tailscale.steps
 	every steps in [["checkout", verify, deploy], array.concat(tailnet, ["checkout", verify, deploy])] {
-		reasons := org.rack_gateway_deploy_asks with input as job(behind_the_gate, {"steps": steps})
+		reasons := org.rack_gateway_deploy_asks with input as job(behind_the_gate, {"steps": steps}) with org.gateway_urls as {"<< parameters.gateway_url >>"}
 		count(reasons) == 0
 	}
 	every body in [
@@ -91,6 +91,25 @@ test_nothing_deploys_after_a_refusal if {
 	leave := array.concat([verify, {"store_artifacts": {"path": "x", "when": "always"}}], data.commands.leave_tailscale.steps)
 	reasons := org.rack_gateway_deploy_asks with input as job(behind_the_gate, {"steps": leave, "shell": "/bin/bash --login -eo pipefail"})
 	count(reasons) == 0
+}
+
+# Whoever writes the configuration does not choose who answers.
+test_the_gateway_is_not_chosen_by_the_configuration if {
+	every name in ["RACK_GATEWAY_URL", "RACK_GATEWAY_PROXY", "PARAM_GATEWAY_URL", "BASH_ENV", "SHELLOPTS"] {
+		mine := {name: "https://mine.example"}
+		asking := {"command": "rack-gateway deploy --app myapp"}
+		every body in [
+			{"environment": mine, "steps": [{"run": asking}]},
+			{"docker": [{"image": "x", "environment": mine}], "steps": [{"run": asking}]},
+			{"steps": [{"run": object.union(asking, {"environment": mine})}]},
+		] {
+			reasons := org.rack_gateway_deploy_asks with input as job(behind_the_gate, body)
+			count(reasons) == 1
+			allowed := org.rack_gateway_deploy_asks with input as job(behind_the_gate, body) with org.gateway_urls as {"https://mine.example"}
+			count(allowed) == 0
+		}
+	}
+	accepted(behind_the_gate, {"run": {"command": "rack-gateway deploy --app myapp", "environment": {"PARAM_GATEWAY_URL": ""}}})
 }
 
 # The steps of the orb ask, too.
@@ -152,6 +171,10 @@ test_deploys_that_do_not_ask if {
 		"rack-gateway deploy --app myapp -- echo \"${X@P}\"",
 		"rack-gateway deploy --app myapp -- echo \"${!X}\"",
 		"rack-gateway deploy --app myapp -- echo \"${X:Y}\"",
+		"export RACK_GATEWAY_URL=https://mine.example\nrack-gateway deploy-approval verify --app myapp",
+		"export RACK_GATEWAY_URL=https://mine.example\nrack-gateway deploy --app myapp",
+		"export RACK_GATEWAY_PROXY=http://mine.example\nrack-gateway deploy --app myapp",
+		"PARAM_GATEWAY_URL=https://mine.example\n[ -z \"$PARAM_GATEWAY_URL\" ] || export RACK_GATEWAY_URL=\"$PARAM_GATEWAY_URL\"\nrack-gateway deploy --app myapp",
 		"set -u +e\nrack-gateway deploy --app myapp -- ./migrate.sh\n./deploy.sh",
 		"if true; then set +o errexit; fi\nrack-gateway deploy --app myapp -- ./migrate.sh\n./deploy.sh",
 		"rack-gateway deploy --app myapp -- \\\n[ -z \"$PARAM_GATEWAY_URL\" ] || export RACK_GATEWAY_URL=\"$PARAM_GATEWAY_URL\"\n./deploy.sh",

@@ -21,6 +21,10 @@ before_verify := {"Tailscale's daemon", "Join the tailnet and reach the gateway"
 # and that deploy nothing. This is the step of the orb's leave_tailscale.
 whatever_happens := {"Leave the tailnet"}
 
+# What a configuration may give as the gateway, such as "https://gateway.example", and as
+# the proxy to it. Whoever answers there decides. What a context gives is not judged.
+gateway_urls := set()
+
 enable_rule contains "rack_gateway_deploy_asks"
 
 enable_rule contains "rack_gateway_deploy_is_gated"
@@ -44,6 +48,16 @@ rack_gateway_deploy_asks contains reason if {
 	name := object.get(step, [kind, "name"], "")
 	not name in whatever_happens
 	reason := sprintf("%s.%s may deploy after a refusal: its step %q runs %s, and is not named in whatever_happens of the policy", [deploy.workflow, deploy.job, name, when])
+}
+
+# The first three say who answers; the others have a shell run something else than its script.
+rack_gateway_deploy_asks contains reason if {
+	some deploy in deploys
+	walk(input._compiled_.jobs[deploy.job], [path, given])
+	name := path[count(path) - 1]
+	name in {"RACK_GATEWAY_URL", "RACK_GATEWAY_PROXY", "PARAM_GATEWAY_URL", "BASH_ENV", "SHELLOPTS"}
+	not given in (gateway_urls | {""})
+	reason := sprintf("%s.%s sets %s, which decides who answers or what a shell runs first, to a value that is not named in gateway_urls of the policy", [deploy.workflow, deploy.job, name])
 }
 
 # What is not compiled cannot be judged.
@@ -179,9 +193,9 @@ verifies := sprintf(`(?s)^((\||[ \t]*(#[^\n]*|set(%s-([eux]+|[eux]*o%spipefail))
 # deploys_under finds a call of deploy, and captures what comes before it.
 deploys_under := sprintf(`(?s)^(.*?\n|)%s%sdeploy%s(%s--%s)?%s`, [program, blank, arguments, blank, words, end])
 
-# spoils finds in what comes before a call that a failure does not end the script, or that
-# "$@" is another than the orb's.
-spoils := `(^|[^\w-])set([ \t]+[\w-]+)*[ \t]+(--|\+)`
+# spoils finds in what comes before a call that a failure does not end the script, that
+# "$@" is another than the orb's, or that another gateway answers.
+spoils := `(^|[^\w-])set([ \t]+[\w-]+)*[ \t]+(--|\+)|(RACK|PARAM)_GATEWAY_(URL|PROXY)=`
 
 program := sprintf(`[ \t]*(exec%s)?rack-gateway%s`, [blank, flags])
 
