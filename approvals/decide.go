@@ -363,8 +363,12 @@ func (s *Service) judge(tx records, who Clicker, r Request, action Action, start
 	if err := stateRefusal(tx, r, action); err != nil {
 		return Policy{}, Person{}, err
 	}
+	hold := s.why()
 	p, err := s.settings.Lookup(r.App, r.Environment)
-	if err != nil {
+	switch {
+	case err != nil && hold != "": // another node may know it
+		return Policy{}, Person{}, &Refusal{Code: RefusedOnHold, App: r.App, Detail: hold}
+	case err != nil:
 		return Policy{}, Person{}, &Refusal{Code: RefusedAppGone, App: r.App}
 	}
 	person, err := right(tx, p, who.User, action, started)
@@ -379,8 +383,8 @@ func (s *Service) judge(tx records, who Clicker, r Request, action Action, start
 			return p, person, &Refusal{Code: RefusedVoted, App: r.App}
 		}
 	}
-	if why := s.why(); why != "" && action != ActionReject {
-		return p, person, &Refusal{Code: RefusedOnHold, App: r.App, Detail: why}
+	if hold != "" && action != ActionReject {
+		return p, person, &Refusal{Code: RefusedOnHold, App: r.App, Detail: hold}
 	}
 	if needsCode(p, action) && !person.Enrolled {
 		return p, person, &Refusal{Code: RefusedNoAuthenticator, App: r.App, By: who.User}

@@ -377,6 +377,38 @@ func TestAppGoneAtStart(t *testing.T) {
 	})
 }
 
+// While nodes have different settings, an app that one of them does not know is not
+// gone: it may have just been added.
+func TestAppThatAnotherNodeKnows(t *testing.T) {
+	bubble(t, "REQUIRED_APPROVALS=2 DEPLOY_APPROVAL_WINDOW_MINUTES=30", func(w *world) {
+		decided := w.request(1, "blocked")
+		w.must(w.approve("U01", decided))
+		w.must(w.approve("U02", decided))
+		pending := w.request(2, "on_hold")
+		w.wait(30 * time.Second)
+		w.must(w.approve("U01", pending))
+		hold, known := "nodes have different settings", w.cfg.Settings
+		w.cfg.Settings, w.cfg.Hold = approvals.Settings{}, func() string { return hold }
+		w.restart()
+		w.ci.hold(decided.Facts.WorkflowID)
+		w.wait(5 * time.Minute)
+		w.is(decided, approvals.Approved)
+		w.is(pending, approvals.Pending)
+		w.refused(w.approve("U02", pending), approvals.RefusedOnHold)
+		w.refused(w.reject("U02", pending), approvals.RefusedOnHold)
+		w.halt()
+		w.cfg.Settings, hold = known, ""
+		w.restart()
+		w.wait(time.Minute)
+		w.is(decided, approvals.Released)
+		w.must(w.approve("U02", pending))
+		w.is(pending, approvals.Released)
+		if got := w.ci.canceled(); len(got) > 0 {
+			t.Errorf("got %q cancelled; want nothing", got)
+		}
+	})
+}
+
 // The button to retry goes away when Retry ends, though nothing else happens then.
 func TestRetryEndsOnTheCard(t *testing.T) {
 	for name, how := range map[string]struct {

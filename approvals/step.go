@@ -37,7 +37,7 @@ const (
 
 // Knowledge is what the store knows now about a request and its surroundings.
 type Knowledge struct {
-	Policy *Policy // nil: the app is not in the settings any more
+	Policy *Policy // nil: the app is not in the settings of this node
 	Tally
 	// Overtaken is the request that takes this one's place, nil when there is none.
 	Overtaken *Request

@@ -165,7 +165,11 @@ func (s *step) stands() bool {
 // lost says why a decision does not count any more, nothing while it does. sure is
 // false while that cannot be told.
 func (k Knowledge) lost(r Request) (why Failure, sure bool) {
-	if k.Policy == nil {
+	switch {
+	case k.Hold != "":
+		// With other settings than those of another node, an app may only seem to be gone.
+		return Failure{}, false
+	case k.Policy == nil:
 		return failAppGone, true
 	}
 	need := needed(r, *k.Policy)
@@ -174,8 +178,6 @@ func (k Knowledge) lost(r Request) (why Failure, sure bool) {
 		why.Detail = "the person who released it in an emergency may no longer do so"
 	}
 	switch {
-	case k.Hold != "":
-		return Failure{}, false
 	case k.Valid >= need:
 		return Failure{}, true
 	case k.Stale:

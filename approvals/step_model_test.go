@@ -262,6 +262,9 @@ func (m *model) judgeBypass(before approvals.Request) {
 
 // judgeLost looks whether votes are lost of which an event says so.
 func (m *model) judgeLost(before approvals.Request, e approvals.Event) {
+	if e.Reason == approvals.FailAppGone && m.hold {
+		m.fails("an app counts as gone while decisions are on hold")
+	}
 	if e.Reason == approvals.FailQuorumLost && (m.counts(before) || m.hold || m.ana == "stale") {
 		m.fails("%s although the votes count, or cannot be judged: on hold %v, removed %v, ana %q", e.Data["detail"], m.hold, m.removed, m.ana)
 	}
@@ -275,7 +278,7 @@ func (m *model) judgeCanceled(before approvals.Request, e approvals.Event) {
 	case approvals.FailWithdrawn:
 		ok = true
 	case approvals.FailAppGone:
-		ok = m.gone
+		ok = m.gone && !m.hold
 	case approvals.FailForeignConfig:
 		ok = before.Commits != nil && before.Commits.Config == approvals.ConfigOther
 	case approvals.FailFactsChanged:

@@ -11,7 +11,7 @@ import (
 func (s *step) pending() {
 	s.by(s.r.ExpiresAt())
 	switch {
-	case s.k.Policy == nil:
+	case s.k.Policy == nil && s.k.Hold == "":
 		s.appGone()
 		return
 	case !s.now.Before(s.r.ExpiresAt()):
@@ -23,8 +23,10 @@ func (s *step) pending() {
 	case s.foreign(), s.quorum():
 		return
 	}
-	s.freeze()
-	s.remind()
+	if s.k.Policy != nil {
+		s.freeze()
+		s.remind()
+	}
 	if !s.seen() {
 		s.lookAgain(s.k.Poll, slowLook)
 		return
@@ -78,7 +80,7 @@ func (r Request) remindAt(p Policy) time.Time {
 // vote does, but it may be that Slack confirms a voter again. It reports whether it
 // decided.
 func (s *step) quorum() bool {
-	if len(s.r.Approvals()) == 0 || s.k.Valid < needed(s.r, *s.k.Policy) || s.k.Hold != "" {
+	if s.k.Hold != "" || len(s.r.Approvals()) == 0 || s.k.Valid < needed(s.r, *s.k.Policy) {
 		return false
 	}
 	if _, frozen := s.k.Policy.Freeze.Until(s.now); frozen {

@@ -40,6 +40,9 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 	case approvals.RefusedUnreadable:
 		return say("I can’t decrypt your authenticator, so nothing was recorded. Ask the operator to enroll you again.")
 	case approvals.RefusedOnHold:
+		if action == approvals.ActionReject {
+			return say("Nothing can be rejected here now: ", quoted(why.Detail, limitMessage), ". Try again soon.")
+		}
 		return say("Nothing can be approved now: ", quoted(why.Detail, limitMessage), ". Ask the operator. You can still try to reject.")
 	case approvals.RefusedReason:
 		if action == approvals.ActionBreakGlass {

@@ -488,8 +488,9 @@ func TestRefusals(t *testing.T) {
 		approvals.RefusedCodeUsed, approvals.RefusedCodeWaiting, "something_new",
 	}
 	var out strings.Builder
+	action := approvals.ActionApprove
 	show := func(why *approvals.Refusal) {
-		plain, mrkdwn := bot.RenderRefusal(why, "U0CARL", approvals.ActionApprove, monday)
+		plain, mrkdwn := bot.RenderRefusal(why, "U0CARL", action, monday)
 		fmt.Fprintf(&out, "%s %s\n  %s\n  %s\n", why.Code, why.Status, plain, mrkdwn)
 		checkView(t, *bot.RenderEnded(why, "U0CARL", monday))
 	}
@@ -508,6 +509,8 @@ func TestRefusals(t *testing.T) {
 	for _, status := range []approvals.Status{approvals.Released, approvals.Undeliverable} {
 		show(&approvals.Refusal{Code: approvals.RefusedClosed, App: "myapp", Status: status, By: bea, At: monday, Emergency: true})
 	}
+	action = approvals.ActionReject
+	show(&approvals.Refusal{Code: approvals.RefusedOnHold, App: "myapp", Detail: "the clock is off"})
 	golden(t, "refusals", []byte(out.String()))
 }
 
