@@ -360,7 +360,7 @@ func (j *journal) agrees(row Request, lines [][]byte, events []Event) bool {
 	}
 	for i, line := range lines {
 		if events[i].Seq < j.reader.Size() {
-			got.add(ledger.LeafHash(line))
+			got.add(tlog.RecordHash(line))
 		}
 	}
 	return got.sum == want.sum && got.count == want.count

@@ -142,7 +142,7 @@ func (p *proof) request(row Request) (Request, error) {
 	}
 	var got history
 	for _, line := range lines {
-		got.add(ledger.LeafHash(line))
+		got.add(tlog.RecordHash(line))
 	}
 	if got.count == 0 || got.sum != want.sum || got.count != want.count {
 		return Request{}, tampered("the history of request #%d has %d events and not the %d that were recorded", row.Number, got.count, want.count)

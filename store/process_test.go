@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
@@ -128,8 +130,8 @@ func sound(t *testing.T, db *store.DB, acknowledged []string) {
 			if err != nil {
 				return err
 			}
-			proof, err := ledger.ProveInclusion(tx.Ledger(), seq, size)
-			if err != nil || ledger.CheckInclusion(proof, ledger.Checkpoint{Size: size, Root: root}, seq, line) != nil {
+			proof, err := tlog.ProveRecord(size, seq, tx.Ledger())
+			if err != nil || tlog.CheckRecord(proof, size, root, seq, tlog.RecordHash(line)) != nil {
 				t.Errorf("leaf %d is not in the tree", seq)
 			}
 			seq++

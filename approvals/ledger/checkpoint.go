@@ -28,11 +28,8 @@ var (
 type Checkpoint struct {
 	Origin string    // the log's name; a recovered log has a new one
 	Size   int64     // number of leaves
-	Root   tlog.Hash // RFC 6962 root of these leaves
+	Root   tlog.Hash // RFC 6962 root of these leaves; prints in base64
 }
-
-// RootText returns the root hash in base64, in full.
-func (c Checkpoint) RootText() string { return c.Root.String() }
 
 // ParseCheckpoint reads a signed checkpoint and verifies its signature with
 // vkey. The origin must be the name in vkey, so that a key stands for exactly

@@ -51,7 +51,7 @@ func readEdge(s Storage, size int64) (e Edge, last tlog.Hash, err error) {
 // Size returns the number of leaves.
 func (e *Edge) Size() int64 { return e.size }
 
-// Add adds one leaf by its hash (see LeafHash). It returns the hashes to store for it,
+// Add adds one leaf by its hash (see tlog.RecordHash). It returns the hashes to store for it,
 // in tlog's storage order: the hash of the leaf, then those of the subtrees that it
 // completes, the smallest first.
 func (e *Edge) Add(leaf tlog.Hash) []tlog.Hash {

@@ -16,11 +16,6 @@ import (
 // bytes; the limit bounds what a verifier has to hold.
 const MaxLeaf = 16 << 10
 
-// LeafHash returns the RFC 6962 hash of a leaf: SHA-256(0x00 ‖ leaf).
-func LeafHash(leaf []byte) tlog.Hash {
-	return tlog.RecordHash(leaf)
-}
-
 // header is what the ledger reads of a leaf.
 type header struct {
 	seq             int64

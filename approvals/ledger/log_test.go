@@ -45,7 +45,7 @@ func TestAppendHandsOutSeqAndPrev(t *testing.T) {
 		if seq != i || err != nil {
 			t.Fatalf("got %d, %v; want %d", seq, err, i)
 		}
-		want = ledger.LeafHash(m.Leaf(i))
+		want = tlog.RecordHash(m.Leaf(i))
 	}
 }
 
@@ -139,6 +139,8 @@ func (f failing) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 
 func TestStorageErrorsComeThrough(t *testing.T) {
 	disk := errors.New("disk")
+	signer := newSigner(t)
+	checkpoint := sign(t, signer, newLog(t, 5), 5)
 	for name, s := range map[string]failing{
 		"size": {size: disk}, "read": {read: disk}, "write": {write: disk}, "short read": {short: true},
 	} {
@@ -153,8 +155,8 @@ func TestStorageErrorsComeThrough(t *testing.T) {
 		if _, err := ledger.Root(s, 5); err == nil {
 			t.Errorf("root, %s fails: got none; want an error", name)
 		}
-		if _, err := ledger.ProveInclusion(s, 1, 5); err == nil {
-			t.Errorf("inclusion, %s fails: got none; want an error", name)
+		if _, err := ledger.NewReceipt(s, 1, s.Memory.Leaf(1), checkpoint, signer.VerifierKey()); err == nil {
+			t.Errorf("receipt, %s fails: got none; want an error", name)
 		}
 		if _, err := ledger.EdgeOf(s, 5); err == nil {
 			t.Errorf("edge, %s fails: got none; want an error", name)

@@ -66,9 +66,9 @@ func (r *Reader) check(line []byte) (tlog.Hash, error) {
 	case h.prev != r.last && r.Size() == 0:
 		return tlog.Hash{}, errors.New("it names a leaf before it: the beginning is missing")
 	case h.prev != r.last:
-		return LeafHash(line), errUnlinked
+		return tlog.RecordHash(line), errUnlinked
 	}
-	return LeafHash(line), nil
+	return tlog.RecordHash(line), nil
 }
 
 // add takes in a leaf that was checked and returns the hashes to store for it.

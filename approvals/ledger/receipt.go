@@ -27,9 +27,12 @@ func NewReceipt(s Storage, seq int64, leaf, checkpoint []byte, vkey string) (Rec
 	if err != nil {
 		return Receipt{}, err
 	}
-	proof, err := ProveInclusion(s, seq, c.Size)
-	if err != nil {
+	if err := checkSize(s, c.Size); err != nil {
 		return Receipt{}, err
+	}
+	proof, err := tlog.ProveRecord(c.Size, seq, s) // RFC 6962 section 2.1.1
+	if err != nil {
+		return Receipt{}, fmt.Errorf("prove leaf %d at size %d: %w", seq, c.Size, err)
 	}
 	r := Receipt{Leaf: string(leaf), Seq: seq, Proof: proof, Checkpoint: string(checkpoint)}
 	if err := r.Verify(vkey); err != nil {
@@ -66,5 +69,8 @@ func (r Receipt) Verify(vkey string) error {
 	if h.seq != r.Seq {
 		return fmt.Errorf("receipt: leaf says it is number %d, not %d", h.seq, r.Seq)
 	}
-	return CheckInclusion(r.Proof, c, r.Seq, []byte(r.Leaf))
+	if tlog.CheckRecord(r.Proof, c.Size, c.Root, r.Seq, tlog.RecordHash([]byte(r.Leaf))) != nil {
+		return fmt.Errorf("receipt: proof does not hold: leaf %d at size %d", r.Seq, c.Size)
+	}
+	return nil
 }

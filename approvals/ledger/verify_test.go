@@ -69,7 +69,7 @@ func TestVerifyNamesFirstBad(t *testing.T) {
 	forged := func(l [][]byte, seq int) []byte {
 		prev := tlog.Hash{}
 		if seq > 0 {
-			prev = ledger.LeafHash(l[seq-1])
+			prev = tlog.RecordHash(l[seq-1])
 		}
 		return leafText(int64(seq), prev, "forged")
 	}
@@ -79,7 +79,7 @@ func TestVerifyNamesFirstBad(t *testing.T) {
 		}
 		return l
 	}
-	prevOf := func(i int) string { return ledger.LeafHash(intact[i-1]).String() }
+	prevOf := func(i int) string { return tlog.RecordHash(intact[i-1]).String() }
 
 	for _, c := range []struct {
 		name   string
@@ -174,7 +174,7 @@ func TestVerifyBelievesTheCheckpoint(t *testing.T) {
 	l := lines(m.Export())
 	checkpoint := sign(t, s, m, 5)
 	l[5] = leafText(5, tlog.Hash{1}, "forged")
-	l[6] = leafText(6, ledger.LeafHash(l[5]), "forged")
+	l[6] = leafText(6, tlog.RecordHash(l[5]), "forged")
 	var tampered *ledger.TamperError
 	if _, err := verifyExport(join(l), checkpoint, s, nil); !errors.As(err, &tampered) || tampered.Seq != 5 {
 		t.Errorf("got %v; want a TamperError for 5", err)

@@ -90,7 +90,7 @@ func TestWriterStoresWhatTlogWants(t *testing.T) {
 		if s.sizes != 0 || s.reads != 0 {
 			t.Fatalf("leaf %d: append reads the store", i)
 		}
-		edge.Add(ledger.LeafHash(leaf))
+		edge.Add(tlog.RecordHash(leaf))
 		if err := reader.Next(leaf); err != nil {
 			t.Fatal(err)
 		}
@@ -168,10 +168,10 @@ func TestReaderCatchesUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Size() != 9 || r.Root() != want || r.Last() != ledger.LeafHash(m.Leaf(8)) {
+	if r.Size() != 9 || r.Root() != want || r.Last() != tlog.RecordHash(m.Leaf(8)) {
 		t.Errorf("got %d leaves, root %v, last %v; want 9 with root %v", r.Size(), r.Root(), r.Last(), want)
 	}
-	if want, err := ledger.Root(m, 5); err != nil || before.Size() != 5 || before.Root() != want || before.Last() != ledger.LeafHash(m.Leaf(4)) {
+	if want, err := ledger.Root(m, 5); err != nil || before.Size() != 5 || before.Root() != want || before.Last() != tlog.RecordHash(m.Leaf(4)) {
 		t.Errorf("the clone moved along: %d leaves, root %v; want 5, %v (%v)", before.Size(), before.Root(), want, err)
 	}
 }

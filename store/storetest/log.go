@@ -61,8 +61,8 @@ func testLeaves(t *testing.T, tx approvals.Tx, n int64) {
 			if err != nil || e.Seq != want {
 				t.Fatalf("leaves from %d: got %d, %v; want %d", from, e.Seq, err, want)
 			}
-			proof, err := ledger.ProveInclusion(tx.Ledger(), e.Seq, n)
-			if err != nil || ledger.CheckInclusion(proof, ledger.Checkpoint{Size: n, Root: root}, e.Seq, line) != nil {
+			proof, err := tlog.ProveRecord(n, e.Seq, tx.Ledger())
+			if err != nil || tlog.CheckRecord(proof, n, root, e.Seq, tlog.RecordHash(line)) != nil {
 				t.Fatalf("leaf %d: %v; want a proof that holds", e.Seq, err)
 			}
 			want++

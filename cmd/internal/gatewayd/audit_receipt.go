@@ -117,6 +117,6 @@ func judgedReceipt(r ledger.Receipt, vkey string) (v receiptVerdict, err error) 
 	}
 	return receiptVerdict{
 		Genuine: true, Log: signed.Origin, Seq: r.Seq, At: e.Time, Request: e.Request, App: e.App, Environment: e.Environment,
-		Commit: e.Data["commit"], WorkflowID: e.Data["workflow_id"], Facts: e.Facts, People: e.People, Signed: signed.Size, Root: signed.RootText(),
+		Commit: e.Data["commit"], WorkflowID: e.Data["workflow_id"], Facts: e.Facts, People: e.People, Signed: signed.Size, Root: signed.Root.String(),
 	}, nil
 }

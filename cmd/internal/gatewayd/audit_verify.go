@@ -132,5 +132,5 @@ func (c *program) sayIntact(r ledger.Report, output cli.Format) error {
 		})
 	}
 	return c.Println(fmt.Sprintf("intact: %d events of log %s, %d of them signed with root %s; %d events not anchored yet",
-		r.Size, r.Checkpoint.Origin, r.Checkpoint.Size, r.Checkpoint.RootText(), r.NotAnchored))
+		r.Size, r.Checkpoint.Origin, r.Checkpoint.Size, r.Checkpoint.Root.String(), r.NotAnchored))
 }

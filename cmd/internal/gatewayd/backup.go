@@ -151,7 +151,7 @@ func lostCheckpoint(path string, signer *ledger.Signer) string {
 	}
 	checkpoint, err := ledger.ParseCheckpoint(text, signer.VerifierKey())
 	if err == nil {
-		return fmt.Sprintf("%s %d %s", checkpoint.Origin, checkpoint.Size, checkpoint.RootText())
+		return fmt.Sprintf("%s %d %s", checkpoint.Origin, checkpoint.Size, checkpoint.Root.String())
 	}
 	lines := strings.SplitN(string(text), "\n", 4)
 	if len(lines) < 4 || len(text) > maxAnchor {

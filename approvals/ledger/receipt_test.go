@@ -17,25 +17,26 @@ func TestInclusion(t *testing.T) {
 	const n = 20
 	m := newLog(t, n)
 	for size := int64(1); size <= n; size++ {
-		c := parse(t, sign(t, s, m, size), s)
+		checkpoint := sign(t, s, m, size)
 		for seq := range size {
-			proof, err := ledger.ProveInclusion(m, seq, size)
+			r, err := ledger.NewReceipt(m, seq, m.Leaf(seq), checkpoint, s.VerifierKey())
 			if err != nil {
-				t.Fatal(err)
+				t.Fatalf("leaf %d of %d: got %v; want none", seq, size, err)
 			}
-			if err := ledger.CheckInclusion(proof, c, seq, m.Leaf(seq)); err != nil {
-				t.Errorf("leaf %d of %d: got %v; want none", seq, size, err)
+			r.Leaf = strings.Replace(r.Leaf, "test", "tEst", 1)
+			if err := r.Verify(s.VerifierKey()); err == nil || !strings.Contains(err.Error(), "does not hold") {
+				t.Errorf("other leaf at %d of %d: got %v; want that the proof does not hold", seq, size, err)
 			}
-			if err := ledger.CheckInclusion(proof, c, seq, []byte("other")); !errors.Is(err, ledger.ErrProof) {
-				t.Errorf("other leaf at %d of %d: got %v; want ErrProof", seq, size, err)
-			}
-			if err := ledger.CheckInclusion(proof, c, (seq+1)%size, m.Leaf(seq)); size > 1 && !errors.Is(err, ledger.ErrProof) {
-				t.Errorf("leaf %d of %d at another place: got %v; want ErrProof", seq, size, err)
+			for place := range size {
+				other, err := ledger.NewReceipt(m, place, m.Leaf(place), checkpoint, s.VerifierKey())
+				if other.Proof = r.Proof; err != nil || place != seq && other.Verify(s.VerifierKey()) == nil {
+					t.Errorf("proof of leaf %d of %d for leaf %d: %v; want an error", seq, size, place, err)
+				}
 			}
 		}
 	}
-	for _, bad := range [][2]int64{{5, 5}, {-1, 5}, {0, 0}, {0, -1}, {0, n + 1}} {
-		if _, err := ledger.ProveInclusion(m, bad[0], bad[1]); err == nil {
+	for _, bad := range [][2]int64{{5, 5}, {-1, 5}, {0, 0}} {
+		if _, err := ledger.NewReceipt(m, bad[0], m.Leaf(5), sign(t, s, m, bad[1]), s.VerifierKey()); err == nil {
 			t.Errorf("leaf %d of %d: got a proof; want an error", bad[0], bad[1])
 		}
 	}
