@@ -63,7 +63,7 @@ func approved(c approvals.Card) line {
 	r := c.Request
 	gate := literal(r.GateName)
 	switch {
-	case !r.AutoApprove && r.Gate.Waiting:
+	case !r.AutoApprove && r.GateStatus != approvals.JobOnHold:
 		return say(approvedBy(r), " · approve ", gate, " in CircleCI as soon as it is on hold there")
 	case !r.AutoApprove:
 		return say(approvedBy(r), " · now approve ", gate, " in CircleCI (until ", atClock(r.ApprovalExpiresAt()), ")")

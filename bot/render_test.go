@@ -141,8 +141,11 @@ func cards() map[string]approvals.Card {
 		"pending-scheduled": with(func(r *approvals.Request) {
 			r.Facts.Actor, r.Facts.Trigger, r.Newer = "", "scheduled_pipeline", 128
 		}),
-		"approved-by-hand":      with(func(r *approvals.Request) { *r = approved(*r, ana); r.AutoApprove = false }),
-		"approved-by-hand-soon": with(func(r *approvals.Request) { *r = approved(*r, ana); r.AutoApprove, r.Gate.Waiting = false, true }),
+		"approved-by-hand": with(func(r *approvals.Request) {
+			*r = approved(*r, ana)
+			r.AutoApprove, r.GateStatus = false, approvals.JobOnHold
+		}),
+		"approved-by-hand-soon": with(func(r *approvals.Request) { *r = approved(*r, ana); r.AutoApprove = false }),
 		"approved-circleci-off": with(func(r *approvals.Request) { *r = approved(*r, ana); r.Gate.Silent = true }),
 		"deployed": with(func(r *approvals.Request) {
 			*r = released(*r)
@@ -351,6 +354,7 @@ func TestReplies(t *testing.T) {
 		"unknown":          event("thing.happened", func(e *approvals.Event) { e.Reason = "why" }),
 	}
 	events["rejected-known-starter"] = events["rejected"]
+	events["approved-soon"], events["by-hand-soon"] = events["approved"], events["by-hand"]
 	events["bypassed-approved"], events["stopped-approved"] = events["bypassed"], events["stopped"]
 	commits := &approvals.Commits{
 		Count: 7, Config: approvals.ConfigSame,
@@ -387,6 +391,8 @@ func TestReplies(t *testing.T) {
 			switch name {
 			case "bypassed", "stopped": // past the bot from the beginning
 				told.Request = request()
+			case "approved-soon", "by-hand-soon": // the gate is not on hold yet
+				told.Request = approved(request(), ana)
 			case "bypassed-approved", "stopped-approved":
 				told.Request.Gate.ApprovedBy = "mallory"
 			}

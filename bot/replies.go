@@ -236,10 +236,17 @@ func mayRun(t approvals.Told, _ time.Time) line {
 }
 
 // mayOpen says what may happen to the gate of a request that was decided, and until when.
+// The window of an approval begins when the gate is on hold.
 func mayOpen(e approvals.Event, r approvals.Request) line {
-	l := say("CircleCI may run ", literal(r.GateName))
-	if e.Data["auto"] == "false" {
-		l = say("Now approve ", literal(r.GateName), " in CircleCI")
+	gate, byHand := literal(r.GateName), e.Data["auto"] == "false"
+	l := say("CircleCI may run ", gate)
+	switch soon := r.Status == approvals.Approved && r.GateStatus != approvals.JobOnHold; {
+	case soon && byHand:
+		return say("Approve ", gate, " in CircleCI as soon as it is on hold there.")
+	case soon:
+		return say(l, " as soon as the workflow reaches it.")
+	case byHand:
+		l = say("Now approve ", gate, " in CircleCI")
 	}
 	if until := parseTime(e.Data["until"]); !until.IsZero() {
 		l = say(l, " until ", atClock(until))
