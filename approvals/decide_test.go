@@ -209,8 +209,9 @@ func TestWhoMayDecide(t *testing.T) {
 		"not enrolled":         {"", func(w *world, _ *approvals.Clicker) { w.must(w.admin.Reset(w.ctx, "U01")) }, "no_authenticator", ""},
 		"not enrolled, mfa":    {"MFA_ON_REJECT=true", func(w *world, _ *approvals.Clicker) { w.must(w.admin.Reset(w.ctx, "U01")) }, "no_authenticator", "no_authenticator"},
 		"app gone": {"", func(w *world, _ *approvals.Clicker) {
+			w.halt()
 			w.cfg.Settings = approvals.Settings{}
-			w.svc = approvals.New(w.cfg)
+			w.start()
 		}, "app_gone", "app_gone"},
 		"on hold": {"", func(w *world, _ *approvals.Clicker) {
 			w.cfg.Hold = func() string { return "the clock" }
