@@ -2,10 +2,11 @@ package approvals
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+
+	json "github.com/go-json-experiment/json/v1"
 )
 
 // Difference is a row that does not say what the log says.
