@@ -60,11 +60,12 @@ func TestExitCodesOfAWait(t *testing.T) {
 }
 
 func TestExitCodeOfAnExpiredRequest(t *testing.T) {
-	p := setup(t, stage.Options{})
+	p := setup(t, briefly())
 	a := p.askOnHold()
 	waited := make(chan stage.Result, 1)
 	go func() { waited <- p.Client(p.ctx, "", "deploy-approval", "wait", a.id) }()
-	p.expire(a) // the wait lives through a restart of the daemon
+	p.Stop() // the wait lives through a restart of the daemon
+	p.start()
 	if r := <-waited; r.Code != 4 || r.Stdout != "expired\n" {
 		t.Errorf("got %+v; want exit 4 and expired", r)
 	}

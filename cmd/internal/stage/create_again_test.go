@@ -3,7 +3,6 @@ package stage_test
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
@@ -96,14 +95,18 @@ func TestNewRequestAfterOneThatEndedUndecided(t *testing.T) {
 			p.client().Cancel(p.ctx, a.id, "wrong message")
 			return approvals.Canceled
 		},
-		"expired": func(p *play, a asked) approvals.Status { p.expire(a); return approvals.Expired },
+		"expired": func(*play, asked) approvals.Status { return approvals.Expired },
 		"superseded": func(p *play, a asked) approvals.Status {
 			p.askFor(p.Pipeline(stage.Number + 1))
 			return approvals.Superseded
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := setup(t, settings("ON_CLOSE=nothing"))
+			o := settings("ON_CLOSE=nothing")
+			if name == "expired" {
+				o.Env = append(o.Env, briefly().Env...)
+			}
+			p := setup(t, o)
 			a := p.askOnHold()
 			p.becomes(a, end(p, a))
 			created, id := p.again(a.workflow, nil)
@@ -116,16 +119,6 @@ func TestNewRequestAfterOneThatEndedUndecided(t *testing.T) {
 			p.releasedOnce(b, 1)
 		})
 	}
-}
-
-// expire ends a pending request as if its time had passed.
-func (p *play) expire(a asked) {
-	p.t.Helper()
-	p.Stop()
-	p.change(a.id, func(r *approvals.Request) {
-		r.PendingTTL = time.Millisecond
-	})
-	p.start()
 }
 
 func TestNoNewRequestWhenTheGateWasClosed(t *testing.T) {

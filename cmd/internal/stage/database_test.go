@@ -44,23 +44,6 @@ func (p *play) log() []approvals.Event {
 	return events
 }
 
-// change edits the row of a pending request behind the daemon's back, as if time
-// had passed, and has its workflow looked at now.
-func (p *play) change(id string, edit func(*approvals.Request)) {
-	p.t.Helper()
-	p.ok(p.database().Update(p.ctx, func(tx approvals.Tx) error {
-		r, err := tx.Request(id)
-		if err != nil {
-			return err
-		}
-		edit(&r)
-		if err := tx.SaveRequest(&r); err != nil {
-			return err
-		}
-		return lookNow(tx, r.Facts.WorkflowID)
-	}))
-}
-
 // lookNow brings the next look at a workflow forward.
 func lookNow(tx approvals.Tx, workflow string) error {
 	return tx.Ask(approvals.Work{Kind: approvals.WorkFollow, Subject: workflow, Lane: approvals.FamilyCI + ":workflows", Due: tx.Now()})

@@ -140,9 +140,8 @@ func TestChangedFactsCloseTheRequest(t *testing.T) {
 }
 
 func TestExpiredRequestIsClosedAndItsGateCancelled(t *testing.T) {
-	p := setup(t, stage.Options{})
+	p := setup(t, briefly())
 	a := p.askOnHold()
-	p.expire(a)
 	p.becomes(a, approvals.Expired)
 	p.gateIs(a, "canceled")
 	p.replied(a, "Expired: nobody decided")

@@ -24,7 +24,7 @@ func TestTooLateIsToldInTheModal(t *testing.T) {
 	}{
 		{"approved", func(p *play, a asked) { p.approve(stage.Bea, a, "approve") }, approvals.Released, "⟦<@U0BEA>⟧ already approved this"},
 		{"rejected", func(p *play, a asked) { p.reject(stage.Bea, a, "not today") }, approvals.Rejected, "⟦<@U0BEA>⟧ rejected this"},
-		{"expired", func(p *play, a asked) { p.expire(a) }, approvals.Expired, "expired"},
+		{"expired", func(*play, asked) {}, approvals.Expired, "expired"},
 		{"superseded", func(p *play, a asked) { p.askFor(p.Pipeline(stage.Number + 1)) }, approvals.Superseded, "#2"},
 		{"withdrawn", func(p *play, a asked) {
 			if r := p.Client(p.ctx, "", "deploy-approval", "cancel", a.id, "--reason", "wrong commit"); r.Code != 0 {
@@ -34,7 +34,11 @@ func TestTooLateIsToldInTheModal(t *testing.T) {
 		{"bypassed", func(p *play, a asked) { p.ok(p.Circle.ApproveAs("mallory", a.workflow, stage.Gate)) }, approvals.Bypassed, "mallory approved this in CircleCI, not here"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := setup(t, stage.Options{})
+			var o stage.Options
+			if tt.to == approvals.Expired {
+				o = briefly()
+			}
+			p := setup(t, o)
 			a := p.askOnHold()
 			view := p.press(stage.Ana, a, "approve")
 			carried := p.press(stage.Alice, a, "reject")

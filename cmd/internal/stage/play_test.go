@@ -77,6 +77,10 @@ func settings(kv ...string) stage.Options {
 	return o
 }
 
+// briefly has requests that nobody decides expire while a test waits, and not before a
+// slow machine has come to that.
+func briefly() stage.Options { return settings("PENDING_TTL=10s") }
+
 func (p *play) ok(err error) {
 	p.t.Helper()
 	if err != nil {
