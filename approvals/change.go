@@ -296,11 +296,7 @@ func (c *Change) mustBeGenuine(row Request) error {
 	if err != nil {
 		return err
 	}
-	events, err := parseEvents(lines)
-	if err != nil {
-		return err
-	}
-	rebuilt, err := foldRequest(events)
+	rebuilt, events, err := foldLines(lines)
 	switch {
 	case err != nil:
 		return refuse(CodeConflict, "the log contradicts itself, so that nothing more is recorded of %s: %v; see rack-gatewayd rebuild --check", requestName(row), err)
@@ -335,6 +331,16 @@ func mustBeLogged(tx Tx, name, subject string, seq int64) error {
 
 func notLogged(name string) error {
 	return refuse(CodeConflict, "%s is not in the log: the row was put into the database from outside; see rack-gatewayd rebuild --check", name)
+}
+
+// foldLines makes a request of the leaves of its history.
+func foldLines(lines [][]byte) (Request, []Event, error) {
+	events, err := parseEvents(lines)
+	if err != nil {
+		return Request{}, nil, err
+	}
+	r, err := foldRequest(events)
+	return r, events, err
 }
 
 // EventsOf reads the history of a request, oldest first.

@@ -51,17 +51,22 @@ type journal struct {
 	changed func(request string)
 }
 
-// history is the digest of one subject's leaves.
+// history is what is remembered of one request.
 type history struct {
-	sum      [sha256.Size]byte // chained over the hashes of the leaves
-	count    int
+	digest
 	approved bool
 	until    time.Time // when it can be forgotten; zero = while it is open
 }
 
-func (h *history) add(leaf tlog.Hash) {
-	h.sum = sha256.Sum256(append(h.sum[:], leaf[:]...))
-	h.count++
+// digest is that of one subject's leaves.
+type digest struct {
+	sum   [sha256.Size]byte // chained over the hashes of the leaves
+	count int
+}
+
+func (d *digest) add(leaf tlog.Hash) {
+	d.sum = sha256.Sum256(append(d.sum[:], leaf[:]...))
+	d.count++
 }
 
 func newJournal(store Store, signer *ledger.Signer, log *slog.Logger) *journal {
@@ -273,6 +278,7 @@ func (j *journal) advance(tx Tx, n int) (done bool, err error) {
 		return false, err
 	}
 	j.heard(fault)
+	var last []byte
 	for line, err := range tx.Leaves(j.reader.Size()) {
 		if err != nil {
 			return false, unreadableLog(err)
@@ -286,14 +292,13 @@ func (j *journal) advance(tx Tx, n int) (done bool, err error) {
 		if err := j.take(line, j.reader.Last()); err != nil {
 			return false, err
 		}
+		last = line
 		if n--; n == 0 {
-			e, err := ParseEvent(line)
-			if err != nil {
-				return false, err
-			}
-			j.sweep(e.At()) // a long log holds many histories that were over by then
 			break
 		}
+	}
+	if err := j.sweep(last); err != nil {
+		return false, err
 	}
 	if n == 0 && j.reader.Size() < h.Size {
 		return false, nil
@@ -304,7 +309,6 @@ func (j *journal) advance(tx Tx, n int) (done bool, err error) {
 	if root := j.reader.Root(); root.String() != h.Root && h.Size > 0 {
 		return false, tampered("its %d leaves do not have the root that was sealed", h.Size)
 	}
-	j.sweep(tx.Now())
 	j.whole = true
 	j.passed(h)
 	return true, nil
@@ -352,10 +356,10 @@ func (j *journal) take(line []byte, leaf tlog.Hash) error {
 func (j *journal) agrees(row Request, lines [][]byte, events []Event) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	var want, got history
+	var want, got digest
 	if h := j.histories[row.ID]; h != nil {
-		want = *h
-	} else if !row.Status.Open() && row.Status != Released {
+		want = h.digest
+	} else if row.Status.forgettable() {
 		return true
 	}
 	for i, line := range lines {
@@ -363,7 +367,7 @@ func (j *journal) agrees(row Request, lines [][]byte, events []Event) bool {
 			got.add(tlog.RecordHash(line))
 		}
 	}
-	return got.sum == want.sum && got.count == want.count
+	return got == want
 }
 
 // sweepEvery is how often histories are forgotten that nobody can ask for.
@@ -375,16 +379,25 @@ const (
 	longestWindow = 24 * time.Hour
 )
 
+// forgettable reports whether a journal may know nothing of a request any more.
+func (s Status) forgettable() bool { return !s.Open() && s != Released }
+
 func (j *journal) keepUntil(h *history, line []byte, d time.Duration) error {
 	e, err := ParseEvent(line)
 	h.until = e.At().Add(d)
 	return err
 }
 
-// sweep drops the histories for which nothing can ask at a time, or later.
-func (j *journal) sweep(now time.Time) {
-	if now.Sub(j.swept) <= sweepEvery {
-		return
+// sweep drops the histories for which nothing can ask when a leaf was written, or later.
+// A clock that is wrong while nothing is recorded drops none.
+func (j *journal) sweep(newest []byte) error {
+	if newest == nil {
+		return nil
+	}
+	e, err := ParseEvent(newest)
+	now := e.At()
+	if err != nil || now.Sub(j.swept) <= sweepEvery {
+		return err
 	}
 	j.swept = now
 	for id, h := range j.histories {
@@ -392,6 +405,7 @@ func (j *journal) sweep(now time.Time) {
 			delete(j.histories, id)
 		}
 	}
+	return nil
 }
 
 // rights are all people and tokens as their events say.

@@ -132,31 +132,32 @@ func (p *proof) request(row Request) (Request, error) {
 	}
 	p.j.mu.Lock()
 	h, known := p.j.histories[row.ID]
-	want := history{}
+	var want, got digest
 	if known {
-		want = *h
+		want = h.digest
 	}
 	p.j.mu.Unlock()
 	for _, leaf := range p.tail[row.ID] {
 		want.add(leaf)
 	}
-	var got history
 	for _, line := range lines {
 		got.add(tlog.RecordHash(line))
 	}
-	if got.count == 0 || got.sum != want.sum || got.count != want.count {
-		return Request{}, tampered("the history of request #%d has %d events and not the %d that were recorded", row.Number, got.count, want.count)
-	}
-	events, err := parseEvents(lines)
-	if err != nil {
-		return Request{}, err
-	}
-	rebuilt, err := foldRequest(events)
+	rebuilt, _, err := foldLines(lines)
 	if err != nil {
 		return Request{}, tampered("%v", err)
 	}
 	if what := rowDiffers(row, rebuilt); what != "" {
 		return Request{}, tamperedRow(row, what)
+	}
+	switch {
+	case got == want:
+	case !known && row.Status.forgettable():
+		e := refuse(CodeUnavailable, "the history of request #%d was forgotten, because the clock said that its time was over: if the clock was wrong, restart the gateway", row.Number)
+		e.RetryAfter = time.Minute
+		return Request{}, e
+	default:
+		return Request{}, tampered("the history of request #%d has %d events and not the %d that were recorded", row.Number, got.count, want.count)
 	}
 	rebuilt.Version, rebuilt.Metadata, rebuilt.Seen = row.Version, row.Metadata, row.Seen
 	return rebuilt, nil

@@ -72,6 +72,63 @@ func TestLongLogsTakeLittleMemory(t *testing.T) {
 	})
 }
 
+// A clock that jumps ahead for some seconds stops nothing for good: what was forgotten
+// for it meanwhile is no tampering, and a deploy job that asks later gets its answer.
+func TestClockJumpsAhead(t *testing.T) {
+	for name, recorded := range map[string]bool{"nothing is recorded meanwhile": false, "something is": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "DEPLOY_APPROVAL_WINDOW_MINUTES=60", func(w *world) {
+				jumped := &jumpedClock{Store: w.store.Store}
+				w.store.Store = jumped
+				r := w.approved(1, "on_hold")
+				w.ci.set(r.Facts.WorkflowID, "deploy", approvals.JobFailed)
+				w.wait(10 * time.Minute)
+				w.is(r, approvals.DeployFailed)
+				w.halt()
+				jumped.by = 48 * time.Hour
+				if recorded {
+					w.must(w.svc.Record(w.ctx, approvals.Event{Type: approvals.EventLogExported, Actor: w.svc.OperatorActor()}))
+				}
+				w.svc.KeepUp(w.ctx)
+				jumped.by = 0
+				w.run()
+				v := approvals.Verification{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID}
+				_, err := w.svc.Verify(w.ctx, w.token, v)
+				if recorded {
+					w.fails(err, approvals.CodeUnavailable)
+				} else {
+					w.must(err)
+				}
+				if why := w.svc.Fault(); why != "" {
+					t.Errorf("got the fault %q; want none", why)
+				}
+				w.must(w.approve("U02", w.request(2, "on_hold")))
+			})
+		})
+	}
+}
+
+// jumpedClock is a store whose clock goes ahead.
+type jumpedClock struct {
+	approvals.Store
+	by time.Duration
+}
+
+type jumpedTx struct {
+	approvals.Tx
+	by time.Duration
+}
+
+func (t jumpedTx) Now() time.Time { return t.Tx.Now().Add(t.by) }
+
+func (s *jumpedClock) Update(ctx context.Context, fn func(approvals.Tx) error) error {
+	return s.Store.Update(ctx, func(tx approvals.Tx) error { return fn(jumpedTx{tx, s.by}) })
+}
+
+func (s *jumpedClock) View(ctx context.Context, fn func(approvals.Tx) error) error {
+	return s.Store.View(ctx, func(tx approvals.Tx) error { return fn(jumpedTx{tx, s.by}) })
+}
+
 // TestVoteOnWhatWasJustClosed ends a request between the look at the click and the
 // vote: the history that was forgotten with it is no tampering.
 func TestVoteOnWhatWasJustClosed(t *testing.T) {
