@@ -146,6 +146,8 @@ func (r *Request) note(e Event, at time.Time) {
 		r.Closing.Answer, r.Closing.Said = e.Data.number("status"), e.answer()
 	case EventGateBypassed:
 		r.Gate.Status, r.Gate.ApprovedBy, r.Gate.Bypassed = JobSuccess, e.Actor.ID, true
+	case EventGateEnded:
+		r.Gate.Status = JobStatus(e.Outcome)
 	case EventVerified:
 		r.Deploy.Asked = at
 	case EventVerifyRefused:

@@ -351,7 +351,7 @@ func TestRejectStopsTheGateOfARetry(t *testing.T) {
 		if got := w.ci.canceled(); !slices.Equal(got, []string{"job:hold"}) {
 			t.Errorf("got %q cancelled; want the gate", got)
 		}
-		w.refused(w.approve("U01", r), approvals.RefusedTaken)
+		w.refused(w.approve("U01", r), approvals.RefusedClosed)
 	})
 }
 
@@ -438,6 +438,37 @@ func TestRetryEndsOnTheCard(t *testing.T) {
 				if w.card(r).RetryOffered {
 					t.Error("the card still offers Retry")
 				}
+			})
+		})
+	}
+}
+
+// A gate that is known to be over takes Retry away: nothing would come of another round.
+func TestNoRetryOfAGateThatIsOver(t *testing.T) {
+	for name, ends := range map[string]func(*flow){
+		"opened":         func(f *flow) { f.open(f.job("hold"), "user-eve") },
+		"cancelled":      func(f *flow) { f.job("hold").Status, f.job("hold").CanceledBy = "canceled", "user-eve" },
+		"workflow ended": func(f *flow) { f.job("hold").Status, f.facts.WorkflowStatus = "not_run", "failed" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "", func(w *world) {
+				r := w.request(1, "on_hold")
+				w.ci.breaks("approve", &fault{status: 403, times: 1})
+				w.must(w.approve("U01", r))
+				if w.is(r, approvals.Undeliverable); !w.card(r).RetryOffered {
+					t.Fatal("the card does not offer Retry")
+				}
+				w.ci.do(r.Facts.WorkflowID, ends)
+				w.wait(6 * time.Minute)
+				if w.card(r).RetryOffered {
+					t.Error("the card offers Retry for a gate that is over")
+				}
+				w.refused(w.approve("U02", r), approvals.RefusedClosed)
+				w.wait(48 * time.Hour)
+				if n := w.count(r, approvals.EventGateEnded, approvals.EventGateBypassed); n != 1 {
+					t.Errorf("got %d events about the end of the gate; want one", n)
+				}
+				w.is(r, approvals.Undeliverable)
 			})
 		})
 	}

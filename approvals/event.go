@@ -45,6 +45,7 @@ const (
 	EventClosing       EventType = "gate.closing"     // on_close is about to act on the gate
 	EventGateClosed    EventType = "gate.closed"
 	EventGateBypassed  EventType = "gate.bypassed"
+	EventGateEnded     EventType = "gate.ended"     // the gate of a closed request never opens any more
 	EventVerified      EventType = "verify.passed"  // a deploy job asked, and may deploy: the first time of each round
 	EventVerifyRefused EventType = "verify.refused" // a deploy job asked and was told not to deploy
 	EventDeployReport  EventType = "deploy.reported"

@@ -242,8 +242,9 @@ func (r Request) CanRetry(now time.Time) bool {
 	return r.retryable() && !now.After(r.RetryUntil())
 }
 
+// retryable leaves the time aside. Nothing comes of another round for a gate that is over.
 func (r Request) retryable() bool {
-	return r.Status == Undeliverable || r.Status == Expired && !r.ApprovedAt.IsZero()
+	return r.Gate.Status == "" && (r.Status == Undeliverable || r.Status == Expired && !r.ApprovedAt.IsZero())
 }
 
 // ConfigChanged reports whether the CI configuration is another one than that of

@@ -50,7 +50,7 @@ func (s *step) closedGate() {
 			s.openedLate()
 		}
 	case gateEnded:
-		// It never opens any more.
+		s.happens(EventGateEnded, Actor{Kind: ActorCI, ID: s.l.name(s.gate.CanceledBy)}, nil).Outcome = string(s.gate.Status)
 	case gateOdd:
 		if s.now.Sub(s.r.ClosedAt) < rerunLong {
 			s.in(slowLook)

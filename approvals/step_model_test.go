@@ -201,6 +201,10 @@ func (m *model) judge(before, after approvals.Request, e approvals.Event) {
 		if m.deploy == approvals.JobSuccess || !m.deploy.Final() && !m.workflow.Final() {
 			m.fails("the deploy failed, although it is %s", m.deploy)
 		}
+	case approvals.EventGateEnded:
+		if m.gate == approvals.JobSuccess || !m.gate.Final() || before.Gate.Status != "" || after.CanRetry(m.now) {
+			m.fails("the end of a gate that is %s, of which %q was recorded before", m.gate, before.Gate.Status)
+		}
 	case approvals.EventNewerWorkflow:
 		if slices.Contains(before.NewerFlows, e.Data["workflow_id"]) {
 			m.fails("a newer workflow is told twice")

@@ -126,6 +126,9 @@ var steps = map[approvals.EventType]func(approvals.Event, approvals.Request) lin
 	approvals.EventGateBypassed: func(e approvals.Event, r approvals.Request) line {
 		return say("⚠️ ", literal(r.GateName), " was approved in CircleCI by ", name(e.Actor.ID), " although this request is ", quoted(words(e.Outcome), limitName), ". Check what was deployed.")
 	},
+	approvals.EventGateEnded: func(e approvals.Event, r approvals.Request) line {
+		return say(literal(r.GateName), " is ", quoted(words(e.Outcome), limitName), " in CircleCI.")
+	},
 	approvals.EventGateClosed: gateClosed,
 	approvals.EventDeployReport: func(e approvals.Event, _ approvals.Request) line {
 		l := say("The deploy job reports: ", quoted(e.Outcome, limitName))

@@ -106,7 +106,7 @@ var told = []approvals.EventType{
 
 // never are the events that would be noise in a thread.
 var never = []approvals.EventType{
-	approvals.EventWaiting, approvals.EventReached, approvals.EventAnswers, approvals.EventClosing, approvals.EventRestored,
+	approvals.EventWaiting, approvals.EventReached, approvals.EventAnswers, approvals.EventClosing, approvals.EventGateEnded, approvals.EventRestored,
 	approvals.EventCardPosted, approvals.EventModalOpened, approvals.EventAttempt,
 }
 
