@@ -292,7 +292,7 @@ func (c *Change) mustBeGenuine(row Request) error {
 	if slices.Contains(c.genuine, row.ID) {
 		return nil
 	}
-	lines, err := c.History(row.ID, -1)
+	lines, err := historyOf(c.Tx, row.ID, -1)
 	if err != nil {
 		return err
 	}
@@ -314,7 +314,7 @@ func (c *Change) mustBeGenuine(row Request) error {
 
 // logged reports whether the log has the newest event that a row knows of.
 func logged(tx Tx, subject string, seq int64) (bool, error) {
-	lines, err := tx.History(subject, seq-1)
+	lines, err := historyOf(tx, subject, seq-1)
 	return len(lines) > 0, err
 }
 
@@ -345,9 +345,28 @@ func foldLines(lines [][]byte) (Request, []Event, error) {
 
 // EventsOf reads the history of a request, oldest first.
 func EventsOf(tx Tx, request string) ([]Event, error) {
-	lines, err := tx.History(request, -1)
+	lines, err := historyOf(tx, request, -1)
 	if err != nil {
 		return nil, err
 	}
 	return parseEvents(lines)
+}
+
+// historyOf is [Tx.History], which trusts an index. Only somebody without the keys can
+// have put another subject's leaf there.
+func historyOf(tx Tx, subject string, after int64) ([][]byte, error) {
+	lines, err := tx.History(subject, after)
+	for _, line := range lines {
+		if _, request := peek(line); request == subject {
+			continue
+		}
+		e, err := ParseEvent(line)
+		if err != nil {
+			return nil, err
+		}
+		if e.subject() != subject {
+			return nil, tampered("the index lists event %d in the history of %s, which it is not about", e.Seq, subject)
+		}
+	}
+	return lines, err
 }

@@ -311,6 +311,81 @@ func TestRecoverAfterForgery(t *testing.T) {
 	})
 }
 
+// A log that the next start would find to be changed, too, is not accepted. What is wrong
+// is named, and there is no new key.
+func TestRecoverRefusesADamagedLog(t *testing.T) {
+	for name, c := range map[string]struct{ damage, says string }{ // REQUEST has its first event at SEQ
+		"a leaf changed":            {"UPDATE audit SET line = replace(line, 'shop', 'shup') WHERE seq = SEQ", "first bad sequence number SEQ: its hashes are not"},
+		"a leaf removed":            {"DELETE FROM audit WHERE seq = SEQ", "leaf SEQ is missing"},
+		"a hash changed":            {"UPDATE audit_hashes SET hash = zeroblob(32) WHERE position = 2", "first bad sequence number 1: its hashes are not"},
+		"the last leaf removed":     {"DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)", "append process.recovered to the log"},
+		"a leaf in another history": {"INSERT INTO audit_index VALUES ('REQUEST', 0)", "the index lists event 0 in the history of REQUEST"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "", func(w *world) {
+				r := w.request(1, "on_hold")
+				w.halt()
+				names := []string{"REQUEST", r.ID}
+				for _, e := range w.events() {
+					if e.Type == approvals.EventRequested {
+						names = append(names, "SEQ", fmt.Sprint(e.Seq))
+					}
+				}
+				fill := strings.NewReplacer(names...).Replace
+				w.sql(fill(c.damage))
+				err := approvals.Recover(w.ctx, w.db, "lost", "ana@build-1")
+				if err == nil || !strings.Contains(err.Error(), fill(c.says)) {
+					t.Errorf("got %v; want it refused with %q", err, fill(c.says))
+				}
+				if signer, err := approvals.OpenLog(w.ctx, w.db); err != nil || signer.VerifierKey() != w.svc.VerifierKey() {
+					t.Errorf("got %v, or another key", err)
+				}
+			})
+		})
+	}
+}
+
+// The index of histories is made anew from the log, so that a request goes on some of
+// whose events were hidden. What was hidden is not taken for a row that differs.
+func TestRebuildOfTheIndex(t *testing.T) {
+	for name, repair := range map[string]func(w *world, missing string){
+		"rebuild": func(w *world, missing string) {
+			for _, check := range []bool{true, false} {
+				if found, err := approvals.Rebuild(w.ctx, w.db, check); err != nil || fmt.Sprint(found) != missing {
+					w.t.Fatalf("check %t: got %v, %v; want %s", check, found, err, missing)
+				}
+			}
+		},
+		"recover": func(w *world, _ string) {
+			w.must(approvals.Recover(w.ctx, w.db, "lost", "ana@build-1"))
+			signer, err := approvals.OpenLog(w.ctx, w.db)
+			w.must(err)
+			w.cfg.Signer = signer
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "", func(w *world) {
+				r := w.request(1, "blocked")
+				w.must(w.approve("U01", r))
+				w.halt()
+				w.sql("DELETE FROM audit_index WHERE subject = 'person/U01' AND seq > 0",
+					fmt.Sprintf("DELETE FROM audit_index WHERE subject = '%s' AND seq = %d", r.ID, w.get(r).Seq))
+				repair(w, fmt.Sprintf("[event 1: the index lacks it in the history of person/U01 event %d: the index lacks it in the history of %s]", w.get(r).Seq, r.ID))
+				if found, err := approvals.Rebuild(w.ctx, w.db, true); err != nil || len(found) != 0 {
+					t.Errorf("after it: got %v, %v; want nothing", found, err)
+				}
+				w.ci.set(r.Facts.WorkflowID, "hold", "on_hold")
+				w.restart()
+				w.wait(time.Minute)
+				want := map[string]approvals.Status{"rebuild": approvals.Released, "recover": approvals.Expired}[name]
+				if got := w.get(r).Status; got != want || w.svc.Fault() != "" {
+					t.Errorf("got %s and the fault %q; want it %s", got, w.svc.Fault(), want)
+				}
+			})
+		})
+	}
+}
+
 // A recovery that ends early, wherever that is, has accepted nothing; one that is done
 // says what was not sealed.
 func TestInterruptedRecovery(t *testing.T) {

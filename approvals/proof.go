@@ -126,7 +126,7 @@ func (j *journal) proveHead(tx Tx) (*proof, error) {
 // request rebuilds a request from its events and compares its row. A row that
 // differs is tampering.
 func (p *proof) request(row Request) (Request, error) {
-	lines, err := p.History(row.ID, -1)
+	lines, err := historyOf(p.Tx, row.ID, -1)
 	if err != nil {
 		return Request{}, err
 	}

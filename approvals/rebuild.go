@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,16 +20,17 @@ type Difference struct {
 
 func (d Difference) String() string { return fmt.Sprintf("%s: %s", d.Subject, d.What) }
 
-// Rebuild compares the rows that cache the log with the log, and unless check is
-// set makes them anew where they differ. It reads the whole log, which it takes
-// for true: see [VerifyLog].
+// Rebuild compares the rows that cache the log, and the index of histories, with the
+// log, and unless check is set makes them anew where they differ. It reads the whole
+// log, which it takes for true: see [VerifyLog]. It ends where the index has too much,
+// see [LogChanged]: the store takes nothing away.
 func Rebuild(ctx context.Context, store Store, check bool) (found []Difference, err error) {
 	run := store.Update
 	if check {
 		run = store.View
 	}
-	b := rebuilder{check: check, skip: map[string]bool{}}
-	for _, page := range []func() (bool, error){b.events, b.requests, b.others} {
+	b := rebuilder{check: check, skip: map[string]bool{}, hidden: map[string]bool{}}
+	for _, page := range []func() (bool, error){b.index, b.events, b.requests, b.others} {
 		for done := false; !done && err == nil; {
 			start := b.at
 			err = run(ctx, func(tx Tx) error {
@@ -57,8 +59,11 @@ type rebuilder struct {
 	tx    Tx
 	check bool
 	skip  map[string]bool // subjects whose rows cannot be read or replaced
-	at    cursor          // where the next page begins
-	page  []Difference    // of this page
+	// hidden are subjects whose rows cannot be judged, because a check leaves the index
+	// without some of their events.
+	hidden map[string]bool
+	at     cursor       // where the next page begins
+	page   []Difference // of this page
 }
 
 // cursor is where a page begins.
@@ -89,8 +94,8 @@ func rowError(subject string, err error) error {
 	return err
 }
 
-// events rebuilds the subjects that begin in the next page of the log.
-func (b *rebuilder) events() (done bool, err error) {
+// leaves reads the next page of the log.
+func (b *rebuilder) leaves(take func(e Event, line []byte) error) (done bool, err error) {
 	n := pageOfLeaves
 	for line, err := range b.tx.Leaves(b.at.next) {
 		if err != nil {
@@ -101,7 +106,7 @@ func (b *rebuilder) events() (done bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		if err := b.subject(e); err != nil {
+		if err := take(e, line); err != nil {
 			return false, err
 		}
 		if n--; n == 0 {
@@ -109,6 +114,43 @@ func (b *rebuilder) events() (done bool, err error) {
 		}
 	}
 	return true, nil
+}
+
+// index lists the next page of the log in the histories in which it belongs. What a
+// history has too much ends the rebuild when it is read.
+func (b *rebuilder) index() (done bool, err error) {
+	start, listed := b.at.next, map[string][][]byte{} // from the start on, by subject
+	return b.leaves(func(e Event, line []byte) error {
+		subject := e.subject()
+		if subject == "" {
+			return nil
+		}
+		if _, read := listed[subject]; !read {
+			if listed[subject], err = historyOf(b.tx, subject, start-1); err != nil {
+				return err
+			}
+		}
+		if left := listed[subject]; len(left) > 0 && bytes.Equal(left[0], line) {
+			listed[subject] = left[1:]
+			return nil
+		}
+		b.differs(fmt.Sprintf("event %d", e.Seq), "the index lacks it in the history of "+subject)
+		if b.check {
+			b.hidden[subject] = true
+			return nil
+		}
+		return b.tx.Index(e.Seq, subject)
+	})
+}
+
+// events rebuilds the subjects that begin in the next page of the log.
+func (b *rebuilder) events() (done bool, err error) {
+	return b.leaves(func(e Event, _ []byte) error {
+		if b.hidden[e.subject()] {
+			return nil
+		}
+		return b.subject(e)
+	})
 }
 
 // subject rebuilds what the event is the first of.
@@ -177,8 +219,8 @@ func unlisted[T state](b *rebuilder) error {
 }
 
 func (b *rebuilder) known(name, subject string) error {
-	lines, err := b.tx.History(subject, -1)
-	if err == nil && len(lines) == 0 {
+	lines, err := historyOf(b.tx, subject, -1)
+	if err == nil && len(lines) == 0 && !b.hidden[subject] {
 		b.left(name, "the log has no event of it")
 	}
 	return err

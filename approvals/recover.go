@@ -20,8 +20,13 @@ const floorSteps = 2
 // approved is compared with CircleCI before anything else. lost describes the
 // newest checkpoint of the old origin, "" when it is not known. operator is who
 // accepts it; see [Operator]. All that accepts the log is one transaction: until
-// then nothing follows from an event that was not sealed.
+// then nothing follows from an event that was not sealed. A log that would be found
+// to be changed again is not accepted.
 func Recover(ctx context.Context, store Store, lost, operator string) error {
+	err := store.View(ctx, func(tx Tx) error { return ledger.Check(tx.Ledger(), tx.Leaves(0)) })
+	if err != nil {
+		return fmt.Errorf("the log cannot go on: %w; put a backup back", err)
+	}
 	if _, err := Rebuild(ctx, store, false); err != nil {
 		return fmt.Errorf("rebuild the rows: %w", err)
 	}

@@ -145,7 +145,7 @@ func (s *Service) Untold(ctx context.Context, requestID string) (Thread, error) 
 		if err != nil {
 			return t, err
 		}
-		history, err := tx.History(r.ID, r.Told)
+		history, err := historyOf(tx, r.ID, r.Told)
 		if err != nil {
 			return t, err
 		}

@@ -228,7 +228,7 @@ func countsNow(p *proof, policy Policy, r Request) error {
 
 // receipt proves the decision of the current round.
 func (p *proof) receipt(r Request) (ledger.Receipt, error) {
-	lines, err := p.History(r.ID, -1)
+	lines, err := historyOf(p.Tx, r.ID, -1)
 	if err != nil {
 		return ledger.Receipt{}, err
 	}

@@ -1,8 +1,10 @@
 package ledger
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -55,6 +57,50 @@ func Consistent(s Storage, c Checkpoint) error {
 		return fmt.Errorf("%w at size %d", ErrInconsistent, c.Size)
 	}
 	return nil
+}
+
+// hashesAtOnce is how many stored hashes Check reads at once.
+const hashesAtOnce = 1000
+
+// Check reads all leaves of a log and compares them with the hashes that are stored,
+// which Consistent trusts. A *TamperError names the first leaf that is bad. A leaf or
+// a hash that is missing is the error of the store.
+func Check(s Storage, leaves iter.Seq2[[]byte, error]) error {
+	var r Reader
+	var at int64 // position of the first of want
+	var want []tlog.Hash
+	compare := func() error {
+		indexes := make([]int64, len(want))
+		for i := range indexes {
+			indexes[i] = at + int64(i)
+		}
+		got, err := s.ReadHashes(indexes)
+		if err != nil {
+			return err
+		}
+		for i, h := range got {
+			if level, n := tlog.SplitStoredHashIndex(indexes[i]); h != want[i] {
+				return &TamperError{Seq: (n+1)<<level - 1, Why: "its hashes are not those that were stored with it"}
+			}
+		}
+		at, want = at+int64(len(want)), want[:0]
+		return nil
+	}
+	for line, err := range leaves {
+		if err != nil {
+			return err
+		}
+		hash, err := r.check(line)
+		if err != nil { // the leaf before it may be the bad one
+			return cmp.Or(compare(), error(&TamperError{Seq: r.Size(), Why: err.Error()}))
+		}
+		if want = append(want, r.add(hash)...); len(want) >= hashesAtOnce {
+			if err := compare(); err != nil {
+				return err
+			}
+		}
+	}
+	return compare()
 }
 
 // checkSize guards tlog, which panics on some sizes out of range.

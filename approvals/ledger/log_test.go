@@ -1,8 +1,10 @@
 package ledger_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -223,5 +225,66 @@ func BenchmarkAppend(b *testing.B) {
 	var m ledgertest.Memory
 	for b.Loop() {
 		add(b, &m, "benchmark")
+	}
+}
+
+// changedHash is a log in which one stored hash was changed.
+type changedHash struct {
+	ledger.Storage
+	at int64
+}
+
+func (c changedHash) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	hashes, err := c.Storage.ReadHashes(indexes)
+	for i, at := range indexes {
+		if at == c.at && err == nil {
+			hashes[i][0] ^= 1
+		}
+	}
+	return hashes, err
+}
+
+func TestCheck(t *testing.T) {
+	const n = 700 // more than are compared at once
+	m := newLog(t, n)
+	all := lines(m.Export())
+	each := func(leaves [][]byte) func(func([]byte, error) bool) {
+		return func(yield func([]byte, error) bool) {
+			for _, leaf := range leaves {
+				if !yield(leaf, nil) {
+					return
+				}
+			}
+		}
+	}
+	bad := func(what string, err error, want int64) {
+		t.Helper()
+		var e *ledger.TamperError
+		if !errors.As(err, &e) || e.Seq != want {
+			t.Errorf("%s: got %v; want leaf %d named", what, err, want)
+		}
+	}
+	for size := range 70 {
+		if err := ledger.Check(m, each(all[:size])); err != nil {
+			t.Errorf("the first %d leaves: got %v; want none", size, err)
+		}
+	}
+	if err := ledger.Check(m, each(all)); err != nil {
+		t.Errorf("got %v; want none", err)
+	}
+	for _, k := range []int{0, 1, 2, 7, 499, 500, 501, n - 2, n - 1} {
+		changed := slices.Clone(all)
+		changed[k] = bytes.Replace(changed[k], []byte("event"), []byte("evant"), 1)
+		bad("changed", ledger.Check(m, each(changed)), int64(k))
+		if k < n-1 { // nothing tells where the log ended
+			bad("removed", ledger.Check(m, each(slices.Delete(slices.Clone(all), k, k+1))), int64(k))
+		}
+		for at := tlog.StoredHashCount(int64(k)); at < tlog.StoredHashCount(int64(k+1)); at++ {
+			bad(fmt.Sprintf("hash %d changed", at), ledger.Check(changedHash{m, at}, each(all)), int64(k))
+		}
+	}
+	gone := errors.New("a leaf is gone")
+	if err := ledger.Check(m, func(yield func([]byte, error) bool) { yield(nil, gone) }); err != gone {
+		t.Errorf("got %v; want the error of the store", err)
 	}
 }

@@ -69,7 +69,9 @@ func (c *program) recover() *cobra.Command {
 		Use: "recover --accept-rollback", Short: "Go on with a database that was restored from a backup, or changed from outside", Args: cobra.NoArgs,
 		Example: "  rack-gatewayd recover --accept-rollback",
 		Long: `Accept the database as it is, although it is an older copy than RGW_ANCHOR_FILE
-proves, or its log was changed from outside. Stop the daemon first.
+proves, or its log was changed from outside. Stop the daemon first. The whole log is
+read before that. One with a damaged or missing event, which would stop the daemon
+again, is not accepted: put a backup back.
 
 The log goes on under a new name and key, and the first event after that names the
 old checkpoint. The rows of requests, people and tokens are made anew from the log.

@@ -19,8 +19,9 @@ func (c *program) rebuild() *cobra.Command {
 		Example: `  rack-gatewayd rebuild --check
   rack-gatewayd rebuild`,
 		Long: `Read the whole log, compare it with the rows of requests, people and tokens that
-are kept for fast lists, and repair what differs, beside a running daemon. With
---check nothing is changed. Stdout has one line for each row that differs.
+are kept for fast lists, and with the index of their histories, and repair what
+differs, beside a running daemon. With --check nothing is changed. Stdout has one
+line for each row that differs.
 
 The log itself is verified first. Where it was changed, nothing is compared.
 
