@@ -77,7 +77,7 @@ func TestRebuild(t *testing.T) {
 	// Before Bea's row can be read, nobody can tell whether there is one too many.
 	unlisted := "people and tokens that the log does not know: read a person: invalid character 'x' looking for beginning of value"
 	if diff := cmp.Diff(slices.Insert(slices.Clone(want), 0, unlisted), lines(check.Stdout)); diff != "" {
-		t.Errorf("--check (-want +got):\n%s", diff)
+		t.Errorf("--check: %s (-want +got):\n%s", check.Stderr, diff)
 	}
 	done := w.operator(0, "rebuild")
 	for i := range want {
