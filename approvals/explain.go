@@ -41,9 +41,9 @@ type Judged struct {
 }
 
 // Explain makes every check that a request for a workflow, and a decision on it,
-// has to pass. It only reads, and knows of Slack what the database knows. The error
-// is an *[Error] when the app or the environment is not in the settings, or the id
-// is none.
+// has to pass. It only reads, knows of Slack what the database knows, and of the log
+// what [Config.Rolled] says. The error is an *[Error] when the app or the environment
+// is not in the settings, or the id is none.
 func (s *Service) Explain(ctx context.Context, app, environment, workflow string) (x Explanation, err error) {
 	p, err := s.settings.Lookup(app, environment)
 	if err != nil {
@@ -69,11 +69,11 @@ func (s *Service) Explain(ctx context.Context, app, environment, workflow string
 	if said := s.explainCommits(ctx, &x, p, r); r.Commits == nil {
 		r.Commits = said
 	}
-	fault, err := LogFault(ctx, s.store)
-	if err == nil && fault != "" {
-		err = refuse(CodeConflict, "%s", fault)
+	var fault error
+	if s.rolled != "" {
+		fault = refuse(CodeConflict, "%s", s.rolled)
 	}
-	x.add("the log is as it was left", err, "")
+	x.add("the log is as it was left", fault, "")
 	return x, s.view(ctx, func(tx Tx) error { return s.explainDecision(tx, &x, p, r, asked) })
 }
 

@@ -53,7 +53,8 @@ type Config struct {
 	// Signer signs checkpoints. See [OpenLog].
 	Signer *ledger.Signer
 	// Rolled says that the database is older than what was signed before, and how
-	// that is known; "" when it is not. Then nothing is approved or signed.
+	// that is known; "" when it is not. Then nothing is approved or signed. An offline
+	// command may have here whatever [LogFault] knows.
 	Rolled string
 	// Operator is who runs the process, as their machine names them; see [Operator].
 	Operator string

@@ -70,6 +70,19 @@ func checkAnchor(ctx context.Context, path string, db *store.DB, signer *ledger.
 	return "", err
 }
 
+// logFault says why the daemon would approve nothing with this log: what was found
+// wrong with it before, what its head says now, or [checkAnchor]; "" = nothing is known.
+func logFault(ctx context.Context, anchor string, db *store.DB) (fault string, err error) {
+	signer, err := approvals.OpenLog(ctx, db)
+	if err != nil {
+		return "", err
+	}
+	if fault, err = approvals.LogFault(ctx, db); err != nil || fault != "" {
+		return fault, err
+	}
+	return checkAnchor(ctx, anchor, db, signer)
+}
+
 // run writes the newest checkpoint after every commit until ctx ends, and once
 // more then. It tells how each writing went.
 func (a *anchor) run(ctx context.Context, tell func(error)) {

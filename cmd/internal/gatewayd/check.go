@@ -118,22 +118,15 @@ func (k *checker) database(ctx context.Context) {
 }
 
 func (k *checker) log(ctx context.Context, db *store.DB) {
-	signer, err := approvals.OpenLog(ctx, db)
-	if err != nil {
-		k.fault("log", err.Error(), "")
-		return
-	}
-	fault, err := approvals.LogFault(ctx, db)
-	if err == nil && fault == "" {
-		fault, err = checkAnchor(ctx, k.cfg.AnchorFile, db, signer)
-	}
-	switch {
+	switch fault, err := logFault(ctx, k.cfg.AnchorFile, db); {
 	case err != nil:
 		k.fault("log", err.Error(), "")
 	case fault != "":
 		k.fault("log", fault, "see Restore in cmd/rack-gatewayd/README.md")
 	case k.cfg.AnchorFile == "":
 		k.warn("log", "RGW_ANCHOR_FILE is not set, so nobody would notice an old copy of the database", "set it to a file on another volume")
+	case missing(k.cfg.AnchorFile):
+		k.warn("log", "the file of RGW_ANCHOR_FILE does not exist, so nobody would notice an old copy of the database", "the first start makes it; if there was one before, check that its volume is mounted")
 	default:
 		k.ok("log", "anchored in RGW_ANCHOR_FILE")
 	}

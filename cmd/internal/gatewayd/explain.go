@@ -55,7 +55,11 @@ func (c *program) explainWorkflow(ctx context.Context, app, environment, workflo
 		return err
 	}
 	return c.withStore(ctx, func(db *store.DB) error {
-		s := approvals.New(approvals.Config{Store: db, CI: client, Code: code, Settings: cfg.settings, Offline: true})
+		fault, err := logFault(ctx, cfg.AnchorFile, db)
+		if err != nil {
+			return err
+		}
+		s := approvals.New(approvals.Config{Store: db, CI: client, Code: code, Settings: cfg.settings, Rolled: fault, Offline: true})
 		x, err := s.Explain(ctx, app, environment, workflow)
 		if err != nil {
 			return err

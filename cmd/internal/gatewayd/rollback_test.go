@@ -58,6 +58,40 @@ func (w world) recovered() map[string]string {
 	return data
 }
 
+// explains asks what speaks against approving a workflow: nothing, or only why the log
+// lets nobody do it.
+func (w world) explains(workflow, why string) {
+	w.t.Helper()
+	var x struct {
+		Checks []struct{ Check, Answer, Detail string }
+		People []struct {
+			Approve bool
+			Told    string
+		}
+	}
+	w.must(json.Unmarshal([]byte(w.operator(0, "explain", "--app", stage.App, "--workflow", workflow, "-o", "json").Stdout), &x))
+	answer := ""
+	for _, c := range x.Checks {
+		if c.Check == "the log is as it was left" {
+			answer = c.Answer + " " + c.Detail
+		}
+	}
+	if want := map[bool]string{true: "yes ", false: "no "}[why == ""]; !strings.HasPrefix(answer, want) || !strings.Contains(answer, why) {
+		w.t.Errorf("explain: got %q of the log; want %s%s", answer, want, why)
+	}
+	can, told := 0, 0
+	for _, p := range x.People {
+		if p.Approve {
+			can++
+		} else if why != "" && strings.Contains(p.Told, why) {
+			told++
+		}
+	}
+	if (can > 0) != (why == "") || (told > 0) != (why != "") {
+		w.t.Errorf("explain: got %+v; want nobody who can approve only while %q", x.People, why)
+	}
+}
+
 func (w world) anchorText() string {
 	w.t.Helper()
 	text, err := os.ReadFile(w.Variable("RGW_ANCHOR_FILE"))
@@ -70,7 +104,7 @@ func (w world) anchorText() string {
 func TestRollbackIsNamed(t *testing.T) {
 	t.Parallel()
 	w := setup(t, "RGW_SETTING_SUPERSEDE=off", "RGW_RATE_LIMIT=0")
-	_, pending := w.request(1)
+	workflow, pending := w.request(1)
 	w.until(func() bool {
 		return strings.Contains(w.Client(w.ctx, "", "deploy-approval", "show", pending).Stdout, "Card: ")
 	})
@@ -82,8 +116,10 @@ func TestRollbackIsNamed(t *testing.T) {
 	w.request(3)
 	w.anchorsAll()
 	w.stop()
+	w.explains(workflow, "")
 	w.restore(backup)
 	lost := w.anchorText()
+	w.explains(workflow, "an old copy was restored")
 
 	stop := w.startHeld("an old copy was restored")
 	card, err := w.Card(w.ctx, pending)

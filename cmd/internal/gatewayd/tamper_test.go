@@ -66,7 +66,7 @@ func TestChangedLogIsFoundAtTheStart(t *testing.T) {
 func TestStartForgivesNothing(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	w.carded(1)
+	workflow, _ := w.request(1)
 	w.stop()
 	change := func(from, to string) {
 		w.raw("DROP TRIGGER IF EXISTS audit_no_update", `UPDATE audit SET line = replace(line, '`+from+`', '`+to+`') WHERE line LIKE '%request.created%'`)
@@ -76,6 +76,7 @@ func TestStartForgivesNothing(t *testing.T) {
 	w.startHeld(why)()
 	anchor := w.anchorText()
 	change(`"required":0`, `"required":1`)
+	w.explains(workflow, why)
 	w.startHeld(why)()
 	if r := w.Operator(w.ctx, "", "check"); r.Code != 1 || !strings.Contains(r.Stdout, "FAULT log: "+why) || strings.Contains(r.Stdout, why+": "+why) {
 		t.Errorf("check: got exit %d, %s; want a fault of the log, said once", r.Code, r.Stdout)

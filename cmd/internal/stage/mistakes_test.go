@@ -87,6 +87,7 @@ func mistakes() []mistake {
 			p.SetEnv("RGW_OIDC_ISSUER=" + strings.Replace(issuer, circlecitest.Org, projectID, 1))
 		}, 1, "FAULT oidc issuer", "404", "compare RGW_OIDC_ISSUER with the organisation's id"},
 		{"no anchor", env("RGW_ANCHOR_FILE="), 0, "warn  log", "RGW_ANCHOR_FILE is not set", "set it to a file on another volume"},
+		{"an anchor that is gone", env("RGW_ANCHOR_FILE=elsewhere/anchor"), 0, "warn  log", "the file of RGW_ANCHOR_FILE does not exist", "check that its volume is mounted"},
 		{"a proxy that was not named", func(p *play) {
 			p.start()
 			req, err := http.NewRequestWithContext(p.ctx, http.MethodGet, p.URL+"/healthz", nil)
