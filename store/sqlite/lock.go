@@ -87,5 +87,9 @@ func (l *Lock) Held() error {
 	return nil
 }
 
+// Remove is Release that leaves no file behind: beside a backup it would look as if
+// somebody served it. Who had opened the file meanwhile finds that it is gone.
+func (l *Lock) Remove() error { return errors.Join(os.Remove(l.path), l.Release()) }
+
 // Release gives the lock back.
 func (l *Lock) Release() error { return l.file.Close() }

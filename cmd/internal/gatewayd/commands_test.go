@@ -147,6 +147,21 @@ func TestTokenRotate(t *testing.T) {
 	}
 }
 
+// Copying from a backup leaves nothing beside it, so that the next one takes its place.
+func TestBackupAfterACopyOfIt(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	o.must("user", "add", "--slack-id", "U0ANA")
+	o.must("backup", o.path("nightly"))
+	o.must("copy", "--from", "sqlite:"+o.path("nightly"), "--to", "sqlite:"+o.path("other"))
+	o.must("backup", o.path("nightly"))
+	o.write("db.lock", "") // as a daemon leaves it
+	o.must("copy", "--from", "sqlite:"+o.path("db"), "--to", "sqlite:"+o.path("third"))
+	if _, err := os.Stat(o.path("db.lock")); err != nil {
+		t.Errorf("the lock file of a daemon: %v", err)
+	}
+}
+
 // What was typed wrongly is exit 2 in every command, and nothing goes to stdout.
 func TestUsageIsTwo(t *testing.T) {
 	t.Parallel()

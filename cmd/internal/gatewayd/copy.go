@@ -56,7 +56,8 @@ Stop the daemons first. The key ring (RGW_SECRET_KEYS) stays the same.`,
 	return cmd
 }
 
-// end is one of the two databases of a copy. Nobody serves on a file before release.
+// end is one of the two databases of a copy. Nobody serves on a file before release,
+// which leaves beside it what was there before.
 func (c *program) end(flag, url string, v variables) (cfg store.Config, release func(), err error) {
 	cfg, name := store.Config{URL: url}, flag
 	if url == "" {
@@ -77,6 +78,7 @@ func (c *program) end(flag, url string, v variables) (cfg store.Config, release 
 			return cfg, nil, err
 		}
 	}
+	fresh := missing(path + ".lock")
 	lock, err := sqlite.TryLock(path)
 	if errors.Is(err, engine.ErrLocked) {
 		err = store.ErrServed
@@ -84,8 +86,12 @@ func (c *program) end(flag, url string, v variables) (cfg store.Config, release 
 	if err != nil {
 		return cfg, nil, fmt.Errorf("%s: %w", name, err)
 	}
+	free := lock.Release
+	if fresh {
+		free = lock.Remove
+	}
 	return cfg, func() {
-		if err := lock.Release(); err != nil {
+		if err := free(); err != nil {
 			c.Say("Release the lock of %s: %v", name, err)
 		}
 	}, nil
