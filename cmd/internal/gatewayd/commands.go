@@ -23,7 +23,7 @@ func (c *program) keygen() *cobra.Command {
 says how a new key takes the place of an old one.`,
 		RunE: func(*cobra.Command, []string) error {
 			if id == "" {
-				id = "k" + time.Now().UTC().Format("20060102")
+				id = "k" + time.Now().UTC().Format("20060102150405") // two keys of one day are in one ring
 			}
 			key, err := store.NewKey(id)
 			if err != nil {
@@ -32,7 +32,7 @@ says how a new key takes the place of an old one.`,
 			return c.Println(key)
 		},
 	}
-	cmd.Flags().StringVar(&id, "kid", "", "id of the new key (default: k followed by today's date)")
+	cmd.Flags().StringVar(&id, "kid", "", "id of the new key (default: k followed by the time)")
 	return cmd
 }
 

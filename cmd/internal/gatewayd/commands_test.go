@@ -2,11 +2,16 @@ package gatewayd_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/rack-gateway/rack-gateway-approvals/store"
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
 
@@ -160,6 +165,43 @@ func TestBackupAfterACopyOfIt(t *testing.T) {
 	if _, err := os.Stat(o.path("db.lock")); err != nil {
 		t.Errorf("the lock file of a daemon: %v", err)
 	}
+}
+
+// A token that expires sooner is not said to be valid for longer.
+func TestTokenRotateSaysWhenTheOldOneEnds(t *testing.T) {
+	t.Parallel()
+	o := newOperator(t)
+	for i, tt := range []struct{ life, grace, verb, until string }{
+		{"90d", "1h", "is valid until", time.Now().Add(time.Hour).Format("2006-01-02")},
+		{"1h", "600h", "is valid until", time.Now().Add(time.Hour).Format("2006-01-02")},
+		{"90d", "0", "ended on", time.Now().Format("2006-01-02")},
+	} {
+		name := fmt.Sprint("ci-", i)
+		o.must("token", "create", "--name", name, "--role", "cicd", "--app", "a", "--expires", tt.life)
+		if code, _, errs := o.run("token", "rotate", name, "--grace", tt.grace); code != 0 || !regexp.MustCompile("The old token [A-Z0-9]+ "+tt.verb+" "+tt.until).MatchString(errs) {
+			t.Errorf("%v: got exit %d, %s", tt, code, errs)
+		}
+	}
+}
+
+// Two keys that are made on one day are of one ring, and a ring that cannot be read
+// says which key is wrong, and why.
+func TestKeysOfOneDay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOperator(t)
+		first := strings.TrimSpace(o.must("keygen"))
+		time.Sleep(time.Second)
+		second := strings.TrimSpace(o.must("keygen"))
+		if _, err := store.ParseKeys(second + "," + first); err != nil {
+			t.Error(err)
+		}
+		same := strings.TrimSpace(o.must("keygen"))
+		o.env = []string{"RGW_DATABASE_URL=sqlite:" + o.path("db"), "RGW_SECRET_KEYS=" + second + "," + same}
+		_, secret, _ := strings.Cut(same, ":")
+		if code, _, errs := o.run("token", "list"); code != 1 || !strings.Contains(errs, "RGW_SECRET_KEYS: must be kid:base64") || !strings.Contains(errs, "key 2: its id is taken by another key of the ring") || strings.Contains(errs, secret) {
+			t.Errorf("got exit %d, %s; want which key is wrong", code, errs)
+		}
+	})
 }
 
 // What was typed wrongly is exit 2 in every command, and nothing goes to stdout.

@@ -270,7 +270,7 @@ func (c *config) checkStore(f *faults) {
 	if c.SecretKeys.reveal() == "" {
 		f.add("RGW_SECRET_KEYS", "required: run rack-gatewayd keygen for one")
 	} else if c.keys, err = store.ParseKeys(c.SecretKeys.reveal()); err != nil {
-		f.add(c.source("RGW_SECRET_KEYS"), "must be kid:base64(32 bytes)[,kid:…], see rack-gatewayd keygen")
+		f.add(c.source("RGW_SECRET_KEYS"), "must be kid:base64(32 bytes)[,kid:…], see rack-gatewayd keygen: %v", err)
 	}
 }
 

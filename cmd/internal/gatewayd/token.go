@@ -195,7 +195,14 @@ and the new one can be put where CI reads it.`,
 				if err != nil {
 					return err
 				}
-				c.Say("The old token %s is valid until %s.", old.ID, old.RevokedAt.Local().Format("2006-01-02 15:04 MST"))
+				until, verb := old.RevokedAt, "is valid until"
+				if old.ExpiresAt.Before(until) {
+					until = old.ExpiresAt
+				}
+				if !until.After(time.Now()) {
+					verb = "ended on"
+				}
+				c.Say("The old token %s %s %s.", old.ID, verb, until.Local().Format("2006-01-02 15:04 MST"))
 				return c.printToken(output, t, text)
 			})
 		},
