@@ -155,7 +155,7 @@ func (db *DB) now() time.Time { return db.clock.At(time.Now()) }
 
 // Check runs SQLite's integrity check, which reads the whole file;
 // [engine.ErrDamaged]. Writers are not held up.
-func (db *DB) Check(ctx context.Context) error { return check(ctx, db.reader) }
+func (db *DB) Check(ctx context.Context) error { return db.Fault(check(ctx, db.reader)) }
 
 func check(ctx context.Context, pool *sql.DB) error {
 	var finding string

@@ -1,13 +1,19 @@
 package gatewayd
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
+	"github.com/rack-gateway/rack-gateway-approvals/store"
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
 
@@ -42,4 +48,41 @@ func TestReadyWhileTheLogIsVerified(t *testing.T) {
 	if part := d.ready(t.Context()).Parts["store"]; part.Status != webhook.StatusOK {
 		t.Errorf("after it: got %+v; want the store fine", part)
 	}
+}
+
+// A finding of the daily check holds until the next one; a check that failed for another
+// reason is repeated soon, and told once.
+func TestCheckOfTheFile(t *testing.T) {
+	busy, damaged := errors.New("disk I/O error"), fmt.Errorf("%w: page 7", store.ErrDamaged)
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		var h health
+		ctx, cancel := context.WithCancel(t.Context())
+		began := time.Now()
+		type look struct {
+			at    time.Duration
+			holds bool // what was known before it
+		}
+		var looks []look
+		answers := []error{nil, busy, busy, nil, damaged, nil}
+		h.checkFile(ctx, 0, func(context.Context) error {
+			looks = append(looks, look{time.Since(began), h.fault(partIntegrity) != nil})
+			if len(looks) > len(answers) {
+				cancel()
+				return ctx.Err()
+			}
+			return answers[len(looks)-1]
+		}, slog.New(slog.NewTextHandler(&log, nil)))
+		const day = 24 * time.Hour
+		want := []look{
+			{0, false}, {day, false}, {day + time.Minute, true}, {day + 2*time.Minute, true}, // and it was well
+			{2*day + 2*time.Minute, false}, {3*day + 2*time.Minute, true}, {4*day + 2*time.Minute, false},
+		}
+		if fmt.Sprint(looks) != fmt.Sprint(want) {
+			t.Errorf("got the checks %v; want %v", looks, want)
+		}
+		if n := strings.Count(log.String(), "could not be checked"); n != 1 || strings.Count(log.String(), "the check of the database file failed") != 1 {
+			t.Errorf("got the log\n%swant each trouble once", &log)
+		}
+	})
 }

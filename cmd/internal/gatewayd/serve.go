@@ -326,7 +326,7 @@ func (d *daemon) dated(observe func(server, local time.Time)) func(server, local
 // hold says why no decision may be taken now.
 func (d *daemon) hold() string {
 	if err := d.health.fault(partIntegrity); err != nil {
-		return "the database or its log is damaged: " + err.Error()
+		return err.Error()
 	}
 	if err := d.db.Damage(); err != nil {
 		return err.Error()
@@ -367,7 +367,11 @@ func (d *daemon) run(ctx context.Context, cancel context.CancelCauseFunc, doors 
 	back.Go(func() { worker.Run(working) })
 	front.Go(func() { d.connect(ctx, cancel) })
 	front.Go(func() { d.watchCI(ctx) })
-	front.Go(func() { d.checkFile(ctx) })
+	first := checkEvery
+	if d.db.Unclean() {
+		first = 0
+	}
+	front.Go(func() { d.health.checkFile(ctx, first, d.db.Check, d.log) })
 	front.Go(func() {
 		watch := storeWatch{
 			probe: func(ctx context.Context) error { return d.health.canWrite(ctx, d.canWrite) },
