@@ -69,7 +69,8 @@ type checker struct {
 	cfg config
 	board
 
-	stored bool // the database could be read, so that these are known
+	skew   time.Duration // by how much the clock of the database is ahead of this machine's
+	stored bool          // the database could be read, so that these are known
 	team   string
 	people []approvals.Person // the admins
 	tokens []approvals.Token
@@ -101,6 +102,7 @@ func (k *checker) database(ctx context.Context) {
 	defer db.Close()
 	where, err := db.Describe(ctx)
 	k.judge("database", errors.Join(err, db.CanWrite(ctx)), "", where)
+	k.skew = db.Skew()
 	k.log(ctx, db)
 	k.team, err = approvals.Workspace(ctx, db)
 	if err == nil {
@@ -209,9 +211,21 @@ func (k *checker) circleCI(ctx context.Context) {
 		k.projectIDs(slug, id)
 		k.gates(ctx, client, slug)
 	}
-	if skew := local.Sub(server); skew.Abs() > skewWarn {
+	k.clock(server, local)
+}
+
+// clock judges the clock that codes and windows go by, which is that of the database's
+// server if it has one, and then this machine's.
+func (k *checker) clock(server, local time.Time) {
+	skew, away := difference(server, local.Add(k.skew)), apart(k.skew, skewWarn)
+	switch {
+	case skew.Abs() > skewWarn && k.skew != 0:
+		k.fault("clock", fmt.Sprintf("that of the database server differs from CircleCI's by %s", cli.Duration(skew.Round(time.Second))), "check NTP there")
+	case skew.Abs() > skewWarn:
 		k.fault("clock", fmt.Sprintf("differs from CircleCI's by %s", cli.Duration(skew.Round(time.Second))), "check NTP")
-	} else {
+	case away != "":
+		k.fault("clock", away, "")
+	default:
 		k.ok("clock", "agrees with CircleCI's")
 	}
 }

@@ -161,3 +161,27 @@ func TestClockOfTheServer(t *testing.T) {
 		}
 	}
 }
+
+// check judges the clock by which codes and windows go.
+func TestCheckJudgesTheClockThatCounts(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name        string
+		local, skew time.Duration // of this machine, and of the database server against it
+		want        string
+	}{
+		{"all agree", 0, 0, ""},
+		{"all agree on a server", time.Second, -time.Second, ""},
+		{"this machine alone", time.Minute, 0, "differs from CircleCI's by 59s"},
+		{"this machine, not the server", time.Minute, -time.Minute, "the clock of this machine differs from the database server's by -1m"},
+		{"the server, not this machine", 0, time.Minute, "that of the database server differs from CircleCI's by "},
+		{"both", time.Minute, time.Second, "that of the database server differs from CircleCI's by 1m"},
+	} {
+		k := checker{skew: tt.skew}
+		server := time.Now()
+		k.clock(server, server.Add(tt.local))
+		if len(k.board) != 1 || (k.board[0].State == stateOK) != (tt.want == "") || !strings.Contains(k.board[0].Text, tt.want) {
+			t.Errorf("%s: got %+v; want %q", tt.name, k.board, tt.want)
+		}
+	}
+}
