@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 // Facts is what the CI provider itself says of a workflow. Nothing in it comes
@@ -86,7 +88,7 @@ func NewParameters(given map[string]string, usual func(name, value string) bool)
 		if usual(name, given[name]) {
 			continue
 		}
-		text := bounded(printable(name+"="+given[name]), maxParameter)
+		text := plain.Line(name+"="+given[name], maxParameter)
 		quoted, err := json.Marshal(text)
 		if room -= len(quoted); err != nil || room < 0 {
 			p.More++

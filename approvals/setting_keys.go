@@ -190,6 +190,9 @@ var (
 	peoplePattern  = regexp.MustCompile(`^[UWS][A-Z0-9]{2,}$`)
 )
 
+// IsUUID reports whether id is a UUID, as the ids of CircleCI are.
+func IsUUID(id string) bool { return uuidPattern.MatchString(id) }
+
 func parseRepo(s string) (string, error) {
 	if !repoPattern.MatchString(s) || path.Clean(s) != s {
 		return "", fmt.Errorf("must be org/repo")
@@ -208,7 +211,7 @@ func parseSlug(s string) (string, error) {
 }
 
 func parseProjectID(s string) (string, error) {
-	if !uuidPattern.MatchString(s) {
+	if !IsUUID(s) {
 		return "", fmt.Errorf("must be the project's id (a UUID): Project Settings > Overview in CircleCI shows it")
 	}
 	return strings.ToLower(s), nil

@@ -156,7 +156,7 @@ type id struct{ name, value string }
 func (c *Client) url(k call) (string, error) {
 	values := make([]any, len(k.ids))
 	for i, id := range k.ids {
-		if !isUUID(id.value) {
+		if !approvals.IsUUID(id.value) {
 			return "", invalid(k.doing, "the "+id.name+" is not a UUID")
 		}
 		values[i] = id.value

@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
 // Links builds links to CircleCI's pages for people, only from checked parts.
@@ -27,7 +29,7 @@ func (l Links) PipelineURL(slug string, number int64) string {
 // WorkflowURL is the page of one workflow of a pipeline; empty when a part cannot be right.
 func (l Links) WorkflowURL(slug string, number int64, workflowID string) string {
 	pipeline := l.PipelineURL(slug, number)
-	if pipeline == "" || !isUUID(workflowID) {
+	if pipeline == "" || !approvals.IsUUID(workflowID) {
 		return ""
 	}
 	return pipeline + "/workflows/" + url.PathEscape(workflowID)

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
 // Caps on the pages of a list: an endless one must not hold us. Real workflows have a handful of pages; the pipelines of
@@ -67,7 +69,7 @@ func (c *Client) object(ctx context.Context, k call, v item, want string) error 
 // sameObject refuses an answer without an id, or about another object than the one asked for.
 func sameObject(doing, got, want string) error {
 	switch {
-	case !isUUID(got):
+	case !approvals.IsUUID(got):
 		return unusable(doing, "it has no id")
 	case want != "" && !strings.EqualFold(got, want):
 		return unusable(doing, "it is about another object")
@@ -103,7 +105,7 @@ func readUntil[T item](ctx context.Context, c *Client, k call, pages int, enough
 		}
 		for i, item := range page.Items {
 			fault := item.fault()
-			if !isUUID(item.id()) {
+			if !approvals.IsUUID(item.id()) {
 				fault = "it has no id"
 			}
 			if fault != "" {

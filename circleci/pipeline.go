@@ -7,14 +7,13 @@ import (
 	"encoding/hex"
 	"iter"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
-	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 // addPipeline reads what the pipeline, its values and its configuration say of a workflow.
@@ -62,7 +61,7 @@ func addCommit(f *approvals.Facts, p wirePipeline, values wireValues) error {
 		f.Revision, f.Branch, f.Tag = values.of("git.revision"), values.of("git.branch"), values.of("git.tag")
 		f.Origin, f.Target = values.of("git.origin_repo_url"), cmp.Or(values.of("git.target_repo_url"), values.of("git.repo_url"))
 	}
-	f.Subject = short(cmp.Or(v.Commit.Subject, values.of("git.commit.subject")), maxSubject)
+	f.Subject = plain.Line(cmp.Or(v.Commit.Subject, values.of("git.commit.subject")), maxSubject)
 	f.PullRequest = pullRequest(v.ReviewID, values)
 	fault := cmp.Or(
 		bounded("the revision", f.Revision, maxWord), bounded("the branch", f.Branch, maxRef), bounded("the tag", f.Tag, maxRef),
@@ -191,18 +190,4 @@ func member(n *yaml.Node, name string) *yaml.Node {
 		}
 	}
 	return nil
-}
-
-// short cuts a text to one line of at most n characters.
-func short(text string, n int) string {
-	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, text)), " ")
-	if runes := []rune(text); len(runes) > n {
-		return string(slices.Concat(runes[:n-1], []rune("…")))
-	}
-	return text
 }

@@ -34,7 +34,7 @@ type wireWorkflow struct {
 func (w wireWorkflow) id() string { return w.ID }
 
 func (w wireWorkflow) fault() string {
-	if !isUUID(w.PipelineID) || w.Status == "" {
+	if !approvals.IsUUID(w.PipelineID) || w.Status == "" {
 		return "the workflow has no status or no pipeline id"
 	}
 	return cmp.Or(
@@ -63,7 +63,7 @@ func (j wireJob) fault() string {
 	switch {
 	case j.Name == "" || j.Type == "" || j.Status == "":
 		return "the job has no name, type or status"
-	case j.ApprovalRequestID != "" && !isUUID(j.ApprovalRequestID):
+	case j.ApprovalRequestID != "" && !approvals.IsUUID(j.ApprovalRequestID):
 		return "the approval request id of the job is not a UUID"
 	}
 	return cmp.Or(

@@ -9,11 +9,11 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 const keyBytes = 32 // AES-256
@@ -23,6 +23,7 @@ var keyIDs = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
 // KeyRing holds the keys that secrets are sealed with: the first seals, all
 // open. It prints, logs and marshals as REDACTED.
 type KeyRing struct {
+	plain.Redacted
 	// Behind a pointer, so that fmt cannot print it where it cannot call methods.
 	keys *[]sealKey
 }
@@ -109,12 +110,3 @@ func (k KeyRing) find(id string) (sealKey, bool) {
 	}
 	return sealKey{}, false
 }
-
-const redacted = "REDACTED"
-
-func (KeyRing) String() string               { return redacted }
-func (KeyRing) GoString() string             { return redacted }
-func (KeyRing) Format(f fmt.State, _ rune)   { io.WriteString(f, redacted) }
-func (KeyRing) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
-func (KeyRing) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-func (KeyRing) LogValue() slog.Value         { return slog.StringValue(redacted) }

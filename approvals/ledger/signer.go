@@ -6,12 +6,12 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 // GenerateSigner draws an Ed25519 key for the log called origin, for instance
@@ -32,6 +32,7 @@ func GenerateSigner(origin string) (skey, vkey string, err error) {
 // Signer signs checkpoints of one log. It prints, logs and marshals without
 // its key.
 type Signer struct {
+	plain.Redacted
 	note note.Signer
 	vkey string
 }
@@ -78,11 +79,3 @@ func (s *Signer) Checkpoint(size int64, root tlog.Hash) ([]byte, error) {
 	}
 	return signed, nil
 }
-
-// The methods below keep the key out of every output.
-
-func (s *Signer) String() string               { return "REDACTED" }
-func (s *Signer) GoString() string             { return s.String() }
-func (s *Signer) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, s.String()) }
-func (s *Signer) MarshalJSON() ([]byte, error) { return []byte(`"` + s.String() + `"`), nil }
-func (s *Signer) LogValue() slog.Value         { return slog.StringValue(s.String()) }

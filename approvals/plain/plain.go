@@ -29,6 +29,13 @@ func Cut(text string, n int) string {
 	return strings.TrimRight(string([]rune(text)[:n-1]), " \n\u200c\u200d") + "…"
 }
 
+// Line has a text on one line of at most n characters, with one blank for control
+// characters and blanks that follow each other.
+func Line(text string, n int) string {
+	blank := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
+	return Cut(strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "\uFFFD"), blank), " "), n)
+}
+
 // Duration is a duration as people write it, without minutes and seconds at the end
 // that are 0: 24h, not 24h0m0s. [time.ParseDuration] reads it.
 func Duration(d time.Duration) string {

@@ -121,3 +121,14 @@ func FuzzVisible(f *testing.F) {
 		}
 	})
 }
+
+func TestLine(t *testing.T) {
+	t.Parallel()
+	for _, tt := range [][2]string{
+		{" a\r\n\tb\x00\x1b c ", "a b c"}, {"", ""}, {"\n", ""}, {"0123456789", "0123456789"}, {"0123456789a", "012345678…"}, {"a\xffb", "a\uFFFDb"}, {"äöüäöüäöüäö", "äöüäöüäöü…"},
+	} {
+		if got := plain.Line(tt[0], 10); got != tt[1] {
+			t.Errorf("%q: got %q; want %q", tt[0], got, tt[1])
+		}
+	}
+}

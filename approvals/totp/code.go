@@ -7,6 +7,8 @@ import (
 
 	"github.com/pquerna/otp"
 	"github.com/pquerna/otp/hotp"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 const (
@@ -23,7 +25,7 @@ var ErrCode = errors.New("a code is six digits")
 // Code is a one-time code as somebody typed it. It prints, logs and marshals
 // as REDACTED. The zero Code matches nothing.
 type Code struct {
-	redacted
+	plain.Redacted
 	digits func() [digits]byte
 }
 

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"unicode"
+
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 const (
@@ -34,7 +36,7 @@ var encoding = base32.StdEncoding.WithPadding(base32.NoPadding)
 // logs and marshals as REDACTED; Base32 and URL are the ways out. The zero Secret
 // is no secret: it matches no code.
 type Secret struct {
-	redacted
+	plain.Redacted
 	base32 func() string
 }
 

@@ -14,9 +14,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/plain"
 )
 
 // Bounds of what is taken over.
@@ -108,15 +108,15 @@ func (w wireCommit) login() string {
 	if w.Author == nil {
 		return ""
 	}
-	return clean(w.Author.Login, maxName)
+	return plain.Line(w.Author.Login, maxName)
 }
 
 func (w wireCommit) commit() approvals.Commit {
 	author := w.login()
 	if author == "" {
-		author = clean(w.Commit.Author.Name, maxName)
+		author = plain.Line(w.Commit.Author.Name, maxName)
 	}
-	return approvals.Commit{Hash: clean(w.SHA, 40), Subject: w.Commit.Message, Author: author}
+	return approvals.Commit{Hash: plain.Line(w.SHA, 40), Subject: w.Commit.Message, Author: author}
 }
 
 // coauthor is a line that names another author, wherever it stands, and privateAddress
@@ -137,7 +137,7 @@ func coauthorsOf(message string) (logins []string) {
 		}
 		login := ""
 		if of := privateAddress.FindStringSubmatch(m[1]); of != nil {
-			login = clean(of[1], maxName)
+			login = plain.Line(of[1], maxName)
 		}
 		logins = append(logins, login)
 	}
@@ -146,13 +146,13 @@ func coauthorsOf(message string) (logins []string) {
 
 // UnmarshalJSON keeps of the message the subject and the other authors.
 func (w *wireCommit) UnmarshalJSON(data []byte) error {
-	type plain wireCommit
-	if err := json.Unmarshal(data, (*plain)(w)); err != nil {
+	type fields wireCommit
+	if err := json.Unmarshal(data, (*fields)(w)); err != nil {
 		return err
 	}
 	w.coauthors = coauthorsOf(w.Commit.Message)
 	subject, _, _ := strings.Cut(strings.TrimLeft(w.Commit.Message, "\r\n"), "\n")
-	w.Commit.Message = clean(subject, maxSubject)
+	w.Commit.Message = plain.Line(subject, maxSubject)
 	return nil
 }
 
@@ -285,7 +285,7 @@ func (c *Client) pullRequest(ctx context.Context, repo, commit string) (*approva
 	if found.Number < 1 {
 		return nil, nil
 	}
-	out := &approvals.PullRequest{Number: found.Number, Title: clean(found.Title, maxSubject)}
+	out := &approvals.PullRequest{Number: found.Number, Title: plain.Line(found.Title, maxSubject)}
 	path := fmt.Sprintf("%s/pulls/%d/reviews?per_page=%d", repo, found.Number, perPage)
 	var reviews []wireReview
 	if err := c.ask(ctx, call{"read reviews", path, acceptJSON, into(&reviews)}); err != nil {
@@ -377,18 +377,4 @@ func (d *digests) read(mediaType string, r io.Reader) error {
 // into reads JSON.
 func into(v any) func(string, io.Reader) error {
 	return func(_ string, r io.Reader) error { return json.NewDecoder(r).Decode(v) }
-}
-
-// clean makes one line of at most n characters, without control characters.
-func clean(text string, n int) string {
-	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, "\uFFFD"))), " ")
-	if runes := []rune(text); len(runes) > n {
-		return string(runes[:n-1]) + "…"
-	}
-	return text
 }

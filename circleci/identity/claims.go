@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"regexp"
 	"strings"
 	"time"
 
@@ -21,8 +20,6 @@ type claims struct {
 	SSHRerun   bool     `json:"oidc.circleci.com/ssh-rerun"`
 }
 
-var uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
-
 // check judges the claims of a token whose signature is right.
 func (v *Verifier) check(id *oidc.IDToken, c claims, now time.Time) error {
 	if id.Issuer != v.issuer {
@@ -40,9 +37,9 @@ func (v *Verifier) check(id *oidc.IDToken, c claims, now time.Time) error {
 	switch {
 	case c.SSHRerun:
 		return refuse(approvals.ReasonSSH, "the job was run again with SSH, so a person may be at work in it")
-	case !uuid.MatchString(c.ProjectID):
+	case !approvals.IsUUID(c.ProjectID):
 		return refuse(approvals.ReasonProject, "the OIDC token names no project")
-	case !uuid.MatchString(c.WorkflowID):
+	case !approvals.IsUUID(c.WorkflowID):
 		return refuse(approvals.ReasonWorkflow, "the OIDC token names no workflow")
 	case !optional(c.PipelineID), !optional(c.JobID), len(c.Origin) > 500:
 		return refuse(approvals.ReasonMalformed, "the OIDC token names a pipeline, a job or a repository that cannot be one")
@@ -50,7 +47,7 @@ func (v *Verifier) check(id *oidc.IDToken, c claims, now time.Time) error {
 	return nil
 }
 
-func optional(id string) bool { return id == "" || uuid.MatchString(id) }
+func optional(id string) bool { return id == "" || approvals.IsUUID(id) }
 
 // checkTimes refuses a token that is not valid now, or that lives longer than those
 // of CircleCI do.
