@@ -52,6 +52,7 @@ type follower struct {
 	noted
 	workflow []Request // of the workflow, newest first
 	look     *Look     // nil = to be taken
+	now      time.Time // by the clock of the store, which all times that are kept are of
 	asked    Rests     // what CircleCI asked for
 }
 
@@ -66,6 +67,7 @@ func (f *follower) note() string {
 // round looks, steps and acts once. again: there is more to do at once.
 func (f *follower) round(ctx context.Context) (again bool, out Outcome) {
 	if err := f.s.view(ctx, func(tx Tx) (err error) {
+		f.now = tx.Now()
 		f.workflow, err = tx.Requests(Filter{WorkflowID: f.w.Subject})
 		return err
 	}); err != nil {

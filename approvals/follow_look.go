@@ -20,7 +20,7 @@ func (f *follower) read(ctx context.Context, followed []Request) (rest bool) {
 		return true
 	}
 	f.Turn = time.Time{}
-	l := &Look{At: now(), Names: map[string]string{}, Due: f.w.Due}
+	l := &Look{At: f.now, Names: map[string]string{}, Due: f.w.Due}
 	f.w.Due = time.Time{} // what follows at once is not late
 	f.look = l
 	// A gate that may be opened now needs the facts, too: they are read meanwhile.

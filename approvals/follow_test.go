@@ -228,6 +228,22 @@ func TestListsThatLackJobs(t *testing.T) {
 	})
 }
 
+// A list that does not show the gate after the decision is no proof that it was opened
+// after the decision.
+func TestOddListAfterTheDecision(t *testing.T) {
+	bubble(t, "CIRCLECI_AUTO_APPROVE_ON_APPROVAL=false", func(w *world) {
+		r := w.request(1, "on_hold")
+		w.wait(2 * time.Second)
+		w.ci.humanApproves(r.Facts.WorkflowID)
+		w.wait(time.Second)
+		w.ci.odd(r.Facts.WorkflowID, func([]approvals.Job) []approvals.Job { return nil }, 1)
+		w.must(w.approve("U01", r))
+		w.is(r, approvals.Approved)
+		w.wait(time.Minute)
+		w.is(r, approvals.Bypassed)
+	})
+}
+
 // A workflow that ends after its jobs were listed and before its facts are read says
 // nothing of these jobs.
 func TestListsFromBeforeTheEnd(t *testing.T) {

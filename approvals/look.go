@@ -9,7 +9,7 @@ import (
 
 // Look is one reading of a workflow at the CI provider.
 type Look struct {
-	At   time.Time // when the reading began
+	At   time.Time // when the reading began, by the clock of the store
 	Jobs []Job
 	// Due is when the look was to be taken, zero for now. One that comes much later
 	// shows that nobody worked meanwhile.
@@ -62,7 +62,7 @@ func (l Look) gate(r Request) (state gateState, gate Job, why string) {
 // Trail is what the looks at one request have shown so far that no event tells.
 // It decides nothing by itself: losing it costs a second look.
 type Trail struct {
-	LookedAt time.Time `json:"looked_at,omitzero"` // the newest look that succeeded
+	LookedAt time.Time `json:"looked_at,omitzero"` // the newest look that showed the gate not open yet
 	Looks    int       `json:"looks,omitempty"`    // since the facts were read
 	Jobs     int       `json:"jobs,omitempty"`     // how many the longest job list with the gate had
 	Short    Doubt     `json:"short,omitzero"`     // the newest job list is shorter than that one

@@ -138,6 +138,9 @@ func (s *step) look() {
 			t.Odd = Doubt{}
 		}
 	}
+	if s.state == gateWaits || s.state == gateOnHold {
+		t.LookedAt = s.l.At
+	}
 	if s.state != gateOdd {
 		s.first = t.Jobs == 0
 		if t.Jobs = max(t.Jobs, len(s.l.Jobs)); len(s.l.Jobs) == t.Jobs {

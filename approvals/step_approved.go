@@ -39,7 +39,6 @@ func (s *step) approved() {
 	case !s.unfit():
 		s.waits()
 	}
-	s.m.Trail.LookedAt = s.l.At
 }
 
 // waits are the rules for an approval whose gate was not reached yet.

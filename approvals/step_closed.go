@@ -43,7 +43,6 @@ func (s *step) closedGate() {
 		s.lookAgain(base, most)
 		return
 	}
-	s.m.Trail.LookedAt = s.l.At
 	switch s.state {
 	case gateOpened:
 		if s.knowsWho() {

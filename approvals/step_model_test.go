@@ -74,6 +74,7 @@ type model struct {
 	build     approvals.JobStatus // what the gate needs
 	gate      approvals.JobStatus
 	heldAt    time.Time // since when it was on hold
+	openedAt  time.Time
 	openedBy  string
 	stoppedBy string // who cancelled the gate
 	calls     int    // approve calls that arrived and have not taken effect
@@ -244,11 +245,15 @@ func (m *model) judgeRight(before, after approvals.Request, e approvals.Event) {
 		}
 	case approvals.EventReleased:
 		ours := m.openedBy == self && (before.Attempt.IDs != nil || before.Restored || m.rolled)
-		handed := !m.auto && before.Status == approvals.Approved && !m.hold && m.counts(before) && m.lapsed[before.ID] != before.Round
+		inTime := m.lapsed[before.ID] != before.Round || m.openedAt.Sub(m.heldAt) < before.Window || m.openedAt.Sub(before.ApprovedAt) < before.Window
+		handed := !m.auto && before.Status == approvals.Approved && !m.hold && m.counts(before) && inTime
 		if m.gate != approvals.JobSuccess || !ours && !handed {
 			m.fails("released, although the gate is %s by %q after %d calls", m.gate, m.openedBy, before.Attempt.Count)
 		}
-		if !ours && !before.Gate.Waiting && m.now.After(before.ApprovalExpiresAt().Add(30*time.Second)) {
+		if !ours && m.openedAt.Before(before.ApprovedAt) {
+			m.fails("released by hand at %s, before the decision at %s", m.openedAt, before.ApprovedAt)
+		}
+		if !ours && !before.Gate.Waiting && m.openedAt.After(before.ApprovalExpiresAt().Add(30*time.Second)) {
 			m.fails("released by hand after %s, until when the deploy job was told it could be used", before.ApprovalExpiresAt())
 		}
 	}
@@ -432,7 +437,7 @@ func (m *model) jobs() []approvals.Job {
 		Needs: map[string][]string{"b": {"success"}}, CanceledBy: m.stoppedBy,
 	}
 	if m.gate == approvals.JobSuccess && !m.unnamed {
-		gate.ApprovedBy = m.openedBy
+		gate.ApprovedBy, gate.StoppedAt = m.openedBy, m.openedAt
 	}
 	jobs := []approvals.Job{
 		{ID: "b", Name: "build", Type: "build", Status: m.build}, gate,
@@ -819,6 +824,11 @@ var choices = []choice{
 		}
 	}},
 	{"somebody opens the gate", 1, func(m *model) { m.opens(human) }},
+	{"somebody opens the gate just before an emergency release", 1, func(m *model) {
+		m.opens(human)
+		m.now = m.now.Add(time.Second)
+		m.breakGlass()
+	}},
 	{"somebody cancels the gate", 1, func(m *model) {
 		if !m.gate.Final() {
 			m.gate, m.stoppedBy = approvals.JobCanceled, human
@@ -904,7 +914,7 @@ func (m *model) reach() {
 
 func (m *model) opens(by string) {
 	if m.gate == approvals.JobOnHold {
-		m.gate, m.openedBy, m.deploy = approvals.JobSuccess, by, approvals.JobRunning
+		m.gate, m.openedBy, m.openedAt, m.deploy = approvals.JobSuccess, by, m.now, approvals.JobRunning
 	}
 }
 
@@ -963,7 +973,7 @@ func (m *model) key() string {
 	}{m.requests, m.trails, []any{
 		m.build, m.gate, m.openedBy, m.stoppedBy, m.calls > 0, m.stops > 0, m.deploy, m.workflow, m.rerun, m.changed, m.forgotten,
 		m.hold, m.removed, m.ana, m.gone, m.overtaken, m.rolled, m.asked, m.inFreeze(), min(m.shorts, 2),
-		m.lapsed, max(0, m.heldAt.Sub(m.next)), m.missed(),
+		m.lapsed, max(0, m.heldAt.Sub(m.next)), m.missed(), m.openedAt,
 	}})
 	if err != nil {
 		panic(err)

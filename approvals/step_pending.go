@@ -34,7 +34,6 @@ func (s *step) pending() {
 	if !s.settled() && !s.unfit() && !s.workflowOver() {
 		s.in(s.k.Poll)
 	}
-	s.m.Trail.LookedAt = s.l.At
 }
 
 // freeze has the card show whether nobody may approve now, and looks again when
