@@ -84,6 +84,9 @@ func (s *Service) Refused(ctx context.Context, t Token, app string, why *Error) 
 // refused records that a create was refused, for which workflow, and why. Of what was
 // asked for only names that can be right are recorded.
 func (s *Service) refused(ctx context.Context, t Token, n NewRequest, why *Error) {
+	if t.unproven {
+		return // the log says nothing of a token that it may not have
+	}
 	e := Event{Type: EventRefused, Actor: t.actor(), Source: "api", Outcome: "refused", Reason: cmp.Or(string(why.Reason), string(why.Code))}
 	if ValidName(n.App) {
 		e.App = n.App

@@ -622,3 +622,89 @@ func TestRowOfAnotherMoment(t *testing.T) {
 		}
 	}
 }
+
+// While nothing can be proven, a token that the log does not have as its row says may read,
+// and change nothing. One that the log has may file requests.
+func TestTokenWhileNothingIsProven(t *testing.T) {
+	t.Parallel()
+	for when, unproven := range map[string]func(w *world){
+		"a fault stands": func(w *world) { w.svc.WentBack(w.ctx, errors.New("something is found")) },
+		"a long log is read after the start": func(w *world) {
+			r := w.approved(1, "on_hold")
+			w.ci.set(r.Facts.WorkflowID, "deploy", approvals.JobSuccess)
+			w.wait(10 * time.Minute)
+			w.halt()
+			w.must(approvals.Repeat(w.ctx, w.db, []approvals.Request{w.get(r)}, approvals.ShortLog/7))
+			w.start()
+			if !w.svc.Verifying() {
+				w.t.Fatal("the log was read before the start went on")
+			}
+		},
+	} {
+		t.Run(when, func(t *testing.T) {
+			bubble(t, "SUPERSEDE=off", func(w *world) {
+				token := func(name string) (string, approvals.Token) {
+					text, token, err := w.admin.CreateToken(w.ctx, name, approvals.RoleCICD, nil, 9000*time.Hour)
+					w.must(err)
+					return text, token
+				}
+				text, genuine := token("real")
+				_, spare := token("spare")
+				revoked, old := token("old")
+				_, err := w.admin.RevokeToken(w.ctx, "old")
+				w.must(err)
+				open := w.request(8, "on_hold")
+				unproven(w)
+				set := func(id, path, value string) string {
+					return fmt.Sprintf("UPDATE kept SET state = CAST(json_set(CAST(state AS TEXT), '$.%s', '%s') AS BLOB) WHERE id = '%s'", path, value, id)
+				}
+				w.sql(set(old.ID, "RevokedAt", "0001-01-01T00:00:00Z"))
+				w.mayOnlyRead("a revoked token put back", revoked, open)
+				for name, of := range map[string]approvals.Token{"a row alone": genuine, "with an event that was changed": spare} {
+					text, id, hash := approvals.NewTokenText()
+					w.sql("INSERT INTO kept SELECT kind, '"+id+"', (SELECT max(place) + 1 FROM kept), state FROM kept WHERE id = '"+of.ID+"'", set(id, "ID", id), set(id, "Hash", hash))
+					if of.ID == spare.ID {
+						w.sql("INSERT INTO audit_index SELECT 'token/"+id+"', seq FROM audit_index WHERE subject = 'token/"+of.ID+"'",
+							fmt.Sprintf("UPDATE audit SET line = replace(replace(line, '%s', '%s'), '%s', '%s') WHERE line LIKE '%%token.created%%'", of.ID, id, of.Hash, hash))
+					}
+					w.mayOnlyRead(name, text, open)
+				}
+				w.token, err = w.svc.Authenticate(w.ctx, text)
+				w.must(err)
+				if _, created, err := w.ask(w.ci.newFlow(10, 10, "on_hold")); err != nil || !created {
+					t.Errorf("a token of the log: got %v, %v; want the request filed", created, err)
+				}
+			})
+		})
+	}
+}
+
+// mayOnlyRead checks that a token reads a request and changes nothing.
+func (w *world) mayOnlyRead(name, text string, r approvals.Request) {
+	w.t.Helper()
+	as, err := w.svc.Authenticate(w.ctx, text)
+	if err == nil {
+		_, err = w.svc.Get(w.ctx, as, r.ID)
+	}
+	if err != nil {
+		w.t.Fatalf("%s: cannot read: %v", name, err)
+	}
+	var size, now int64
+	count := func(to *int64) {
+		w.must(w.db.View(w.ctx, func(tx approvals.Tx) (err error) { *to, err = tx.Ledger().Size(); return err }))
+	}
+	count(&size)
+	_, withdrawn := w.svc.Withdraw(w.ctx, as, r.ID, "")
+	_, _, asked := w.svc.Request(w.ctx, as, approvals.NewRequest{App: "shop", GitCommit: "0000000", WorkflowID: w.ci.newFlow(9, 9, "on_hold")})
+	_, reported := w.svc.ReportDeploy(w.ctx, as, r.ID, approvals.PhaseStarted, "", "")
+	for _, err := range []error{withdrawn, asked, reported} {
+		var e *approvals.Error
+		if !errors.As(err, &e) || e.Code != approvals.CodeUnavailable || e.RetryAfter == 0 {
+			w.t.Fatalf("%s: got %v; want it refused for now", name, err)
+		}
+	}
+	w.svc.Refused(w.ctx, as, "shop", &approvals.Error{Code: approvals.CodeInvalid})
+	if count(&now); now != size {
+		w.t.Fatalf("%s: %d events were recorded", name, now-size)
+	}
+}

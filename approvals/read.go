@@ -6,6 +6,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 )
 
 // Authenticate finds the token of a text. The error never says what was wrong with
@@ -35,10 +37,12 @@ func (s *Service) Authenticate(ctx context.Context, text string) (Token, error) 
 	}
 	var err error
 	if s.journal.hold() != "" {
-		// What cannot be proven now may be read and asked for, but nothing follows.
+		// A row may be read with. What a token of the log asks for is recorded, but nothing
+		// follows from it now.
 		err = s.view(ctx, func(tx Tx) error {
 			return find(tx, func(id string) (Token, error) { return kept[Token](tx, id) })
 		})
+		t.unproven = err == nil && !s.granted(ctx, t)
 	} else {
 		err = s.journal.proven(ctx, func(p *proof) error { return find(p, p.token) })
 	}
@@ -60,6 +64,42 @@ func (s *Service) Authenticate(ctx context.Context, text string) (Token, error) 
 		}
 	}
 	return t, nil
+}
+
+// granted reports whether a row of a token says what its events say, and each of them is
+// in the log that was sealed. Only reading the whole log would show that somebody hid a
+// later one.
+func (s *Service) granted(ctx context.Context, row Token) bool {
+	t, err := query(ctx, s.store, func(tx Tx) (t Token, err error) {
+		h, err := readHead(tx)
+		if err != nil {
+			return t, err
+		}
+		root, err := tlog.ParseHash(h.Root)
+		if err != nil {
+			return t, err
+		}
+		lines, err := historyOf(tx, subjectOf(keptToken, row.ID), -1)
+		if err != nil {
+			return t, err
+		}
+		events, err := parseEvents(lines)
+		for i, e := range events {
+			proof, err := tlog.ProveRecord(h.Size, e.Seq, tx.Ledger())
+			if err == nil {
+				err = tlog.CheckRecord(proof, h.Size, root, e.Seq, tlog.RecordHash(lines[i]))
+			}
+			if err == nil {
+				err = t.apply(e)
+			}
+			if err != nil {
+				return t, err
+			}
+		}
+		return t, err
+	})
+	t.LastUsedAt = row.LastUsedAt
+	return err == nil && fieldsOf(row, t) == ""
 }
 
 // authenticateJob makes what a CI job may do out of its OIDC token: it is for the

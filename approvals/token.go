@@ -35,6 +35,8 @@ type Token struct {
 	Seq        int64     // number of the newest event
 
 	Job *CIJob `json:"-"` // the CI job that calls; nil = the caller holds an API token
+
+	unproven bool // only a row tells of it: it may read
 }
 
 // Covers reports whether the token is for the app.
@@ -104,8 +106,14 @@ func notThis(reason Reason, format string, args ...any) error {
 	return e
 }
 
-// mayAct refuses a token whose role only reads; what is what it was used for.
+// mayAct refuses a token whose role only reads, or that cannot be proven now; what is what
+// it was used for.
 func (t Token) mayAct(what string) error {
+	if t.unproven {
+		e := refuse(CodeUnavailable, "the token cannot be compared with the log now, so that it cannot %s", what)
+		e.RetryAfter = 5 * time.Second
+		return e
+	}
 	if t.Role != RoleCICD {
 		return refuse(CodeForbidden, "a token with the role %s cannot %s: use one with the role %s", t.Role, what, RoleCICD)
 	}
