@@ -134,6 +134,9 @@ func (c *Change) happen(r *Request, events ...Event) error {
 		if err := c.announce(*r, e); err != nil {
 			return err
 		}
+		if err := c.showRetries(*r, e.Type); err != nil {
+			return err
+		}
 	}
 	if err := c.store(r); err != nil {
 		return err
@@ -144,6 +147,31 @@ func (c *Change) happen(r *Request, events ...Event) error {
 		work = append(work, threadWork(*r, rank)) // the post of a card asks for it otherwise
 	}
 	return c.ask(work...)
+}
+
+// showRetries renders the cards anew that may offer to retry a request, when another
+// one may have begun or ceased to forbid that; see retaken.
+func (c *Change) showRetries(by Request, e EventType) error {
+	f := Filter{Apps: []string{by.App}, Environment: by.Environment, Statuses: []Status{Undeliverable, Expired}, Limit: 20}
+	switch to := becomes[e]; {
+	case to == Released: // for all of the place
+	case e == EventRequested, to.yields():
+		f.WorkflowID = by.Facts.WorkflowID
+	default:
+		return nil
+	}
+	others, err := c.Requests(f)
+	if err != nil {
+		return err
+	}
+	for _, o := range others {
+		if o.ID != by.ID && o.CanRetry(c.Now()) {
+			if err := c.ask(cardWork(o)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // store keeps the row of a request and wakes who waits for it.

@@ -333,6 +333,32 @@ func TestNewerRequestKeepsTheGate(t *testing.T) {
 	})
 }
 
+// A newer request for the workflow takes the button to retry away from the older one's
+// card while it may be decided.
+func TestRetryIsTakenByANewerRequest(t *testing.T) {
+	bubble(t, "CIRCLECI_AUTO_APPROVE_ON_APPROVAL=false ON_CLOSE=nothing", func(w *world) {
+		r := w.approved(1, "on_hold")
+		w.wait(20 * time.Minute)
+		w.is(r, approvals.Expired)
+		offered := func(when string, want bool) {
+			t.Helper()
+			w.wait(time.Second)
+			if w.card(r).RetryOffered != want {
+				t.Errorf("%s the card offers Retry: %t", when, !want)
+			}
+		}
+		offered("at first", true)
+		newer, created, err := w.ask(r.Facts.WorkflowID)
+		if err != nil || !created {
+			t.Fatal(created, err)
+		}
+		offered("beside a newer request", false)
+		_, err = w.svc.Withdraw(w.ctx, w.token, newer.ID, "")
+		w.must(err)
+		offered("after that was withdrawn", true)
+	})
+}
+
 // A request that is rejected has its gate stopped, though an older one of the workflow
 // would still be offered for Retry: it cannot be retried any more.
 func TestRejectStopsTheGateOfARetry(t *testing.T) {

@@ -1,6 +1,7 @@
 package approvals_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -371,19 +372,30 @@ func TestRetryAfterANewerRelease(t *testing.T) {
 		w.ci.breaks("approve", &fault{status: 403, times: 1})
 		w.must(w.approve("U01", old))
 		w.is(old, approvals.Undeliverable)
+		offered := func(want bool) {
+			t.Helper()
+			var why *approvals.Refusal
+			if errors.As(w.reject("U02", old), &why); why == nil || why.Code != approvals.RefusedClosed || why.Retry != want {
+				t.Errorf("a reject got %+v; want it refused, and pointed to Retry: %t", why, want)
+			}
+			w.wait(time.Second)
+			if w.card(old).RetryOffered != want {
+				t.Errorf("the card offers Retry: %t", !want)
+			}
+		}
+		offered(true)
 		newer := w.request(2, "on_hold")
 		w.wait(time.Minute)
 		w.must(w.approve("U01", newer))
 		w.ci.set(newer.Facts.WorkflowID, "deploy", "success")
 		w.wait(20 * time.Second)
 		w.is(newer, approvals.Deployed)
-		card, err := w.svc.Card(w.ctx, old.ID)
-		w.must(err)
-		if card.RetryOffered {
-			t.Error("Retry is offered although a newer pipeline was released")
-		}
+		offered(false)
 		w.wait(30 * time.Second)
-		w.refused(w.approve("U02", old), approvals.RefusedTaken)
+		var why *approvals.Refusal
+		if errors.As(w.approve("U02", old), &why); why == nil || why.Code != approvals.RefusedTaken || why.Status != approvals.Deployed {
+			t.Errorf("got %+v; want it refused because of the deploy", why)
+		}
 		w.is(old, approvals.Undeliverable)
 	})
 	t.Run("released while the second round is open", func(t *testing.T) {

@@ -53,7 +53,16 @@ func stateRefusal(tx Tx, r Request, action Action) error {
 	if err != nil || by == nil {
 		return err
 	}
-	return &Refusal{Code: RefusedTaken, App: r.App, Number: by.Number}
+	return &Refusal{Code: RefusedTaken, App: r.App, Number: by.Number, Status: by.Status}
+}
+
+// retryOffered reports whether people may bring a request back with a fresh round.
+func retryOffered(tx Tx, r Request) (bool, error) {
+	if !r.CanRetry(tx.Now()) {
+		return false, nil
+	}
+	by, err := retaken(tx, r)
+	return by == nil, err
 }
 
 // retaken finds the request because of which another one cannot be retried: it
@@ -76,8 +85,11 @@ func retaken(tx Tx, r Request) (*Request, error) {
 	return &newer[0], nil
 }
 
-func closedRefusal(tx Tx, r Request) error {
+func closedRefusal(tx Tx, r Request) (err error) {
 	why := &Refusal{Code: RefusedClosed, App: r.App, Status: r.Status, By: r.DecidedBy, At: r.ClosedAt, Reason: r.Failure.Detail}
+	if why.Retry, err = retryOffered(tx, r); err != nil {
+		return err
+	}
 	switch r.Status {
 	case Approved, Released, Deployed, DeployFailed, Undeliverable:
 		if votes := r.Deciding(); len(votes) > 0 {

@@ -8,8 +8,8 @@ type RefusalCode string
 // Why a person is refused.
 const (
 	RefusedUnknownRequest  RefusalCode = "unknown_request"
-	RefusedClosed          RefusalCode = "closed"           // Status, By, At, Reason, Emergency say how it ended
-	RefusedTaken           RefusalCode = "taken"            // a newer request for the workflow stands: Number
+	RefusedClosed          RefusalCode = "closed"           // Status, By, At, Reason, Emergency, Retry say how it ended
+	RefusedTaken           RefusalCode = "taken"            // retried in vain: a newer request, Number, is Status
 	RefusedAppGone         RefusalCode = "app_gone"         // the app's settings are gone
 	RefusedWorkspace       RefusalCode = "wrong_workspace"  // another Slack workspace
 	RefusedNotAdmin        RefusalCode = "not_admin"        // not an active admin; Who can
@@ -52,6 +52,7 @@ type Refusal struct {
 	Left   int
 	// Emergency says that By released it in an emergency.
 	Emergency bool
+	Retry     bool // Retry on the card brings it back
 }
 
 func (r *Refusal) Error() string { return "refused: " + string(r.Code) }

@@ -38,12 +38,8 @@ func (s *Service) card(tx Tx, requestID string) (Card, error) {
 		return Card{}, err
 	}
 	c := Card{Request: r, Needs: r.Required}
-	if r.CanRetry(tx.Now()) {
-		by, err := retaken(tx, r)
-		if err != nil {
-			return c, err
-		}
-		c.RetryOffered = by == nil
+	if c.RetryOffered, err = retryOffered(tx, r); err != nil {
+		return c, err
 	}
 	if p, err := s.settings.Lookup(r.App, r.Environment); err == nil {
 		c.Approvers, c.Notify, c.Needs, c.Frozen = p.Approvers, p.Notify, needed(r, p), p.Freeze.Says(tx.Now())
@@ -79,6 +75,7 @@ type Told struct {
 	CheckpointRoot string   // base64
 	Notify         []string // who is told of the app's cards; only with an emergency release
 	Starter        string   // Slack id of who set the workflow off, if on record
+	RetryOffered   bool     // the card shows the Retry button
 }
 
 // Tell reads an event for people. Those of a decision and of a close come with
@@ -113,6 +110,9 @@ func (s *Service) tell(tx Tx, e Event) (Told, error) {
 			return t, err
 		}
 		if t.Starter, err = onRecord(tx, t.Request); err != nil {
+			return t, err
+		}
+		if t.RetryOffered, err = retryOffered(tx, t.Request); err != nil {
 			return t, err
 		}
 	}

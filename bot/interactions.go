@@ -319,7 +319,7 @@ func (p interaction) refusal(why *approvals.Refusal, action approvals.Action, ti
 		return inline(BlockReason, text)
 	case why.AboutCode():
 		text = say("A code is needed by now. Press the button on the card again.")
-	case why.Code == approvals.RefusedClosed:
+	case why.Code == approvals.RefusedClosed && !why.Retry:
 		title = "Nothing more to do"
 	}
 	return slack.NewUpdateViewSubmissionResponse(ended(title, text))

@@ -20,7 +20,7 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 	case approvals.RefusedClosed:
 		return tooLate(why)
 	case approvals.RefusedTaken:
-		return say("There is a newer request for this workflow: #", why.Number, ". Decide on that one.")
+		return taken(why)
 	case approvals.RefusedAppGone:
 		return say(name(why.App), " is no longer set up here, so nobody can ", verb, " its deploys. Ask the operator.")
 	case approvals.RefusedWorkspace:
@@ -54,6 +54,18 @@ func refusal(why *approvals.Refusal, user string, action approvals.Action, now t
 		return l
 	}
 	return codeRefusal(why, now)
+}
+
+// taken says why a request cannot be retried: because of another one, and what became
+// of that.
+func taken(why *approvals.Refusal) line {
+	switch {
+	case why.Status == approvals.Pending:
+		return say("There is a newer request for this workflow: #", why.Number, ". Decide on that one.")
+	case why.Status.Passed() && why.Status != approvals.Approved:
+		return say("A newer request, #", why.Number, ", was released since, so this one cannot be retried. ", askAgain)
+	}
+	return say("A newer request for this workflow, #", why.Number, ", is ", words(string(why.Status)), ", so this one cannot be retried. Look at that one.")
 }
 
 // others are those who can do what somebody else may not.

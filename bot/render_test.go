@@ -417,20 +417,14 @@ func TestReplies(t *testing.T) {
 }
 
 // Retry is pointed to while it is on the card, and not afterwards.
-func TestRetryIsOfferedInTime(t *testing.T) {
+func TestRetryIsPointedToWhereItIsOffered(t *testing.T) {
 	t.Parallel()
 	told := approvals.Told{Request: approved(request(), ana)}
+	told.Request.Status = approvals.Undeliverable
 	told.Event = approvals.Event{Type: approvals.EventUndeliverable, Seq: 1, Time: "2026-11-23T09:50:00.000Z", Reason: approvals.FailRefused}
-	for status, until := range map[approvals.Status]time.Time{
-		approvals.Undeliverable: told.Request.RetryUntil(),
-		approvals.Pending:       {}, // somebody pressed it already
-	} {
-		told.Request.Status = status
-		for _, now := range []time.Time{monday.Add(time.Hour), monday.Add(25 * time.Hour)} {
-			got := strings.Contains(string(bot.RenderReply(links{}, told, now)), "Retry on the card")
-			if want := !now.After(until); got != want {
-				t.Errorf("%s at %s: Retry is pointed to: %t; want %t", status, now, got, want)
-			}
+	for _, told.RetryOffered = range []bool{false, true} {
+		if got := strings.Contains(string(bot.RenderReply(links{}, told, monday)), "Retry on the card"); got != told.RetryOffered {
+			t.Errorf("Retry is pointed to: %t; want %t", got, told.RetryOffered)
 		}
 	}
 }
@@ -487,7 +481,7 @@ func TestModals(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	codes := []approvals.RefusalCode{
-		approvals.RefusedUnknownRequest, approvals.RefusedTaken, approvals.RefusedAppGone, approvals.RefusedWorkspace,
+		approvals.RefusedUnknownRequest, approvals.RefusedAppGone, approvals.RefusedWorkspace,
 		approvals.RefusedNotAdmin, approvals.RefusedNotApprover, approvals.RefusedNotBreakGlass, approvals.RefusedStanding, approvals.RefusedStalePerson, approvals.RefusedStaleGroup,
 		approvals.RefusedSelf, approvals.RefusedNoLogin, approvals.RefusedUnknownStarter, approvals.RefusedFrozen, approvals.RefusedVoted, approvals.RefusedNoAuthenticator, approvals.RefusedDisabled,
 		approvals.RefusedUnreadable, approvals.RefusedOnHold, approvals.RefusedReason, approvals.RefusedCodeMalformed, approvals.RefusedCodeWrong,
@@ -505,6 +499,12 @@ func TestRefusals(t *testing.T) {
 			Code: code, App: "myapp", Who: []string{ana, bea, admins}, Detail: "the account is a guest", Group: admins, Number: 128,
 			At: monday.Add(-18 * time.Minute), Until: monday.Add(12 * time.Second), Left: 3,
 		})
+	}
+	for _, status := range []approvals.Status{approvals.Pending, approvals.Approved, approvals.Released, approvals.Rejected} {
+		show(&approvals.Refusal{Code: approvals.RefusedTaken, App: "myapp", Status: status, Number: 128})
+	}
+	for _, status := range []approvals.Status{approvals.Expired, approvals.Undeliverable} {
+		show(&approvals.Refusal{Code: approvals.RefusedClosed, App: "myapp", Status: status, By: bea, At: monday, Reason: "403 Forbidden", Retry: true})
 	}
 	for _, who := range [][]string{nil, {"U0CARL"}, {"U0CARL", ana}} { // carl is the starter
 		show(&approvals.Refusal{Code: approvals.RefusedSelf, App: "myapp", Who: who})

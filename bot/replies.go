@@ -411,9 +411,9 @@ func expiry(e approvals.Event, r approvals.Request) line {
 	return say("nobody approved ", literal(r.GateName), " in CircleCI in time")
 }
 
-// retryHint points to the Retry button while it is there.
-func retryHint(r approvals.Request, now time.Time) line {
-	if !r.CanRetry(now) {
+// retryHint points to the Retry button where it is offered.
+func retryHint(offered bool) line {
+	if !offered {
 		return nil
 	}
 	return say(" Retry on the card asks for another round of approvals.")

@@ -60,10 +60,10 @@ var wordings = map[approvals.Status]wording{
 	},
 	approvals.Expired: {
 		headline: "Expired: %s", card: expired, begins: approvals.EventExpired,
-		thread: func(t approvals.Told, now time.Time) line {
-			return say("Expired: ", expiry(t.Event, t.Request), ".", retryHint(t.Request, now), call(t))
+		thread: func(t approvals.Told, _ time.Time) line {
+			return say("Expired: ", expiry(t.Event, t.Request), ".", retryHint(t.RetryOffered), call(t))
 		},
-		late: func(why *approvals.Refusal) line { return say("This expired", when(why.At), ". ", askAgain) },
+		late: func(why *approvals.Refusal) line { return say("This expired", when(why.At), ".", whatNext(why)) },
 	},
 	approvals.Superseded: {
 		headline: "Superseded: %s", begins: approvals.EventSuperseded,
@@ -99,15 +99,15 @@ var wordings = map[approvals.Status]wording{
 	},
 	approvals.Undeliverable: {
 		headline: "Could not release: %s ⚠️", card: undeliverable, begins: approvals.EventUndeliverable,
-		thread: func(t approvals.Told, now time.Time) line {
-			return say("Could not release: ", quoted(cmp.Or(reasonOf(t), words(t.Event.Reason)), limitMessage), ".", retryHint(t.Request, now), call(t))
+		thread: func(t approvals.Told, _ time.Time) line {
+			return say("Could not release: ", quoted(cmp.Or(reasonOf(t), words(t.Event.Reason)), limitMessage), ".", retryHint(t.RetryOffered), call(t))
 		},
 		late: func(why *approvals.Refusal) line {
 			did := "approved this"
 			if why.Emergency {
 				did = "wanted to release this in an emergency"
 			}
-			return say(who(why, did), ", but CircleCI could not be told, and it is too late to retry. ", askAgain)
+			return say(who(why, did), ", but it could not be released", because(why.Reason), ".", whatNext(why))
 		},
 	},
 }
@@ -156,6 +156,14 @@ func tooLate(why *approvals.Refusal) line {
 		return w.late(why)
 	}
 	return say("This request is closed. ", nothingToDo)
+}
+
+// whatNext says how to go on after an approval that came to nothing.
+func whatNext(why *approvals.Refusal) line {
+	if why.Retry {
+		return retryHint(true)
+	}
+	return say(" ", askAgain)
 }
 
 func alreadyApproved(why *approvals.Refusal) line {
