@@ -94,8 +94,8 @@ func TestParameters(t *testing.T) {
 	if p := parametersOf("a", "usual"); len(p.List) != 0 || p.More != 0 || p.Hash == "" || p.Hash == parametersOf("b", "usual").Hash {
 		t.Errorf("the default: got %+v; want a hash of its own and no list", p)
 	}
-	if p := parametersOf("a\nb", "\x1b[31m\u0085"); len(p.List) != 1 || p.List[0] != "a b= [31m " {
-		t.Errorf("control characters: got %q; want blanks", p.List)
+	if p := parametersOf("a\nb", "\x1b[31m\u0085"); len(p.List) != 1 || p.List[0] != "a b= [31m" {
+		t.Errorf("control characters: got %q; want one blank", p.List)
 	}
 }
 
