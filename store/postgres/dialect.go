@@ -7,15 +7,6 @@ import (
 
 // Dialect has parameters ? and ?N as $1 and so on.
 func (db *DB) Dialect(query string) string {
-	if known, ok := db.dialect.Load(query); ok {
-		return known.(string)
-	}
-	text := numbered(query)
-	db.dialect.Store(query, text)
-	return text
-}
-
-func numbered(query string) string {
 	var b strings.Builder
 	for n := 1; ; n++ {
 		before, after, found := strings.Cut(query, "?")

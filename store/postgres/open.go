@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,15 +29,14 @@ const (
 
 // DB is an open database. It is an [engine.Engine].
 type DB struct {
-	writer  *sql.DB
-	reader  *sql.DB
-	dialect sync.Map // statements as PostgreSQL has them
-	node    atomic.Pointer[string]
-	server  atomic.Pointer[reading]
-	clock   engine.Clock          // as the server's was read
-	stamps  atomic.Int64          // how many were given
-	back    atomic.Pointer[error] // set once the database went back
-	beat    atomic.Pointer[time.Time]
+	writer *sql.DB
+	reader *sql.DB
+	node   atomic.Pointer[string]
+	server atomic.Pointer[reading]
+	clock  engine.Clock          // as the server's was read
+	stamps atomic.Int64          // how many were given
+	back   atomic.Pointer[error] // set once the database went back
+	beat   atomic.Pointer[time.Time]
 
 	// Of the transaction that writes; there is one at a time.
 	turn int64 // the count of the last commit of this node, 0 = it has no row yet

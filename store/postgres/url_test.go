@@ -68,7 +68,7 @@ func TestNumbered(t *testing.T) {
 		"a = ?2 AND b = ?1 AND ?12 ": "a = $2 AND b = $1 AND $12 ",
 		"?":                          "$1",
 	} {
-		if got := numbered(query); got != want {
+		if got := (*DB)(nil).Dialect(query); got != want {
 			t.Errorf("%s: got %s; want %s", query, got, want)
 		}
 	}

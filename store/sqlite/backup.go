@@ -26,14 +26,12 @@ func (db *DB) Backup(ctx context.Context, file string) error {
 // WriteFile writes a database to file, in place of an older one of ours: fill writes
 // it to an empty file of another name, which gets this one when it is complete,
 // checked and on disk.
-func WriteFile(ctx context.Context, file string, fill func(path string) error) error {
-	if err := writeFile(ctx, file, fill); err != nil {
-		return fmt.Errorf("backup: %w", err)
-	}
-	return nil
-}
-
-func writeFile(ctx context.Context, file string, fill func(path string) error) (err error) {
+func WriteFile(ctx context.Context, file string, fill func(path string) error) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("backup: %w", err)
+		}
+	}()
 	// A link stays, and the backup that it leads to is replaced.
 	if target, err := filepath.EvalSymlinks(file); err == nil {
 		file = target
