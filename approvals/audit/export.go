@@ -199,10 +199,11 @@ func (l Log) recordExport(ctx context.Context, x Export) (size int64, err error)
 	return e.Seq + 1, err
 }
 
-// begun refuses a report of an app that never asked for anything, and an export that
-// ends before the log begins: of an empty log there is nothing to sign.
+// begun refuses what an operator wants of an app that never asked for anything, which
+// is a slip, and an export that ends before the log begins: of an empty log there is
+// nothing to sign.
 func (x Export) begun(tx approvals.Tx) error {
-	if x.Format == formatReport && x.App != "" {
+	if x.Token == nil && x.App != "" {
 		found, err := tx.Requests(approvals.Filter{Apps: x.apps(), Limit: 1})
 		if err == nil && len(found) == 0 {
 			err = refuse(approvals.CodeAppUnknown, "there is no request of an app %q", x.App)

@@ -213,6 +213,9 @@ func (h *history) csv(t *testing.T, auditor, limited string) {
 	if cli := h.operator("audit", "export", "--format", "csv", "--app", "myapp", "--with-checkpoint", filepath.Join(h.Dir, "csv.checkpoint")); cli != text {
 		t.Errorf("the command says\n%s; want as the API\n%s", cli, text)
 	}
+	if r := h.Operator(h.ctx, "", "audit", "export", "--format", "csv", "--app", "myap"); r.Code != 1 || r.Stdout != "" || !strings.Contains(r.Stderr, `there is no request of an app "myap"`) {
+		t.Errorf("of a misspelt app: got exit %d, %q, %s; want 1 and no rows", r.Code, r.Stdout, r.Stderr)
+	}
 	heading, _, _ := strings.Cut(text, "\n")
 	for query, token := range map[string]string{
 		"?format=csv": limited, "?format=csv&app=other": auditor, "?format=csv&to=2020-01-01": auditor, "?format=csv&from=2090-01-01": auditor,
