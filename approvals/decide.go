@@ -363,7 +363,7 @@ func (s *Service) judge(tx records, who Clicker, r Request, action Action, start
 	if err := stateRefusal(tx, r, action); err != nil {
 		return Policy{}, Person{}, err
 	}
-	hold := s.why()
+	hold := s.Held()
 	p, err := s.settings.Lookup(r.App, r.Environment)
 	switch {
 	case err != nil && hold != "": // another node may know it

@@ -276,7 +276,7 @@ func (f *follower) commit(c *Change, r Request) (Move, Request, error) {
 
 // know gathers what [Step] has to know about a request.
 func (s *Service) know(tx records, r Request, workflow []Request) (Knowledge, error) {
-	k := Knowledge{Hold: s.why(), Rolled: s.rolled != "", Poll: s.poll}
+	k := Knowledge{Hold: s.Held(), Rolled: s.rolled != "", Poll: s.poll}
 	for _, o := range workflow {
 		if o.ID != r.ID {
 			k.Others = append(k.Others, o)

@@ -118,8 +118,8 @@ func (s *Service) nudge(family string) {
 
 func (s *Service) view(ctx context.Context, fn func(Tx) error) error { return s.store.View(ctx, fn) }
 
-// why says why no decision may be taken now, "" when nothing forbids it.
-func (s *Service) why() string {
+// Held says why no decision may be taken now, "" when nothing forbids it.
+func (s *Service) Held() string {
 	if s.rolled != "" {
 		return s.rolled
 	}

@@ -315,6 +315,10 @@ func (h *history) metrics(t *testing.T) {
 		name, _, _ = strings.Cut(name, " ")
 		there[name] = true
 	}
+	there["rgw_nodes"] = true
+	if !strings.Contains(string(body), "\nrgw_deciding 1\n") {
+		t.Error("/metrics does not say that decisions are taken")
+	}
 	asked := regexp.MustCompile(`\b(?:rgw|process)_[a-z_]+\b`)
 	for _, file := range []string{"prometheus/alerts.yml", "grafana-dashboard.json"} {
 		text, err := os.ReadFile("../../rack-gatewayd/deploy/" + file)

@@ -72,7 +72,7 @@ func (d *daemon) waiting() webhook.Readiness {
 // admit has the doors lead to the whole service.
 func (o *doors) admit(d *daemon) {
 	o.server.RegisterOnShutdown(d.api.EndWaits)
-	d.metrics.registry.MustRegister(newStoreCollector(d.db, d.begun, d.name, d.nodes))
+	d.metrics.registry.MustRegister(newStoreCollector(d.db, d.begun, d.name, d.nodes), d.deciding())
 	back := http.NewServeMux()
 	back.Handle("GET /metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	back.Handle("/", d.api.Health())

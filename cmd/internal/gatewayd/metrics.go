@@ -77,6 +77,13 @@ func (m *metrics) bot() bot.Metrics {
 	}
 }
 
+// deciding shows whether decisions are taken, whatever forbids them.
+func (d *daemon) deciding() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rgw_deciding", Help: "1 while this process takes decisions; its log says why it does not."}, func() float64 {
+		return map[bool]float64{true: 1}[d.service.Held() == ""]
+	})
+}
+
 // storeCollector reads the store at each scrape: what is in it, and what its log
 // says happened since the start.
 type storeCollector struct {
