@@ -75,6 +75,9 @@ func TestStartForgivesNothing(t *testing.T) {
 	const why = "the log was changed by somebody without the keys"
 	w.startHeld(why)()
 	anchor := w.anchorText()
+	if r := w.operator(1, "recover", "--accept-rollback"); !strings.Contains(r.Stderr, "first bad sequence number ") || !strings.Contains(r.Stderr, "put a backup back") {
+		t.Errorf("recover: got %q; want the changed event named, and what to do", r.Stderr)
+	}
 	change(`"required":0`, `"required":1`)
 	w.explains(workflow, why)
 	w.startHeld(why)()
