@@ -264,6 +264,44 @@ func TestOnClose(t *testing.T) {
 	}
 }
 
+// A gate that has to be stopped is stopped, however long CircleCI cannot take the call or
+// takes it without effect, and meanwhile the calls become rare.
+func TestOnCloseGoesOn(t *testing.T) {
+	for name, f := range map[string]*fault{"503": {status: 503, times: -1}, "429": {status: 429, times: -1}, "no answer": {times: -1}, "no effect": nil} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "", func(w *world) {
+				r := w.request(1, "on_hold")
+				w.ci.breaks("cancel", f)
+				if f == nil {
+					w.ci.odd(r.Facts.WorkflowID, func(jobs []approvals.Job) []approvals.Job {
+						jobs = slices.Clone(jobs)
+						jobs[1].Status = approvals.JobOnHold
+						return jobs
+					}, -1)
+				}
+				w.must(w.reject("U01", r))
+				w.wait(9 * time.Hour)
+				if n := w.count(r, approvals.EventClosing); n < 20 || n > 30 {
+					t.Errorf("got %d calls in nine hours; want them to go on, and to become rare", n)
+				}
+				if n := w.count(r, approvals.EventGateClosed); f != nil && n != 0 || w.toldOf(approvals.EventGateClosed) > 1 {
+					t.Errorf("the thread was told %d times that the call was made; want at most once", n)
+				}
+				w.ci.breaks("cancel", nil)
+				w.ci.odd(r.Facts.WorkflowID, nil, 0)
+				before := w.ci.looks()
+				w.wait(31 * time.Minute)
+				if got := w.ci.status(r.Facts.WorkflowID, "hold"); got != approvals.JobCanceled {
+					t.Errorf("the gate is %s; want it cancelled", got)
+				}
+				if n := w.ci.looks() - before; n > 20 {
+					t.Errorf("got %d looks in half an hour between two calls; want them to become rare", n)
+				}
+			})
+		})
+	}
+}
+
 // Another request for the same workflow needs the gate.
 func TestNewerRequestKeepsTheGate(t *testing.T) {
 	t.Run("pending", func(t *testing.T) {

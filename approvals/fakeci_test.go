@@ -268,6 +268,12 @@ func (c *fakeCI) status(workflow, job string) (status approvals.JobStatus) {
 	return status
 }
 
+func (c *fakeCI) looks() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.looked
+}
+
 func (c *fakeCI) posted() []post {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 const (
 	// showTime is how long the job list may take to show that a gate was stopped.
 	showTime = 2 * time.Minute
-	// closeTries is how often a gate that will not be approved is stopped.
+	// closeTries is after how many calls a refusal counts as the last word.
 	closeTries = 8
 )
 
@@ -102,10 +102,10 @@ func (s *step) close() {
 			s.in(s.k.Poll)
 		}
 		return
-	case c.Count >= closeTries, c.Answer == 401 || c.Answer == 403:
-		return // it is watched, and its alarm raised
+	case c.Answer >= 400 && c.Count >= closeTries, c.Answer == 401 || c.Answer == 403:
+		return // the thread asks people to do it; it is watched, and its alarm raised
 	case c.Count > 0 && s.now.Before(c.repeatAt()):
-		s.in(min(s.k.Poll, 2*time.Second))
+		s.in(max(min(s.k.Poll, 2*time.Second), s.now.Sub(c.At)/2))
 		s.by(c.repeatAt())
 		return
 	}
@@ -123,13 +123,14 @@ func (s *step) needsGate(o Request) bool {
 // samePlace reports whether two requests are for the same app and environment.
 func samePlace(a, b Request) bool { return a.App == b.App && a.Environment == b.Environment }
 
-// repeatAt is when a gate may be stopped once more: when the job list must have
-// shown that the call before did it, and later each time that it could not.
+// repeatAt is when a gate may be stopped once more: later each time, and when the job
+// list must have shown a call that was accepted.
 func (c Closing) repeatAt() time.Time {
+	pause := Backoff(c.Count, 5*time.Second, 30*time.Minute)
 	if c.Accepted() {
-		return c.At.Add(showTime)
+		pause = max(pause, showTime)
 	}
-	return c.At.Add(Backoff(c.Count, 5*time.Second, 30*time.Minute))
+	return c.At.Add(pause)
 }
 
 // acceptsCanceled reports whether a job would run although its gate was

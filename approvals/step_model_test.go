@@ -188,8 +188,12 @@ func (m *model) judge(before, after approvals.Request, e approvals.Event) {
 			m.fails("a reminder in a freeze or a second one")
 		}
 	case approvals.EventClosing:
-		if before.OnClose == approvals.CloseNothing || before.Closing.Count >= 8 || before.CanRetry(m.now) || m.gate.Final() {
-			m.fails("on_close %s stops a gate that is %s, %d tries before", before.OnClose, m.gate, before.Closing.Count)
+		c := before.Closing
+		if before.OnClose == approvals.CloseNothing || c.Answer >= 400 && c.Count >= 8 || c.Answer == 403 || before.CanRetry(m.now) || m.gate.Final() {
+			m.fails("on_close %s stops a gate that is %s, %d tries before, answered %d", before.OnClose, m.gate, c.Count, c.Answer)
+		}
+		if since := m.now.Sub(c.At); c.Count >= 6 && since < 2*time.Minute {
+			m.fails("on_close repeats call %d after %s", c.Count, since)
 		}
 		if m.always && m.shorts == 1 && m.trails[after.ID].Jobs > 0 && e.Outcome == string(approvals.CloseCancelJob) {
 			m.fails("on_close goes by one list that lacks jobs")
@@ -946,8 +950,8 @@ func (m *model) calm() {
 		}
 		m.now = m.now.Add(20 * time.Minute)
 		for _, r := range m.requests {
-			if i == 0 && r.Status == approvals.Rejected && r.OnClose != approvals.CloseNothing && r.Closing.Count == 0 && m.gate == approvals.JobOnHold {
-				m.fails("the gate of a rejected request is left on hold")
+			if i == 3 && r.Status == approvals.Rejected && r.OnClose != approvals.CloseNothing && r.Closing.Answer < 400 && m.gate == approvals.JobOnHold {
+				m.fails("the gate of a rejected request is left on hold, %d tries, answered %d", r.Closing.Count, r.Closing.Answer)
 			}
 		}
 		if i == 7 {
