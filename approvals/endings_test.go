@@ -302,6 +302,62 @@ func TestOnCloseGoesOn(t *testing.T) {
 	}
 }
 
+// The gate of a closed request is followed no more once its workflow is over, though the
+// list goes on leaving it blocked, and ever more rarely while it cannot be looked at.
+func TestClosedGatesCostLittle(t *testing.T) {
+	failed := func(f *flow) { f.job("ask").Status, f.facts.WorkflowStatus = "failed", "failed" }
+	for name, c := range map[string]struct {
+		onClose string
+		change  func(*flow)
+		fault   *fault
+		most    int // looks on the third day
+	}{
+		"over, cancel_job":              {"cancel_job", failed, nil, 0},
+		"over, cancel_workflow":         {"cancel_workflow", failed, nil, 0},
+		"over, nothing":                 {"nothing", failed, nil, 0},
+		"cancelled by us":               {"cancel_workflow", func(f *flow) { f.blocked = true }, nil, 0},
+		"over, and no need of it ended": {"cancel_job", func(f *flow) { f.facts.WorkflowStatus = "canceled" }, nil, 0},
+		"stuck, but other jobs go on":   {"cancel_job", func(f *flow) { f.job("ask").Status = "failed" }, nil, 50},
+		"goes on":                       {"cancel_job", func(*flow) {}, nil, 30},
+		"403":                           {"cancel_job", func(*flow) {}, &fault{status: 403, times: -1}, 20},
+		"a list that cannot be used":    {"cancel_job", func(*flow) {}, &fault{status: 200, times: -1}, 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "ON_CLOSE="+c.onClose, func(w *world) {
+				r := w.request(1, "blocked")
+				w.must(w.reject("U01", r))
+				w.ci.do(r.Facts.WorkflowID, c.change)
+				w.ci.breaks("jobs", c.fault)
+				w.wait(48 * time.Hour)
+				before := w.ci.looks()
+				w.wait(24 * time.Hour)
+				if n := w.ci.looks() - before; n > c.most {
+					t.Errorf("got %d looks on the third day; want at most %d", n, c.most)
+				}
+				if n := w.count(r, approvals.EventGateEnded); n != 1 && c.most == 0 {
+					t.Errorf("got %d events about the end of the gate; want one", n)
+				}
+			})
+		})
+	}
+}
+
+// One odd list ends no watch, however late it comes.
+func TestOneOddListOfAClosedGate(t *testing.T) {
+	bubble(t, "ON_CLOSE=nothing", func(w *world) {
+		r := w.request(1, "on_hold")
+		w.must(w.reject("U01", r))
+		w.wait(48 * time.Hour)
+		w.ci.odd(r.Facts.WorkflowID, func([]approvals.Job) []approvals.Job { return nil }, 1)
+		w.wait(10 * time.Minute)
+		w.ci.humanApproves(r.Facts.WorkflowID)
+		w.wait(6 * time.Minute)
+		if n := w.count(r, approvals.EventGateBypassed); n != 1 {
+			t.Errorf("got %d alarms; want one", n)
+		}
+	})
+}
+
 // Another request for the same workflow needs the gate.
 func TestNewerRequestKeepsTheGate(t *testing.T) {
 	t.Run("pending", func(t *testing.T) {

@@ -47,6 +47,7 @@ type flow struct {
 	// all calls.
 	odd      func([]approvals.Job) []approvals.Job
 	oddLists int
+	blocked  bool // a blocked gate stays so when the workflow is cancelled
 }
 
 func workflowID(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) }
@@ -197,7 +198,7 @@ func (c *fakeCI) CancelWorkflow(ctx context.Context, id string) error {
 	return c.call(ctx, "cancel", id, func(w *flow) error {
 		c.cancels = append(c.cancels, "workflow")
 		for i, j := range w.jobs {
-			if !j.Status.Final() {
+			if !j.Status.Final() && !(w.blocked && j.Status == "blocked") {
 				w.jobs[i].Status = "canceled"
 			}
 		}

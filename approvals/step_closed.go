@@ -36,11 +36,7 @@ func (s *step) closed() {
 // closedGate looks after a gate of which no event says yet how it ended.
 func (s *step) closedGate() {
 	if !s.seen() {
-		base, most := slowLook, time.Hour
-		if s.r.closesGate() && !s.r.CanRetry(s.now) {
-			base, most = s.k.Poll, 2*s.k.Poll
-		}
-		s.lookAgain(base, most)
+		s.lookAgain(s.haste(), max(2*s.haste(), s.now.Sub(s.m.Trail.FailedAt)/40))
 		return
 	}
 	switch s.state {
@@ -51,10 +47,42 @@ func (s *step) closedGate() {
 	case gateEnded:
 		s.happens(EventGateEnded, Actor{Kind: ActorCI, ID: s.l.name(s.gate.CanceledBy)}, nil).Outcome = string(s.gate.Status)
 	case gateOdd:
-		if s.now.Sub(s.r.ClosedAt) < rerunLong {
+		s.confirmed(&s.m.Trail.Odd, s.odd)
+		if s.l.At.Sub(s.m.Trail.Odd.Since) < rerunLong {
 			s.in(slowLook)
 		}
+	case gateWaits:
+		s.closedWaits()
 	default:
+		s.in(slowLook)
+		s.close()
+	}
+}
+
+// haste is how soon the gate of a closed request is looked at when it may have to be
+// stopped then.
+func (s *step) haste() time.Duration {
+	if s.closes() {
+		return s.k.Poll
+	}
+	return slowLook
+}
+
+// closedWaits are the rules for a gate that is not on hold: it is stopped when it is,
+// or with its workflow. It never will be in a workflow that is over, whose list may
+// leave it as it was.
+func (s *step) closedWaits() {
+	pause, hopeless := s.haste(), s.r.Closing.Accepted() || stuck(s.l.Jobs, s.gate)
+	if hopeless {
+		pause = slowLook
+	}
+	s.in(max(pause, min(s.now.Sub(s.r.ClosedAt)/40, time.Hour)))
+	switch {
+	case s.ended():
+		s.happens(EventGateEnded, Actor{Kind: ActorCI, ID: s.l.Facts.CanceledBy}, Data{"workflow": string(s.l.Facts.WorkflowStatus)}).Outcome = string(JobNotRun)
+	case s.factsDue(hopeless):
+		s.m.Act = ActReadFacts
+	case s.m.Trail.Over.What == "":
 		s.close()
 	}
 }
@@ -74,11 +102,15 @@ func (s *step) openedLate() {
 	}
 }
 
+// closes reports whether the gate is to be stopped.
+func (s *step) closes() bool {
+	return s.r.closesGate() && !s.r.CanRetry(s.now) && !s.anotherOne(s.needsGate)
+}
+
 // close stops a gate that waits, as on_close says. One that is blocked cannot be
 // cancelled yet.
 func (s *step) close() {
-	s.in(slowLook)
-	if !s.r.closesGate() || s.r.CanRetry(s.now) || s.anotherOne(s.needsGate) {
+	if !s.closes() {
 		return
 	}
 	if s.short() { // a job that it lacks may run although the gate was cancelled
@@ -91,16 +123,7 @@ func (s *step) close() {
 	}
 	c := s.r.Closing
 	switch {
-	case s.state == gateWaits && act == ActCancelJob:
-		s.in(s.k.Poll)
-		return
-	case s.state == gateWaits && c.Accepted():
-		// The workflow is over: the list leaves such a gate as it was.
-		if s.now.Sub(c.At) > showTime {
-			s.m.Next = time.Time{}
-		} else {
-			s.in(s.k.Poll)
-		}
+	case s.state == gateWaits && (act == ActCancelJob || c.Accepted()):
 		return
 	case c.Answer >= 400 && c.Count >= closeTries, c.Answer == 401 || c.Answer == 403:
 		return // the thread asks people to do it; it is watched, and its alarm raised

@@ -207,7 +207,7 @@ func (m *model) judge(before, after approvals.Request, e approvals.Event) {
 			m.fails("the deploy failed, although it is %s", m.deploy)
 		}
 	case approvals.EventGateEnded:
-		if m.gate == approvals.JobSuccess || !m.gate.Final() || before.Gate.Status != "" || after.CanRetry(m.now) {
+		if !m.over() || before.Gate.Status != "" || after.CanRetry(m.now) {
 			m.fails("the end of a gate that is %s, of which %q was recorded before", m.gate, before.Gate.Status)
 		}
 	case approvals.EventNewerWorkflow:
@@ -215,6 +215,12 @@ func (m *model) judge(before, after approvals.Request, e approvals.Event) {
 			m.fails("a newer workflow is told twice")
 		}
 	}
+}
+
+// over reports whether the gate never opens any more. In a workflow that is over the
+// list may leave a gate that is blocked as it was.
+func (m *model) over() bool {
+	return m.gate.Final() && m.gate != approvals.JobSuccess || m.gate == approvals.JobBlocked && m.workflow.Final()
 }
 
 // judgeRight judges what gives the right to deploy, and what uses it.
@@ -927,8 +933,11 @@ func (m *model) takeEffect() {
 	if m.calls > 0 {
 		m.opens(self)
 	}
-	if m.stops > 0 && !m.gate.Final() {
+	switch {
+	case m.stops > 0 && m.gate == approvals.JobOnHold:
 		m.gate, m.workflow = approvals.JobCanceled, approvals.WorkflowCanceled
+	case m.stops > 0 && m.gate == approvals.JobBlocked:
+		m.build, m.workflow = approvals.JobCanceled, approvals.WorkflowCanceled
 	}
 	m.calls, m.stops = 0, 0
 }
@@ -958,6 +967,7 @@ func (m *model) calm() {
 			m.now = m.now.Add(m.ttl)
 		}
 	}
+	m.judgeRest()
 	for _, r := range m.requests {
 		if r.Status.Open() {
 			m.fails("I5: the request is still %s", r.Status)
@@ -965,6 +975,22 @@ func (m *model) calm() {
 		if m.openedBy == self && len(m.requests) == 1 && r.Status == approvals.Expired && !r.Gate.Bypassed {
 			m.fails("I4: our call opened the gate, but the request is %s", r.Status)
 		}
+	}
+}
+
+// judgeRest lets days pass: a closed request is looked at at most every five minutes, and
+// no more when its gate is over.
+func (m *model) judgeRest() {
+	for range 40 {
+		m.now = m.now.Add(6 * time.Hour)
+		m.follow(lookTrue, dieNever, callDone)
+		m.takeEffect()
+	}
+	if slices.ContainsFunc(m.requests, func(r approvals.Request) bool { return r.Status.Passed() }) {
+		return
+	}
+	if pause := m.next.Sub(m.now); !m.next.IsZero() && (m.over() || pause < 5*time.Minute) {
+		m.fails("the workflow of closed requests is looked at again after %s, gate %s, workflow %s", pause, m.gate, m.workflow)
 	}
 }
 
