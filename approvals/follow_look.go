@@ -23,9 +23,10 @@ func (f *follower) read(ctx context.Context, followed []Request) (rest bool) {
 	l := &Look{At: f.now, Names: map[string]string{}, Due: f.w.Due}
 	f.w.Due = time.Time{} // what follows at once is not late
 	f.look = l
-	// A gate that may be opened now needs the facts, too: they are read meanwhile.
+	// A gate that may be opened right after the decision needs the facts, too: they are
+	// read meanwhile. Later a step asks for them when nothing else is in the way.
 	var facts sync.WaitGroup
-	if slices.ContainsFunc(followed, func(r Request) bool { return r.awaitsCall() }) {
+	if slices.ContainsFunc(followed, func(r Request) bool { return r.awaitsCall() && f.Trails[r.ID].LookedAt.Before(r.ApprovedAt) }) {
 		f.s.pace.turn(rankUrgent, factsCalls)
 		facts.Go(func() { l.readFacts(ctx, f.s.ci, f.w.Subject) })
 	}

@@ -30,6 +30,9 @@ type Look struct {
 // name is the login of a user id, or the id when the login cannot be read.
 func (l Look) name(id string) string { return cmp.Or(l.Names[id], id) }
 
+// failure is why what was asked for could not be read.
+func (l Look) failure() error { return cmp.Or(l.Err, l.FactsErr) }
+
 // gateState is what a job list says of a request's gate.
 type gateState int
 

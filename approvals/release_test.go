@@ -160,6 +160,55 @@ func TestWindowRules(t *testing.T) {
 	})
 }
 
+// While the facts cannot be read, an approval loses no time, people are told once, and
+// CircleCI is asked more and more slowly.
+func TestFactsThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	for _, c := range []fault{{status: 503}, {status: 403}, {status: 404}, {status: 429, retry: time.Minute}} {
+		t.Run(fmt.Sprint(c.status), func(t *testing.T) {
+			bubble(t, "", func(w *world) {
+				r := w.request(1, "on_hold")
+				c.times = -1
+				w.ci.breaks("facts", &c)
+				w.must(w.approve("U01", r))
+				w.wait(40 * time.Minute)
+				w.is(r, approvals.Approved)
+				if n := -1 - c.times; n > 200 {
+					t.Errorf("the facts were asked for %d times in 40 minutes", n)
+				}
+				if n := w.count(r, approvals.EventDelayed); n != 1 {
+					t.Errorf("got %d lines about the delay; want one", n)
+				}
+				w.ci.breaks("facts", nil)
+				w.wait(time.Minute)
+				w.is(r, approvals.Released)
+				if n := w.count(r, approvals.EventAnswers); n != 1 {
+					t.Errorf("got %d lines about the end of the delay; want one", n)
+				}
+			})
+		})
+	}
+}
+
+// While decisions are on hold, the facts are not read over and over.
+func TestFactsWhileOnHold(t *testing.T) {
+	t.Parallel()
+	bubble(t, "", func(w *world) {
+		r := w.request(1, "blocked")
+		w.must(w.approve("U01", r))
+		w.cfg.Hold = func() string { return "the clock" }
+		w.restart()
+		w.ci.hold(r.Facts.WorkflowID)
+		facts := &fault{slow: time.Nanosecond, times: -1}
+		w.ci.breaks("facts", facts)
+		w.wait(10 * time.Minute)
+		w.is(r, approvals.Approved)
+		if n := -1 - facts.times; n > 3 {
+			t.Errorf("the facts were read %d times in 10 minutes", n)
+		}
+	})
+}
+
 func TestExpiryOfPending(t *testing.T) {
 	for _, down := range []bool{false, true} {
 		bubble(t, "PENDING_TTL=20m", func(w *world) {

@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -108,6 +109,8 @@ type step struct {
 	first bool   // no job list with the gate is known that was read before
 	// recovered: CircleCI answers again, after looks that failed for a while.
 	recovered bool
+	// silent: before this look CircleCI did not answer, and it lacks facts.
+	silent bool
 	// idle is for how long in all nobody looked at an approval since its gate was seen.
 	idle time.Duration
 	// changed is the fact that the newest reading had changed, "" for none.
@@ -117,26 +120,36 @@ type step struct {
 // look notes in the trail how the look went, and finds the gate in it.
 func (s *step) look() {
 	t := &s.m.Trail
+	idle := t.Idle
 	t.Idle += s.missed()
 	s.idle = t.Idle
 	if !s.seen() {
-		if t.FailedAt.IsZero() {
-			t.FailedAt = s.now
-		}
+		t.FailedAt = cmp.Or(t.FailedAt, s.now)
 		if ciStatus(s.l.Err) == 404 {
 			t.Gone++
 		}
 		return
 	}
-	s.recovered = !t.FailedAt.IsZero() && s.now.Sub(t.FailedAt) > hiccup
-	t.Gone, t.FailedAt = 0, time.Time{}
+	t.Gone = 0
 	t.Looks++
 	s.state, s.gate, s.odd = s.l.gate(s.r)
 	if s.state != gateOdd {
-		t.Idle = 0
 		if !s.unnamed() {
 			t.Odd = Doubt{}
 		}
+	}
+	s.silent = s.lacksFacts() && (s.r.Gate.Silent || !t.FailedAt.IsZero())
+	switch {
+	case !s.lacksFacts():
+		s.recovered = !t.FailedAt.IsZero() && s.now.Sub(t.FailedAt) > hiccup
+		t.FailedAt = time.Time{}
+		if s.state != gateOdd {
+			t.Idle = 0
+		}
+	case s.l.FactsErr != nil:
+		t.FailedAt = cmp.Or(t.FailedAt, s.now)
+	default:
+		t.Idle = idle // it is judged when they were read
 	}
 	if s.state == gateWaits || s.state == gateOnHold {
 		t.LookedAt = s.l.At
@@ -157,6 +170,11 @@ func (s *step) look() {
 	if s.changed = s.r.Facts.differs(*s.l.Facts); s.changed == "" {
 		t.Changed = Doubt{}
 	}
+}
+
+// lacksFacts reports whether the facts are missing that it takes to open the gate.
+func (s *step) lacksFacts() bool {
+	return s.r.Status == Approved && s.r.AutoApprove && s.state == gateOnHold && s.l.Facts == nil
 }
 
 // seen reports whether there is a job list.

@@ -104,10 +104,11 @@ func (s *step) release() {
 		} else {
 			s.in(s.k.Poll)
 		}
-	case s.r.windowOver(s.now), s.r.Restored:
+	case !s.silent && s.r.windowOver(s.now), s.r.Restored:
 		s.unused()
 	case s.l.FactsErr != nil:
-		s.in(2 * time.Second)
+		s.silence()
+	case !s.silent && !s.stands():
 	case s.l.Facts == nil:
 		s.m.Act = ActReadFacts
 		s.in(quickLook)
@@ -133,11 +134,8 @@ func (r Request) releasing(held time.Time) bool {
 	return r.Status == Approved && r.Attempt.Count > 0 && held.Sub(r.Attempt.At) < 2*settleTime
 }
 
-// openGate approves the gate if the decision still counts.
+// openGate approves the gate.
 func (s *step) openGate() {
-	if !s.stands() {
-		return
-	}
 	s.m.Act, s.m.Gate = ActApprove, s.gate
 	s.happens(EventAttempt, Actor{Kind: ActorSystem}, Data{
 		"attempt": strconv.Itoa(s.r.Attempt.Count + 1), "approval_request_id": s.gate.approvalID(), "round": strconv.Itoa(s.r.Round),

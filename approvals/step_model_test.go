@@ -686,6 +686,8 @@ func (m *model) judgeMove(r approvals.Request, l approvals.Look, k approvals.Kno
 		m.fails("the act %d with %d recorded tries to stop the gate", move.Act, count[approvals.EventClosing])
 	case approves && (k.Hold != "" || l.Err != nil || l.Facts == nil || l.FactsErr != nil || k.Policy == nil):
 		m.fails("I12: an approve call without knowing everything")
+	case m.auto && l.FactsErr != nil && r.Status == approvals.Approved && count[approvals.EventExpired] > 0 && !m.trails[r.ID].FailedAt.IsZero() && m.now.Before(r.CreatedAt.Add(m.ttl)) && !r.Restored:
+		m.fails("facts that cannot be read expire an approval")
 	case m.hasty(l, move):
 		m.fails("one odd look was counted twice: %v, %+v", count, move.Trail)
 	case r.Status == approvals.Released && l.Err == nil && m.shorts == 1 && (move.Next.IsZero() || len(move.Events) > 0):

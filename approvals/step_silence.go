@@ -25,7 +25,7 @@ func (s *step) lookAgain(base, most time.Duration) {
 		most = max(most, time.Hour)
 	}
 	pause := max(base, min(failing/4, most))
-	s.in(max(pause, min(retryAfter(s.l.Err), slowLook)))
+	s.in(max(pause, min(retryAfter(s.l.failure()), slowLook)))
 }
 
 // gone reports whether CircleCI has not known the workflow for so long that it
@@ -34,7 +34,8 @@ func (s *step) gone() bool {
 	return s.m.Trail.Gone > goneLooks && s.now.Sub(s.m.Trail.FailedAt) > goneTime
 }
 
-// silence are the rules for an approval while CircleCI does not answer. The
+// silence are the rules for an approval while CircleCI does not answer, not even with
+// the facts that it takes to open the gate. The
 // approval loses no time by it, but it ends with the time in which Retry would be
 // offered, unless a call may still take effect.
 func (s *step) silence() {
@@ -46,7 +47,7 @@ func (s *step) silence() {
 		s.unused()
 		return
 	case !s.r.Gate.Silent && s.r.AutoApprove && s.now.Sub(latest(s.m.Trail.FailedAt, s.r.ApprovedAt)) > tellDelay:
-		s.happens(EventDelayed, Actor{Kind: ActorCI}, nil).Outcome = delayName(s.l.Err)
+		s.happens(EventDelayed, Actor{Kind: ActorCI}, nil).Outcome = delayName(s.l.failure())
 	}
 	s.lookAgain(min(2*time.Second, s.k.Poll), s.k.Poll)
 	if !s.r.unresolved() {
@@ -57,7 +58,7 @@ func (s *step) silence() {
 // answers notes that CircleCI answers again. The window of the approval counts from
 // then on.
 func (s *step) answers() {
-	if s.r.Gate.Silent || s.recovered {
+	if !s.lacksFacts() && (s.r.Gate.Silent || s.recovered) {
 		s.r.Gate.Silent = false
 		s.usable(EventAnswers)
 	}
