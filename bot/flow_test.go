@@ -628,6 +628,7 @@ func TestALongStoryInParts(t *testing.T) {
 	ephemerals := func() []slacktest.Message { return w.slack.Ephemerals(ana) }
 	story(slacktest.Fault{Method: "nothing"}, ephemerals, 1)
 	story(slacktest.Fault{Method: "response_url", Status: 404}, ephemerals, 3)
+	story(slacktest.Fault{Method: "response_url", Error: "invalid_blocks"}, func() []slacktest.Message { return w.slack.Ephemerals(ana) }, 3) // with HTTP 200
 	defer w.slack.AddFault(slacktest.Fault{Method: "chat.postEphemeral", Error: "user_not_in_channel"})()
 	story(slacktest.Fault{Method: "response_url", Status: 404}, func() []slacktest.Message { return w.slack.DMs(ana) }, 3)
 }

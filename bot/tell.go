@@ -1,7 +1,12 @@
 package bot
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
+	"io"
+	"net/http"
 	"net/url"
 	"strings"
 
@@ -20,8 +25,10 @@ func (b *Bot) tell(p interaction, l line) {
 func (b *Bot) whisper(ctx context.Context, responseURL, channel, user string, m message) {
 	if b.mayAnswer(responseURL) {
 		answer := &slack.WebhookMessage{Text: m.Text, Blocks: &slack.Blocks{BlockSet: m.Blocks}, ResponseType: slack.ResponseTypeEphemeral}
+		client := *b.ws.settings.HTTPClient
+		client.Transport = readOK{cmp.Or[http.RoundTripper](client.Transport, http.DefaultTransport)}
 		err := b.call("response_url", func() error {
-			return slack.PostWebhookCustomHTTPContext(ctx, responseURL, b.ws.settings.HTTPClient, answer)
+			return slack.PostWebhookCustomHTTPContext(ctx, responseURL, &client, answer)
 		})
 		if err == nil {
 			return
@@ -53,6 +60,28 @@ func (b *Bot) whisperPart(ctx context.Context, channel, user string, m message) 
 		_, _, err := b.ws.api.PostMessageContext(ctx, user, append(options, slack.MsgOptionDisableLinkUnfurl(), slack.MsgOptionDisableMediaUnfurl())...)
 		return err
 	})
+}
+
+// readOK makes an error of an answer with HTTP 200 whose body says that nothing was
+// done. The library does not read what a response URL answers.
+type readOK struct{ next http.RoundTripper }
+
+func (t readOK) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := t.next.RoundTrip(r)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		return answer, err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	var said slack.SlackResponse
+	if json.Unmarshal(body, &said) == nil && said.Error != "" { // "ok" alone is no JSON
+		return nil, said.Err()
+	}
+	answer.Body = io.NopCloser(bytes.NewReader(body))
+	return answer, nil
 }
 
 // mayAnswer lets a response URL through only if it leads to Slack: it comes
