@@ -17,22 +17,17 @@ const (
 	codeMost  = 5 * time.Minute
 )
 
-// codeAnswer is what the code host said to a question; nil = nothing in time.
+// codeAnswer is what the code host said; nil = nothing in time.
 type codeAnswer struct {
-	query CommitQuery
 	said  *Commits
 	asked Rests // what it asked for instead
 }
 
 // askCommits asks the code host about a commit while a request is filed. It refuses a
 // configuration that is not the file of the commit.
-func (s *Service) askCommits(ctx context.Context, p Policy, n NewRequest, f Facts) (a codeAnswer, err error) {
+func (s *Service) askCommits(ctx context.Context, p Policy, f Facts, last *DeployedBefore) (a codeAnswer, err error) {
 	if s.code == nil {
 		return a, nil
-	}
-	last, err := query(ctx, s.store, func(tx Tx) (*DeployedBefore, error) { return lastDeployed(tx, n) })
-	if err != nil {
-		return a, err
 	}
 	q, ok := commitQuery(p, f, last)
 	if !ok {
@@ -48,16 +43,16 @@ func (s *Service) askCommits(ctx context.Context, p Policy, n NewRequest, f Fact
 	case said.Config == ConfigOther:
 		return a, refuse(CodeConfigNotFromCommit, "the pipeline's configuration is not the file %s of its commit. Start a pipeline that takes it from the commit", q.ConfigPath)
 	}
-	return codeAnswer{query: q, said: &said}, nil
+	return codeAnswer{said: &said}, nil
 }
 
 // addCommits records what the code host said, or has it asked again.
 func (s *Service) addCommits(c *Change, r *Request, p Policy, a codeAnswer) error {
-	q, ok := commitQuery(p, r.Facts, r.Last)
+	_, ok := commitQuery(p, r.Facts, r.Last)
 	switch {
 	case s.code == nil || !ok:
 		return nil
-	case a.said != nil && a.query == q:
+	case a.said != nil:
 		return c.happen(r, commitsRead(*r, a.said, false))
 	}
 	if err := c.rest(FamilyCode, a.asked); err != nil {
@@ -100,6 +95,9 @@ func (s *Service) readCommits(ctx context.Context, w Work) Outcome {
 		r, err := c.Request(w.Subject)
 		if err != nil || !r.wantsCommits() {
 			return err
+		}
+		if now, _ := commitQuery(p, r.Facts, r.Last); now != q {
+			return c.ask(commitsWork(r)) // the row said something else then
 		}
 		if err := c.happen(&r, commitsRead(r, &said, true)); err != nil {
 			return err

@@ -124,11 +124,15 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, 
 	if t.Job != nil && t.Job.PipelineID != "" && t.Job.PipelineID != strings.ToLower(facts.PipelineID) {
 		return Request{}, false, notThis(ReasonWorkflow, "the OIDC token is of another pipeline than the workflow")
 	}
-	code, err := s.askCommits(ctx, p, n, facts)
+	last, err := s.lastDeployed(ctx, n)
 	if err != nil {
 		return Request{}, false, err
 	}
-	what, metadata := newRequest(t, p, n, facts)
+	code, err := s.askCommits(ctx, p, facts, last)
+	if err != nil {
+		return Request{}, false, err
+	}
+	what, metadata := newRequest(t, p, n, facts, last)
 	var r Request
 	created := true
 	err = s.update(ctx, func(c *Change) error {
@@ -354,13 +358,13 @@ func lookupRefused(err error) error {
 }
 
 // newRequest is what a request asks for, and its metadata.
-func newRequest(t Token, p Policy, n NewRequest, f Facts) (Asked, []byte) {
+func newRequest(t Token, p Policy, n NewRequest, f Facts, last *DeployedBefore) (Asked, []byte) {
 	var metadata bytes.Buffer
 	if len(n.Metadata) > 0 && json.Compact(&metadata, n.Metadata) != nil {
 		metadata.Reset()
 	}
 	return Asked{
-		Facts: f, Message: n.Message, Metadata: hashOf(metadata.Bytes()), JobID: strings.ToLower(n.JobID),
+		Facts: f, Last: last, Message: n.Message, Metadata: hashOf(metadata.Bytes()), JobID: strings.ToLower(n.JobID),
 		Requester: Requester{TokenID: t.ID, TokenName: t.Name, Actor: f.starter()},
 		Project:   p.Project, GateName: p.Gate, Channel: p.Channel, PendingTTL: p.PendingTTL,
 		AutoApprove: p.AutoApprove, Required: p.Required, OnClose: p.OnClose, DeployJobs: p.DeployJobs,
@@ -376,9 +380,6 @@ func (s *Service) file(c *Change, r *Request, asked Asked, code codeAnswer, p Po
 	asked.Number = 1
 	if len(newest) > 0 {
 		asked.Number = newest[0].Number + 1
-	}
-	if asked.Last, err = lastDeployed(c.Tx, n); err != nil {
-		return err
 	}
 	asked.Required = needed(Request{Asked: asked}, p)
 	older, newer, err := rivals(c.Tx, n, asked.Facts, p.Supersede)
@@ -442,13 +443,15 @@ func rivals(tx Tx, n NewRequest, f Facts, mode Supersede) (older, newer []Reques
 	return older, newer, nil
 }
 
-// lastDeployed is the deploy to the same place whose gate was opened last, nil
-// when there was none.
-func lastDeployed(tx Tx, n NewRequest) (*DeployedBefore, error) {
-	found, err := tx.Requests(Filter{Apps: []string{n.App}, Environment: n.Environment, Statuses: []Status{Deployed}, Released: true, Limit: 1})
-	if err != nil || len(found) == 0 {
-		return nil, err
+// lastDeployed is the deploy to the same place that ended last, nil when there was none.
+// While nothing can be proven, nothing is known of it.
+func (s *Service) lastDeployed(ctx context.Context, n NewRequest) (last *DeployedBefore, err error) {
+	if s.journal.hold() != "" {
+		return &DeployedBefore{}, nil
 	}
-	f := found[0].Facts
-	return &DeployedBefore{Revision: f.Revision, At: found[0].Deploy.FinishedAt, Config: f.Config, SetupConfig: f.SetupConfig}, nil
+	err = s.journal.proven(ctx, func(p *proof) (err error) {
+		last, err = p.lastDeployed(place{n.App, n.Environment})
+		return err
+	})
+	return last, err
 }

@@ -129,10 +129,10 @@ type Asked struct {
 }
 
 // DeployedBefore is what was deployed last to the same place when a request was
-// made.
+// made. All of it is empty when the log could not tell at that moment.
 type DeployedBefore struct {
-	Revision    string    `json:"revision"`
-	At          time.Time `json:"at"`
+	Revision    string    `json:"revision,omitempty"`
+	At          time.Time `json:"at,omitzero"`
 	Config      Digest    `json:"config_sha256"`
 	SetupConfig Digest    `json:"setup_config_sha256,omitempty"`
 }

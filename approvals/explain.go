@@ -132,7 +132,10 @@ func (s *Service) explained(ctx context.Context, p Policy, workflow string, f Fa
 		}
 		r = Request{App: p.App, Environment: p.Environment, Status: Pending, Round: 1, CreatedAt: tx.Now()}
 		r.Facts, r.PendingTTL, r.Required = f, p.PendingTTL, p.Required
-		r.Last, err = lastDeployed(tx, NewRequest{App: p.App, Environment: p.Environment})
+		last, err := tx.Requests(Filter{Apps: []string{p.App}, Environment: p.Environment, Statuses: []Status{Deployed}, Released: true, Limit: 1})
+		if len(last) > 0 {
+			r.Last = deployedBefore(last[0])
+		}
 		return err
 	})
 	return r, asked, err

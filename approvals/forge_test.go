@@ -708,3 +708,56 @@ func (w *world) mayOnlyRead(name, text string, r approvals.Request) {
 		w.t.Fatalf("%s: %d events were recorded", name, now-size)
 	}
 }
+
+// What was deployed last is what the log says: whoever hides or edits its row while a
+// request is filed does not spare a changed configuration its approvals.
+func TestForgedLastDeploy(t *testing.T) {
+	const hide = "UPDATE requests SET released_at = 0, status = 'expired'"
+	for name, tt := range map[string]struct {
+		forge   string
+		found   bool // it is told as tampering
+		unknown bool // nothing can be proven
+		later   time.Duration
+	}{
+		"hidden":                  {forge: hide},
+		"hidden, a day later":     {forge: hide, later: 26 * time.Hour},
+		"removed":                 {forge: "DELETE FROM requests", found: true},
+		"with the configuration":  {forge: "UPDATE requests SET body = replace(body, 'first', 'other')", found: true},
+		"with another commit":     {forge: "UPDATE requests SET body = replace(body, 'REVISION', 'ffff')", found: true},
+		"while the log is not it": {unknown: true, forge: "UPDATE requests SET body = replace(body, 'first', 'other')"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "CONFIG_CHANGE_APPROVALS=3 SUPERSEDE=off", func(w *world) {
+				first := w.file(1, func(f *approvals.Facts) { f.Config = "first" })
+				w.deploy(first, "U01")
+				w.wait(tt.later)
+				w.must(w.svc.Record(w.ctx, approvals.Event{Type: approvals.EventLogExported, Actor: w.svc.OperatorActor()}))
+				w.wait(2 * time.Second)
+				w.halt()
+				if tt.unknown {
+					w.svc.WentBack(w.ctx, errors.New("the disk lost something"))
+				}
+				w.sql(strings.ReplaceAll(tt.forge, "REVISION", first.Facts.Revision))
+				flow := w.flowOf(2, func(f *approvals.Facts) { f.Config = "other" })
+				r, _, err := w.ask(flow)
+				if tt.found {
+					if w.fails(err, approvals.CodeUnavailable); w.svc.Fault() == "" {
+						t.Error("nothing was found")
+					}
+					r, _, err = w.ask(flow) // CI asks again
+				}
+				w.must(err)
+				if changed, known := r.ConfigChanged(); r.Last == nil || r.Required != 3 || known == (tt.found || tt.unknown) {
+					t.Fatalf("got %+v, changed %v, known %v, needs %d; want 3 approvals", r.Last, changed, known, r.Required)
+				}
+				want := first.Facts.Revision
+				if tt.found || tt.unknown {
+					want = ""
+				}
+				if r.Last.Revision != want {
+					t.Errorf("got %q as the last deploy; want %q", r.Last.Revision, want)
+				}
+			})
+		})
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -72,7 +74,7 @@ func (d *digest) add(leaf tlog.Hash) {
 func newJournal(store Store, signer *ledger.Signer, log *slog.Logger) *journal {
 	return &journal{
 		store: store, signer: signer, log: log, reader: &ledger.Reader{}, grown: make(chan struct{}), behind: make(chan struct{}, 1),
-		histories: map[string]*history{}, rights: rights{map[string]Person{}, map[string]Token{}},
+		histories: map[string]*history{}, rights: rights{map[string]Person{}, map[string]Token{}, map[place]string{}},
 	}
 }
 
@@ -345,7 +347,9 @@ func (j *journal) take(line []byte, leaf tlog.Hash) error {
 			return nil
 		}
 		return j.keepUntil(h, line, longestTTL)
-	case EventDeployed, EventDeployFailed:
+	case EventDeployed:
+		return errors.Join(j.rights.take(kind, line), j.keepUntil(h, line, longestWindow))
+	case EventDeployFailed:
 		return j.keepUntil(h, line, longestWindow)
 	}
 	return nil
@@ -388,8 +392,9 @@ func (j *journal) keepUntil(h *history, line []byte, d time.Duration) error {
 	return err
 }
 
-// sweep drops the histories for which nothing can ask when a leaf was written, or later.
-// A clock that is wrong while nothing is recorded drops none.
+// sweep drops the histories for which nothing can ask when a leaf was written, or later,
+// but none of what was deployed last. A clock that is wrong while nothing is recorded
+// drops none.
 func (j *journal) sweep(newest []byte) error {
 	if newest == nil {
 		return nil
@@ -400,24 +405,32 @@ func (j *journal) sweep(newest []byte) error {
 		return err
 	}
 	j.swept = now
+	last := slices.Collect(maps.Values(j.rights.deploys))
 	for id, h := range j.histories {
-		if !h.until.IsZero() && now.After(h.until) {
+		if !h.until.IsZero() && now.After(h.until) && !slices.Contains(last, id) {
 			delete(j.histories, id)
 		}
 	}
 	return nil
 }
 
-// rights are all people and tokens as their events say.
+// rights are all people and tokens as their events say, and what was deployed last: on
+// that depends how many have to approve.
 type rights struct {
-	people map[string]Person
-	tokens map[string]Token
+	people  map[string]Person
+	tokens  map[string]Token
+	deploys map[place]string // requests
 }
 
-// aboutRight reports whether an event may give or end a right of a person or token.
+// aboutRight reports whether an event may give or end a right of a person or token, or
+// changes what was deployed last.
 func (t EventType) aboutRight() bool {
 	kind, _, _ := strings.Cut(string(t), ".")
-	return kind == "person" || kind == "authenticator" || kind == "token"
+	return kind == "person" || kind == "authenticator" || kind == "token" || t == EventDeployed
+}
+
+func (r rights) clone() rights {
+	return rights{maps.Clone(r.people), maps.Clone(r.tokens), maps.Clone(r.deploys)}
 }
 
 // take takes in a leaf.
@@ -428,6 +441,10 @@ func (r rights) take(kind EventType, line []byte) error {
 	e, err := ParseEvent(line)
 	if err != nil {
 		return err
+	}
+	if kind == EventDeployed {
+		r.deploys[place{e.App, e.Environment}] = e.Request
+		return nil
 	}
 	switch user, token := e.Data["user"], e.Data["token"]; e.subject() {
 	case subjectOf(keptPerson, user):

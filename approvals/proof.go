@@ -67,12 +67,12 @@ func (j *journal) prove(tx Tx) (p *proof, err error) {
 			return nil, unreadableLog(err)
 		}
 		kind, request := peek(line)
-		switch {
-		case request != "":
+		if request != "" {
 			p.tail[request] = append(p.tail[request], reader.Last())
-		case kind.aboutRight():
+		}
+		if kind.aboutRight() {
 			if !copied {
-				p.rights.people, p.rights.tokens = maps.Clone(rights.people), maps.Clone(rights.tokens)
+				p.rights = rights.clone()
 				copied = true
 			}
 			if err := p.rights.take(kind, line); err != nil {
@@ -190,6 +190,26 @@ func (p *proof) token(id string) (Token, error) {
 		return Token{}, ErrNotFound
 	}
 	return t, nil
+}
+
+// lastDeployed is the deploy to a place that ended last, nil when there was none.
+func (p *proof) lastDeployed(to place) (*DeployedBefore, error) {
+	id, ok := p.rights.deploys[to]
+	if !ok {
+		return nil, nil
+	}
+	row, err := p.Request(id)
+	if errors.Is(err, ErrNotFound) {
+		return nil, tampered("the row of request %s, which was deployed last, is missing", id)
+	}
+	if err == nil {
+		row, err = p.request(row)
+	}
+	return deployedBefore(row), err
+}
+
+func deployedBefore(r Request) *DeployedBefore {
+	return &DeployedBefore{Revision: r.Facts.Revision, At: r.Deploy.FinishedAt, Config: r.Facts.Config, SetupConfig: r.Facts.SetupConfig}
 }
 
 // rowDiffers says in which field a row differs from what the events say, "" when

@@ -52,7 +52,7 @@ func pullRequest(r approvals.Request) line {
 
 // changes tells what is new since the last deploy, as far as that is known.
 func (v view) changes(r approvals.Request) line {
-	if r.Last == nil || r.Last.Revision == r.Facts.Revision {
+	if r.Last == nil || r.Last.Revision == "" || r.Last.Revision == r.Facts.Revision {
 		return nil
 	}
 	last := r.Last.Revision

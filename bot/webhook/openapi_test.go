@@ -441,7 +441,7 @@ func TestOpenAPIHasTheFieldsOfTheTypes(t *testing.T) {
 				continue
 			}
 			fields = append(fields, name)
-			if !strings.Contains(options, "omitempty") {
+			if !strings.Contains(options, "omit") {
 				required = append(required, name)
 			}
 			compare(at+"."+name, s.Properties[name], f.Type)
