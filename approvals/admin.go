@@ -73,7 +73,7 @@ func (a Admin) AddPerson(ctx context.Context, slackID, name, login string) (p Pe
 	}
 	err = a.update(ctx, func(c *Change) error {
 		var err error
-		p, err = person(c.Tx, slackID)
+		p, err = recorded[Person](c.Tx, slackID)
 		added := errors.Is(err, ErrNotFound) || err == nil && !p.RemovedAt.IsZero()
 		if err != nil && !added {
 			return err
@@ -100,11 +100,14 @@ func (a Admin) AddPerson(ctx context.Context, slackID, name, login string) (p Pe
 // The last admin cannot be removed.
 func (a Admin) RemovePerson(ctx context.Context, slackID string) error {
 	return a.change(ctx, slackID, func(c *Change, p *Person) error {
-		all, err := Everybody(c.Tx)
+		all, err := allKept[Person](c.Tx)
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(all, func(o Person) bool { return o.SlackID != slackID && o.RemovedAt.IsZero() }) {
+		if !slices.ContainsFunc(all, func(o Person) bool {
+			_, err := active(c.Tx, o.SlackID)
+			return o.SlackID != slackID && err == nil
+		}) {
 			return refuse(CodeConflict, "%s is the last admin: add another one first", slackID)
 		}
 		if err := c.saveAuthenticator(slackID, nil); err != nil {
@@ -114,17 +117,29 @@ func (a Admin) RemovePerson(ctx context.Context, slackID string) error {
 	})
 }
 
-// active finds an admin who was not removed.
+// active finds an admin who was not removed. Whoever is none has no authenticator.
 func active(tx Tx, slackID string) (Person, error) {
-	p, err := person(tx, slackID)
+	p, err := recorded[Person](tx, slackID)
 	if errors.Is(err, ErrNotFound) || err == nil && !p.RemovedAt.IsZero() {
+		switch _, err := authenticator(tx, slackID); {
+		case err == nil || errors.Is(err, ErrSeal):
+			return p, tampered("%s has an authenticator, but is no admin by the events that the index lists", slackID)
+		case !errors.Is(err, ErrNotFound):
+			return p, err
+		}
 		return p, refuse(CodeNotFound, "%q is not an admin: add the person first (user add --slack-id …)", slackID)
 	}
 	return p, err
 }
 
-// People lists all admins, removed ones included.
-func (a Admin) People(ctx context.Context) ([]Person, error) { return query(ctx, a.Store, Everybody) }
+// Access lists everybody and everything that has or had a right; see [Recorded].
+func (a Admin) Access(ctx context.Context) (people []Person, tokens []Token, err error) {
+	err = a.Store.View(ctx, func(tx Tx) error {
+		people, tokens, err = Recorded(tx)
+		return err
+	})
+	return people, tokens, err
+}
 
 // Ways in which an authenticator comes to its owner.
 const (
@@ -262,8 +277,12 @@ func (a Admin) RotateToken(ctx context.Context, idOrName string, life, grace tim
 		return "", t, old, refuse(CodeInvalid, "the old token can stay valid for at most 30 days")
 	}
 	text, id, hash := newTokenText()
+	oldID, err := a.tokenNamed(ctx, idOrName)
+	if err != nil {
+		return "", t, old, err
+	}
 	err = a.update(ctx, func(c *Change) error {
-		if old, err = tokenNamed(c.Tx, idOrName); err != nil {
+		if old, err = recorded[Token](c.Tx, oldID); err != nil {
 			return err
 		}
 		if !old.RevokedAt.IsZero() {
@@ -287,36 +306,43 @@ func (a Admin) RotateToken(ctx context.Context, idOrName string, life, grace tim
 	return text, t, old, err
 }
 
-// tokenNamed finds a token by its id, or by the name of one that was not revoked: the
-// one in force, else the newest.
-func tokenNamed(tx Tx, idOrName string) (found Token, err error) {
+// tokenNamed finds the id of a token by itself, or by the name of one that was not
+// revoked: the one in force, else the newest.
+func (a Admin) tokenNamed(ctx context.Context, idOrName string) (string, error) {
 	if id, _, ok := ParseToken(idOrName); ok {
 		idOrName = id // a token that was pasted: never said again
 	} else if strings.HasPrefix(idOrName, tokenPrefix) {
-		return found, refuse(CodeInvalid, "give the token's id or name: see rack-gatewayd token list")
+		return "", refuse(CodeInvalid, "give the token's id or name: see rack-gatewayd token list")
 	}
-	all, err := AllTokens(tx)
-	if err != nil {
-		return found, err
-	}
-	for _, t := range all {
-		if t.ID == idOrName {
-			return t, nil
+	return query(ctx, a.Store, func(tx Tx) (string, error) {
+		found, err := recorded[Token](tx, idOrName)
+		if !errors.Is(err, ErrNotFound) {
+			return found.ID, err
 		}
-		if t.Name == idOrName && t.RevokedAt.IsZero() && (found.ID == "" || !found.Usable(tx.Now())) {
-			found = t
+		_, all, err := Recorded(tx)
+		if err != nil {
+			return "", err
 		}
-	}
-	if found.ID == "" {
-		return found, refuse(CodeNotFound, "there is no valid token %q: see rack-gatewayd token list", idOrName)
-	}
-	return found, nil
+		for _, t := range all {
+			if t.Name == idOrName && t.RevokedAt.IsZero() && (found.ID == "" || !found.Usable(tx.Now())) {
+				found = t
+			}
+		}
+		if found.ID == "" {
+			return "", refuse(CodeNotFound, "there is no valid token %q: see rack-gatewayd token list", idOrName)
+		}
+		return found.ID, nil
+	})
 }
 
 // RevokeToken ends a token by id or name, at once.
 func (a Admin) RevokeToken(ctx context.Context, idOrName string) (t Token, err error) {
+	id, err := a.tokenNamed(ctx, idOrName)
+	if err != nil {
+		return t, err
+	}
 	err = a.update(ctx, func(c *Change) error {
-		if t, err = tokenNamed(c.Tx, idOrName); err != nil {
+		if t, err = recorded[Token](c.Tx, id); err != nil {
 			return err
 		}
 		if !t.RevokedAt.IsZero() && !t.RevokedAt.After(c.Now()) {
@@ -326,9 +352,6 @@ func (a Admin) RevokeToken(ctx context.Context, idOrName string) (t Token, err e
 	})
 	return t, err
 }
-
-// Tokens lists all tokens, oldest first.
-func (a Admin) Tokens(ctx context.Context) ([]Token, error) { return query(ctx, a.Store, AllTokens) }
 
 // ParseLife reads a token's lifetime: a whole number with d, h, m or s.
 func ParseLife(s string) (time.Duration, error) {

@@ -194,14 +194,9 @@ func (c *Change) announce(r Request, e Event) error {
 	return nil
 }
 
-// change records an event of a person, applies it to their row, and has done what
-// follows from it.
+// change records an event of a person, who is [recorded], applies it, keeps the row,
+// and has done what follows from it.
 func (c *Change) change(p *Person, e Event) error {
-	if e.Type != EventPersonAdded {
-		if err := mustBeLogged(c.Tx, keptName(keptPerson, p.SlackID), subjectOf(keptPerson, p.SlackID), p.Seq); err != nil {
-			return err
-		}
-	}
 	e, err := c.record(e)
 	if err != nil {
 		return err
@@ -262,16 +257,16 @@ func (c *Change) recognise(f Facts) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range all {
-		if p.CircleID != "" || !p.RemovedAt.IsZero() || !strings.EqualFold(p.VCSLogin, f.StartedBy) {
-			continue
+	isNew := func(p Person) bool {
+		return p.CircleID == "" && p.RemovedAt.IsZero() && strings.EqualFold(p.VCSLogin, f.StartedBy)
+	}
+	for _, row := range only(all, isNew) {
+		p, err := recorded[Person](c.Tx, row.SlackID)
+		if errors.Is(err, ErrNotFound) || err == nil && !isNew(p) {
+			continue // the row says something else than the log; [Rebuild] names it
 		}
-		known, err := logged(c.Tx, subjectOf(keptPerson, p.SlackID), p.Seq)
 		if err != nil {
 			return err
-		}
-		if !known {
-			continue // nobody added them; [Rebuild] names the row
 		}
 		e := Event{Type: EventPersonChanged, Actor: Actor{Kind: ActorCI}, Source: "circleci", Data: Data{"user": p.SlackID, "circleci_id": f.StartedByID}}
 		if err := c.change(&p, e); err != nil {
@@ -296,13 +291,8 @@ func (c *Change) judgeAgain() error {
 	return nil
 }
 
-// grant records an event of a token and applies it to its row.
+// grant records an event of a token, which is [recorded], applies it, and keeps the row.
 func (c *Change) grant(t *Token, e Event) error {
-	if e.Type != EventTokenCreated {
-		if err := mustBeLogged(c.Tx, keptName(keptToken, t.ID), subjectOf(keptToken, t.ID), t.Seq); err != nil {
-			return err
-		}
-	}
 	e, err := c.record(e)
 	if err != nil {
 		return err
@@ -329,7 +319,7 @@ func (c *Change) mustBeGenuine(row Request) error {
 	case err != nil:
 		return refuse(CodeConflict, "the log contradicts itself, so that nothing more is recorded of %s: %v; see rack-gatewayd rebuild --check", requestName(row), err)
 	case rebuilt.ID == "":
-		return notLogged(requestName(row))
+		return refuse(CodeConflict, "%s is not in the log: the row was put into the database from outside; see rack-gatewayd rebuild --check", requestName(row))
 	}
 	if what := rowDiffers(row, rebuilt); what != "" {
 		return tamperedRow(row, what)
@@ -338,27 +328,6 @@ func (c *Change) mustBeGenuine(row Request) error {
 		return tampered("the history of request #%d is not the one that was recorded", row.Number)
 	}
 	return nil
-}
-
-// logged reports whether the log has the newest event that a row knows of.
-func logged(tx Tx, subject string, seq int64) (bool, error) {
-	lines, err := historyOf(tx, subject, seq-1)
-	return len(lines) > 0, err
-}
-
-// mustBeLogged refuses a row that the log knows nothing of, because it was put into the
-// database from outside. An event of such a row would have no beginning in the log, so
-// that the log could not be read to its end any more.
-func mustBeLogged(tx Tx, name, subject string, seq int64) error {
-	known, err := logged(tx, subject, seq)
-	if err == nil && !known {
-		err = notLogged(name)
-	}
-	return err
-}
-
-func notLogged(name string) error {
-	return refuse(CodeConflict, "%s is not in the log: the row was put into the database from outside; see rack-gatewayd rebuild --check", name)
 }
 
 // foldLines makes a request of the leaves of its history.

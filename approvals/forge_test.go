@@ -13,6 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
+	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger/ledgertest"
 )
 
@@ -760,4 +761,61 @@ func TestForgedLastDeploy(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who may do what is what the log says, for the operator as well: whoever hides or edits
+// a row keeps no right that the operator ends, and stands in every list.
+func TestOperatorGoesByTheLog(t *testing.T) {
+	const person, token = "kind = 'person' AND id = 'U03'", "kind = 'token'"
+	edit := func(of, field, value string) string {
+		return fmt.Sprintf("UPDATE kept SET state = CAST(json_set(CAST(state AS TEXT), '$.%s', '%s') AS BLOB) WHERE %s", field, value, of)
+	}
+	const past = "2001-01-01T00:00:00Z"
+	for name, forged := range map[string][]string{
+		"rows that are gone":       {"DELETE FROM kept WHERE " + person, "DELETE FROM kept WHERE " + token},
+		"rows that say it is over": {edit(person, "RemovedAt", past), edit(token, "RevokedAt", past), edit(token, "Name", "another")},
+		"others who are gone":      {edit("kind = 'person' AND id <> 'U03'", "RemovedAt", past), edit(token, "Name", "another")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, "", func(w *world) {
+				text, made, err := w.admin.CreateToken(w.ctx, "spare", approvals.RoleCICD, nil, time.Hour)
+				w.must(err)
+				r := w.request(1, "on_hold")
+				w.sql("CREATE TABLE was AS SELECT * FROM kept")
+				w.sql(forged...)
+				people, tokens, err := w.admin.Access(w.ctx)
+				w.must(err)
+				review, err := audit.ReviewAccess(w.ctx, w.db)
+				w.must(err)
+				if len(people) != 3 || !people[2].RemovedAt.IsZero() || len(review.Admins) != 3 || review.Admins[2].Authenticator == nil {
+					t.Errorf("got the people %+v and the review %+v; want U03 as an admin", people, review.Admins)
+				}
+				if len(tokens) != 2 || tokens[1].Name != "spare" || !tokens[1].RevokedAt.IsZero() || len(review.Tokens) != 2 || !review.Tokens[1].RevokedAt.IsZero() {
+					t.Errorf("got the tokens %+v and %+v; want the second one in force", tokens, review.Tokens)
+				}
+				w.must(w.admin.RemovePerson(w.ctx, "U03"))
+				if got, err := w.admin.RevokeToken(w.ctx, "spare"); err != nil || got.ID != made.ID || got.RevokedAt.IsZero() {
+					t.Errorf("revoke: got %+v, %v; want it revoked", got, err)
+				}
+				w.sql("DELETE FROM kept", "INSERT INTO kept SELECT * FROM was")
+				if _, err := w.svc.Authenticate(w.ctx, text); code(err) != approvals.CodeUnauthorized {
+					t.Errorf("the token that was revoked: got %v; want it refused", err)
+				}
+				if err := w.approve("U03", r); err == nil {
+					t.Error("somebody who was removed approved")
+				}
+			})
+		})
+	}
+	t.Run("a history that is hidden", func(t *testing.T) {
+		bubble(t, "", func(w *world) {
+			w.sql("DELETE FROM audit_index WHERE subject = 'person/U03'")
+			if err := w.admin.RemovePerson(w.ctx, "U03"); !approvals.LogChanged(err) {
+				t.Errorf("got %v; want it told that the log was changed", err)
+			}
+			if people, _, err := w.admin.Access(w.ctx); err != nil || len(people) != 3 {
+				t.Errorf("got %+v, %v; want all three", people, err)
+			}
+		})
+	})
 }

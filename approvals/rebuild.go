@@ -2,10 +2,13 @@ package approvals
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 
 	json "github.com/go-json-experiment/json/v1"
 )
@@ -301,11 +304,7 @@ func keptName(kind, id string) string { return kind + " " + id }
 
 // rebuildKept rebuilds a person or token. What was merely observed of them, which no
 // event says, is taken from the row.
-func rebuildKept[T state, P interface {
-	*T
-	apply(Event) error
-	observed() T
-}](b *rebuilder, id string) error {
+func rebuildKept[T state, P folded[T]](b *rebuilder, id string) error {
 	var row T
 	kind := row.kind()
 	name := keptName(kind, id)
@@ -317,12 +316,10 @@ func rebuildKept[T state, P interface {
 	if err != nil {
 		return err
 	}
-	rebuilt := P(&row).observed()
-	for _, e := range events {
-		if err := P(&rebuilt).apply(e); err != nil {
-			b.left(name, err.Error())
-			return nil
-		}
+	rebuilt, err := foldKept[T, P](row, events)
+	if err != nil {
+		b.left(name, err.Error())
+		return nil
 	}
 	if what == "" {
 		what = fieldsOf(row, rebuilt)
@@ -336,6 +333,74 @@ func rebuildKept[T state, P interface {
 		return nil
 	}
 	return keep(b.tx, rebuilt)
+}
+
+// folded is a state that is made of events.
+type folded[T state] interface {
+	*T
+	apply(Event) error
+	observed() T
+}
+
+// foldKept makes a person or token of their whole history, with what was observed of
+// them according to the row.
+func foldKept[T state, P folded[T]](row T, history []Event) (T, error) {
+	v := P(&row).observed()
+	for _, e := range history {
+		if err := P(&v).apply(e); err != nil {
+			return v, err
+		}
+	}
+	return v, nil
+}
+
+// recorded is a person or token as the log says, whatever the row says; [ErrNotFound].
+func recorded[T state, P folded[T]](tx Tx, id string) (v T, err error) {
+	events, err := EventsOf(tx, subjectOf(v.kind(), id))
+	if err == nil && len(events) == 0 {
+		err = ErrNotFound
+	}
+	if err == nil {
+		v, _, err = keptRow[T](tx, id)
+	}
+	if err != nil {
+		return v, err
+	}
+	return foldKept[T, P](v, events)
+}
+
+// Recorded lists all people, by id, and all tokens, oldest first, removed and ended ones
+// included: as the log says, with what was observed of them. It reads and verifies the
+// whole log; see [LogChanged].
+func Recorded(tx Tx) (people []Person, tokens []Token, err error) {
+	j := newJournal(nil, nil, slog.New(slog.DiscardHandler))
+	if _, err := j.advance(tx, -1); err != nil {
+		return nil, nil, err
+	}
+	for id, p := range j.rights.people {
+		row, _, err := keptRow[Person](tx, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		p.Name = cmp.Or(row.Name, p.Name)
+		if p.Standing, err = sealedValue[Standing](tx, secretStanding(id)); err != nil {
+			return nil, nil, err
+		}
+		people = append(people, p)
+	}
+	for id, t := range j.rights.tokens {
+		row, _, err := keptRow[Token](tx, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		t.LastUsedAt = row.LastUsedAt
+		tokens = append(tokens, t)
+	}
+	slices.SortFunc(people, func(a, b Person) int { return strings.Compare(a.SlackID, b.SlackID) })
+	slices.SortFunc(tokens, func(a, b Token) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.ID, b.ID))
+	})
+	return people, tokens, nil
 }
 
 func (p *Person) observed() Person { return Person{Name: p.Name} }

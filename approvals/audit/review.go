@@ -33,10 +33,11 @@ func ReviewAccess(ctx context.Context, store approvals.Store) (Review, error) {
 	var r Review
 	err := store.View(ctx, func(tx approvals.Tx) error {
 		r.At = tx.Now()
-		all, err := approvals.Everybody(tx)
+		all, tokens, err := approvals.Recorded(tx)
 		if err != nil {
 			return err
 		}
+		r.Tokens = tokens
 		for _, p := range all {
 			reviewed := ReviewedPerson{Person: p}
 			if p.Enrolled {
@@ -50,8 +51,7 @@ func ReviewAccess(ctx context.Context, store approvals.Store) (Review, error) {
 				r.Removed = append(r.Removed, reviewed)
 			}
 		}
-		r.Tokens, err = approvals.AllTokens(tx)
-		return err
+		return nil
 	})
 	return r, err
 }

@@ -106,10 +106,7 @@ func (k *checker) database(ctx context.Context) {
 	k.log(ctx, db)
 	k.team, err = approvals.Workspace(ctx, db)
 	if err == nil {
-		k.people, err = approvals.Admin{Store: db}.People(ctx)
-	}
-	if err == nil {
-		k.tokens, err = approvals.Admin{Store: db}.Tokens(ctx)
+		k.people, k.tokens, err = approvals.Admin{Store: db}.Access(ctx)
 	}
 	if err != nil {
 		k.fault("people and tokens", err.Error(), "")

@@ -151,7 +151,7 @@ func (c *program) tokenList() *cobra.Command {
   rack-gatewayd token list -o json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
-				tokens, err := a.Tokens(cmd.Context())
+				_, tokens, err := a.Access(cmd.Context())
 				if err != nil {
 					return err
 				}

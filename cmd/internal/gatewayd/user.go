@@ -250,7 +250,7 @@ func (c *program) userList() *cobra.Command {
   rack-gatewayd user list -o json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withAdmin(cmd.Context(), func(a approvals.Admin) error {
-				people, err := a.People(cmd.Context())
+				people, _, err := a.Access(cmd.Context())
 				if err != nil {
 					return err
 				}
