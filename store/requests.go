@@ -154,68 +154,76 @@ type arm struct {
 	lead []string
 }
 
+// conditions are what the rows of an arm have to fulfil.
+type conditions struct {
+	where []string
+	args  []any
+}
+
+func (c *conditions) and(condition string, values ...any) {
+	c.where = append(c.where, condition)
+	c.args = append(c.args, values...)
+}
+
+func (c *conditions) oneOf(column string, values []any) {
+	switch len(values) {
+	case 0:
+	case 1:
+		c.and(column+" = ?", values...)
+	default:
+		c.and(column+" IN "+marks(len(values)), values...)
+	}
+}
+
 func (a arm) search() (query string, args []any) {
 	f := a.f
-	var where []string
-	and := func(condition string, values ...any) {
-		where = append(where, condition)
-		args = append(args, values...)
-	}
-	oneOf := func(column string, values []any) {
-		switch len(values) {
-		case 0:
-		case 1:
-			and(a.column(column)+" = ?", values...)
-		default:
-			and(a.column(column)+" IN "+marks(len(values)), values...)
-		}
-	}
-	oneOf("app", texts(f.Apps))
-	oneOf("status", texts(f.Statuses))
-	oneOf("environment", given(f.Environment))
-	oneOf("branch", given(f.Branch))
-	oneOf("workflow_id", given(f.WorkflowID))
+	var c conditions
+	c.oneOf(a.column("app"), texts(f.Apps))
+	c.oneOf(a.column("status"), texts(f.Statuses))
+	c.oneOf(a.column("environment"), given(f.Environment))
+	c.oneOf(a.column("branch"), given(f.Branch))
+	c.oneOf(a.column("workflow_id"), given(f.WorkflowID))
 	if len(f.Revision) == fullRevision {
-		oneOf("revision", given(f.Revision))
+		c.oneOf(a.column("revision"), given(f.Revision))
 	} else if f.Revision != "" {
 		column := a.column("revision")
-		and(column+" >= ? AND "+column+" < ?", f.Revision, f.Revision+"\U0010ffff")
+		c.and(column+" >= ? AND "+column+" < ?", f.Revision, f.Revision+"\U0010ffff")
 	}
 	if !f.CreatedFrom.IsZero() {
-		and("created_at >= ?", millis(f.CreatedFrom))
+		c.and("created_at >= ?", millis(f.CreatedFrom))
 	}
 	if !f.CreatedTo.IsZero() {
-		and("created_at <= ?", millis(f.CreatedTo))
+		c.and("created_at <= ?", millis(f.CreatedTo))
 	}
 	if f.Voted {
-		and("body LIKE ?", `%"Decisions":[%`) // without decisions, the field is not there
+		c.and("body LIKE ?", `%"Decisions":[%`) // without decisions, the field is not there
 	}
 	number := "number"
 	if slices.Contains(a.lead, "created_at") {
 		number = "number + 0" // else the rows would be read from the newest on
 	}
 	if f.Before > 0 {
-		and(number+" < ?", f.Before)
+		c.and(number+" < ?", f.Before)
 	}
 	if f.After > 0 {
-		and(number+" > ?", f.After)
+		c.and(number+" > ?", f.After)
 	}
 	order := number + " DESC"
 	if f.Released {
-		and("released_at > 0") // as the index says
+		c.and("released_at > 0") // as the index says
 		if !f.ReleasedAfter.IsZero() {
-			and("released_at > ?", millis(f.ReleasedAfter))
+			c.and("released_at > ?", millis(f.ReleasedAfter))
 		}
 		order = "released_at DESC, " + order
 	}
 	query = "SELECT number FROM requests"
-	if len(where) > 0 {
-		query += " WHERE " + strings.Join(where, " AND ")
+	if len(c.where) > 0 {
+		query += " WHERE " + strings.Join(c.where, " AND ")
 	}
 	if f.Limit == 0 {
-		return query, args
+		return query, c.args
 	}
-	return query + " ORDER BY " + order + " LIMIT ?", append(args, f.Limit)
+	return query + " ORDER BY " + order + " LIMIT ?", append(c.args, f.Limit)
 }
 
 // column hides those that do not lead from the choice of an index.
