@@ -33,8 +33,8 @@ var (
 	}
 	// In WAL mode commits survive a power loss only with synchronous=FULL (2).
 	// Without recursive triggers, REPLACE deletes rows unseen by the triggers.
-	// The write-ahead log is folded into the file every 4,000 pages: less often than
-	// SQLite's 1,000, because the same pages change in most commits.
+	// A commit folds the write-ahead log into the file only if 4,000 pages have come
+	// together: see folder.
 	writing = append(common[:len(common):len(common)],
 		pragma{"synchronous", "2"}, pragma{"recursive_triggers", "1"}, pragma{"wal_autocheckpoint", "4000"})
 	// A reader keeps 512 KiB of pages: the operating system's cache, which all of

@@ -24,6 +24,7 @@ type DB struct {
 	unclean bool
 	writer  *sql.DB
 	reader  *sql.DB
+	folder  folder
 	stamps  stamps
 	clock   engine.Clock
 	place   atomic.Pointer[place] // of its files when they were last looked at
@@ -74,7 +75,7 @@ func (db *DB) open(ctx context.Context) error {
 		return err
 	}
 	db.place.Store(&p)
-	return nil
+	return db.folder.open(ctx, db)
 }
 
 // Unclean reports whether the write-ahead log still held something when the
@@ -86,10 +87,11 @@ func (db *DB) Unclean() bool { return db.unclean }
 // write-ahead log into the file. Where that would do harm ([engine.ErrReplaced])
 // they are left for the end of the process, as if it were killed.
 func (db *DB) Close() error {
+	db.folder.end()
 	if !db.mayFold() {
 		return errors.Join(fmt.Errorf("close database: %w", engine.ErrReplaced), db.setAside())
 	}
-	errs := []error{db.stamps.close()}
+	errs := []error{db.stamps.close(), db.folder.close()}
 	for _, pool := range []*sql.DB{db.reader, db.writer} {
 		if pool != nil {
 			errs = append(errs, pool.Close())
@@ -125,6 +127,7 @@ func (db *DB) Begin(context.Context) (*engine.Tx, error) {
 		if err := t.Commit(); err != nil {
 			return err
 		}
+		db.folder.committed()
 		// Close has to tell our own writes from those of others (mayFold).
 		return db.Sound()
 	}
