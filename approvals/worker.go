@@ -205,8 +205,8 @@ func (d *dispatcher) round(ctx context.Context) time.Duration {
 			for _, w := range work {
 				d.start(ctx, w)
 			}
-			if len(work) > 0 {
-				next = 0 // more of it may be due
+			if len(work) > 0 && d.family != FamilySlack {
+				next = 0 // more of it may be due; a channel is busy until its delivery ends
 			}
 		}
 	}
