@@ -199,79 +199,65 @@ func (d *deploy) credit(of func(user string) *approver) {
 	}
 }
 
-// Measures of the plots, in units of their pictures. The page makes them as wide as
-// the screen allows.
-const (
-	plotWidth  = 448
-	plotTop    = 18  // room for a number above the highest bar
-	plotHeight = 150 // of the highest bar
-)
-
-// bar is a rectangle of a plot.
-type bar struct {
-	X, Y, W, H float64
-	Class      string
-	Title      string
-}
-
-// label is a text of a plot.
-type label struct {
-	X, Y float64
-	Text string
-}
-
-// plot is a picture.
+// plot is a picture of bars, which stand side by side or, when they are long, lie
+// below each other. The page draws them as wide as the screen allows.
 type plot struct {
-	Title, About  string
-	Width, Height int
-	Bars          []bar
-	Above         []label // numbers at bars
-	Below         []label // names on the axis
-	Left, Right   []label // the names of the rows, and the values beside them
-	Legend        []ending
-	Base          float64 // height of the base line; 0 = none
+	Title, About string
+	Long         bool
+	Bars         []bar
+	Legend       []ending
 }
+
+// bar has a name on the axis and a number, "" where there is no room for it.
+type bar struct {
+	Name, Number string
+	Parts        []part
+}
+
+// part is a part of a bar: its size in percent of the longest bar, its colour, and
+// what it says to who points at it.
+type part struct {
+	Size         float64
+	Class, Title string
+}
+
+// percent is how much of most n is.
+func percent[T int | time.Duration](n, most T) float64 { return 100 * float64(n) / float64(most) }
+
+// Of so many weeks each can have its number, and so many names have room.
+const mostNumbers, mostNames = 24, 9
 
 // weeks plots the requests of each week by what became of them.
 func (r *reading) weeks() plot {
-	p := plot{
-		Title: "Requests per week", About: "Weeks begin on Monday. What became of the requests that were made in them.",
-		Width: plotWidth, Height: plotTop + plotHeight + 24, Base: plotTop + plotHeight,
-	}
+	p := plot{Title: "Requests per week", About: "Weeks begin on Monday. What became of the requests that were made in them."}
 	if len(r.Deploys) == 0 {
 		return p
 	}
 	start := monday(r.from())
 	count := make([][endings]int, int(r.to().Sub(start)/week)+1)
-	seen := [endings]bool{}
-	for _, d := range r.Deploys {
-		count[d.CreatedAt.Sub(start)/week][d.Ending()]++
-		seen[d.Ending()] = true
-	}
+	var seen [endings]bool
 	most := 1
-	for _, w := range count {
-		most = max(most, sum(w))
+	for _, d := range r.Deploys {
+		w := &count[d.CreatedAt.Sub(start)/week]
+		w[d.Ending()]++
+		seen[d.Ending()] = true
+		most = max(most, sum(*w))
 	}
-	step := float64(plotWidth) / float64(len(count))
-	width := min(max(step-3, 1), 36)
-	every := (len(count)*46 + plotWidth - 1) / plotWidth // a name needs 46
 	for i, w := range count {
-		x, y := step*float64(i)+(step-width)/2, p.Base
+		var b bar
 		from := start.AddDate(0, 0, 7*i)
 		for e, n := range w {
-			if n == 0 {
-				continue
+			if n > 0 {
+				b.Parts = append(b.Parts, part{percent(n, most), ending(e).Class(), fmt.Sprintf("Week of %s: %d %s", from.Format(time.DateOnly), n, ending(e))})
 			}
-			h := float64(plotHeight*n) / float64(most)
-			y -= h
-			p.Bars = append(p.Bars, bar{x, y, width, h, ending(e).Class(), fmt.Sprintf("Week of %s: %d %s", from.Format(time.DateOnly), n, ending(e))})
 		}
-		if step >= 18 && sum(w) > 0 {
-			p.Above = append(p.Above, label{x + width/2, y - 4, strconv.Itoa(sum(w))})
+		if len(count) <= mostNumbers && len(b.Parts) > 0 {
+			b.Number = strconv.Itoa(sum(w))
 		}
-		if i%every == 0 {
-			p.Below = append(p.Below, label{max(x+width/2, 18), p.Base + 16, from.Format("2 Jan")})
+		if i%((len(count)+mostNames-1)/mostNames) == 0 {
+			b.Name = from.Format("2 Jan")
 		}
+		p.Bars = append(p.Bars, b)
 	}
 	for e, there := range seen {
 		if there {
@@ -305,10 +291,7 @@ var decisionTimes = []struct {
 
 // times plots how long decisions took.
 func (f figures) times() plot {
-	p := plot{
-		Title: "Time to decision", About: "From the request to the approval or the reject; a decision after a Retry is not counted.",
-		Width: plotWidth, Height: plotTop + plotHeight + 24, Base: plotTop + plotHeight,
-	}
+	p := plot{Title: "Time to decision", About: "From the request to the approval or the reject; a decision after a Retry is not counted."}
 	if len(f.All.times) == 0 {
 		return p
 	}
@@ -321,14 +304,9 @@ func (f figures) times() plot {
 			}
 		}
 	}
-	most := slices.Max(count)
-	step := float64(plotWidth) / float64(len(count))
 	for i, n := range count {
-		h := float64(plotHeight*n) / float64(most)
 		name := decisionTimes[i].name
-		p.Bars = append(p.Bars, bar{step*float64(i) + step*.15, p.Base - h, step * .7, h, "ok", fmt.Sprintf("%s: %d decisions", name, n)})
-		p.Above = append(p.Above, label{step * (float64(i) + .5), p.Base - h - 4, strconv.Itoa(n)})
-		p.Below = append(p.Below, label{step * (float64(i) + .5), p.Base + 16, name})
+		p.Bars = append(p.Bars, bar{name, strconv.Itoa(n), []part{{percent(n, slices.Max(count)), "ok", fmt.Sprintf("%s: %d decisions", name, n)}}})
 	}
 	return p
 }
@@ -338,30 +316,17 @@ const mostWaited = 20
 
 // waited plots for whom requests waited.
 func (f figures) waited() plot {
-	const row = 34
-	p := plot{
-		Title: "Who was waited for", About: "Median time from the request, or from the vote before, to the vote of this person.",
-		Width: plotWidth,
-	}
+	p := plot{Title: "Who was waited for", About: "Median time from the request, or from the vote before, to the vote of this person.", Long: true}
 	people := slices.DeleteFunc(slices.Clone(f.Approvers), func(a *approver) bool { return len(a.waits) == 0 })
-	longest := time.Second
-	for _, a := range people {
-		longest = max(longest, quantile(a.waits, 2, 1))
-	}
-	slices.SortStableFunc(people, func(a, b *approver) int {
-		return cmp.Compare(quantile(b.waits, 2, 1), quantile(a.waits, 2, 1))
-	})
-	people = people[:min(len(people), mostWaited)]
-	for i, a := range people {
-		y, w := float64(i*row), plotWidth*float64(quantile(a.waits, 2, 1))/float64(longest)
+	median := func(a *approver) time.Duration { return quantile(a.waits, 2, 1) }
+	slices.SortStableFunc(people, func(a, b *approver) int { return cmp.Compare(median(b), median(a)) })
+	for _, a := range people[:min(len(people), mostWaited)] {
 		text := fmt.Sprintf("%s, %d votes", a.Median(), len(a.waits))
 		if len(a.waits) == 1 {
 			text = a.Median() + ", 1 vote"
 		}
-		p.Left = append(p.Left, label{0, y + 12, plain.Cut(a.Name, 32)})
-		p.Right = append(p.Right, label{plotWidth, y + 12, text})
-		p.Bars = append(p.Bars, bar{0, y + 17, max(w, 2), 9, "ok", a.Name + ": " + text})
+		size := percent(median(a), max(median(people[0]), time.Second))
+		p.Bars = append(p.Bars, bar{plain.Cut(a.Name, 32), text, []part{{size, "ok", a.Name + ": " + text}}})
 	}
-	p.Height = row * len(people)
 	return p
 }

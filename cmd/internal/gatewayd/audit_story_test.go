@@ -283,8 +283,8 @@ func inBrowser(t *testing.T, file string) {
 	b.Readable()
 	b.Photograph("report")
 	b.Paper()
-	shown := `[...document.querySelectorAll('.requests tbody tr, .tiles b, figure svg')].map((e) => getComputedStyle(e).display + (e.getBoundingClientRect().height > 10)).filter((d, i, all) => all.indexOf(d) === i).sort().join()`
-	if got := b.Eval(shown); got != "blocktrue,table-rowtrue" {
+	shown := `[...document.querySelectorAll('.requests tbody tr, .tiles b, figure .bars')].map((e) => getComputedStyle(e).display + (e.getBoundingClientRect().height > 10)).filter((d, i, all) => all.indexOf(d) === i).sort().join()`
+	if got := b.Eval(shown); got != "blocktrue,flextrue,table-rowtrue" {
 		t.Errorf("on paper rows, figures and plots are %s; want a table, and that they are seen", got)
 	}
 	kept := `[...document.querySelectorAll('h2, .box h3, .box h3 + p')].every((e) => getComputedStyle(e).breakAfter == 'avoid') && getComputedStyle(document.querySelector('.box.empty')).breakInside`
