@@ -30,7 +30,7 @@ func (s *Service) follow(ctx context.Context, w Work) Outcome {
 			return out
 		}
 	}
-	return Outcome{Due: time.Now().Add(quickLook), Rank: rankUrgent, Note: f.note(), Rests: f.asked}
+	return Outcome{Due: f.now.Add(quickLook), Rank: rankUrgent, Note: f.note(), Rests: f.asked}
 }
 
 // mostSteps bounds the looks and acts of one delivery.
@@ -125,8 +125,8 @@ func (f *follower) finish(p plan) Outcome {
 
 // rests puts the workflow off until its turn, or until it is due anyway.
 func (f *follower) rests() Outcome {
-	due := f.Turn
-	if now().Before(f.Deadline) && f.Deadline.Before(due) {
+	due := f.now.Add(time.Until(f.Turn)) // whatever the two clocks show
+	if f.now.Before(f.Deadline) && f.Deadline.Before(due) {
 		due = f.Deadline
 	}
 	return Outcome{Due: due, Rank: f.w.Rank, Note: f.note()}

@@ -10,7 +10,7 @@ import (
 // read takes a look. Looks that are not urgent keep a common pace: rest says that
 // this workflow's Turn is still to come.
 func (f *follower) read(ctx context.Context, followed []Request) (rest bool) {
-	if !f.Deadline.IsZero() && !now().Before(f.Deadline) {
+	if !f.Deadline.IsZero() && !f.now.Before(f.Deadline) {
 		f.w.Rank = min(f.w.Rank, rankDue)
 	}
 	if f.Turn.IsZero() || f.w.Rank < f.TurnRank || f.w.Rank > rankUrgent && f.Turn.Before(f.s.pace.restsUntil()) {
