@@ -3,6 +3,7 @@ package approvals
 import (
 	"context"
 	"errors"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -132,13 +133,57 @@ func active(tx Tx, slackID string) (Person, error) {
 	return p, err
 }
 
-// Access lists everybody and everything that has or had a right; see [Recorded].
+// Access lists everybody and every token that has or had a right, as their events say:
+// those that have a row or an authenticator. Where the events of one cannot be found, the
+// whole log is read; see [Recorded]. A token that has no row is of no use to anybody.
 func (a Admin) Access(ctx context.Context) (people []Person, tokens []Token, err error) {
 	err = a.Store.View(ctx, func(tx Tx) error {
-		people, tokens, err = Recorded(tx)
+		people, tokens, err = listed(tx)
+		if errors.Is(err, ErrNotFound) {
+			people, tokens, err = Recorded(tx)
+		}
 		return err
 	})
 	return people, tokens, err
+}
+
+func listed(tx Tx) (people []Person, tokens []Token, err error) {
+	h, err := readHead(tx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if people, err = eachRecorded[Person](tx, slices.Collect(maps.Keys(h.Factors))); err != nil {
+		return nil, nil, err
+	}
+	for i := range people {
+		if people[i].Standing, err = sealedValue[Standing](tx, secretStanding(people[i].SlackID)); err != nil {
+			return nil, nil, err
+		}
+	}
+	slices.SortFunc(people, func(a, b Person) int { return strings.Compare(a.SlackID, b.SlackID) })
+	tokens, err = eachRecorded[Token](tx, nil)
+	return people, tokens, err
+}
+
+// eachRecorded makes of their events the states that have rows, and those of more ids.
+func eachRecorded[T state, P folded[T]](tx Tx, ids []string) (out []T, err error) {
+	rows, err := allKept[T](tx)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		if !slices.Contains(ids, row.id()) {
+			ids = append(ids, row.id())
+		}
+	}
+	for _, id := range ids {
+		v, err := recorded[T, P](tx, id)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, nil
 }
 
 // Ways in which an authenticator comes to its owner.
@@ -319,19 +364,22 @@ func (a Admin) tokenNamed(ctx context.Context, idOrName string) (string, error) 
 		if !errors.Is(err, ErrNotFound) {
 			return found.ID, err
 		}
-		_, all, err := Recorded(tx)
-		if err != nil {
-			return "", err
-		}
-		for _, t := range all {
-			if t.Name == idOrName && t.RevokedAt.IsZero() && (found.ID == "" || !found.Usable(tx.Now())) {
-				found = t
+		// One whose row is gone, or says nothing true, is found in the whole log.
+		for _, list := range []func(Tx) ([]Person, []Token, error){listed, Recorded} {
+			_, all, err := list(tx)
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return "", err
+			}
+			for _, t := range all {
+				if t.Name == idOrName && t.RevokedAt.IsZero() && (found.ID == "" || !found.Usable(tx.Now())) {
+					found = t
+				}
+			}
+			if found.ID != "" {
+				return found.ID, nil
 			}
 		}
-		if found.ID == "" {
-			return "", refuse(CodeNotFound, "there is no valid token %q: see rack-gatewayd token list", idOrName)
-		}
-		return found.ID, nil
+		return "", refuse(CodeNotFound, "there is no valid token %q: see rack-gatewayd token list", idOrName)
 	})
 }
 

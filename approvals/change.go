@@ -349,6 +349,34 @@ func EventsOf(tx Tx, request string) ([]Event, error) {
 	return parseEvents(lines)
 }
 
+// provenEvents are those of a subject, each of which is in the log that was sealed. Only
+// reading the whole log would show that somebody hid one.
+func provenEvents(tx Tx, subject string) ([]Event, error) {
+	lines, err := historyOf(tx, subject, -1)
+	if err != nil || len(lines) == 0 {
+		return nil, err
+	}
+	events, err := parseEvents(lines)
+	if err != nil {
+		return nil, err
+	}
+	h, err := readHead(tx)
+	if err != nil {
+		return nil, err
+	}
+	root, err := tlog.ParseHash(h.Root)
+	for i := 0; i < len(events) && err == nil; i++ {
+		var path tlog.RecordProof
+		if path, err = tlog.ProveRecord(h.Size, events[i].Seq, tx.Ledger()); err == nil {
+			err = tlog.CheckRecord(path, h.Size, root, events[i].Seq, tlog.RecordHash(lines[i]))
+		}
+	}
+	if err != nil {
+		return nil, unreadableLog(fmt.Errorf("an event of %s is not in the log that was sealed: %w", subject, err))
+	}
+	return events, nil
+}
+
 // historyOf is [Tx.History], which trusts an index. Only somebody without the keys can
 // have put another subject's leaf there.
 func historyOf(tx Tx, subject string, after int64) ([][]byte, error) {

@@ -356,7 +356,7 @@ func foldKept[T state, P folded[T]](row T, history []Event) (T, error) {
 
 // recorded is a person or token as the log says, whatever the row says; [ErrNotFound].
 func recorded[T state, P folded[T]](tx Tx, id string) (v T, err error) {
-	events, err := EventsOf(tx, subjectOf(v.kind(), id))
+	events, err := provenEvents(tx, subjectOf(v.kind(), id))
 	if err == nil && len(events) == 0 {
 		err = ErrNotFound
 	}
@@ -374,8 +374,10 @@ func recorded[T state, P folded[T]](tx Tx, id string) (v T, err error) {
 // whole log; see [LogChanged].
 func Recorded(tx Tx) (people []Person, tokens []Token, err error) {
 	j := newJournal(nil, nil, slog.New(slog.DiscardHandler))
-	if _, err := j.advance(tx, -1); err != nil {
-		return nil, nil, err
+	for done := false; !done; {
+		if done, err = j.advance(tx, shortLog); err != nil {
+			return nil, nil, err
+		}
 	}
 	for id, p := range j.rights.people {
 		row, _, err := keptRow[Person](tx, id)
