@@ -136,7 +136,7 @@ func TestALostCardTakesItsThreadAlong(t *testing.T) {
 		w.told = nil
 		w.start()
 		w.run()
-		w.wait(0)
+		w.wait(2 * time.Second)
 		if want := []approvals.EventType{approvals.EventRequested, approvals.EventVoted}; !slices.Equal(w.told, want) {
 			t.Errorf("the new thread tells %v; want %v", w.told, want)
 		}

@@ -284,6 +284,9 @@ func (w *world) Deliver(ctx context.Context, work approvals.Work) approvals.Outc
 		if err != nil {
 			return approvals.Again(time.Second, err)
 		}
+		if len(thread.Lines) > 0 && thread.Card.TS == "" {
+			return approvals.Outcome{Due: time.Now().Add(time.Second), Rank: work.Rank} // there is no thread yet
+		}
 		w.mu.Lock()
 		for _, t := range thread.Lines {
 			for _, e := range t.With {
