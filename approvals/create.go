@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -174,7 +175,12 @@ func (s *Service) admit(t Token, what string, n *NewRequest) (Policy, error) {
 // inspect reads what the provider says of the workflow, and refuses what may not
 // be asked for.
 func (s *Service) inspect(ctx context.Context, p Policy, n NewRequest) (facts Facts, gate Job, err error) {
+	var jobs []Job
+	var unlisted error
+	var listing sync.WaitGroup
+	listing.Go(func() { jobs, unlisted = s.ci.Jobs(ctx, n.WorkflowID) })
 	facts, err = s.ci.Facts(ctx, n.WorkflowID)
+	listing.Wait()
 	if err != nil {
 		return facts, gate, lookupRefused(err)
 	}
@@ -184,9 +190,8 @@ func (s *Service) inspect(ctx context.Context, p Policy, n NewRequest) (facts Fa
 	if err := s.compare(ctx, p, n, facts); err != nil {
 		return facts, gate, err
 	}
-	jobs, err := s.ci.Jobs(ctx, n.WorkflowID)
-	if err != nil {
-		return facts, gate, lookupRefused(err)
+	if unlisted != nil {
+		return facts, gate, lookupRefused(unlisted)
 	}
 	gate, why := findGate(jobs, p.Gate)
 	if why != nil {

@@ -20,7 +20,7 @@ func outbound() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second}
 	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	t.MaxIdleConnsPerHost = 4
+	t.MaxIdleConnsPerHost = 16 // as many as there are calls side by side
 	t.MaxResponseHeaderBytes = 64 << 10
 	return t
 }
