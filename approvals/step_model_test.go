@@ -256,6 +256,10 @@ func (m *model) judgeRight(before, after approvals.Request, e approvals.Event) {
 	case approvals.EventReleased:
 		ours := m.openedBy == self && (before.Attempt.IDs != nil || before.Restored || m.rolled)
 		inTime := m.lapsed[before.ID] != before.Round || m.openedAt.Sub(m.heldAt) < before.Window || m.openedAt.Sub(before.ApprovedAt) < before.Window
+		// A window that was over for a minute is judged 30 s late, for the two clocks.
+		// CircleCI's silence lengthens it, even that after the gate was opened: the
+		// looks do not tell which came first.
+		inTime = inTime || m.now.Sub(m.openedAt) > 30*time.Second
 		handed := !m.auto && before.Status == approvals.Approved && !m.hold && m.counts(before) && inTime
 		if m.gate != approvals.JobSuccess || !ours && !handed {
 			m.fails("released, although the gate is %s by %q after %d calls", m.gate, m.openedBy, before.Attempt.Count)
