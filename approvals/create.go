@@ -449,7 +449,8 @@ func rivals(tx Tx, n NewRequest, f Facts, mode Supersede) (older, newer []Reques
 }
 
 // lastDeployed is the deploy to the same place that ended last, nil when there was none.
-// While nothing can be proven, nothing is known of it.
+// While nothing can be proven it is empty, so that the configuration counts as another
+// one and as many have to approve as for a change.
 func (s *Service) lastDeployed(ctx context.Context, n NewRequest) (last *DeployedBefore, err error) {
 	if s.journal.hold() != "" {
 		return &DeployedBefore{}, nil

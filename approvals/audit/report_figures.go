@@ -189,7 +189,8 @@ func (d *deploy) credit(of func(user string) *approver) {
 			a.Emergencies++
 		}
 	}
-	// Of several people the log says only that one of them had started the workflow.
+	// Where several people approved, the log says that one of them had started the
+	// workflow, and not who it was.
 	if d.self == approvals.SelfYes && len(d.people) == 1 {
 		of(d.people[0]).Own++
 	}
