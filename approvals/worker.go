@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -419,11 +420,10 @@ func (w *Worker) finish(ctx context.Context, work Work, out Outcome) error {
 		w.Service.log.Warn("work not done", "kind", work.Kind, "subject", work.Subject, "attempt", work.Attempt, "due", out.Due, "err", out.Err)
 	}
 	work.Due = out.Due
-	if out.Note != "" {
-		work.Note = out.Note
-	}
-	if !out.Failed {
-		work.Rank, work.Attempt = out.Rank, 0
+	if out.Failed {
+		work.Note = cmp.Or(out.Note, work.Note)
+	} else {
+		work.Rank, work.Note, work.Attempt = out.Rank, out.Note, 0
 	}
 	return w.Service.update(Background(own), func(c *Change) error {
 		if err := c.Finish(work); err != nil {

@@ -21,6 +21,9 @@ const (
 	fixFirst   = 5 * time.Second  // for what the operator has to fix first
 	fixMost    = 5 * time.Minute
 	cardSoon   = time.Second // until a card that is being posted stands
+
+	lostMost = time.Hour          // between tries to reach a place that is gone, about what is over
+	lostFor  = 7 * 24 * time.Hour // after which that is given up
 )
 
 // Deliver brings Slack up to date. Slack has no idempotency key: when the
@@ -71,7 +74,7 @@ func (b *Bot) postCard(ctx context.Context, w approvals.Work, c approvals.Card) 
 		var err error
 		if ref, err = b.findCard(ctx, rendered); err != nil {
 			b.holdBack(w.Lane, err)
-			return b.later(ctx, w, rendered.Channel, err)
+			return b.later(ctx, w, live(rendered, c.RetryOffered), rendered.Channel, err)
 		}
 	}
 	if ref.TS != "" {
@@ -83,7 +86,7 @@ func (b *Bot) postCard(ctx context.Context, w approvals.Work, c approvals.Card) 
 		mark := slack.SlackMetadata{EventType: MetadataCard, EventPayload: map[string]any{keyRequest: rendered.ID}}
 		posted, err := b.post(ctx, rendered.Channel, "", mark, m, b.view.spare(c))
 		if err != nil {
-			out := b.later(ctx, w, rendered.Channel, err)
+			out := b.later(ctx, w, live(rendered, c.RetryOffered), rendered.Channel, err)
 			out.Record = b.service.PostFailed(rendered.ID, diagnose(err).words(rendered.Channel))
 			return out
 		}
@@ -141,7 +144,7 @@ func (b *Bot) updateCard(ctx context.Context, w approvals.Work, c approvals.Card
 		// The thread tells what the card cannot.
 		return approvals.Dead(fmt.Errorf("update the card of %s: %s", id, f.words(ref.Channel)))
 	}
-	return b.later(ctx, w, ref.Channel, err)
+	return b.later(ctx, w, live(c.Request, c.RetryOffered), ref.Channel, err)
 }
 
 // decidable reports whether the card has buttons that decide.
@@ -170,19 +173,24 @@ func (b *Bot) deliverThread(ctx context.Context, w approvals.Work) approvals.Out
 	if len(t.Lines) == 0 {
 		return approvals.Outcome{Due: t.Due, Rank: w.Rank, Record: b.service.TellUntil(w.Subject, t.Card, t.Newest, false)}
 	}
-	if t.Card.TS == "" {
+	first := t.Lines[0]
+	alive := live(first.Request, first.RetryOffered)
+	switch {
+	case t.Card.TS == "" && !alive:
+		return approvals.Done() // the post of a card, if it is not given up, asks for it anew
+	case t.Card.TS == "":
 		return approvals.Outcome{Due: time.Now().Add(cardSoon), Rank: w.Rank, Failed: w.Attempt > 1}
 	}
 	stand := map[int64]place{}
 	if w.Attempt > 1 {
-		if stand, err = b.findReplies(ctx, t.Card, t.Lines[0].Event.At()); err != nil {
-			return b.later(ctx, w, t.Card.Channel, err)
+		if stand, err = b.findReplies(ctx, t.Card, first.Event.At()); err != nil {
+			return b.later(ctx, w, alive, t.Card.Channel, err)
 		}
 	}
 	told, gone, out := b.tellLines(ctx, w, t.Card, t.Lines, stand)
 	switch {
 	case out.Due.IsZero():
-		out = approvals.Outcome{Due: t.Due, Rank: w.Rank, Record: b.service.TellUntil(w.Subject, t.Card, t.Newest, gone)}
+		out = approvals.Outcome{Due: t.Due, Rank: w.Rank, Record: b.service.TellUntil(w.Subject, t.Card, t.Newest, gone), Err: out.Err}
 	case told > 0:
 		out.Record = b.service.TellUntil(w.Subject, t.Card, t.Lines[told-1].Event.Seq, gone)
 	}
@@ -191,7 +199,8 @@ func (b *Bot) deliverThread(ctx context.Context, w approvals.Work) approvals.Out
 
 // tellLines posts lines until one fails or the channel takes no more for now, and
 // says how many stand. What Slack will never take counts as told, so that it does
-// not hold back those behind it. gone: a line found no thread.
+// not hold back those behind it; so do all lines for a place that is given up. gone: a
+// line found no thread.
 func (b *Bot) tellLines(ctx context.Context, w approvals.Work, card approvals.SlackRef, lines []approvals.Told, stand map[int64]place) (told int, gone bool, out approvals.Outcome) {
 	posted := 0
 	for i, t := range lines {
@@ -207,10 +216,11 @@ func (b *Bot) tellLines(ctx context.Context, w approvals.Work, card approvals.Sl
 		astray, err := b.postLine(ctx, card, t)
 		gone = gone || astray
 		if err != nil {
-			if out := b.later(ctx, w, card.Channel, err); !out.Due.IsZero() {
+			out, f := b.later(ctx, w, live(t.Request, t.RetryOffered), card.Channel, err), diagnose(err)
+			if !out.Due.IsZero() || f.kind == unreachable {
 				return i, gone, out
 			}
-			b.log.Error("Slack does not take a line", "request", w.Subject, "event", t.Event.Seq, "why", diagnose(err).words(card.Channel))
+			b.log.Error("Slack does not take a line", "request", w.Subject, "event", t.Event.Seq, "why", f.words(card.Channel))
 		}
 	}
 	return len(lines), gone, approvals.Done()
@@ -265,6 +275,7 @@ func (b *Bot) deliverNotice(ctx context.Context, w approvals.Work) approvals.Out
 	if err != nil {
 		return unread(w, err)
 	}
+	alive := live(t.Request, t.RetryOffered)
 	if w.Attempt > 1 && !toPerson {
 		// Direct messages cannot be read back: there a second one is tolerated.
 		told, err := b.findMessage(ctx, to, t.Event.At(), func(m slack.Message) bool {
@@ -273,7 +284,7 @@ func (b *Bot) deliverNotice(ctx context.Context, w approvals.Work) approvals.Out
 		})
 		switch {
 		case err != nil:
-			return b.later(ctx, w, to, err)
+			return b.later(ctx, w, alive, to, err)
 		case told != "":
 			return approvals.Done()
 		}
@@ -286,7 +297,7 @@ func (b *Bot) deliverNotice(ctx context.Context, w approvals.Work) approvals.Out
 		if f := diagnose(err); toPerson && f.kind == unreachable {
 			return approvals.Dead(fmt.Errorf("write to %s: %s", to, f.words("")))
 		}
-		return b.later(ctx, w, to, err)
+		return b.later(ctx, w, alive, to, err)
 	}
 	return approvals.Done()
 }
@@ -306,7 +317,7 @@ func (b *Bot) deliverAlarm(ctx context.Context, w approvals.Work) approvals.Outc
 	}
 	text := say("⚠️ Nothing is approved any more: ", quoted(fault, limitMessage), ". The operator has to look at the gateway now.")
 	if _, err := b.post(ctx, w.Subject, "", slack.SlackMetadata{}, only(text)); err != nil {
-		return b.later(ctx, w, w.Subject, err)
+		return b.later(ctx, w, true, w.Subject, err)
 	}
 	return approvals.Done()
 }
@@ -392,8 +403,9 @@ func (b *Bot) nextTurn(channel string, t approvals.Traffic) time.Time {
 
 // later decides when what did not succeed is tried again, and tells the operator
 // if it is for them to fix. What any other message would meet too makes the
-// channel or all of Slack rest; what may be the fault of this one backs off alone.
-func (b *Bot) later(ctx context.Context, w approvals.Work, channel string, err error) approvals.Outcome {
+// channel or all of Slack rest; what may be the fault of this one backs off alone. alive:
+// it is never given up because its place is gone; see [live].
+func (b *Bot) later(ctx context.Context, w approvals.Work, alive bool, channel string, err error) approvals.Outcome {
 	f := diagnose(err)
 	words := errors.New(f.words(channel))
 	subject, rests := "slack", allOfSlack
@@ -423,10 +435,33 @@ func (b *Bot) later(ctx context.Context, w approvals.Work, channel string, err e
 	if b.health.bad(subject, words.Error()) {
 		b.log.Warn("Slack does not take a message", "channel", channel, "why", words)
 	}
-	if rests == "" {
+	switch {
+	case f.kind == unreachable && !alive:
+		return lost(w, words)
+	case rests == "":
 		return approvals.Again(approvals.Backoff(w.Attempt, first, most), words)
 	}
 	return b.resting(w, b.pace.trouble(rests), words)
+}
+
+// live reports whether people may still decide on a request, or its deploy runs.
+func live(r approvals.Request, retryOffered bool) bool {
+	return r.Status.Open() || r.Status == approvals.Released || retryOffered
+}
+
+// lost is the outcome when the place is gone where something would be told that is over:
+// it is tried less and less often, and given up after a week. The note says since when.
+func lost(w approvals.Work, words error) approvals.Outcome {
+	since, err := time.Parse(time.RFC3339, w.Note)
+	switch {
+	case err != nil:
+		since = time.Now()
+	case time.Since(since) > lostFor:
+		return approvals.Dead(words)
+	}
+	out := approvals.Again(approvals.Backoff(w.Attempt, retryFirst, lostMost), words)
+	out.Note = since.Format(time.RFC3339)
+	return out
 }
 
 // resting is the outcome when work has to wait together with others. It keeps its

@@ -37,6 +37,7 @@ type service struct {
 	settle    func(ctx context.Context) error // before a decision, which it may fail
 	record    func()                          // before a click is recorded
 	fault     string
+	retry     bool              // cards offer to retry their request
 	story     []approvals.Event // of any request; nil = it was asked for
 }
 
@@ -137,7 +138,9 @@ func (s *service) Reject(ctx context.Context, c approvals.Clicker, id, reason, _
 
 func (s *service) Card(_ context.Context, id string) (approvals.Card, error) {
 	r, err := s.get(id)
-	return approvals.Card{Request: r, Approvers: []string{admins}, Needs: r.Required}, err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return approvals.Card{Request: r, Approvers: []string{admins}, Needs: r.Required, RetryOffered: s.retry}, err
 }
 
 func (s *service) Tell(_ context.Context, seq int64) (approvals.Told, error) {

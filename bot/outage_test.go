@@ -106,6 +106,80 @@ func TestCardInAnArchivedChannel(t *testing.T) {
 	})
 }
 
+// What is left to say of a finished request in a channel that was deleted is tried less and
+// less often, and given up after a week. It is told when the channel takes messages before.
+func TestChannelThatWasDeleted(t *testing.T) {
+	t.Parallel()
+	const week = 7 * 24 * time.Hour
+	notice := approvals.Work{Kind: approvals.WorkNotice, Subject: "7 " + deploys, Lane: lane}
+	update := card
+	update.Lane = cardLane
+	for name, tt := range map[string]struct {
+		work  approvals.Work
+		stood bool // the card, before the channel was deleted
+		lasts time.Duration
+		want  int // messages at the end
+	}{
+		"a card":                     {card, false, week, 0},
+		"a change of a card":         {update, true, week, 1},
+		"lines of a thread":          {thread, true, week, 1},
+		"a notice":                   {notice, true, week, 1},
+		"a card, for a day":          {card, false, 24 * time.Hour, 1},
+		"lines of a thread, for six": {thread, true, 6 * 24 * time.Hour, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newBubble(t, slacktest.Config{})
+				if tt.stood {
+					w.postCard(t)
+				}
+				w.request(func(r *approvals.Request) { r.Status = approvals.Rejected })
+				for seq := range int64(4) {
+					w.tell(7+seq, nil)
+				}
+				began, longest := time.Now(), time.Duration(0)
+				w.slack.AddFault(slacktest.Fault{Error: "channel_not_found", Match: func(slacktest.Call) bool { return time.Since(began) < tt.lasts+2*time.Hour }})
+				d, before := w.due(tt.work), began
+				d.after = func() { longest, before = max(longest, time.Since(before)), time.Now() }
+				d.run(t)
+				gaveUp := tt.lasts == week
+				if took := time.Since(began); took < tt.lasts || took > tt.lasts+5*time.Hour || (d.err != nil) != gaveUp {
+					t.Errorf("it was over after %v, with %v; want %v", took, d.err, tt.lasts)
+				}
+				if longest < time.Hour || longest > 70*time.Minute || d.count > 250 {
+					t.Errorf("got %d tries, with pauses of up to %v; want an hour", d.count, longest)
+				}
+				if got := len(w.slack.AllMessages(deploys)); got != tt.want {
+					t.Errorf("got %d messages; want %d", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// While people may decide on a request, or its deploy runs, nothing of it is given up.
+func TestNothingOfALiveRequestIsGivenUp(t *testing.T) {
+	t.Parallel()
+	for _, status := range []approvals.Status{approvals.Pending, approvals.Approved, approvals.Released, approvals.Undeliverable} {
+		w := newWorld(t, slacktest.Config{})
+		w.postCard(t)
+		w.request(func(r *approvals.Request) { r.Status, r.Newer = status, 128 })
+		w.service.edit(func() { w.service.retry = status == approvals.Undeliverable })
+		w.tell(7, func(t *approvals.Told) { t.RetryOffered = status == approvals.Undeliverable })
+		w.slack.AddFault(slacktest.Fault{Error: "channel_not_found"})
+		for _, work := range []approvals.Work{card, thread, {Kind: approvals.WorkNotice, Subject: "7 " + deploys, Lane: lane}} {
+			w.bot = w.fresh()
+			work.Attempt, work.Note = 300, time.Now().Add(-30*24*time.Hour).Format(time.RFC3339)
+			out := w.deliver(t, work)
+			wantAgain(t, out)
+			if pause := time.Until(out.Due); pause > time.Minute {
+				t.Errorf("%s: the %s of the request is tried again in %v; want soon", status, work.Kind, pause)
+			}
+		}
+	}
+}
+
 // A reply whose thread is gone goes to the channel, naming its request, once.
 func TestLineWithoutItsThread(t *testing.T) {
 	t.Parallel()

@@ -46,6 +46,7 @@ type dueWork struct {
 	served map[string]int
 	count  int
 	after  func() // each delivery, if not nil
+	err    error  // of the newest delivery
 }
 
 func (w *world) due(rows ...approvals.Work) *dueWork {
@@ -107,6 +108,10 @@ func (d *dueWork) run(t *testing.T) {
 		d.count++
 		d.served[r.Lane] = d.count
 		out := d.deliver(t, r)
+		d.err = out.Err
+		if out.Note != "" || !out.Failed {
+			d.rows[i].Note = out.Note
+		}
 		switch {
 		case out.Due.IsZero():
 			d.rows = slices.Delete(d.rows, i, i+1)
