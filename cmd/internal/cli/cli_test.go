@@ -131,10 +131,13 @@ func TestVersionHelpCompletion(t *testing.T) {
 	for line, says := range map[string]string{
 		"version":                           "fruit " + cli.Version() + " (go",
 		"--version":                         "fruit " + cli.Version() + " (go",
+		"baskt --version":                   "fruit " + cli.Version() + " (go",
 		"help basket":                       "Baskets",
+		"help":                              "-v, --version   version for fruit",
 		"basket show --help":                "where (required)",
 		"completion bash":                   "bash completion",
 		"__complete bas":                    "basket",
+		"__complete --v":                    "--version",
 		"__complete help ":                  "basket\n",
 		"__complete basket show --ki":       "--kind",
 		"__complete basket show --kind a":   "apple\n",

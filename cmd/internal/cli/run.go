@@ -111,10 +111,7 @@ func (p *Program) sayError(program string, err error) {
 func Prepare(root *cobra.Command) {
 	name := root.Name()
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.Version = Version()
-	root.SetVersionTemplate(versionLine(name))
-	// A group can be called, but only to be told that it wants a command.
-	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}", 1))
+	root.SetUsageFunc(usageOf(root.UsageFunc()))
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(helpCommand(root))
 	root.AddCommand(versionCommand(name))
@@ -128,6 +125,23 @@ func Prepare(root *cobra.Command) {
 		}
 	}
 	prepare(root)
+	versionFlag(root)
+}
+
+// usageOf shows the usage of a group without the line of a call of the group alone: it
+// can be called, but only to be told that it wants a command.
+//
+// Neither this nor [versionFlag] uses a template of cobra. A program that runs one
+// calls methods by their names, so that the linker keeps all methods of all types.
+func usageOf(usage func(*cobra.Command) error) func(*cobra.Command) error {
+	return func(cmd *cobra.Command) error {
+		if cmd.HasAvailableSubCommands() {
+			group := *cmd
+			group.Run, group.RunE = nil, nil
+			cmd = &group
+		}
+		return usage(cmd)
+	}
 }
 
 func prepare(cmd *cobra.Command) {
@@ -188,6 +202,7 @@ func helpCommand(root *cobra.Command) *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			found, rest, err := root.Find(args)
 			if err == nil && len(rest) == 0 {
+				found.InitDefaultHelpFlag() // so that it says the same as --help
 				return found.Help()
 			}
 			if len(rest) > 0 {

@@ -29,9 +29,31 @@ func versionLine(program string) string {
 func versionCommand(program string) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Example: "  " + program + " version", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprint(cmd.OutOrStdout(), versionLine(program))
-			return err
-		},
+		RunE: printVersion,
+	}
+}
+
+func printVersion(cmd *cobra.Command, _ []string) error {
+	_, err := fmt.Fprint(cmd.OutOrStdout(), versionLine(cmd.Root().Name()))
+	return err
+}
+
+// versionFlag has root, which is prepared otherwise, answer --version.
+func versionFlag(root *cobra.Command) {
+	asked := root.Flags().BoolP("version", "v", false, "version for "+root.Name())
+	// The shell completes nothing after it, as after cobra's own.
+	_ = root.Flags().SetAnnotation("version", cobra.FlagSetByCobraAnnotation, []string{"true"})
+	check, run := root.Args, root.RunE
+	root.Args = func(cmd *cobra.Command, args []string) error {
+		if *asked {
+			return nil
+		}
+		return check(cmd, args)
+	}
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if *asked {
+			return printVersion(cmd, args)
+		}
+		return run(cmd, args)
 	}
 }
