@@ -45,14 +45,12 @@ func (c *program) manifest() *cobra.Command {
 		Long: `Print the manifest of the Slack app: for Socket Mode, or with --http for requests
 to the given base URL.`,
 		RunE: func(*cobra.Command, []string) error {
-			text, err := slackmanifest.Socket()
+			text := slackmanifest.Socket()
 			if base != "" {
+				var err error
 				if text, err = slackmanifest.HTTP(base); err != nil {
 					return cli.Usage("--http: %w", err)
 				}
-			}
-			if err != nil {
-				return err
 			}
 			return c.Print(string(text))
 		},

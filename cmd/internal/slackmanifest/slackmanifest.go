@@ -10,14 +10,15 @@ import (
 	"bytes"
 	_ "embed"
 	"errors"
-	"fmt"
 	"net/url"
 	"regexp"
 	"strings"
-	"text/template"
 )
 
-//go:embed manifest.yml.tmpl
+// source is the manifest of both modes. A line that begins with the name of a mode in
+// brackets is for that mode alone, and BASE stands for the base of the URLs.
+//
+//go:embed manifest.yml.in
 var source string
 
 // maxBase leaves room for our paths below the 3,000 characters that Slack
@@ -28,7 +29,7 @@ const maxBase = 2900
 var basePattern = regexp.MustCompile(`^https://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?$`)
 
 // Socket renders the manifest for Socket Mode.
-func Socket() ([]byte, error) { return render("") }
+func Socket() []byte { return render("") }
 
 // HTTP renders the manifest for request URLs below base, such as
 // https://gate.example.com. Slack calls only https addresses.
@@ -38,17 +39,21 @@ func HTTP(base string) ([]byte, error) {
 	if err != nil || u.Hostname() == "" || len(base) > maxBase || !basePattern.MatchString(base) {
 		return nil, errors.New("the base must be an https URL without user, query and fragment, such as https://gate.example.com")
 	}
-	return render(base)
+	return render(base), nil
 }
 
-func render(base string) ([]byte, error) {
-	t, err := template.New("manifest.yml").Option("missingkey=error").Parse(source)
-	if err != nil {
-		return nil, fmt.Errorf("parse manifest: %w", err)
+// render keeps the lines of the source that are for both modes, and those of the mode.
+// With a base that is HTTP.
+func render(base string) []byte {
+	ours, others := "[socket]", "[http]"
+	if base != "" {
+		ours, others = others, ours
 	}
 	var out bytes.Buffer
-	if err := t.Execute(&out, struct{ Base string }{base}); err != nil {
-		return nil, fmt.Errorf("render manifest: %w", err)
+	for line := range strings.Lines(source) {
+		if !strings.HasPrefix(line, others) {
+			out.WriteString(strings.ReplaceAll(strings.TrimPrefix(line, ours), "BASE", base))
+		}
 	}
-	return out.Bytes(), nil
+	return out.Bytes()
 }
