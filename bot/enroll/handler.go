@@ -69,30 +69,25 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // answer writes the page and the one log line of a call. The path is left out
 // of it: it holds the token.
 func (h *handler) answer(w http.ResponseWriter, r *http.Request, start time.Time, p page) {
-	err := p.err
-	body, status := p.render()
-	if body == nil {
-		err, status = errors.Join(err, errRender), http.StatusInternalServerError
-	}
 	header := w.Header()
 	h.guard.setHeaders(header)
 	for name, value := range p.header {
 		header.Set(name, value)
 	}
-	w.WriteHeader(status)
-	w.Write(body)
+	w.WriteHeader(p.status)
+	_ = p.markup().Render(w) // a browser that went away is no fault
 
 	attrs := []slog.Attr{
-		slog.String("method", r.Method), slog.String("route", Route), slog.Int("status", status),
+		slog.String("method", r.Method), slog.String("route", Route), slog.Int("status", p.status),
 		slog.String("page", p.Name), slog.Duration("took", time.Since(start)),
 	}
 	if p.Person.SlackID != "" {
 		attrs = append(attrs, slog.String("user", p.Person.SlackID))
 	}
 	level := slog.LevelInfo
-	if err != nil {
+	if p.err != nil {
 		level = slog.LevelError
-		attrs = append(attrs, slog.String("err", err.Error()))
+		attrs = append(attrs, slog.String("err", p.err.Error()))
 	}
 	h.log.LogAttrs(r.Context(), level, "enrolment page", attrs...)
 }

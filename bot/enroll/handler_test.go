@@ -4,10 +4,13 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/net/html"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/enroll"
@@ -211,25 +214,67 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
+// What people are called is text and nothing else: the page has the elements and
+// attributes that it has for a plain name, and what would not show is shown.
 func TestHostileName(t *testing.T) {
-	for _, name := range []string{
-		`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `</title></style><svg onload=alert(1)>`, `{{.Key}}`, `' autofocus onfocus='alert(1)`,
-		"Ana\u202egnp.exe", "Ana\r\nSet-Cookie: a=b", "\xff\xfe", strings.Repeat("很", 500), "a:b?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&x=",
-	} {
+	all := func(name, id string) (pages []string) {
 		f := newFake(name)
+		f.link.Person.SlackID = id
 		s := newSite(t, f)
 		for _, a := range []*httptest.ResponseRecorder{s.get(), s.show(), s.send("1"), s.get(), s.send(f.secret.At(time.Now()))} {
-			body := a.Body.String()
-			for _, bad := range []string{"<script", "<img", "<svg onload", "' autofocus onfocus", "\u202e", "\r", "Gateway:a%20b?secret=JBSW"} {
-				if strings.Contains(body, bad) {
-					t.Errorf("%q: the page holds %q", name, bad)
-				}
-			}
 			if a.Code >= 500 {
 				t.Errorf("%q: got %d", name, a.Code)
 			}
+			pages = append(pages, a.Body.String())
+		}
+		return pages
+	}
+	plain := all("Ana", "U012ABCDEF")
+	for _, hostile := range []string{
+		`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `</title></style><svg onload=alert(1)>`, `{{.Key}}`, `' autofocus onfocus='alert(1)`,
+		"javascript:alert(1)//", "&lt;b&gt;", "--></bdi></p></main><base href=//evil.example>", "Ana\u202egnp.exe", "\u2066Ana\u2069\u200f", "Ana\r\nSet-Cookie: a=b",
+		"\x00\xff\xfe", strings.Repeat("很", 500), "a:b?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&x=",
+	} {
+		for i, body := range append(all(hostile, "U012ABCDEF"), all("Ana", hostile)...) {
+			if got, want := marks(t, body), marks(t, plain[i%len(plain)]); !slices.Equal(got, want) {
+				t.Errorf("%q: the page has other elements than for a plain name", hostile)
+			}
+			for _, bad := range []string{"\x00", "Gateway:a%20b?secret=JBSW"} {
+				if strings.Contains(body, bad) {
+					t.Errorf("%q: the page holds %q", hostile, bad)
+				}
+			}
+			if i < len(plain) && strings.ContainsAny(body, "\u202e\u2066\u2069\u200f\r") {
+				t.Errorf("%q: the page holds a character that does not show", hostile)
+			}
 		}
 	}
+}
+
+// marks are the elements and attributes of a page. The link to the app has to be one,
+// and is left out like the key and its picture, which are never the same.
+func marks(t *testing.T, body string) (all []string) {
+	t.Helper()
+	doc, err := html.Parse(strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range doc.Descendants() {
+		if n.Type == html.TextNode {
+			continue
+		}
+		all = append(all, n.Data)
+		for _, a := range n.Attr {
+			switch {
+			case a.Key == "href" && !strings.HasPrefix(a.Val, "otpauth://totp/Rack%20Gateway:"):
+				t.Error("a link leads elsewhere than to the authenticator app")
+			case a.Key == "href" || a.Key == "d" || n.Data == "svg" && a.Key == "viewBox":
+				a.Val = ""
+			}
+			all = append(all, a.Key+"="+a.Val)
+		}
+	}
+	return all
 }
 
 func TestNameless(t *testing.T) {

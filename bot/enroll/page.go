@@ -1,10 +1,6 @@
 package enroll
 
 import (
-	"bytes"
-	_ "embed"
-	"errors"
-	"html/template"
 	"net/http"
 	"strings"
 	"time"
@@ -22,21 +18,9 @@ const (
 	nameLimit    = 80
 )
 
-var (
-	//go:embed page.html
-	markup string
-	//go:embed page.css
-	style string
-
-	pages = template.Must(template.New("page").Parse(markup))
-)
-
-// errRender says nothing about what was to be shown, which may be a key.
-var errRender = errors.New("the page could not be made")
-
 // page is one answer. The zero value of what a page does not show is left out.
 type page struct {
-	Name    string // which part of page.html
+	Name    string // which content it has
 	Title   string
 	Person  approvals.Person
 	Who     string // how the person is called
@@ -45,24 +29,12 @@ type page struct {
 	Until   string // end of the link, in UTC
 	Minutes int    // until then
 	Key     string // in groups of four
-	Link    template.URL
+	Link    string // for an authenticator app
 	Picture picture
 
 	status int
 	header map[string]string
 	err    error
-}
-
-// Style is the style sheet as it stands in the page.
-func (page) Style() template.CSS { return template.CSS(style) }
-
-// render returns no body if the page cannot be made.
-func (p page) render() ([]byte, int) {
-	var b bytes.Buffer
-	if err := pages.Execute(&b, p); err != nil {
-		return nil, 0
-	}
-	return b.Bytes(), p.status
 }
 
 // about makes a page about a link that works.
@@ -91,8 +63,7 @@ func key(e approvals.Enrolment, secret totp.Secret) page {
 	if err != nil {
 		return failed(err)
 	}
-	// The link is made of escaped parts; html/template refuses its scheme.
-	p.Key, p.Link, p.Picture = inFours(secret.Base32()), template.URL(link), picture
+	p.Key, p.Link, p.Picture = inFours(secret.Base32()), link, picture
 	return p
 }
 

@@ -1,6 +1,7 @@
 package enroll
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -16,12 +17,15 @@ type picture struct {
 	Path string
 }
 
+// errDraw is told without the library's error, which may repeat the content: the key.
+var errDraw = errors.New("the QR code could not be drawn")
+
 // draw makes the picture of a QR code, in which each run of dark modules of a row is
 // one rectangle.
 func draw(content string) (picture, error) {
 	code, err := qr.Encode(content, qr.M, qr.Auto)
 	if err != nil {
-		return picture{}, fmt.Errorf("draw QR code: %w", errRender) // the library's error may repeat the content
+		return picture{}, errDraw
 	}
 	side := code.Bounds().Dx()
 	dark := func(x, y int) bool {
