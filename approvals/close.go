@@ -24,7 +24,7 @@ func (s *Service) Withdraw(ctx context.Context, t Token, idOrNumber, reason stri
 	}
 	reason = strings.TrimSpace(reason)
 	if len([]rune(reason)) > maxReason {
-		return Request{}, invalid("the reason is too long", FieldError{"reason", "must be at most 500 characters"})
+		return Request{}, faults{{"reason", "must be at most 500 characters"}}.refusal("the reason is too long")
 	}
 	held, err := s.heldAt(ctx, t, idOrNumber)
 	if err != nil {

@@ -1,7 +1,6 @@
 package approvals
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -41,27 +40,19 @@ func (n *NewRequest) check() error {
 		n.Environment = DefaultEnvironment
 	}
 	n.WorkflowID = strings.ToLower(n.WorkflowID)
-	var faults []FieldError
-	fault := func(ok bool, field, detail string) {
-		if !ok {
-			faults = append(faults, FieldError{field, detail})
-		}
+	var f faults
+	f.unless(ValidName(n.App), "app", "must be a name: a lower case letter, then up to 39 lower case letters, digits and hyphens")
+	f.unless(ValidName(n.Environment), "environment", "must be a name: a lower case letter, then up to 39 lower case letters, digits and hyphens")
+	f.unless(commitPattern.MatchString(n.GitCommit), "git_commit", "must be 7 to 40 hex digits")
+	f.unless(uuidPattern.MatchString(n.WorkflowID), "ci_metadata.workflow_id", "must be the id (UUID) of a CircleCI workflow: $CIRCLE_WORKFLOW_ID")
+	f.unless(n.JobID == "" || uuidPattern.MatchString(n.JobID), "ci_metadata.job_id", "must be the id (UUID) of a CircleCI job: $CIRCLE_WORKFLOW_JOB_ID")
+	f.unless(utf8.RuneCountInString(n.Message) <= maxMessage, "message", "must be at most 2,000 characters")
+	f.unless(n.Branch == "" || n.Tag == "", "tag", "must not be given together with branch")
+	var names []string
+	for _, fault := range f {
+		names = append(names, fault.Field)
 	}
-	fault(ValidName(n.App), "app", "must be a name: a lower case letter, then up to 39 lower case letters, digits and hyphens")
-	fault(ValidName(n.Environment), "environment", "must be a name: a lower case letter, then up to 39 lower case letters, digits and hyphens")
-	fault(commitPattern.MatchString(n.GitCommit), "git_commit", "must be 7 to 40 hex digits")
-	fault(uuidPattern.MatchString(n.WorkflowID), "ci_metadata.workflow_id", "must be the id (UUID) of a CircleCI workflow: $CIRCLE_WORKFLOW_ID")
-	fault(n.JobID == "" || uuidPattern.MatchString(n.JobID), "ci_metadata.job_id", "must be the id (UUID) of a CircleCI job: $CIRCLE_WORKFLOW_JOB_ID")
-	fault(utf8.RuneCountInString(n.Message) <= maxMessage, "message", "must be at most 2,000 characters")
-	fault(n.Branch == "" || n.Tag == "", "tag", "must not be given together with branch")
-	if len(faults) > 0 {
-		names := make([]string, len(faults))
-		for i, f := range faults {
-			names[i] = f.Field
-		}
-		return invalid("the request is not valid: see "+strings.Join(names, ", "), faults...)
-	}
-	return nil
+	return f.refusal("the request is not valid: see " + strings.Join(names, ", "))
 }
 
 // Request files a deploy approval request for a token; created is false when
@@ -70,8 +61,7 @@ func (n *NewRequest) check() error {
 // are one transaction.
 func (s *Service) Request(ctx context.Context, t Token, n NewRequest) (r Request, created bool, err error) {
 	r, created, err = s.request(ctx, t, n)
-	var why *Error
-	if errors.As(err, &why) && why.Code != CodeCIUnavailable && why.Code != CodeUnavailable {
+	if why, ok := errors.AsType[*Error](err); ok && why.Code != CodeCIUnavailable && why.Code != CodeUnavailable {
 		s.refused(ctx, t, n, why)
 	}
 	return r, created, err
@@ -103,49 +93,52 @@ func (s *Service) refused(ctx context.Context, t Token, n NewRequest, why *Error
 	}
 }
 
-func (s *Service) request(ctx context.Context, t Token, n NewRequest) (Request, bool, error) {
+func (s *Service) request(ctx context.Context, t Token, n NewRequest) (r Request, created bool, err error) {
 	p, err := s.admit(t, "file requests", &n)
 	if err != nil {
-		return Request{}, false, err
+		return r, false, err
 	}
 	if t.Job != nil {
 		n.JobID = t.Job.JobID // signed, where the body only claims
 	}
-	had, err := query(ctx, s.store, func(tx Tx) (*Request, error) { return standing(tx, n) })
+	had, err := query(ctx, s.store, func(tx Tx) (*Request, error) { return filed(tx, n) })
 	if err != nil {
-		return Request{}, false, err
+		return r, false, err
 	}
 	if had != nil {
 		return *had, false, s.askedAgain(ctx, *had)
 	}
 	facts, gate, err := s.inspect(ctx, p, n)
 	if err != nil {
-		return Request{}, false, err
+		return r, false, err
 	}
 	if t.Job != nil && t.Job.PipelineID != "" && t.Job.PipelineID != strings.ToLower(facts.PipelineID) {
-		return Request{}, false, notThis(ReasonWorkflow, "the OIDC token is of another pipeline than the workflow")
+		return r, false, notThis(ReasonWorkflow, "the OIDC token is of another pipeline than the workflow")
 	}
 	last, err := s.lastDeployed(ctx, n)
 	if err != nil {
-		return Request{}, false, err
+		return r, false, err
 	}
 	code, err := s.askCommits(ctx, p, facts, last)
 	if err != nil {
-		return Request{}, false, err
+		return r, false, err
 	}
-	what, metadata := newRequest(t, p, n, facts, last)
-	var r Request
-	created := true
+	asked := Asked{
+		Facts: facts, Last: last, Message: n.Message, Metadata: hashOf(n.Metadata), JobID: strings.ToLower(n.JobID),
+		Requester: Requester{TokenID: t.ID, TokenName: t.Name, Actor: facts.starter()},
+		Project:   p.Project, GateName: p.Gate, Channel: p.Channel, PendingTTL: p.PendingTTL,
+		AutoApprove: p.AutoApprove, OnClose: p.OnClose, DeployJobs: p.DeployJobs,
+	}
 	err = s.update(ctx, func(c *Change) error {
 		// A second call for the same workflow may have come first.
-		if had, err := standing(c.Tx, n); err != nil {
+		if had, err := filed(c.Tx, n); err != nil {
 			return err
 		} else if had != nil {
-			r, created = *had, false
+			r = *had
 			return nil
 		}
-		r = Request{Metadata: metadata, Seen: Seen{Told: -1, GateStatus: gate.Status}}
-		return s.file(c, &r, what, code, p, n, t)
+		r, created = Request{Metadata: n.Metadata, Seen: Seen{Told: -1, GateStatus: gate.Status}}, true
+		return s.file(c, &r, asked, code, p, n, t)
 	})
 	if err != nil {
 		return Request{}, false, err
@@ -187,8 +180,10 @@ func (s *Service) inspect(ctx context.Context, p Policy, n NewRequest) (facts Fa
 	if err := s.knowStarter(ctx, facts); err != nil {
 		return facts, gate, err
 	}
-	if err := s.compare(ctx, p, n, facts); err != nil {
-		return facts, gate, err
+	for _, q := range slices.Insert(s.requirements(ctx, p, facts), claimsAfter, requirement{fault: compareClaims(n, facts)}) {
+		if q.fault != nil {
+			return facts, gate, q.fault
+		}
 	}
 	if unlisted != nil {
 		return facts, gate, lookupRefused(unlisted)
@@ -218,8 +213,7 @@ func (s *Service) knowStarter(ctx context.Context, f Facts) error {
 	if f.StartedByID == "" || f.StartedBy != "" {
 		return nil
 	}
-	_, err := s.ci.Login(ctx, f.StartedByID)
-	if err != nil && temporary(err) {
+	if _, err := s.ci.Login(ctx, f.StartedByID); err != nil && temporary(err) {
 		return lookupRefused(err)
 	}
 	return nil
@@ -241,88 +235,61 @@ func (s *Service) askedBefore(ctx context.Context, app, environment, workflow st
 	return len(had) > 0, err
 }
 
-// standing finds the request that already stands for the workflow; nil = none.
-func standing(tx Tx, n NewRequest) (*Request, error) {
-	had, err := tx.Requests(Filter{Apps: []string{n.App}, Environment: n.Environment, WorkflowID: n.WorkflowID})
-	if err != nil {
+// filed finds the request that another one for the same workflow would only repeat;
+// nil = none.
+func filed(tx Tx, n NewRequest) (*Request, error) {
+	r, err := standing(tx, n.App, n.Environment, n.WorkflowID)
+	switch {
+	case errors.Is(err, ErrNotFound) || err == nil && r.Status.yields():
+		return nil, nil
+	case err != nil:
 		return nil, err
 	}
-	for _, r := range had {
-		if !r.Status.yields() {
-			return &r, compareClaims(n, r.Facts)
-		}
-	}
-	return nil, nil
+	return &r, compareClaims(n, r.Facts)
 }
 
-// compare checks the facts against the settings and the claims.
-func (s *Service) compare(ctx context.Context, p Policy, n NewRequest, f Facts) error {
-	for i, q := range s.requirements(ctx, p, f) {
-		if i == claimsAfter {
-			if err := compareClaims(n, f); err != nil {
-				return err
-			}
-		}
-		if err := q.check(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// requirement is what a workflow has to be before anybody may ask for it.
+// requirement is what a workflow has to be before anybody may ask for it, and why it
+// is not.
 type requirement struct {
 	what  string
-	check func() error
+	fault error
 }
 
 // claimsAfter is after how many requirements the claims are compared: before, they
 // may be about another repository.
 const claimsAfter = 2
 
-// requirements lists what the settings demand of the facts, in the order in which
-// it is checked.
+// requirements judges what the settings demand of the facts, in the order in which
+// faults are told.
 func (s *Service) requirements(ctx context.Context, p Policy, f Facts) []requirement {
+	var project, fork, ref, trigger, config error
+	if same, err := s.ci.SameProject(ctx, p.Project, f.Project); err != nil {
+		project = lookupRefused(err)
+	} else if !same {
+		project = refuse(CodeWorkflowWrongProject, "the workflow belongs to project %s, but app %q is %s", f.Project, p.App, p.Project)
+	}
+	switch {
+	case f.Fork() && f.Origin == "":
+		fork = refuse(CodeWorkflowWrongProject, "the pipeline builds a pull request (%s), and CircleCI does not say that its repository is %s itself: it counts as a fork", refText(f), p.Project)
+	case f.Fork():
+		fork = refuse(CodeWorkflowWrongProject, "the pipeline builds a fork (%s), not %s itself", f.Origin, p.Project)
+	}
+	if !p.AllowsRef(f.Branch, f.Tag) {
+		ref = refuse(CodeBranchNotAllowed, "%s may not be deployed: allowed are %s", refText(f), strings.Join(p.AllowedBranches, ", "))
+	}
+	others := only(f.triggers(), func(t string) bool { return !slices.Contains(p.AllowedTriggers, t) })
+	if len(p.AllowedTriggers) > 0 && len(others) > 0 {
+		trigger = refuse(CodeTriggerNotAllowed, "a pipeline with the trigger %q may not be deployed: allowed are %s", others[0], strings.Join(p.AllowedTriggers, ", "))
+	}
+	if from := f.ConfigElsewhere(); from != "" {
+		config = refuse(CodeConfigNotFromCommit, "the pipeline's configuration is not that of its commit: %s. Start a pipeline that takes it from the commit", from)
+	}
 	return []requirement{
-		{"the workflow belongs to the app's project", func() error {
-			same, err := s.ci.SameProject(ctx, p.Project, f.Project)
-			if err != nil {
-				return lookupRefused(err)
-			}
-			if !same {
-				return refuse(CodeWorkflowWrongProject, "the workflow belongs to project %s, but app %q is %s", f.Project, p.App, p.Project)
-			}
-			return nil
-		}},
-		{"it builds the repository itself and no fork", func() error {
-			switch {
-			case f.Fork() && f.Origin == "":
-				return refuse(CodeWorkflowWrongProject, "the pipeline builds a pull request (%s), and CircleCI does not say that its repository is %s itself: it counts as a fork", refText(f), p.Project)
-			case f.Fork():
-				return refuse(CodeWorkflowWrongProject, "the pipeline builds a fork (%s), not %s itself", f.Origin, p.Project)
-			}
-			return nil
-		}},
-		{"its branch or tag is allowed", func() error {
-			if !p.AllowsRef(f.Branch, f.Tag) {
-				return refuse(CodeBranchNotAllowed, "%s may not be deployed: allowed are %s", refText(f), strings.Join(p.AllowedBranches, ", "))
-			}
-			return nil
-		}},
-		{"its trigger is allowed", func() error {
-			for _, t := range f.triggers() {
-				if len(p.AllowedTriggers) > 0 && !slices.Contains(p.AllowedTriggers, t) {
-					return refuse(CodeTriggerNotAllowed, "a pipeline with the trigger %q may not be deployed: allowed are %s", t, strings.Join(p.AllowedTriggers, ", "))
-				}
-			}
-			return nil
-		}},
-		{"its configuration is that of its commit", func() error {
-			if from := f.ConfigElsewhere(); from != "" {
-				return refuse(CodeConfigNotFromCommit, "the pipeline's configuration is not that of its commit: %s. Start a pipeline that takes it from the commit", from)
-			}
-			return nil
-		}},
+		{"the workflow belongs to the app's project", project},
+		{"it builds the repository itself and no fork", fork},
+		{"its branch or tag is allowed", ref},
+		{"its trigger is allowed", trigger},
+		{"its configuration is that of its commit", config},
 	}
 }
 
@@ -345,11 +312,10 @@ func refText(f Facts) string {
 
 // lookupRefused puts a failed look-up at creation into a code.
 func lookupRefused(err error) error {
-	var ci *CIError
-	if !errors.As(err, &ci) {
-		return err
-	}
+	ci, ok := errors.AsType[*CIError](err)
 	switch {
+	case !ok:
+		return err
 	case ci.Status == 404:
 		return refuse(CodeWorkflowNotFound, "workflow not found: the workflow_id is wrong, or the gateway's CircleCI token may not see the project")
 	case ci.Status == 401:
@@ -360,20 +326,6 @@ func lookupRefused(err error) error {
 	e := refuse(CodeCIUnavailable, "CircleCI cannot be asked now (%s): try again", ci.Message)
 	e.RetryAfter = max(ci.RetryAfter, 5*time.Second)
 	return e
-}
-
-// newRequest is what a request asks for, and its metadata.
-func newRequest(t Token, p Policy, n NewRequest, f Facts, last *DeployedBefore) (Asked, []byte) {
-	var metadata bytes.Buffer
-	if len(n.Metadata) > 0 && json.Compact(&metadata, n.Metadata) != nil {
-		metadata.Reset()
-	}
-	return Asked{
-		Facts: f, Last: last, Message: n.Message, Metadata: hashOf(metadata.Bytes()), JobID: strings.ToLower(n.JobID),
-		Requester: Requester{TokenID: t.ID, TokenName: t.Name, Actor: f.starter()},
-		Project:   p.Project, GateName: p.Gate, Channel: p.Channel, PendingTTL: p.PendingTTL,
-		AutoApprove: p.AutoApprove, Required: p.Required, OnClose: p.OnClose, DeployJobs: p.DeployJobs,
-	}, metadata.Bytes()
 }
 
 // file stores a new request with all that it causes.
@@ -391,9 +343,7 @@ func (s *Service) file(c *Change, r *Request, asked Asked, code codeAnswer, p Po
 	if err != nil {
 		return err
 	}
-	if len(newer) > 0 {
-		asked.Newer = newer[0].Number
-	}
+	asked.Newer = newer
 	e := Event{
 		Type: EventRequested, Request: rand.Text(), App: n.App, Environment: n.Environment, Actor: t.actor(), Source: "api",
 		Facts: asked.Facts.Hash(), Asked: &asked,
@@ -423,29 +373,24 @@ func (s *Service) file(c *Change, r *Request, asked Asked, code codeAnswer, p Po
 	return nil
 }
 
-// rivals finds the pending requests for the same place: older ones to supersede,
-// and newer ones that are open already, newest first.
-func rivals(tx Tx, n NewRequest, f Facts, mode Supersede) (older, newer []Request, err error) {
+// rivals finds the pending requests for the same place that a new one supersedes, and
+// the number of that of the newest pipeline which is open already; 0 = none is newer.
+func rivals(tx Tx, n NewRequest, f Facts, mode Supersede) (older []Request, newer int64, err error) {
 	if mode == SupersedeOff {
-		return nil, nil, nil
+		return nil, 0, nil
 	}
 	pending, err := tx.Requests(Filter{Apps: []string{n.App}, Environment: n.Environment, Statuses: []Status{Pending}})
-	if err != nil {
-		return nil, nil, err
-	}
+	newest := f.PipelineNumber
 	for _, o := range pending {
-		if mode == SupersedeBranch && o.Facts.line() != f.line() {
-			continue
-		}
 		switch {
+		case mode == SupersedeBranch && o.Facts.line() != f.line():
 		case o.Facts.PipelineNumber < f.PipelineNumber:
 			older = append(older, o)
-		case o.Facts.PipelineNumber > f.PipelineNumber:
-			newer = append(newer, o)
+		case o.Facts.PipelineNumber > newest:
+			newest, newer = o.Facts.PipelineNumber, o.Number
 		}
 	}
-	slices.SortFunc(newer, func(a, b Request) int { return int(b.Facts.PipelineNumber - a.Facts.PipelineNumber) })
-	return older, newer, nil
+	return older, newer, err
 }
 
 // lastDeployed is the deploy to the same place that ended last, nil when there was none.

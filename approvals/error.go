@@ -58,9 +58,21 @@ func refuse(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// invalid refuses a body with faulty fields.
-func invalid(message string, faults ...FieldError) *Error {
-	return &Error{Code: CodeInvalid, Message: message, Fields: faults}
+// faults are what is wrong with the fields of a body.
+type faults []FieldError
+
+func (f *faults) unless(ok bool, field, detail string) {
+	if !ok {
+		*f = append(*f, FieldError{field, detail})
+	}
+}
+
+// refusal refuses the body; nil = it has no faults.
+func (f faults) refusal(message string) error {
+	if len(f) == 0 {
+		return nil
+	}
+	return &Error{Code: CodeInvalid, Message: message, Fields: f}
 }
 
 // Sentinels that a [Store] answers with.

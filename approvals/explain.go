@@ -59,7 +59,7 @@ func (s *Service) Explain(ctx context.Context, app, environment, workflow string
 	}
 	x.add("CircleCI tells who started it", s.knowStarter(ctx, facts), cmp.Or(strings.Join(facts.Starters(), ", "), "nobody, as when a schedule starts it"))
 	for _, q := range s.requirements(ctx, p, facts) {
-		x.add(q.what, q.check(), "")
+		x.add(q.what, q.fault, "")
 	}
 	s.explainGate(ctx, &x, p, workflow, facts)
 	r, asked, err := s.explained(ctx, p, workflow, facts)

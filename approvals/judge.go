@@ -65,18 +65,25 @@ func retryOffered(tx Tx, r Request) (bool, error) {
 	return by == nil, err
 }
 
+// standing finds the request for a workflow that new ones do not replace, and otherwise
+// the newest; [ErrNotFound].
+func standing(tx Tx, app, environment, workflow string) (Request, error) {
+	made, err := tx.Requests(Filter{Apps: []string{app}, Environment: environment, WorkflowID: workflow})
+	if err != nil {
+		return Request{}, err
+	}
+	if len(made) == 0 {
+		return Request{}, ErrNotFound
+	}
+	return made[max(0, slices.IndexFunc(made, func(r Request) bool { return !r.Status.yields() }))], nil
+}
+
 // retaken finds the request because of which another one cannot be retried: it
 // was made for the same workflow since, or a newer pipeline was released to the
 // same place.
 func retaken(tx Tx, r Request) (*Request, error) {
-	others, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, WorkflowID: r.Facts.WorkflowID})
-	if err != nil {
-		return nil, err
-	}
-	for _, o := range others {
-		if o.ID != r.ID && !o.Status.yields() {
-			return &o, nil
-		}
+	if o, err := standing(tx, r.App, r.Environment, r.Facts.WorkflowID); err != nil || o.ID != r.ID && !o.Status.yields() {
+		return &o, err
 	}
 	newer, err := releasedSince(tx, r)
 	if err != nil || len(newer) == 0 {

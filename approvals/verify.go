@@ -105,7 +105,7 @@ func (s *Service) verifyPassed(ctx context.Context, t Token, r Request) {
 // no request, the workflow stands in its place. Somebody may just have opened the gate,
 // so the workflow is looked at.
 func (s *Service) verifyRefused(ctx context.Context, t Token, n NewRequest, why *Error) {
-	r, err := query(ctx, s.store, func(tx Tx) (Request, error) { return judged(tx, n) })
+	r, err := query(ctx, s.store, func(tx Tx) (Request, error) { return standing(tx, n.App, n.Environment, n.WorkflowID) })
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		s.log.Error("record a refused verify", "err", err)
 		return
@@ -143,28 +143,9 @@ func (s *Service) verifyRefused(ctx context.Context, t Token, n NewRequest, why 
 	}
 }
 
-// judged is the request that a verification is judged by: of those for the same
-// workflow the newest, unless another one still counts.
-func judged(tx Tx, n NewRequest) (Request, error) {
-	found, err := tx.Requests(Filter{Apps: []string{n.App}, Environment: n.Environment, WorkflowID: n.WorkflowID})
-	if err != nil {
-		return Request{}, err
-	}
-	if len(found) == 0 {
-		return Request{}, ErrNotFound
-	}
-	r := found[0]
-	for _, o := range found {
-		if !o.Status.yields() {
-			r = o
-		}
-	}
-	return r, nil
-}
-
 // approvedFor finds the request behind a verification, or says why it fails.
 func approvedFor(tx Tx, n NewRequest) (Request, error) {
-	r, err := judged(tx, n)
+	r, err := standing(tx, n.App, n.Environment, n.WorkflowID)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return r, refuse(CodeNotApproved, "no request was made for this workflow: a rerun needs an approval of its own")
@@ -256,21 +237,15 @@ func (s *Service) ReportDeploy(ctx context.Context, t Token, idOrNumber string, 
 	if err := t.mayAct("report deploys"); err != nil {
 		return r, err
 	}
-	var faults []FieldError
-	if phase != PhaseStarted && phase != PhaseSucceeded && phase != PhaseFailed {
-		faults = append(faults, FieldError{"phase", "must be started, succeeded or failed"})
-	}
-	if utf8.RuneCountInString(detail) > maxReason {
-		faults = append(faults, FieldError{"detail", "must be at most 500 characters"})
-	}
-	if jobID != "" && !uuidPattern.MatchString(jobID) {
-		faults = append(faults, FieldError{"job_id", "must be the id (UUID) of a CircleCI job"})
+	var f faults
+	f.unless(phase == PhaseStarted || phase == PhaseSucceeded || phase == PhaseFailed, "phase", "must be started, succeeded or failed")
+	f.unless(utf8.RuneCountInString(detail) <= maxReason, "detail", "must be at most 500 characters")
+	f.unless(jobID == "" || uuidPattern.MatchString(jobID), "job_id", "must be the id (UUID) of a CircleCI job")
+	if err := f.refusal("the report is not valid"); err != nil {
+		return r, err
 	}
 	if t.Job != nil {
 		jobID = t.Job.JobID
-	}
-	if len(faults) > 0 {
-		return r, invalid("the report is not valid", faults...)
 	}
 	err := s.update(ctx, func(c *Change) error {
 		var err error
