@@ -12,29 +12,10 @@ import (
 // reason, and then now and then how often it happened again. A click that is only
 // counted costs no transaction.
 func (s *Service) ClickRefused(ctx context.Context, who Clicker, requestID string, action Action, why *Refusal) error {
-	k := click{who.User, requestID, why.Code}
-	again, record := s.clicks.refused(k, time.Now())
-	if !record {
-		return nil
-	}
-	err := s.update(Background(ctx), func(c *Change) error {
+	return s.refuseOnce(ctx, click{who.User, requestID, why.Code}, func(c *Change) (Request, Event, error) {
 		r, err := c.Request(requestID)
-		if errors.Is(err, ErrNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		e, err := c.counted(clickRefused(r, who, action, why), again)
-		if err != nil {
-			return err
-		}
-		return c.happen(&r, e)
+		return r, clickRefused(r, who, action, why), err
 	})
-	if err != nil {
-		s.clicks.forget(k)
-	}
-	return err
 }
 
 // clickRefused says that a person was refused.
@@ -44,25 +25,47 @@ func clickRefused(r Request, who Clicker, action Action, why *Refusal) Event {
 	return e
 }
 
-// counted notes in a refusal how often it happened since it was recorded last. The
-// first one that this process meets may have been recorded before it was started, or
-// by another one.
-func (c *Change) counted(e Event, again int) (Event, error) {
-	if again == 0 && e.Request != "" {
-		events, err := EventsOf(c.Tx, e.Request)
+// refuseOnce records a refusal, as refused tells it, unless it is only to be counted, and
+// notes in it how often it happened since it was recorded last. The first one that this
+// process meets may have been recorded before it was started, or by another one. Of a
+// request that is not there nothing is recorded.
+func (s *Service) refuseOnce(ctx context.Context, k click, refused func(*Change) (Request, Event, error)) error {
+	again, record := s.clicks.refused(k, time.Now())
+	if !record {
+		return nil
+	}
+	err := s.update(Background(ctx), func(c *Change) error {
+		r, e, err := refused(c)
 		if err != nil {
-			return e, err
+			return err
 		}
-		if slices.ContainsFunc(events, func(was Event) bool {
-			return was.Type == e.Type && was.Actor.ID == e.Actor.ID && was.Reason == e.Reason
-		}) {
-			again = 1
+		if again == 0 && e.Request != "" {
+			events, err := EventsOf(c.Tx, e.Request)
+			if err != nil {
+				return err
+			}
+			if slices.ContainsFunc(events, func(was Event) bool {
+				return was.Type == e.Type && was.Actor.ID == e.Actor.ID && was.Reason == e.Reason
+			}) {
+				again = 1
+			}
 		}
+		if again > 0 {
+			e.Data["count"] = itoa(again)
+		}
+		if e.Request == "" {
+			_, err := c.record(e)
+			return err
+		}
+		return c.happen(&r, e)
+	})
+	if errors.Is(err, ErrNotFound) {
+		return nil
 	}
-	if again > 0 {
-		e.Data["count"] = itoa(again)
+	if err != nil {
+		s.clicks.forget(k)
 	}
-	return e, nil
+	return err
 }
 
 // click is one person's refusal on one request for one reason.
@@ -76,7 +79,7 @@ type click struct {
 // events.
 type clicks struct {
 	mu   sync.Mutex
-	seen map[click]*clickCount
+	seen map[click]clickCount
 }
 
 type clickCount struct {
@@ -84,27 +87,23 @@ type clickCount struct {
 	since    int
 }
 
-func newClicks() *clicks { return &clicks{seen: map[click]*clickCount{}} }
-
 // refused counts a refusal. record: it is to be recorded, together with the again
 // refusals before it that were only counted.
 func (k *clicks) refused(c click, now time.Time) (again int, record bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	had := k.seen[c]
+	had, known := k.seen[c]
 	switch {
-	case had == nil:
-		if len(k.seen) >= mostClicks {
-			clear(k.seen)
-		}
-		k.seen[c] = &clickCount{recorded: now}
-		return 0, true
-	case now.Sub(had.recorded) < clickCountEvery:
+	case known && now.Sub(had.recorded) < clickCountEvery:
 		had.since++
+		k.seen[c] = had
 		return 0, false
+	case known:
+		again = had.since + 1
+	case len(k.seen) >= mostClicks:
+		clear(k.seen)
 	}
-	again = had.since + 1
-	*had = clickCount{recorded: now}
+	k.seen[c] = clickCount{recorded: now}
 	return again, true
 }
 

@@ -34,8 +34,7 @@ func (s *Service) MayDecide(ctx context.Context, who Clicker, requestID string, 
 		out = Prompt{Request: r, NeedsCode: needsCode(p, action), Stranger: !by.known, Frozen: p.Freeze.Says(tx.Now())}
 		return cmp.Or(err, failed)
 	})
-	var why *Refusal
-	if errors.As(err, &why) && why.Code == RefusedStalePerson && s.askAbout(ctx, who.User) {
+	if why, ok := errors.AsType[*Refusal](err); ok && why.Code == RefusedStalePerson && s.askAbout(ctx, who.User) {
 		return s.MayDecide(ctx, who, requestID, action)
 	}
 	return out, err
@@ -122,6 +121,7 @@ type attempt struct {
 }
 
 func (s *Service) countAttempt(ctx context.Context, who Clicker, requestID string, action Action) (before, after totp.Throttle, err error) {
+	var refused error // committed, then answered
 	err = s.update(ctx, func(c *Change) error {
 		r, err := requestFor(c.Tx, requestID)
 		if err != nil {
@@ -131,24 +131,23 @@ func (s *Service) countAttempt(ctx context.Context, who Clicker, requestID strin
 			return err
 		}
 		auth, err := c.authenticator(who.User)
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrSeal):
+			refused = unreadable(err)
+			s.log.Error("an authenticator does not open: the row was altered or its key is missing", "user", who.User)
+			return c.warn(Event{Type: EventSealBroken, Actor: Actor{Kind: ActorSystem}, Source: "slack", Data: Data{"user": who.User}})
+		case err != nil:
 			return unreadable(err)
-		}
-		if auth.Throttle.Disabled {
+		case auth.Throttle.Disabled:
 			return &Refusal{Code: RefusedDisabled, App: r.App, By: who.User}
-		}
-		if auth.Throttle.Waiting(c.Now()) {
+		case auth.Throttle.Waiting(c.Now()):
 			return &Refusal{Code: RefusedCodeWaiting, App: r.App, Until: auth.Throttle.WaitUntil}
 		}
 		before, after = auth.Throttle, auth.Throttle.Counted(c.Now())
 		auth.Throttle = after
 		return c.saveAuthenticator(who.User, &auth)
 	})
-	var why *Refusal
-	if errors.As(err, &why) && why.Code == RefusedUnreadable {
-		s.sealBroken(ctx, who.User)
-	}
-	return before, after, err
+	return before, after, cmp.Or(err, refused)
 }
 
 // unreadable turns a seal that does not open into a refusal.
@@ -160,18 +159,6 @@ func unreadable(err error) error {
 		return &Refusal{Code: RefusedUnreadable}
 	}
 	return err
-}
-
-// sealBroken records that a sealed authenticator did not open: the row was
-// swapped or the keys are wrong.
-func (s *Service) sealBroken(ctx context.Context, user string) {
-	s.log.Error("an authenticator does not open: the row was altered or its key is missing", "user", user)
-	err := s.update(ctx, func(c *Change) error {
-		return c.warn(Event{Type: EventSealBroken, Actor: Actor{Kind: ActorSystem}, Source: "slack", Data: Data{"user": user}})
-	})
-	if err != nil {
-		s.log.Error("record an authenticator that does not open", "err", err)
-	}
 }
 
 // settle compares the code, if one is asked for, and takes the decision.
@@ -225,10 +212,8 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 			return s.end(c, &r, e)
 		case proven == nil:
 			return errors.New("a vote needs a proof")
-		case d.Action == ActionBreakGlass:
-			return s.breakGlass(c, proven, who, p, person, &r, d)
 		}
-		return s.vote(c, proven, who, p, &r, d)
+		return accept(c, proven, who, p, person, &r, d)
 	})
 	return r, cmp.Or(err, refused)
 }
@@ -243,14 +228,13 @@ func (s *Service) check(c *Change, who Clicker, r *Request, a attempt) (wrong *R
 	}
 	now := c.Now()
 	step, ok := auth.Secret.Match(a.code, now)
-	failed := about(*r, EventCodeFailed, who.actor(), "slack")
+	failed, locked := about(*r, EventCodeFailed, who.actor(), "slack"), about(*r, EventCodeLocked, who.actor(), "slack")
 	switch {
 	case ok && step > auth.LastStep:
 		if auth.FirstUsed.IsZero() {
 			auth.FirstUsed, newAuth = now, auth.EnrolledAt
 		}
-		auth.LastStep = step
-		auth.Throttle = totp.Throttle{}
+		auth.LastStep, auth.Throttle = step, totp.Throttle{}
 		return nil, newAuth, c.saveAuthenticator(who.User, &auth)
 	case ok:
 		failed.Outcome = "used"
@@ -259,87 +243,49 @@ func (s *Service) check(c *Change, who Clicker, r *Request, a attempt) (wrong *R
 		if err := c.saveAuthenticator(who.User, &auth); err != nil {
 			return nil, newAuth, err
 		}
+		return wrong, newAuth, c.happen(r, failed)
+	}
+	failed.Outcome, failed.Data = "wrong", Data{"failures": itoa(a.after.Failures)}
+	switch {
+	case a.after.Disabled:
+		wrong = &Refusal{Code: RefusedDisabled, App: r.App, By: who.User}
+		locked.Outcome = "disabled"
+	case a.after.Waiting(now):
+		wrong = &Refusal{Code: RefusedCodeWaiting, App: r.App, Until: a.after.WaitUntil}
+		locked.Outcome, locked.Data = "paused", Data{"until": a.after.WaitUntil.Format(timeFormat)}
 	default:
-		failed.Outcome = "wrong"
-		failed.Data = Data{"failures": itoa(a.after.Failures)}
-		wrong = &Refusal{Code: RefusedCodeWrong, App: r.App, Left: a.after.Left()}
-		switch {
-		case a.after.Disabled:
-			wrong = &Refusal{Code: RefusedDisabled, App: r.App, By: who.User}
-		case a.after.Waiting(now):
-			wrong = &Refusal{Code: RefusedCodeWaiting, App: r.App, Until: a.after.WaitUntil}
+		return &Refusal{Code: RefusedCodeWrong, App: r.App, Left: a.after.Left()}, newAuth, c.happen(r, failed)
+	}
+	return wrong, newAuth, c.happen(r, failed, locked) // its owner and the channel are told
+}
+
+// accept counts an approval, which decides with the quorum, or an emergency release,
+// which decides alone. The first of them after a failure opens a fresh round.
+func accept(c *Change, proven *proof, who Clicker, p Policy, person Person, r *Request, d Decision) error {
+	if r.Status != Pending {
+		if err := c.happen(r, about(*r, EventReopened, who.actor(), "slack")); err != nil {
+			return err
 		}
 	}
-	events := []Event{failed}
-	if wrong.Code == RefusedCodeWaiting || wrong.Code == RefusedDisabled {
-		events = append(events, locked(*r, who, wrong))
-	}
-	return wrong, newAuth, c.happen(r, events...)
-}
-
-// locked is the pause or the end of an authenticator; its owner and the channel
-// are told.
-func locked(r Request, who Clicker, why *Refusal) Event {
-	e := about(r, EventCodeLocked, who.actor(), "slack")
-	e.Outcome = "disabled"
-	if !why.Until.IsZero() {
-		e.Outcome = "paused"
-		e.Data = Data{"until": why.Until.Format(timeFormat)}
-	}
-	return e
-}
-
-// reopen starts a fresh round of a request that is not pending any more.
-func (c *Change) reopen(r *Request, who Clicker) error {
-	if r.Status == Pending {
-		return nil
-	}
-	return c.happen(r, about(*r, EventReopened, who.actor(), "slack"))
-}
-
-// vote counts an approval, and with the quorum decides. The first vote after a
-// failure opens a fresh round.
-func (s *Service) vote(c *Change, proven *proof, who Clicker, p Policy, r *Request, d Decision) error {
-	if err := c.reopen(r, who); err != nil {
-		return err
-	}
-	before, err := tally(proven, p, *r)
-	if err != nil {
-		return err
-	}
-	need := needed(*r, p)
-	voted := about(*r, EventVoted, who.actor(), "slack")
-	voted.Outcome, voted.MFA, voted.Facts = "accepted", d.MFA, r.Facts.Hash()
-	voted.Data = Data{"votes": itoa(before.Valid + 1), "needed": itoa(need), "round": itoa(r.Round)}
-	if !d.NewAuth.IsZero() {
-		voted.Data["new_authenticator"] = d.NewAuth.Format(timeFormat)
-	}
-	if err := c.happen(r, voted); err != nil {
-		return err
-	}
-	after, err := tally(proven, p, *r)
-	if err != nil || after.Valid < need {
-		return err
-	}
-	if err := c.happen(r, approvedEvent(*r, p, after, c.Now())); err != nil {
-		return err
-	}
-	return c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankUrgent))
-}
-
-// breakGlass decides by one person's word. After a failure it opens a fresh round.
-func (s *Service) breakGlass(c *Change, proven *proof, who Clicker, p Policy, person Person, r *Request, d Decision) error {
-	if err := c.reopen(r, who); err != nil {
-		return err
-	}
-	started, err := starterOf(proven, *r)
-	if err != nil {
-		return err
-	}
-	e := approvedEvent(*r, p, Tally{Self: started.approves(person)}, c.Now())
-	e.Type, e.Actor, e.Outcome, e.MFA, e.Reason, e.People = EventBreakGlass, who.actor(), string(ActionBreakGlass), d.MFA, d.Reason, []string{who.User}
-	if until := p.Freeze.Says(c.Now()); until != "" {
-		e.Data["frozen"] = until
+	var e Event
+	if d.Action == ActionApprove {
+		before, err := tally(proven, p, *r)
+		if err != nil {
+			return err
+		}
+		e = about(*r, EventVoted, who.actor(), "slack")
+		e.Outcome, e.MFA, e.Facts = "accepted", d.MFA, r.Facts.Hash()
+		e.Data = Data{"votes": itoa(before.Valid + 1), "needed": itoa(needed(*r, p)), "round": itoa(r.Round)}
+	} else {
+		started, err := starterOf(proven, *r)
+		if err != nil {
+			return err
+		}
+		e = approvedEvent(*r, p, Tally{Self: started.approves(person)}, c.Now())
+		e.Type, e.Actor, e.Outcome, e.MFA, e.Reason, e.People = EventBreakGlass, who.actor(), string(ActionBreakGlass), d.MFA, d.Reason, []string{who.User}
+		if until := p.Freeze.Says(c.Now()); until != "" {
+			e.Data["frozen"] = until
+		}
 	}
 	if !d.NewAuth.IsZero() {
 		e.Data["new_authenticator"] = d.NewAuth.Format(timeFormat)
@@ -347,47 +293,53 @@ func (s *Service) breakGlass(c *Change, proven *proof, who Clicker, p Policy, pe
 	if err := c.happen(r, e); err != nil {
 		return err
 	}
+	if d.Action == ActionApprove {
+		votes, err := tally(proven, p, *r)
+		if err != nil || votes.Valid < needed(*r, p) {
+			return err
+		}
+		if err := c.happen(r, approvedEvent(*r, p, votes, c.Now())); err != nil {
+			return err
+		}
+	}
 	return c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankUrgent))
 }
 
 // judge says whether the clicker may do action with the request now: its state
 // first, then the person's right. A refusal is a *[Refusal].
-func (s *Service) judge(tx records, who Clicker, r Request, action Action, started func() (starter, error)) (Policy, Person, error) {
+func (s *Service) judge(tx records, who Clicker, r Request, action Action, started func() (starter, error)) (p Policy, person Person, err error) {
 	team, err := tx.Secret(secretTeam)
-	if err != nil {
-		return Policy{}, Person{}, err
+	if err == nil && (team == "" || who.Team != team) {
+		err = &Refusal{Code: RefusedWorkspace, App: r.App}
 	}
-	if team == "" || who.Team != team {
-		return Policy{}, Person{}, &Refusal{Code: RefusedWorkspace, App: r.App}
+	if err == nil {
+		err = stateRefusal(tx, r, action)
 	}
-	if err := stateRefusal(tx, r, action); err != nil {
-		return Policy{}, Person{}, err
-	}
-	hold := s.Held()
-	p, err := s.settings.Lookup(r.App, r.Environment)
-	switch {
-	case err != nil && hold != "": // another node may know it
-		return Policy{}, Person{}, &Refusal{Code: RefusedOnHold, App: r.App, Detail: hold}
-	case err != nil:
-		return Policy{}, Person{}, &Refusal{Code: RefusedAppGone, App: r.App}
-	}
-	person, err := right(tx, p, who.User, action, started)
 	if err != nil {
 		return p, person, err
 	}
-	if action == ActionApprove {
-		if until := p.Freeze.Says(tx.Now()); until != "" {
-			return p, person, &Refusal{Code: RefusedFrozen, App: r.App, Who: p.BreakGlass, Detail: until}
-		}
-		if vote, ok := r.voteOf(who.User); ok && r.Status == Pending && vote.Seq > person.AddedSeq {
-			return p, person, &Refusal{Code: RefusedVoted, App: r.App}
-		}
-	}
-	if hold != "" && action != ActionReject {
+	hold := s.Held()
+	p, err = s.settings.Lookup(r.App, r.Environment)
+	switch {
+	case err != nil && hold != "": // another node may know it
 		return p, person, &Refusal{Code: RefusedOnHold, App: r.App, Detail: hold}
+	case err != nil:
+		return p, person, &Refusal{Code: RefusedAppGone, App: r.App}
 	}
-	if needsCode(p, action) && !person.Enrolled {
-		return p, person, &Refusal{Code: RefusedNoAuthenticator, App: r.App, By: who.User}
+	if person, err = right(tx, p, who.User, action, started); err != nil {
+		return p, person, err
 	}
-	return p, person, nil
+	until := p.Freeze.Says(tx.Now())
+	vote, voted := r.voteOf(who.User)
+	switch {
+	case action == ActionApprove && until != "":
+		err = &Refusal{Code: RefusedFrozen, App: r.App, Who: p.BreakGlass, Detail: until}
+	case action == ActionApprove && r.Status == Pending && voted && vote.Seq > person.AddedSeq:
+		err = &Refusal{Code: RefusedVoted, App: r.App}
+	case action != ActionReject && hold != "":
+		err = &Refusal{Code: RefusedOnHold, App: r.App, Detail: hold}
+	case needsCode(p, action) && !person.Enrolled:
+		err = &Refusal{Code: RefusedNoAuthenticator, App: r.App, By: who.User}
+	}
+	return p, person, err
 }

@@ -58,6 +58,11 @@ func refuse(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
+// later refuses what may be tried again after a while.
+func later(after time.Duration, format string, args ...any) *Error {
+	return &Error{Code: CodeUnavailable, Message: fmt.Sprintf(format, args...), RetryAfter: after}
+}
+
 // faults are what is wrong with the fields of a body.
 type faults []FieldError
 

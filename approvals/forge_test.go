@@ -194,7 +194,7 @@ func TestForgedDatabase(t *testing.T) {
 							t.Errorf("%s: the gate was approved", when)
 						}
 					}
-					if _, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID}); err == nil {
+					if _, err := w.svc.Verify(w.ctx, w.token, approvals.NewRequest{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID}); err == nil {
 						t.Errorf("%s: the deploy job got a yes", when)
 					}
 					if c.quiet {

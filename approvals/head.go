@@ -69,9 +69,7 @@ func unreadableLog(err error) error {
 
 // Unwrap makes the edge answer that the service is not available.
 func (t *tampering) Unwrap() error {
-	e := refuse(CodeUnavailable, "the log of this gateway was changed from outside; the operator has to look at it")
-	e.RetryAfter = time.Minute
-	return e
+	return later(time.Minute, "the log of this gateway was changed from outside; the operator has to look at it")
 }
 
 // begin reads the head of the log and compares it with what was sealed.

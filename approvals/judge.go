@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -97,19 +98,15 @@ func closedRefusal(tx Tx, r Request) (err error) {
 	if why.Retry, err = retryOffered(tx, r); err != nil {
 		return err
 	}
+	var last Decision
+	if n := len(r.Decisions); n > 0 {
+		last = r.Decisions[n-1]
+	}
 	switch r.Status {
 	case Approved, Released, Deployed, DeployFailed, Undeliverable:
-		if votes := r.Deciding(); len(votes) > 0 {
-			last := votes[len(votes)-1]
-			why.By, why.Emergency = last.SlackUser, last.Action == ActionBreakGlass
-		}
-		why.At = r.ApprovedAt
+		why.By, why.At, why.Emergency = cmp.Or(last.SlackUser, why.By), r.ApprovedAt, last.Action == ActionBreakGlass
 	case Rejected:
-		for _, d := range r.Decisions {
-			if d.Action == ActionReject {
-				why.By, why.At, why.Reason = d.SlackUser, d.At, d.Reason
-			}
-		}
+		why.By, why.At, why.Reason = last.SlackUser, last.At, last.Reason
 	case Superseded:
 		by, err := tx.Request(r.SupersededBy)
 		if err != nil {
@@ -332,13 +329,5 @@ func overtaken(tx Tx, r Request, mode Supersede) (*Request, error) {
 // request was made.
 func releasedSince(tx Tx, r Request) (newer []Request, err error) {
 	since, err := tx.Requests(Filter{Apps: []string{r.App}, Environment: r.Environment, Released: true, ReleasedAfter: r.CreatedAt, Limit: 20})
-	if err != nil {
-		return nil, err
-	}
-	for _, o := range since {
-		if o.ID != r.ID && o.Facts.PipelineNumber > r.Facts.PipelineNumber {
-			newer = append(newer, o)
-		}
-	}
-	return newer, nil
+	return only(since, func(o Request) bool { return o.ID != r.ID && o.Facts.PipelineNumber > r.Facts.PipelineNumber }), err
 }

@@ -9,7 +9,7 @@ import (
 
 // verify asks whether a request's deploy may go on.
 func (w *world) verify(r approvals.Request) error {
-	_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: r.App, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+	_, err := w.svc.Verify(w.ctx, w.token, approvals.NewRequest{App: r.App, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
 	return err
 }
 

@@ -117,7 +117,7 @@ func TestBreakGlass(t *testing.T) {
 		if !slices.Contains(w.notices, approvals.EventBreakGlass) {
 			t.Error("the channel was not told")
 		}
-		v, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: "shop", GitCommit: got.Facts.Revision, WorkflowID: id})
+		v, err := w.svc.Verify(w.ctx, w.token, approvals.NewRequest{App: "shop", GitCommit: got.Facts.Revision, WorkflowID: id})
 		w.must(err)
 		if e, err := approvals.ParseEvent([]byte(v.Receipt.Leaf)); err != nil || e.Type != approvals.EventBreakGlass {
 			t.Errorf("the receipt proves %s, %v", e.Type, err)

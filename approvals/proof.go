@@ -95,9 +95,7 @@ func (j *journal) unheld() error {
 	if why == "" {
 		return nil
 	}
-	e := refuse(CodeUnavailable, "nothing can be proven now: %s", why)
-	e.RetryAfter = 5 * time.Second
-	return e
+	return later(5*time.Second, "nothing can be proven now: %s", why)
 }
 
 // release ends the use of a proof.
@@ -153,9 +151,7 @@ func (p *proof) request(row Request) (Request, error) {
 	switch {
 	case got == want:
 	case !known && row.Status.forgettable():
-		e := refuse(CodeUnavailable, "the history of request #%d was forgotten, because the clock said that its time was over: if the clock was wrong, restart the gateway", row.Number)
-		e.RetryAfter = time.Minute
-		return Request{}, e
+		return Request{}, later(time.Minute, "the history of request #%d was forgotten, because the clock said that its time was over: if the clock was wrong, restart the gateway", row.Number)
 	default:
 		return Request{}, tampered("the history of request #%d has %d events and not the %d that were recorded", row.Number, got.count, want.count)
 	}

@@ -265,7 +265,7 @@ func (q *quarter) misses(r approvals.Request) {
 
 // asks is the deploy job's question.
 func (q *quarter) asks(r approvals.Request) error {
-	_, err := q.svc.Verify(q.ctx, q.token, approvals.Verification{App: r.App, Environment: r.Environment, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+	_, err := q.svc.Verify(q.ctx, q.token, approvals.NewRequest{App: r.App, Environment: r.Environment, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
 	return err
 }
 

@@ -22,10 +22,10 @@ func (s *Service) Authenticate(ctx context.Context, text string) (Token, error) 
 	}
 	var t Token
 	var stale bool
-	find := func(tx Tx, read func(string) (Token, error)) error {
+	find := func(tx Tx, p *proof) error {
 		row, err := kept[Token](tx, id)
-		if err == nil {
-			t, err = read(id)
+		if t = row; err == nil && p != nil {
+			t, err = p.token(id)
 		}
 		if errors.Is(err, ErrNotFound) || err == nil && (subtle.ConstantTimeCompare([]byte(t.Hash), []byte(hash)) != 1 || !t.Usable(tx.Now())) {
 			return denied
@@ -37,12 +37,10 @@ func (s *Service) Authenticate(ctx context.Context, text string) (Token, error) 
 	if s.journal.hold() != "" {
 		// A row may be read with. What a token of the log asks for is recorded, but nothing
 		// follows from it now.
-		err = s.view(ctx, func(tx Tx) error {
-			return find(tx, func(id string) (Token, error) { return kept[Token](tx, id) })
-		})
+		err = s.view(ctx, func(tx Tx) error { return find(tx, nil) })
 		t.unproven = err == nil && !s.granted(ctx, t)
 	} else {
-		err = s.journal.proven(ctx, func(p *proof) error { return find(p, p.token) })
+		err = s.journal.proven(ctx, func(p *proof) error { return find(p, p) })
 	}
 	if err != nil {
 		return Token{}, err
@@ -142,22 +140,18 @@ func (s *Service) Get(ctx context.Context, t Token, idOrNumber string) (Request,
 // at the latest after wait, with the state of that moment. What another process
 // does is noticed within a second, while a [Worker] runs.
 func (s *Service) Await(ctx context.Context, t Token, idOrNumber string, not Status, wait time.Duration) (Request, error) {
-	if wait <= 0 {
-		return s.Get(ctx, t, idOrNumber)
-	}
-	over := time.NewTimer(wait)
-	defer over.Stop()
+	over := time.After(wait)
 	r, err := s.Get(ctx, t, idOrNumber)
-	for err == nil && r.Status == not {
+	for wait > 0 && err == nil && r.Status == not {
 		changed, done := s.waiters.on(r.ID)
 		r, err = s.Get(ctx, t, r.ID) // it may have changed before
 		if err == nil && r.Status == not {
 			select {
 			case <-ctx.Done():
 				err = ctx.Err()
-			case <-over.C:
-				done()
-				return s.Get(ctx, t, r.ID)
+			case <-over:
+				wait = 0
+				r, err = s.Get(ctx, t, r.ID)
 			case <-changed:
 			}
 		}
@@ -170,10 +164,9 @@ func (s *Service) Await(ctx context.Context, t Token, idOrNumber string, not Sta
 func (s *Service) List(ctx context.Context, t Token, f Filter) ([]Request, error) {
 	if t.Apps != nil {
 		if f.Apps == nil {
-			f.Apps = slices.Clone(t.Apps)
-		} else {
-			f.Apps = slices.DeleteFunc(slices.Clone(f.Apps), func(app string) bool { return !t.Covers(app) })
+			f.Apps = t.Apps
 		}
+		f.Apps = slices.DeleteFunc(slices.Clone(f.Apps), func(app string) bool { return !t.Covers(app) })
 	}
 	if t.Job != nil {
 		if f.WorkflowID != "" && f.WorkflowID != t.Job.WorkflowID {

@@ -1,6 +1,9 @@
 package approvals
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // RefusalCode names why a person may not do what they pressed.
 type RefusalCode string
@@ -65,19 +68,13 @@ func (r *Refusal) stale() bool {
 // AboutCode reports whether the fault is in the code that was typed, so that
 // the person may correct it in place.
 func (r *Refusal) AboutCode() bool {
-	switch r.Code {
-	case RefusedCodeMalformed, RefusedCodeWrong, RefusedCodeUsed, RefusedCodeWaiting:
-		return true
-	}
-	return false
+	return slices.Contains([]RefusalCode{RefusedCodeMalformed, RefusedCodeWrong, RefusedCodeUsed, RefusedCodeWaiting}, r.Code)
 }
 
 // AboutRight reports whether the person lacks the right, which the thread
 // mentions, rather than having come too late.
 func (r *Refusal) AboutRight() bool {
-	switch r.Code {
-	case RefusedWorkspace, RefusedNotAdmin, RefusedNotApprover, RefusedNotBreakGlass, RefusedStanding, RefusedSelf, RefusedNoLogin, RefusedUnknownStarter:
-		return true
-	}
-	return false
+	return slices.Contains([]RefusalCode{
+		RefusedWorkspace, RefusedNotAdmin, RefusedNotApprover, RefusedNotBreakGlass, RefusedStanding, RefusedSelf, RefusedNoLogin, RefusedUnknownStarter,
+	}, r.Code)
 }

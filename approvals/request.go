@@ -275,11 +275,17 @@ func (r Request) Approvals() []Decision {
 
 // Emergency is the emergency release that decided the current round.
 func (r Request) Emergency() (Decision, bool) {
-	i := slices.IndexFunc(r.Decisions, func(d Decision) bool { return d.Action == ActionBreakGlass })
-	if i < 0 {
-		return Decision{}, false
+	return r.newest(func(d Decision) bool { return d.Action == ActionBreakGlass })
+}
+
+// newest is the newest decision of the current round that is as described.
+func (r Request) newest(is func(Decision) bool) (Decision, bool) {
+	for _, d := range slices.Backward(r.Decisions) {
+		if is(d) {
+			return d, true
+		}
 	}
-	return r.Decisions[i], true
+	return Decision{}, false
 }
 
 // Deciding lists what the approval rests on: the emergency release alone or the
@@ -293,12 +299,7 @@ func (r Request) Deciding() []Decision {
 
 // voteOf is the newest vote of a person in the current round.
 func (r Request) voteOf(slackUser string) (Decision, bool) {
-	for _, d := range slices.Backward(r.Approvals()) {
-		if d.SlackUser == slackUser {
-			return d, true
-		}
-	}
-	return Decision{}, false
+	return r.newest(func(d Decision) bool { return d.Action == ActionApprove && d.SlackUser == slackUser })
 }
 
 // ours reports whether an opened gate is our release: a call for this very gate

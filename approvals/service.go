@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -65,22 +66,18 @@ type Config struct {
 
 // New makes a service.
 func New(c Config) *Service {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	c.Poll = cmp.Or(c.Poll, 15*time.Second)
 	if c.Hold == nil {
 		c.Hold = func() string { return "" }
 	}
 	if c.Nodes == nil {
 		c.Nodes = func() int { return 1 }
 	}
-	if c.Poll == 0 {
-		c.Poll = 15 * time.Second
-	}
 	s := &Service{
 		store: c.Store, ci: c.CI, dir: c.Directory, code: c.Code, identity: c.Identity, settings: c.Settings, log: c.Log,
 		poll: c.Poll, onHold: c.Hold, rolled: c.Rolled, operator: c.Operator, pace: newPace(c.Nodes),
-		journal: newJournal(c.Store, c.Signer, c.Log), waiters: newWaiters(), clicks: newClicks(),
+		journal: newJournal(c.Store, c.Signer, c.Log), waiters: newWaiters(), clicks: &clicks{seen: map[click]clickCount{}},
 		due: map[string]chan struct{}{},
 	}
 	for family := range crews() {
@@ -157,9 +154,7 @@ func (s *Service) maySign() error {
 	if s.rolled == "" {
 		return nil
 	}
-	e := refuse(CodeUnavailable, "no checkpoint is signed: %s", s.rolled)
-	e.RetryAfter = time.Minute
-	return e
+	return later(time.Minute, "no checkpoint is signed: %s", s.rolled)
 }
 
 // waiters are the callers that wait until a request changes.

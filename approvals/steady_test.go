@@ -18,7 +18,7 @@ func TestProofsHoldWhileTheLogGrows(t *testing.T) {
 		errs := make(chan error)
 		for _, do := range []func() error{
 			func() error {
-				_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+				_, err := w.svc.Verify(w.ctx, w.token, approvals.NewRequest{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
 				return err
 			},
 			func() error {
@@ -92,7 +92,7 @@ func TestClockJumpsAhead(t *testing.T) {
 				w.svc.KeepUp(w.ctx)
 				jumped.by = 0
 				w.run()
-				v := approvals.Verification{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID}
+				v := approvals.NewRequest{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID}
 				_, err := w.svc.Verify(w.ctx, w.token, v)
 				if recorded {
 					w.fails(err, approvals.CodeUnavailable)

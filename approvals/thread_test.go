@@ -17,7 +17,7 @@ func TestThreadTellsEachStepOnce(t *testing.T) {
 		verified                         = approvals.EventVerified
 	)
 	verify := func(w *world, r approvals.Request) {
-		_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+		_, err := w.svc.Verify(w.ctx, w.token, approvals.NewRequest{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
 		w.must(err)
 	}
 	report := func(w *world, r approvals.Request, phase approvals.Phase) {

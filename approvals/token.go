@@ -110,9 +110,7 @@ func notThis(reason Reason, format string, args ...any) error {
 // it was used for.
 func (t Token) mayAct(what string) error {
 	if t.unproven {
-		e := refuse(CodeUnavailable, "the token cannot be compared with the log now, so that it cannot %s", what)
-		e.RetryAfter = 5 * time.Second
-		return e
+		return later(5*time.Second, "the token cannot be compared with the log now, so that it cannot %s", what)
 	}
 	if t.Role != RoleCICD {
 		return refuse(CodeForbidden, "a token with the role %s cannot %s: use one with the role %s", t.Role, what, RoleCICD)

@@ -141,13 +141,13 @@ func TestAJobActsForItsWorkflow(t *testing.T) {
 		if _, _, err := w.svc.Request(w.ctx, me, theirs); reason(err) != "forbidden oidc_workflow" {
 			t.Errorf("create for another workflow: got %v", err)
 		}
-		v := approvals.Verification{App: "shop", GitCommit: other.Facts.Revision, WorkflowID: other.Facts.WorkflowID}
+		v := approvals.NewRequest{App: "shop", GitCommit: other.Facts.Revision, WorkflowID: other.Facts.WorkflowID}
 		if _, err := w.svc.Verify(w.ctx, me, v); reason(err) != "forbidden oidc_workflow" {
 			t.Errorf("verify of another workflow: got %v", err)
 		}
 		w.must(w.approve("U01", r))
 		w.wait(20 * time.Second)
-		v = approvals.Verification{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID}
+		v = approvals.NewRequest{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID}
 		if _, err := w.svc.Verify(w.ctx, me, v); err != nil {
 			t.Errorf("verify of its own: %v", err)
 		}
@@ -176,7 +176,7 @@ func TestKindsOfCredentials(t *testing.T) {
 		if _, _, err := w.svc.Request(w.ctx, w.token, n); reason(err) != "forbidden credential_not_accepted" {
 			t.Errorf("a static token files: got %v", err)
 		}
-		v := approvals.Verification{App: "shop", GitCommit: n.GitCommit, WorkflowID: n.WorkflowID}
+		v := approvals.NewRequest{App: "shop", GitCommit: n.GitCommit, WorkflowID: n.WorkflowID}
 		if _, err := w.svc.Verify(w.ctx, w.token, v); reason(err) != "forbidden credential_not_accepted" {
 			t.Errorf("a static token verifies: got %v", err)
 		}

@@ -12,32 +12,23 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 )
 
-// Verification asks whether exactly this workflow and commit may be deployed now.
-type Verification struct {
-	App         string
-	Environment string
-	GitCommit   string
-	WorkflowID  string
-}
-
-// Verified is the answer to a [Verification] that passed: the receipt proves
+// Verified is the answer of [Service.Verify] that a deploy may go on: the receipt proves
 // offline that the decision is in the log.
 type Verified struct {
 	Request Request
 	Receipt ledger.Receipt
 }
 
-// Verify is the deploy job's question. Log and thread tell the answer: a yes once
-// for each round, and a no, which is one of not_approved, approval_expired and
-// commit_not_approved.
-func (s *Service) Verify(ctx context.Context, t Token, v Verification) (Verified, error) {
-	n := NewRequest{App: v.App, Environment: v.Environment, GitCommit: v.GitCommit, WorkflowID: v.WorkflowID}
+// Verify is the deploy job's question whether exactly this app, environment, commit and
+// workflow may be deployed now; the other fields of n do not matter. Log and thread tell
+// the answer: a yes once for each round, and a no, which is one of not_approved,
+// approval_expired and commit_not_approved.
+func (s *Service) Verify(ctx context.Context, t Token, n NewRequest) (Verified, error) {
 	out, err := s.verify(ctx, t, &n)
-	var why *Error
 	if err == nil {
 		s.verifyPassed(ctx, t, out.Request)
 	}
-	if errors.As(err, &why) && (why.Code == CodeNotApproved || why.Code == CodeApprovalExpired || why.Code == CodeCommitNotApproved) {
+	if why, ok := errors.AsType[*Error](err); ok && slices.Contains([]Code{CodeNotApproved, CodeApprovalExpired, CodeCommitNotApproved}, why.Code) {
 		s.verifyRefused(ctx, t, n, why)
 	}
 	return out, err
@@ -64,18 +55,14 @@ func (s *Service) verify(ctx context.Context, t Token, n *NewRequest) (Verified,
 		if r, err = p.request(r); err != nil {
 			return err
 		}
-		if err = approvedNow(p.Now(), *n, r); err != nil {
+		if err := cmp.Or(approvedNow(p.Now(), *n, r), countsNow(p, policy, r)); err != nil {
 			return err
 		}
-		if err = countsNow(p, policy, r); err != nil {
+		if out.Receipt, err = p.receipt(r); err != nil {
 			return err
 		}
 		out.Request = r
-		if err := named(p, &out.Request); err != nil {
-			return err
-		}
-		out.Receipt, err = p.receipt(r)
-		return err
+		return named(p, &out.Request)
 	})
 	return out, err
 }
@@ -105,40 +92,24 @@ func (s *Service) verifyPassed(ctx context.Context, t Token, r Request) {
 // no request, the workflow stands in its place. Somebody may just have opened the gate,
 // so the workflow is looked at.
 func (s *Service) verifyRefused(ctx context.Context, t Token, n NewRequest, why *Error) {
-	r, err := query(ctx, s.store, func(tx Tx) (Request, error) { return standing(tx, n.App, n.Environment, n.WorkflowID) })
+	had, err := query(ctx, s.store, func(tx Tx) (Request, error) { return standing(tx, n.App, n.Environment, n.WorkflowID) })
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		s.log.Error("record a refused verify", "err", err)
 		return
 	}
-	k := click{t.ID, cmp.Or(r.ID, n.App+"/"+n.Environment+"/"+n.WorkflowID), RefusalCode(why.Code)}
-	again, record := s.clicks.refused(k, time.Now())
-	if !record {
-		return
-	}
-	e := Event{Type: EventVerifyRefused, Request: r.ID, App: n.App, Environment: n.Environment, Actor: t.actor(), Source: "api"}
-	e.Reason, e.Data = string(why.Code), Data{"commit": n.GitCommit, "workflow_id": n.WorkflowID, "detail": why.Message}
-	err = s.update(Background(ctx), func(c *Change) (err error) {
-		if e, err = c.counted(e, again); err != nil {
-			return err
+	k := click{t.ID, cmp.Or(had.ID, n.App+"/"+n.Environment+"/"+n.WorkflowID), RefusalCode(why.Code)}
+	err = s.refuseOnce(ctx, k, func(c *Change) (r Request, e Event, err error) {
+		if had.ID != "" {
+			r, err = c.Request(had.ID)
 		}
-		if e.Request == "" {
-			_, err := c.record(e)
-			return err
+		if err == nil && r.Status.Open() {
+			err = c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankDue))
 		}
-		r, err := c.Request(e.Request)
-		if err != nil {
-			return err
-		}
-		e.Outcome = string(r.Status)
-		if r.Status.Open() {
-			if err := c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankDue)); err != nil {
-				return err
-			}
-		}
-		return c.happen(&r, e)
+		e = Event{Type: EventVerifyRefused, Request: r.ID, App: n.App, Environment: n.Environment, Actor: t.actor(), Source: "api", Outcome: string(r.Status)}
+		e.Reason, e.Data = string(why.Code), Data{"commit": n.GitCommit, "workflow_id": n.WorkflowID, "detail": why.Message}
+		return r, e, err
 	})
 	if err != nil {
-		s.clicks.forget(k)
 		s.log.Error("record a refused verify", "err", err)
 	}
 }
@@ -146,13 +117,10 @@ func (s *Service) verifyRefused(ctx context.Context, t Token, n NewRequest, why 
 // approvedFor finds the request behind a verification, or says why it fails.
 func approvedFor(tx Tx, n NewRequest) (Request, error) {
 	r, err := standing(tx, n.App, n.Environment, n.WorkflowID)
-	switch {
-	case errors.Is(err, ErrNotFound):
+	if errors.Is(err, ErrNotFound) {
 		return r, refuse(CodeNotApproved, "no request was made for this workflow: a rerun needs an approval of its own")
-	case err != nil:
-		return r, err
 	}
-	return r, approvedNow(tx.Now(), n, r)
+	return r, cmp.Or(err, approvedNow(tx.Now(), n, r))
 }
 
 // approvedNow says why a request does not let its deploy go on now; nil when it
@@ -177,9 +145,7 @@ func approvedNow(now time.Time, n NewRequest, r Request) error {
 		return nil
 	case r.Status == Approved && r.Gate.Waiting:
 		// Its window has not begun, as far as is known: the next look tells.
-		e := refuse(CodeUnavailable, "CircleCI has not shown the gate of request #%d on hold yet: ask again in a moment", r.Number)
-		e.RetryAfter = 5 * time.Second
-		return e
+		return later(5*time.Second, "CircleCI has not shown the gate of request #%d on hold yet: ask again in a moment", r.Number)
 	}
 	return refuse(CodeApprovalExpired, "the approval of request #%d was usable until %s", r.Number, r.ApprovalExpiresAt().Format(time.RFC3339))
 }
@@ -198,9 +164,7 @@ func countsNow(p *proof, policy Policy, r Request) error {
 	lost, sure := Knowledge{Policy: &policy, Tally: votes}.lost(r)
 	switch {
 	case !sure:
-		e := refuse(CodeUnavailable, "whether the approval of request #%d still counts cannot be told: Slack has not confirmed for too long who may approve", r.Number)
-		e.RetryAfter = heldLook
-		return e
+		return later(heldLook, "whether the approval of request #%d still counts cannot be told: Slack has not confirmed for too long who may approve", r.Number)
 	case lost.Code != "":
 		return refuse(CodeNotApproved, "request #%d was approved, but %s", r.Number, lost.Detail)
 	}

@@ -86,7 +86,7 @@ func TestVerify(t *testing.T) {
 				if commit == "" {
 					commit = r.Facts.Revision
 				}
-				got, err := w.svc.Verify(context.Background(), w.token, approvals.Verification{App: "shop", GitCommit: commit, WorkflowID: r.Facts.WorkflowID})
+				got, err := w.svc.Verify(context.Background(), w.token, approvals.NewRequest{App: "shop", GitCommit: commit, WorkflowID: r.Facts.WorkflowID})
 				w.fails(err, c.want)
 				if c.want != "" {
 					return
@@ -106,7 +106,7 @@ func TestVerify(t *testing.T) {
 func TestVerifyInALateWindow(t *testing.T) {
 	verify := func(w *world, r approvals.Request, want approvals.Code) {
 		w.t.Helper()
-		got, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: r.App, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+		got, err := w.svc.Verify(w.ctx, w.token, approvals.NewRequest{App: r.App, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
 		w.fails(err, want)
 		if want == "" && !time.Now().Before(got.Request.ApprovalExpiresAt()) {
 			w.t.Fatalf("a yes that could be used until %s only", got.Request.ApprovalExpiresAt())
@@ -193,7 +193,7 @@ func TestVerifyAfterALateReleaseInARetry(t *testing.T) {
 		if got := w.is(r, approvals.Released); got.ApprovalExpiresAt() != got.ReleasedAt.Add(2*time.Minute) {
 			t.Errorf("released at %s, usable until %s; want 2 minutes", got.ReleasedAt, got.ApprovalExpiresAt())
 		}
-		_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: r.App, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+		_, err := w.svc.Verify(w.ctx, w.token, approvals.NewRequest{App: r.App, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
 		w.must(err)
 	})
 }
@@ -203,7 +203,7 @@ func TestPassedVerifyIsRecordedOnce(t *testing.T) {
 	bubble(t, "", func(w *world) {
 		r := w.approved(1, "on_hold")
 		for range 3 {
-			_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: "shop", GitCommit: r.Facts.Revision[:8], WorkflowID: r.Facts.WorkflowID})
+			_, err := w.svc.Verify(w.ctx, w.token, approvals.NewRequest{App: "shop", GitCommit: r.Facts.Revision[:8], WorkflowID: r.Facts.WorkflowID})
 			w.must(err)
 		}
 		if n := w.count(r, approvals.EventVerified); n != 1 {
@@ -225,7 +225,7 @@ func TestRefusedVerifyIsTold(t *testing.T) {
 		r := w.request(1, "on_hold")
 		ask := func(commit, workflow string) {
 			t.Helper()
-			_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: "shop", GitCommit: commit, WorkflowID: workflow})
+			_, err := w.svc.Verify(w.ctx, w.token, approvals.NewRequest{App: "shop", GitCommit: commit, WorkflowID: workflow})
 			if err == nil {
 				t.Fatal("verify passed; want it refused")
 			}
@@ -282,7 +282,7 @@ func TestVerifyDoesNotSignABrokenLog(t *testing.T) {
 		if _, err := w.svc.Checkpoint(w.ctx, 0); code(err) != approvals.CodeUnavailable {
 			t.Errorf("checkpoint: got %v; want it refused", err)
 		}
-		_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+		_, err := w.svc.Verify(w.ctx, w.token, approvals.NewRequest{App: "shop", GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
 		if code(err) != approvals.CodeUnavailable {
 			t.Errorf("verify: got %v; want it refused: the receipt holds a signed checkpoint", err)
 		}
@@ -305,7 +305,7 @@ func TestVerifySaysWhoOpenedTheGate(t *testing.T) {
 				w.ci.do(r.Facts.WorkflowID, func(f *flow) { f.open(f.job("hold"), "user-eve") })
 				w.wait(20 * time.Second)
 				w.is(r, approvals.Bypassed)
-				_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: r.App, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+				_, err := w.svc.Verify(w.ctx, w.token, approvals.NewRequest{App: r.App, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
 				if err == nil || code(err) != approvals.CodeNotApproved || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("got %v; want %q", err, tt.want)
 				}
@@ -368,7 +368,7 @@ func TestRefusalIsRecordedOnceItCan(t *testing.T) {
 		r := w.request(1, "on_hold")
 		w.halt()
 		refused := func() {
-			_, err := w.svc.Verify(w.ctx, w.token, approvals.Verification{App: r.App, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
+			_, err := w.svc.Verify(w.ctx, w.token, approvals.NewRequest{App: r.App, GitCommit: r.Facts.Revision, WorkflowID: r.Facts.WorkflowID})
 			if code(err) != approvals.CodeNotApproved {
 				t.Errorf("verify: got %v; want a no", err)
 			}

@@ -197,10 +197,10 @@ func claimedApp(body []byte) string {
 	return claim.App
 }
 
-func parseVerify(body []byte) (approvals.Verification, error) {
+func parseVerify(body []byte) (approvals.NewRequest, error) {
 	var b VerifyBody
 	err := decodeBody(body, &b)
-	return approvals.Verification{App: b.App, Environment: b.Environment, GitCommit: b.GitCommit, WorkflowID: b.WorkflowID}, err
+	return approvals.NewRequest{App: b.App, Environment: b.Environment, GitCommit: b.GitCommit, WorkflowID: b.WorkflowID}, err
 }
 
 func parseDeploy(body []byte) (DeployBody, error) {

@@ -222,7 +222,7 @@ func (f *fakeService) Withdraw(_ context.Context, t approvals.Token, id, reason 
 	return *r, nil
 }
 
-func (f *fakeService) Verify(_ context.Context, t approvals.Token, v approvals.Verification) (approvals.Verified, error) {
+func (f *fakeService) Verify(_ context.Context, t approvals.Token, v approvals.NewRequest) (approvals.Verified, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.begin(t); err != nil {

@@ -48,7 +48,7 @@ type Reading interface {
 
 // Deploying serves the deploy job.
 type Deploying interface {
-	Verify(ctx context.Context, t approvals.Token, v approvals.Verification) (approvals.Verified, error)
+	Verify(ctx context.Context, t approvals.Token, v approvals.NewRequest) (approvals.Verified, error)
 	ReportDeploy(ctx context.Context, t approvals.Token, idOrNumber string, phase approvals.Phase, detail, jobID string) (approvals.Request, error)
 }
 
