@@ -86,7 +86,7 @@ func (s *Service) readCommits(ctx context.Context, w Work) Outcome {
 	defer cancel()
 	said, err := s.code.Commits(ctx, q)
 	if err != nil {
-		out := Again(max(Backoff(w.Attempt, codeAgain, codeMost), min(retryAfter(err), time.Hour)), err)
+		out := Again(max(Backoff(w.Attempt, codeAgain, codeMost), min(ciError(err).RetryAfter, time.Hour)), err)
 		out.Rests = restsOf(err)
 		return out
 	}

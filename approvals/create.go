@@ -213,7 +213,7 @@ func (s *Service) knowStarter(ctx context.Context, f Facts) error {
 	if f.StartedByID == "" || f.StartedBy != "" {
 		return nil
 	}
-	if _, err := s.ci.Login(ctx, f.StartedByID); err != nil && temporary(err) {
+	if _, err := s.ci.Login(ctx, f.StartedByID); err != nil && ciError(err).Temporary() {
 		return lookupRefused(err)
 	}
 	return nil

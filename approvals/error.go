@@ -128,49 +128,22 @@ func (e *CIError) Unwrap() error { return e.Err }
 // a 429 or a 5xx, or a 2xx that could not be used. A call that changes something
 // and failed so may have taken effect: read the state before making it again.
 func (e *CIError) Temporary() bool {
-	switch {
-	case errors.Is(e.Err, ErrCIInvalid):
-		return false
-	case errors.Is(e.Err, ErrCIUnusable):
-		return true
-	}
-	return e.Status == 0 || e.Status == 429 || e.Status >= 500
+	return errors.Is(e.Err, ErrCIUnusable) || !errors.Is(e.Err, ErrCIInvalid) && (e.Status == 0 || e.Status == 429 || e.Status >= 500)
 }
 
 // ciError is a call to the provider that failed behind err, zero when there is none.
-func ciError(err error) CIError {
-	var ci *CIError
-	if errors.As(err, &ci) {
-		return *ci
+func ciError(err error) *CIError {
+	if ci, ok := errors.AsType[*CIError](err); ok {
+		return ci
 	}
-	return CIError{}
+	return &CIError{}
 }
-
-// ciStatus is the HTTP status behind err, 0 when there was no answer.
-func ciStatus(err error) int { return ciError(err).Status }
-
-// retryAfter is how long the provider asked to wait, 0 when it did not.
-func retryAfter(err error) time.Duration { return ciError(err).RetryAfter }
 
 // restsOf is what a provider asked for in an answer to a call, nil when it did not.
 func restsOf(err error) Rests {
-	if ciStatus(err) != 429 || retryAfter(err) <= 0 || errors.Is(err, ErrCIResting) {
+	ci := ciError(err)
+	if ci.Status != 429 || ci.RetryAfter <= 0 || errors.Is(err, ErrCIResting) {
 		return nil
 	}
-	return Rests{AllCalls: time.Now().Add(retryAfter(err))}
-}
-
-// temporary reports whether the same call may succeed later.
-func temporary(err error) bool {
-	ci := ciError(err)
-	return ci.Temporary()
-}
-
-// ciMessage is what the provider said, for people.
-func ciMessage(err error) string {
-	var ci *CIError
-	if errors.As(err, &ci) {
-		return bounded(ci.Message, maxReason)
-	}
-	return bounded(err.Error(), maxReason)
+	return Rests{AllCalls: time.Now().Add(ci.RetryAfter)}
 }

@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"cmp"
 	"context"
 	"time"
 )
@@ -24,15 +25,15 @@ func (f *follower) act(ctx context.Context, p plan) error {
 	}
 	if err != nil {
 		f.heed(err)
-		e.Outcome, e.Reason = "refused", ciMessage(err)
-		e.Data["status"] = itoa(ciStatus(err))
+		e.Outcome, e.Reason = "refused", bounded(cmp.Or(ciError(err).Message, err.Error()), maxReason)
+		e.Data["status"] = itoa(ciError(err).Status)
 		if p.act == ActApprove {
 			e.Type, e.Outcome = EventGateRefused, delayName(err)
-			if wait := min(retryAfter(err), longestSettle); wait > 0 {
+			if wait := min(ciError(err).RetryAfter, longestSettle); wait > 0 {
 				e.Data["retry_after"] = itoa(int64((wait + time.Second - 1) / time.Second))
 			}
 		}
-		if e.Type == EventGateClosed && temporary(err) {
+		if e.Type == EventGateClosed && ciError(err).Temporary() {
 			return nil // the call is repeated, and the answer that counts is recorded then
 		}
 	}

@@ -60,10 +60,10 @@ func (f *follower) read(ctx context.Context, followed []Request) (rest bool) {
 
 // heed has all nodes rest when CircleCI asks for fewer calls.
 func (f *follower) heed(err error) {
-	if ciStatus(err) != 429 {
+	if ciError(err).Status != 429 {
 		return
 	}
-	f.s.pace.rest(max(retryAfter(err), f.s.poll))
+	f.s.pace.rest(max(ciError(err).RetryAfter, f.s.poll))
 	if asked := restsOf(err); asked != nil {
 		f.asked = asked
 	}

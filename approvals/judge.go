@@ -220,10 +220,7 @@ func listRefusal(tx Tx, p Policy, user string, action Action) error {
 	if action == ActionBreakGlass {
 		why.Code = RefusedNotBreakGlass
 	}
-	for _, id := range allowed {
-		if !IsGroup(id) {
-			continue
-		}
+	for _, id := range only(allowed, IsGroup) {
 		g, err := sealedValue[Group](tx, secretGroup(id))
 		switch {
 		case err != nil:

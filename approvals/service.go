@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,7 +78,7 @@ func New(c Config) *Service {
 	s := &Service{
 		store: c.Store, ci: c.CI, dir: c.Directory, code: c.Code, identity: c.Identity, settings: c.Settings, log: c.Log,
 		poll: c.Poll, onHold: c.Hold, rolled: c.Rolled, operator: c.Operator, pace: newPace(c.Nodes),
-		journal: newJournal(c.Store, c.Signer, c.Log), waiters: newWaiters(), clicks: &clicks{seen: map[click]clickCount{}},
+		journal: newJournal(c.Store, c.Signer, c.Log), waiters: &waiters{by: map[chan struct{}]string{}}, clicks: &clicks{seen: map[click]clickCount{}},
 		due: map[string]chan struct{}{},
 	}
 	for family := range crews() {
@@ -157,13 +158,12 @@ func (s *Service) maySign() error {
 	return later(time.Minute, "no checkpoint is signed: %s", s.rolled)
 }
 
-// waiters are the callers that wait until a request changes.
+// waiters are the callers that wait until a request changes: the requests, by the channels
+// that are closed then.
 type waiters struct {
 	mu sync.Mutex
-	by map[string]map[chan struct{}]bool
+	by map[chan struct{}]string
 }
-
-func newWaiters() *waiters { return &waiters{by: map[string]map[chan struct{}]bool{}} }
 
 // on returns a channel that is closed when the request changes, and a function
 // that ends the wait.
@@ -171,28 +171,22 @@ func (w *waiters) on(request string) (changed <-chan struct{}, done func()) {
 	c := make(chan struct{})
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.by[request] == nil {
-		w.by[request] = map[chan struct{}]bool{}
-	}
-	w.by[request][c] = true
+	w.by[c] = request
 	return c, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		delete(w.by[request], c)
-		if len(w.by[request]) == 0 {
-			delete(w.by, request)
-		}
+		delete(w.by, c)
 	}
 }
 
 func (w *waiters) wake(requests ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, id := range requests {
-		for c := range w.by[id] {
+	for c, request := range w.by {
+		if slices.Contains(requests, request) {
 			close(c)
+			delete(w.by, c)
 		}
-		delete(w.by, id)
 	}
 }
 

@@ -125,7 +125,7 @@ func (s *step) look() {
 	s.idle = t.Idle
 	if !s.seen() {
 		t.FailedAt = cmp.Or(t.FailedAt, s.now)
-		if ciStatus(s.l.Err) == 404 {
+		if ciError(s.l.Err).Status == 404 {
 			t.Gone++
 		}
 		return

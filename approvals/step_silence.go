@@ -25,7 +25,7 @@ func (s *step) lookAgain(base, most time.Duration) {
 		most = max(most, time.Hour)
 	}
 	pause := max(base, min(failing/4, most))
-	s.in(max(pause, min(retryAfter(s.l.failure()), slowLook)))
+	s.in(max(pause, min(ciError(s.l.failure()).RetryAfter, slowLook)))
 }
 
 // gone reports whether CircleCI has not known the workflow for so long that it
@@ -67,7 +67,7 @@ func (s *step) answers() {
 // delayName names a failed call for the log: the HTTP status of the answer, or that
 // there was none.
 func delayName(err error) string {
-	if status := ciStatus(err); status != 0 {
+	if status := ciError(err).Status; status != 0 {
 		return strconv.Itoa(status)
 	}
 	return "no answer"
