@@ -94,7 +94,7 @@ func TestAwait(t *testing.T) {
 		other := approvals.New(w.cfg)
 		w.must(other.Start(w.ctx, defaultChannel, "another process"))
 		w.halt() // what this process does by itself would wake the caller, too
-		_, err := other.Approve(w.ctx, approvals.Clicker{Team: team, User: "U03"}, third.ID, w.code("U03"))
+		err := other.Decide(w.ctx, approvals.Clicker{Team: team, User: "U03"}, third.ID, approvals.ActionApprove, "", w.code("U03"))
 		w.must(err)
 		w.svc.KeepUp(w.ctx) // as the worker does every second
 		if got := <-wait; got.err != nil || got.request.Status == approvals.Pending || got.took > time.Second {

@@ -61,53 +61,34 @@ func (s *Service) Opened(ctx context.Context, who Clicker, requestID string, act
 	})
 }
 
-// Approve takes a submitted approval: policy and state first, then the attempt
-// is counted and committed, then the code is compared; the vote, the used step
-// and, with the quorum, the decision are one transaction. Refusals are *[Refusal];
-// after any other error nothing was decided unless a later look shows it.
-func (s *Service) Approve(ctx context.Context, who Clicker, requestID, code string) (Request, error) {
-	return s.decide(ctx, who, requestID, Decision{Action: ActionApprove, SlackUser: who.User}, code)
-}
-
-// Reject takes a submitted reject. code is looked at only if the app's settings
-// ask for one.
-func (s *Service) Reject(ctx context.Context, who Clicker, requestID, reason, code string) (Request, error) {
-	return s.decideFor(ctx, who, requestID, ActionReject, 1, reason, code)
-}
-
-// decideFor takes a decision that needs a reason of so many characters at least.
-func (s *Service) decideFor(ctx context.Context, who Clicker, requestID string, action Action, least int, reason, code string) (Request, error) {
-	reason = strings.TrimSpace(reason)
-	if n := utf8.RuneCountInString(reason); n < least || n > maxReason {
-		return Request{}, &Refusal{Code: RefusedReason}
-	}
-	return s.decide(ctx, who, requestID, Decision{Action: action, SlackUser: who.User, Reason: reason}, code)
-}
-
 // shortestEmergency is the least that has to be said of an emergency, in characters.
 const shortestEmergency = 10
 
-// BreakGlass takes a submitted emergency release: one person decides alone. The
-// order is that of [Service.Approve].
-func (s *Service) BreakGlass(ctx context.Context, who Clicker, requestID, reason, code string) (Request, error) {
-	return s.decideFor(ctx, who, requestID, ActionBreakGlass, shortestEmergency, reason, code)
-}
-
-func (s *Service) decide(ctx context.Context, who Clicker, requestID string, d Decision, text string) (Request, error) {
-	prompt, err := s.MayDecide(ctx, who, requestID, d.Action)
+// Decide takes a submitted decision: policy and state first, then the attempt is counted
+// and committed, then the code is compared; the vote, the used step and, with the quorum,
+// the decision are one transaction. An emergency release is one person's decision alone,
+// and a reject needs a code only if the app's settings ask for one; both need a reason.
+// Refusals are *[Refusal]; after any other error nothing was decided unless a later look
+// shows it.
+func (s *Service) Decide(ctx context.Context, who Clicker, requestID string, action Action, reason, code string) error {
+	d := Decision{Action: action, SlackUser: who.User, Reason: strings.TrimSpace(reason)}
+	least := map[Action]int{ActionReject: 1, ActionBreakGlass: shortestEmergency}[action]
+	if n := utf8.RuneCountInString(d.Reason); n < least || n > maxReason {
+		return &Refusal{Code: RefusedReason}
+	}
+	prompt, err := s.MayDecide(ctx, who, requestID, action)
 	if err != nil {
-		return prompt.Request, err
+		return err
 	}
 	if !prompt.NeedsCode {
 		return s.settle(ctx, who, requestID, d, nil)
 	}
-	code, err := totp.ParseCode(text)
-	if err != nil {
-		return prompt.Request, &Refusal{Code: RefusedCodeMalformed}
+	a := attempt{}
+	if a.code, err = totp.ParseCode(code); err != nil {
+		return &Refusal{Code: RefusedCodeMalformed}
 	}
-	a := attempt{code: code}
-	if a.before, a.after, err = s.countAttempt(ctx, who, requestID, d.Action); err != nil {
-		return prompt.Request, err
+	if a.before, a.after, err = s.countAttempt(ctx, who, requestID, action); err != nil {
+		return err
 	}
 	d.MFA = "totp"
 	return s.settle(ctx, who, requestID, d, &a)
@@ -162,12 +143,11 @@ func unreadable(err error) error {
 }
 
 // settle compares the code, if one is asked for, and takes the decision.
-func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d Decision, a *attempt) (Request, error) {
-	var r Request
+func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d Decision, a *attempt) error {
 	var refused error // committed, then answered
 	err := s.update(ctx, func(c *Change) error {
-		var err error
-		if r, err = requestFor(c.Tx, requestID); err != nil {
+		r, err := requestFor(c.Tx, requestID)
+		if err != nil {
 			return err
 		}
 		var proven *proof
@@ -215,7 +195,7 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 		}
 		return accept(c, proven, who, p, person, &r, d)
 	})
-	return r, cmp.Or(err, refused)
+	return cmp.Or(err, refused)
 }
 
 // check compares a code. A right one uses its step and clears the count; a used

@@ -73,13 +73,13 @@ func TestCodes(t *testing.T) {
 		}
 		// An older step, too, and in a new process.
 		w.restart()
-		_, err = w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, one.ID, w.secrets["U01"].At(time.Now().Add(-30*time.Second)))
+		err = w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: "U01"}, one.ID, approvals.ActionApprove, "", w.secrets["U01"].At(time.Now().Add(-30*time.Second)))
 		w.refused(err, approvals.RefusedCodeUsed)
-		_, err = w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, one.ID, "12345")
+		err = w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: "U01"}, one.ID, approvals.ActionApprove, "", "12345")
 		w.refused(err, approvals.RefusedCodeMalformed)
 		w.wait(30 * time.Second)
 		text := w.code("U01")
-		_, err = w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, one.ID, " "+text[:3]+" "+text[3:]+" ")
+		err = w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: "U01"}, one.ID, approvals.ActionApprove, "", " "+text[:3]+" "+text[3:]+" ")
 		w.must(err)
 		if got := w.factor("U01").Throttle; got != (totp.Throttle{}) {
 			t.Errorf("used and malformed codes were counted: %+v", got)
@@ -106,7 +106,7 @@ func TestThrottle(t *testing.T) {
 		r := w.request(1, "blocked")
 		w.halt()
 		click := func(code string) error {
-			_, err := w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, code)
+			err := w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, approvals.ActionApprove, "", code)
 			return err
 		}
 		refresh := func() { // the worker stands still, so keep Slack's word fresh
@@ -154,7 +154,7 @@ func TestThrottleClears(t *testing.T) {
 		r := w.request(1, "blocked")
 		c := approvals.Clicker{Team: team, User: "U01"}
 		for range 4 {
-			_, err := w.svc.Approve(w.ctx, c, r.ID, w.wrong("U01"))
+			err := w.svc.Decide(w.ctx, c, r.ID, approvals.ActionApprove, "", w.wrong("U01"))
 			w.refused(err, approvals.RefusedCodeWrong)
 		}
 		w.must(w.approve("U01", r))
@@ -234,9 +234,9 @@ func TestWhoMayDecide(t *testing.T) {
 					}
 					var err error
 					if action == approvals.ActionApprove {
-						_, err = w.svc.Approve(w.ctx, clicker, r.ID, w.code(clicker.User))
+						err = w.svc.Decide(w.ctx, clicker, r.ID, approvals.ActionApprove, "", w.code(clicker.User))
 					} else {
-						_, err = w.svc.Reject(w.ctx, clicker, r.ID, "because", w.code(clicker.User))
+						err = w.svc.Decide(w.ctx, clicker, r.ID, approvals.ActionReject, "because", w.code(clicker.User))
 					}
 					w.refused(err, want)
 					if want == "" && err != nil {
@@ -255,7 +255,7 @@ func TestReject(t *testing.T) {
 	bubble(t, "REQUIRED_APPROVALS=2", func(w *world) {
 		r := w.request(1, "on_hold")
 		for _, reason := range []string{"", "  \n", string(make([]byte, 501))} {
-			_, err := w.svc.Reject(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, reason, "")
+			err := w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, approvals.ActionReject, reason, "")
 			w.refused(err, approvals.RefusedReason)
 		}
 		w.must(w.approve("U02", r))
@@ -309,9 +309,9 @@ func TestRaceOfDecisions(t *testing.T) {
 				wg.Go(func() {
 					c := approvals.Clicker{Team: team, User: user}
 					if user == "U03" {
-						_, errs[i] = w.svc.Reject(w.ctx, c, r.ID, "no", "")
+						errs[i] = w.svc.Decide(w.ctx, c, r.ID, approvals.ActionReject, "no", "")
 					} else {
-						_, errs[i] = w.svc.Approve(w.ctx, c, r.ID, w.code(user))
+						errs[i] = w.svc.Decide(w.ctx, c, r.ID, approvals.ActionApprove, "", w.code(user))
 					}
 				})
 			}

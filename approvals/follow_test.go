@@ -592,7 +592,7 @@ func TestClickOfANewAdmin(t *testing.T) {
 		w.must(err)
 		w.secrets["U07"] = totp.NewSecret()
 		w.must(w.admin.Enrol(w.ctx, "U07", w.secrets["U07"], "", approvals.EnrolledByImport))
-		if _, err := w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U07"}, r.ID, w.code("U07")); err != nil {
+		if err := w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: "U07"}, r.ID, approvals.ActionApprove, "", w.code("U07")); err != nil {
 			t.Errorf("got %v; want it taken", err)
 		}
 	})

@@ -124,7 +124,7 @@ func TestForgedDatabase(t *testing.T) {
 		"a person who was never added": {quiet: true, forge: func(w *world, r approvals.Request) {
 			w.sql(`INSERT INTO kept (kind, id, state, place) SELECT 'person', 'U66', CAST(replace(CAST(state AS TEXT), 'U01', 'U66') AS BLOB), 1000 FROM kept WHERE kind = 'person' AND id = 'U01'`,
 				`INSERT INTO secrets SELECT replace(name, 'U01', 'U66'), version, key_id, sealed FROM secrets WHERE name LIKE '%/U01'`)
-			_, err := w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U66"}, r.ID, w.code("U01"))
+			err := w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: "U66"}, r.ID, approvals.ActionApprove, "", w.code("U01"))
 			if err == nil {
 				w.t.Fatal("somebody who was never added approved")
 			}
@@ -150,10 +150,10 @@ func TestForgedDatabase(t *testing.T) {
 			w.sql("CREATE TABLE had AS SELECT * FROM secrets WHERE name = 'authenticator/U01'")
 			other := w.request(7, "blocked")
 			text := w.code("U01")
-			_, err := w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, other.ID, text)
+			err := w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: "U01"}, other.ID, approvals.ActionApprove, "", text)
 			w.must(err)
 			w.sql("DELETE FROM secrets WHERE name = 'authenticator/U01'", "INSERT INTO secrets SELECT * FROM had", "DROP TABLE had")
-			if _, err = w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, text); err == nil {
+			if err = w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, approvals.ActionApprove, "", text); err == nil {
 				w.t.Fatal("one code counted twice")
 			}
 		}},
@@ -439,7 +439,7 @@ func TestFaultHoldsForAllNodes(t *testing.T) {
 		w.must(other.Start(w.ctx, defaultChannel, "test"))
 		w.sql("UPDATE requests SET body = json_remove(body, '$.Round') WHERE id = '" + r.ID + "'")
 		find := func() {
-			if _, err := other.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, w.code("U01")); err == nil {
+			if err := other.Decide(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, approvals.ActionApprove, "", w.code("U01")); err == nil {
 				t.Fatal("an approval was taken by a row that is not what its events say")
 			}
 			if other.Fault() == "" {

@@ -58,7 +58,7 @@ func TestVotesLostBeforeTheGateIsOpenedByHand(t *testing.T) {
 	t.Run("an emergency release", func(t *testing.T) {
 		bubble(t, byHand+" BREAK_GLASS=U02", func(w *world) {
 			r := w.request(1, "on_hold")
-			_, err := w.svc.BreakGlass(w.ctx, approvals.Clicker{Team: team, User: "U02"}, r.ID, "the site is down", w.code("U02"))
+			err := w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: "U02"}, r.ID, approvals.ActionBreakGlass, "the site is down", w.code("U02"))
 			w.must(err)
 			w.must(w.verify(r))
 			w.must(w.admin.Reset(w.ctx, "U02"))

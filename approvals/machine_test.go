@@ -175,7 +175,7 @@ func (m *machine) click(rt *rapid.T) {
 		code = m.lastCode[user]
 	}
 	votes, last := m.votes(user), m.factor(user).LastStep
-	_, err := m.svc.Approve(m.ctx, approvals.Clicker{Team: team, User: user}, r.ID, code)
+	err := m.svc.Decide(m.ctx, approvals.Clicker{Team: team, User: user}, r.ID, approvals.ActionApprove, "", code)
 	m.lastCode[user] = code
 	gained, step := m.votes(user)-votes, m.factor(user).LastStep
 	if gained == 0 && err == nil || gained > 1 {
@@ -199,7 +199,7 @@ func (m *machine) breakGlass(rt *rapid.T) {
 		code = m.wrong(user)
 	}
 	last := m.factor(user).LastStep
-	_, err := m.svc.BreakGlass(m.ctx, approvals.Clicker{Team: team, User: user}, r.ID, "the site is down", code)
+	err := m.svc.Decide(m.ctx, approvals.Clicker{Team: team, User: user}, r.ID, approvals.ActionBreakGlass, "the site is down", code)
 	if err == nil && (user == "U01" || !right || m.factor(user).LastStep <= last) {
 		rt.Fatalf("%s released in an emergency with a right code: %v", user, right)
 	}
@@ -208,7 +208,7 @@ func (m *machine) breakGlass(rt *rapid.T) {
 
 func (m *machine) clickReject(rt *rapid.T) {
 	user := rapid.SampledFrom(m.users).Draw(rt, "user")
-	_, _ = m.svc.Reject(m.ctx, approvals.Clicker{Team: team, User: user}, m.pick(rt).ID, "no", m.code(user))
+	_ = m.svc.Decide(m.ctx, approvals.Clicker{Team: team, User: user}, m.pick(rt).ID, approvals.ActionReject, "no", m.code(user))
 }
 
 func (m *machine) withdraw(rt *rapid.T) {

@@ -83,7 +83,7 @@ func TestFreezeHoldsBackTheQuorum(t *testing.T) {
 const outage = "the site is down, INC-7"
 
 func (w *world) breakGlass(user string, r approvals.Request) error {
-	_, err := w.svc.BreakGlass(w.ctx, approvals.Clicker{Team: team, User: user}, r.ID, outage, w.code(user))
+	err := w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: user}, r.ID, approvals.ActionBreakGlass, outage, w.code(user))
 	w.wait(0)
 	return err
 }
@@ -130,7 +130,7 @@ func TestBreakGlassRefused(t *testing.T) {
 	bubble(t, "SUPERSEDE=off BREAK_GLASS=U01,U04 ALLOW_SELF_APPROVAL=true", func(w *world) {
 		r, other := w.request(1, "on_hold"), w.request(2, "blocked")
 		do := func(user, reason, code string) error {
-			_, err := w.svc.BreakGlass(w.ctx, approvals.Clicker{Team: team, User: user}, r.ID, reason, code)
+			err := w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: user}, r.ID, approvals.ActionBreakGlass, reason, code)
 			return err
 		}
 		may := func(user string) error {
@@ -148,7 +148,7 @@ func TestBreakGlassRefused(t *testing.T) {
 			t.Errorf("a wrong code counts as %d failures; want 1", got)
 		}
 		code := w.code("U01")
-		_, err := w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, other.ID, code)
+		err := w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: "U01"}, other.ID, approvals.ActionApprove, "", code)
 		w.must(err)
 		w.refused(do("U01", outage, code), approvals.RefusedCodeUsed)
 		w.wait(30 * time.Second)
@@ -328,7 +328,7 @@ func TestReminderThatIsLate(t *testing.T) {
 		if lines() != 1 {
 			t.Fatal("a reminder that is due is not told")
 		}
-		_, err := w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, w.code("U01"))
+		err := w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, approvals.ActionApprove, "", w.code("U01"))
 		w.must(err)
 		if lines() != 0 {
 			t.Error("people are reminded of what is decided")

@@ -81,7 +81,7 @@ var quarterEndings = []struct {
 	}},
 	{"emergency release", 6, func(q *quarter, r approvals.Request) {
 		q.rest()
-		_, err := q.svc.BreakGlass(q.ctx, approvals.Clicker{Team: team, User: "U03"}, r.ID, "the <shop> is down", q.code("U03"))
+		err := q.svc.Decide(q.ctx, approvals.Clicker{Team: team, User: "U03"}, r.ID, approvals.ActionBreakGlass, "the <shop> is down", q.code("U03"))
 		q.must(err)
 		q.pass(time.Minute)
 		q.ci.set(r.Facts.WorkflowID, "deploy", approvals.JobSuccess)
@@ -230,7 +230,7 @@ func (q *quarter) vote(r approvals.Request) {
 		}
 		time.Sleep(time.Duration(30+q.random.ExpFloat64()*300) * time.Second)
 		q.rest() // who is who is confirmed again
-		_, err := q.svc.Approve(q.ctx, approvals.Clicker{Team: team, User: u}, r.ID, q.code(u))
+		err := q.svc.Decide(q.ctx, approvals.Clicker{Team: team, User: u}, r.ID, approvals.ActionApprove, "", q.code(u))
 		if why(err) != approvals.RefusedSelf && why(err) != approvals.RefusedNoLogin {
 			q.must(err)
 		}
@@ -240,7 +240,7 @@ func (q *quarter) vote(r approvals.Request) {
 
 func (q *quarter) rejects(r approvals.Request) {
 	q.rest()
-	_, err := q.svc.Reject(q.ctx, approvals.Clicker{Team: team, User: "U02"}, r.ID, "not before the <weekend>", "")
+	err := q.svc.Decide(q.ctx, approvals.Clicker{Team: team, User: "U02"}, r.ID, approvals.ActionReject, "not before the <weekend>", "")
 	q.must(err)
 	q.rest()
 }

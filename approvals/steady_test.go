@@ -140,7 +140,7 @@ func TestVoteOnWhatWasJustClosed(t *testing.T) {
 			if updates++; updates != 2 { // the first one counts the attempt
 				return
 			}
-			if _, err := w.svc.Reject(w.ctx, approvals.Clicker{Team: team, User: "U02"}, r.ID, "no", ""); err != nil {
+			if err := w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: "U02"}, r.ID, approvals.ActionReject, "no", ""); err != nil {
 				t.Error(err)
 			}
 			w.svc.KeepUp(w.ctx)

@@ -124,7 +124,7 @@ func TestALostCardTakesItsThreadAlong(t *testing.T) {
 	bubble(t, "REQUIRED_APPROVALS=2", func(w *world) {
 		r := w.request(1, "on_hold")
 		w.halt()
-		_, err := w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, w.code("U01"))
+		err := w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, approvals.ActionApprove, "", w.code("U01"))
 		w.must(err)
 		late, err := w.svc.Untold(w.ctx, r.ID)
 		w.must(err)

@@ -347,13 +347,13 @@ func (w *world) request(n int, gate approvals.JobStatus) approvals.Request {
 func (w *world) code(user string) string { return w.secrets[user].At(time.Now()) }
 
 func (w *world) approve(user string, r approvals.Request) error {
-	_, err := w.svc.Approve(w.ctx, approvals.Clicker{Team: team, User: user}, r.ID, w.code(user))
+	err := w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: user}, r.ID, approvals.ActionApprove, "", w.code(user))
 	w.wait(0)
 	return err
 }
 
 func (w *world) reject(user string, r approvals.Request) error {
-	_, err := w.svc.Reject(w.ctx, approvals.Clicker{Team: team, User: user}, r.ID, "no", "")
+	err := w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: user}, r.ID, approvals.ActionReject, "no", "")
 	w.wait(0)
 	return err
 }

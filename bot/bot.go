@@ -16,9 +16,7 @@ type Decider interface {
 	MayDecide(ctx context.Context, c approvals.Clicker, requestID string, action approvals.Action) (approvals.Prompt, error)
 	Opened(ctx context.Context, c approvals.Clicker, requestID string, action approvals.Action) error
 	ClickRefused(ctx context.Context, c approvals.Clicker, requestID string, action approvals.Action, why *approvals.Refusal) error
-	Approve(ctx context.Context, c approvals.Clicker, requestID, code string) (approvals.Request, error)
-	BreakGlass(ctx context.Context, c approvals.Clicker, requestID, reason, code string) (approvals.Request, error)
-	Reject(ctx context.Context, c approvals.Clicker, requestID, reason, code string) (approvals.Request, error)
+	Decide(ctx context.Context, c approvals.Clicker, requestID string, action approvals.Action, reason, code string) error
 }
 
 // Reader reads what is shown. What is not there is [approvals.ErrNotFound].

@@ -94,46 +94,33 @@ func (s *service) ClickRefused(_ context.Context, c approvals.Clicker, _ string,
 	return nil
 }
 
-func (s *service) decide(ctx context.Context, c approvals.Clicker, id string, action approvals.Action, d approvals.Decision) (approvals.Request, error) {
+func (s *service) Decide(ctx context.Context, c approvals.Clicker, id string, action approvals.Action, reason, code string) error {
+	d := approvals.Decision{Action: action, SlackUser: c.User, At: monday, Reason: reason}
+	switch {
+	case action != approvals.ActionReject && code != goodCode:
+		return &approvals.Refusal{Code: approvals.RefusedCodeWrong, Left: 3}
+	case action == approvals.ActionReject && strings.TrimSpace(reason) == "":
+		return &approvals.Refusal{Code: approvals.RefusedReason}
+	case action != approvals.ActionReject:
+		d.MFA = "totp"
+	}
 	s.mu.Lock()
 	settle := s.settle
 	s.mu.Unlock()
 	if settle != nil {
 		if err := settle(ctx); err != nil {
-			return approvals.Request{}, err
+			return err
 		}
 	}
 	p, err := s.MayDecide(ctx, c, id, action)
 	if err != nil {
-		return p.Request, err
+		return err
 	}
 	r := p.Request
-	d.Action, d.SlackUser, d.At = action, c.User, monday
 	r.Decisions, r.Version = append(r.Decisions, d), r.Version+1
 	r.Status = map[approvals.Action]approvals.Status{approvals.ActionApprove: approvals.Approved, approvals.ActionBreakGlass: approvals.Approved, approvals.ActionReject: approvals.Rejected}[action]
 	s.edit(func() { s.requests[id] = r })
-	return r, nil
-}
-
-func (s *service) Approve(ctx context.Context, c approvals.Clicker, id, code string) (approvals.Request, error) {
-	if code != goodCode {
-		return approvals.Request{}, &approvals.Refusal{Code: approvals.RefusedCodeWrong, Left: 3}
-	}
-	return s.decide(ctx, c, id, approvals.ActionApprove, approvals.Decision{MFA: "totp"})
-}
-
-func (s *service) BreakGlass(ctx context.Context, c approvals.Clicker, id, reason, code string) (approvals.Request, error) {
-	if code != goodCode {
-		return approvals.Request{}, &approvals.Refusal{Code: approvals.RefusedCodeWrong, Left: 3}
-	}
-	return s.decide(ctx, c, id, approvals.ActionBreakGlass, approvals.Decision{MFA: "totp", Reason: reason})
-}
-
-func (s *service) Reject(ctx context.Context, c approvals.Clicker, id, reason, _ string) (approvals.Request, error) {
-	if strings.TrimSpace(reason) == "" {
-		return approvals.Request{}, &approvals.Refusal{Code: approvals.RefusedReason}
-	}
-	return s.decide(ctx, c, id, approvals.ActionReject, approvals.Decision{Reason: reason})
+	return nil
 }
 
 func (s *service) Card(_ context.Context, id string) (approvals.Card, error) {

@@ -327,15 +327,6 @@ func (p interaction) refusal(why *approvals.Refusal, action approvals.Action, ti
 
 func (b *Bot) decide(ctx context.Context, who approvals.Clicker, p interaction, id string, action approvals.Action) error {
 	code, _ := p.typed(BlockCode, InputCode)
-	if action == approvals.ActionApprove {
-		_, err := b.service.Approve(ctx, who, id, code)
-		return err
-	}
 	reason, _ := p.typed(BlockReason, InputReason)
-	if action == approvals.ActionBreakGlass {
-		_, err := b.service.BreakGlass(ctx, who, id, reason, code)
-		return err
-	}
-	_, err := b.service.Reject(ctx, who, id, reason, code)
-	return err
+	return b.service.Decide(ctx, who, id, action, reason, code)
 }
