@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 )
 
@@ -136,9 +134,8 @@ func Migrate(ctx context.Context, c Config, role string) error {
 	if role == "" {
 		return nil
 	}
-	name := pgx.Identifier{role}.Sanitize()
-	var schema string
-	if err := db.reader.QueryRowContext(ctx, "SELECT quote_ident(current_schema())").Scan(&schema); err != nil {
+	var schema, name string
+	if err := db.reader.QueryRowContext(ctx, "SELECT quote_ident(current_schema()), quote_ident($1)", role).Scan(&schema, &name); err != nil {
 		return db.Fault(err)
 	}
 	for _, rights := range []string{
