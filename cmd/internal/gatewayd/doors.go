@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/enroll"
 	"github.com/rack-gateway/rack-gateway-approvals/bot/webhook"
@@ -72,9 +70,9 @@ func (d *daemon) waiting() webhook.Readiness {
 // admit has the doors lead to the whole service.
 func (o *doors) admit(d *daemon) {
 	o.server.RegisterOnShutdown(d.api.EndWaits)
-	d.metrics.registry.MustRegister(newStoreCollector(d.db, d.begun, d.name, d.nodes), d.deciding())
+	d.metrics.store = newStoreMetrics(d.db, d.begun, d.name, d.nodes, d.deciding)
 	back := http.NewServeMux()
-	back.Handle("GET /metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	back.Handle("GET /metrics", d.metrics)
 	back.Handle("/", d.api.Health())
 	o.back.let(back)
 	o.front.let(d.routes())

@@ -1,13 +1,14 @@
 package gatewayd
 
 import (
+	"bytes"
 	"context"
+	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
@@ -16,42 +17,55 @@ import (
 
 // metrics counts what the daemon does. No label ever holds what somebody typed.
 type metrics struct {
-	registry   *prometheus.Registry
-	api        *prometheus.HistogramVec
-	circleci   *prometheus.HistogramVec
-	slack      *prometheus.CounterVec
-	clicks     *prometheus.HistogramVec
-	deliveries *prometheus.HistogramVec
-	connected  prometheus.Gauge
-	anchors    prometheus.Counter
+	api, circleci, slack, clicks, deliveries, connected, anchors *family
+
+	scraping sync.Mutex
+	store    *storeMetrics // nil until the service works
 }
 
 func newMetrics() *metrics {
 	quick := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
-	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
-		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: quick}, labels)
+	return &metrics{
+		api:        newFamily("rgw_http_seconds", histogram, "Duration of API calls.", quick, "route", "status"),
+		circleci:   newFamily("rgw_circleci_call_seconds", histogram, "Duration of calls to CircleCI; status 0 = no answer.", quick, "op", "status"),
+		slack:      newFamily("rgw_slack_calls_total", counter, "Calls to Slack by method and result.", nil, "method", "result"),
+		clicks:     newFamily("rgw_slack_event_seconds", histogram, "Duration of clicks, submissions, commands and events until they were answered.", quick, "kind"),
+		deliveries: newFamily("rgw_delivery_seconds", histogram, "Duration of one attempt at a piece of work, such as posting a card.", quick, "kind", "result"),
+		connected:  newFamily("rgw_slack_socket_connected", gauge, "1 while a Socket Mode connection stands.", nil),
+		anchors:    newFamily("rgw_anchor_writes_total", counter, "Signed checkpoints written to RGW_ANCHOR_FILE.", nil),
 	}
-	m := &metrics{
-		registry:   prometheus.NewRegistry(),
-		api:        histogram("rgw_http_seconds", "Duration of API calls.", "route", "status"),
-		circleci:   histogram("rgw_circleci_call_seconds", "Duration of calls to CircleCI; status 0 = no answer.", "op", "status"),
-		slack:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rgw_slack_calls_total", Help: "Calls to Slack by method and result."}, []string{"method", "result"}),
-		clicks:     histogram("rgw_slack_event_seconds", "Duration of clicks, submissions, commands and events until they were answered.", "kind"),
-		deliveries: histogram("rgw_delivery_seconds", "Duration of one attempt at a piece of work, such as posting a card.", "kind", "result"),
-		connected:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "rgw_slack_socket_connected", Help: "1 while a Socket Mode connection stands."}),
-		anchors:    prometheus.NewCounter(prometheus.CounterOpts{Name: "rgw_anchor_writes_total", Help: "Signed checkpoints written to RGW_ANCHOR_FILE."}),
+}
+
+// scrapeTime is how long a scrape may read the store.
+const scrapeTime = 10 * time.Second
+
+// ServeHTTP answers a scrape. Without what the store knows it fails as a whole: an
+// alert must not rest on what was true some time ago.
+func (m *metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), scrapeTime)
+	defer cancel()
+	m.scraping.Lock()
+	defer m.scraping.Unlock()
+	if err := m.store.read(ctx); err != nil {
+		http.Error(w, "the metrics cannot be read: "+err.Error(), http.StatusInternalServerError)
+		return
 	}
-	m.registry.MustRegister(m.api, m.circleci, m.slack, m.clicks, m.deliveries, m.connected, m.anchors,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return m
+	all := slices.Concat([]*family{m.api, m.circleci, m.slack, m.clicks, m.deliveries, m.connected, m.anchors}, m.store.families(), ofRuntime())
+	slices.SortFunc(all, func(a, b *family) int { return strings.Compare(a.name, b.name) })
+	var text bytes.Buffer
+	for _, f := range all {
+		f.write(&text)
+	}
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	w.Write(text.Bytes())
 }
 
 func (m *metrics) called(op string, status int, took time.Duration) {
-	m.circleci.WithLabelValues(op, strconv.Itoa(status)).Observe(took.Seconds())
+	m.circleci.observe(took.Seconds(), op, strconv.Itoa(status))
 }
 
 func (m *metrics) served(route string, status int, took time.Duration) {
-	m.api.WithLabelValues(route, strconv.Itoa(status)).Observe(took.Seconds())
+	m.api.observe(took.Seconds(), route, strconv.Itoa(status))
 }
 
 func (m *metrics) delivered(w approvals.Work, out approvals.Outcome, took time.Duration) {
@@ -64,39 +78,38 @@ func (m *metrics) delivered(w approvals.Work, out approvals.Outcome, took time.D
 	case out.Err != nil:
 		result = "dead"
 	}
-	m.deliveries.WithLabelValues(string(w.Kind), result).Observe(took.Seconds())
+	m.deliveries.observe(took.Seconds(), string(w.Kind), result)
 }
 
 func (m *metrics) bot() bot.Metrics {
 	return bot.Metrics{
-		Call:  func(method, result string) { m.slack.WithLabelValues(method, result).Inc() },
-		Event: func(kind string, took time.Duration) { m.clicks.WithLabelValues(kind).Observe(took.Seconds()) },
-		Connected: func(yes bool) {
-			m.connected.Set(map[bool]float64{true: 1}[yes])
-		},
+		Call:      func(method, result string) { m.slack.add(1, method, result) },
+		Event:     func(kind string, took time.Duration) { m.clicks.observe(took.Seconds(), kind) },
+		Connected: func(yes bool) { m.connected.set(bit(yes)) },
 	}
 }
 
-// deciding shows whether decisions are taken, whatever forbids them.
-func (d *daemon) deciding() prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rgw_deciding", Help: "1 while this process takes decisions; its log says why it does not."}, func() float64 {
-		return map[bool]float64{true: 1}[d.service.Held() == ""]
-	})
+// bit is 1 for yes and 0 for no.
+func bit(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
-// storeCollector reads the store at each scrape: what is in it, and what its log
-// says happened since the start.
-type storeCollector struct {
-	db    *store.DB
-	node  string     // "" with SQLite
-	count func() int // of nodes
+// deciding is 1 while decisions are taken, whatever forbids them.
+func (d *daemon) deciding() float64 { return bit(d.service.Held() == "") }
 
-	requests, depth, age, size, nodes *prometheus.Desc
+// storeMetrics are read at each scrape: what is in the store, and what its log says
+// happened since the start.
+type storeMetrics struct {
+	db       *store.DB
+	node     string         // "" with SQLite
+	count    func() int     // of nodes
+	deciding func() float64 // see [daemon.deciding]
+	next     int64          // first event not counted yet
 
-	mu       sync.Mutex
-	next     int64 // first event not counted yet
-	events   *prometheus.CounterVec
-	decision prometheus.Histogram
+	requests, depth, age, size, nodes, decides, events, decision *family
 }
 
 // alarming are the events that raise an alarm. They are counted from 0 on, because
@@ -106,74 +119,67 @@ var alarming = []approvals.EventType{
 	approvals.EventUndeliverable,
 }
 
-// newStoreCollector counts what is in the log from the event with the number from on.
-func newStoreCollector(db *store.DB, from int64, node string, nodes func() int) *storeCollector {
-	c := &storeCollector{
-		db:       db,
-		node:     node,
-		count:    nodes,
-		next:     from,
-		requests: prometheus.NewDesc("rgw_requests", "Requests by status.", []string{"status"}, nil),
-		depth:    prometheus.NewDesc("rgw_work_depth", "Pieces of work in the queue, including those that are not due yet.", []string{"family"}, nil),
-		age:      prometheus.NewDesc("rgw_work_oldest_due_seconds", "For how long the oldest due work has been due.", []string{"family"}, nil),
-		size:     prometheus.NewDesc("rgw_log_events", "Events in the log.", nil, nil),
-		nodes:    prometheus.NewDesc("rgw_nodes", "Nodes at work on the database, counted by the node in the label.", []string{"node"}, nil),
-		events:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rgw_events_total", Help: "Events of the log since the start, such as code.failed or decision.approved."}, []string{"type"}),
-		decision: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "rgw_decision_seconds", Help: "Time from a request to its decision.",
-			Buckets: []float64{5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600},
-		}),
+// newStoreMetrics counts what is in the log from the event with the number from on.
+func newStoreMetrics(db *store.DB, from int64, node string, nodes func() int, deciding func() float64) *storeMetrics {
+	m := &storeMetrics{
+		db: db, next: from, node: node, count: nodes, deciding: deciding,
+		requests: newFamily("rgw_requests", gauge, "Requests by status.", nil, "status"),
+		depth:    newFamily("rgw_work_depth", gauge, "Pieces of work in the queue, including those that are not due yet.", nil, "family"),
+		age:      newFamily("rgw_work_oldest_due_seconds", gauge, "For how long the oldest due work has been due.", nil, "family"),
+		size:     newFamily("rgw_log_events", gauge, "Events in the log.", nil),
+		nodes:    newFamily("rgw_nodes", gauge, "Nodes at work on the database, counted by the node in the label.", nil, "node"),
+		decides:  newFamily("rgw_deciding", gauge, "1 while this process takes decisions; its log says why it does not.", nil),
+		events:   newFamily("rgw_events_total", counter, "Events of the log since the start, such as code.failed or decision.approved.", nil, "type"),
+		decision: newFamily("rgw_decision_seconds", histogram, "Time from a request to its decision.", []float64{5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600}),
 	}
 	for _, t := range alarming {
-		c.events.WithLabelValues(string(t))
+		m.events.add(0, string(t))
 	}
-	return c
+	return m
 }
 
-// Describe implements prometheus.Collector.
-func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+func (m *storeMetrics) families() []*family {
+	return []*family{m.requests, m.depth, m.age, m.size, m.nodes, m.decides, m.events, m.decision}
+}
 
-// Collect implements prometheus.Collector.
-func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	counts, err := c.db.RequestCounts(ctx)
+// read takes in what changed since the scrape before.
+func (m *storeMetrics) read(ctx context.Context) error {
+	counts, err := m.db.RequestCounts(ctx)
 	if err != nil {
-		ch <- prometheus.NewInvalidMetric(c.requests, err)
+		return err
 	}
 	for _, status := range approvals.Statuses() {
-		ch <- prometheus.MustNewConstMetric(c.requests, prometheus.GaugeValue, float64(counts[status]), string(status))
+		m.requests.set(float64(counts[status]), string(status))
 	}
-	stats, err := c.db.WorkStats(ctx)
+	stats, err := m.db.WorkStats(ctx)
 	if err != nil {
-		ch <- prometheus.NewInvalidMetric(c.depth, err)
+		return err
 	}
+	m.depth.reset()
+	m.age.reset()
 	for family, s := range stats {
-		ch <- prometheus.MustNewConstMetric(c.depth, prometheus.GaugeValue, float64(s.Depth), family)
 		age := 0.0
 		if !s.OldestDue.IsZero() {
 			age = max(0, time.Since(s.OldestDue).Seconds())
 		}
-		ch <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, age, family)
+		m.depth.set(float64(s.Depth), family)
+		m.age.set(age, family)
 	}
-	if c.node != "" {
-		ch <- prometheus.MustNewConstMetric(c.nodes, prometheus.GaugeValue, float64(c.count()), c.node)
+	if m.node != "" {
+		m.nodes.set(float64(m.count()), m.node)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := c.readLog(ctx); err != nil {
-		ch <- prometheus.NewInvalidMetric(c.size, err)
-		return
+	if err := m.readLog(ctx); err != nil {
+		return err
 	}
-	ch <- prometheus.MustNewConstMetric(c.size, prometheus.GaugeValue, float64(c.next))
-	c.events.Collect(ch)
-	c.decision.Collect(ch)
+	m.size.set(float64(m.next))
+	m.decides.set(m.deciding())
+	return nil
 }
 
 // readLog counts what came since the scrape before.
-func (c *storeCollector) readLog(ctx context.Context) error {
-	return c.db.View(ctx, func(tx approvals.Tx) error {
-		for line, err := range tx.Leaves(c.next) {
+func (m *storeMetrics) readLog(ctx context.Context) error {
+	return m.db.View(ctx, func(tx approvals.Tx) error {
+		for line, err := range tx.Leaves(m.next) {
 			if err != nil {
 				return err
 			}
@@ -181,8 +187,8 @@ func (c *storeCollector) readLog(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			c.next++
-			c.events.WithLabelValues(string(e.Type)).Inc()
+			m.next++
+			m.events.add(1, string(e.Type))
 			if !e.Type.Approves() && e.Type != approvals.EventRejected {
 				continue
 			}
@@ -190,7 +196,7 @@ func (c *storeCollector) readLog(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			c.decision.Observe(max(0, e.At().Sub(r.CreatedAt).Seconds())) // the clock may have been set back
+			m.decision.observe(max(0, e.At().Sub(r.CreatedAt).Seconds())) // the clock may have been set back
 		}
 		return nil
 	})
