@@ -351,8 +351,7 @@ func (a Admin) RotateToken(ctx context.Context, idOrName string, life, grace tim
 	return text, t, old, err
 }
 
-// tokenNamed finds the id of a token by itself, or by the name of one that was not
-// revoked: the one in force, else the newest.
+// tokenNamed finds the id of a token by itself, or by its name; see [inForce].
 func (a Admin) tokenNamed(ctx context.Context, idOrName string) (string, error) {
 	if id, _, ok := ParseToken(idOrName); ok {
 		idOrName = id // a token that was pasted: never said again
@@ -364,23 +363,38 @@ func (a Admin) tokenNamed(ctx context.Context, idOrName string) (string, error) 
 		if !errors.Is(err, ErrNotFound) {
 			return found.ID, err
 		}
-		// One whose row is gone, or says nothing true, is found in the whole log.
-		for _, list := range []func(Tx) ([]Person, []Token, error){listed, Recorded} {
-			_, all, err := list(tx)
-			if err != nil && !errors.Is(err, ErrNotFound) {
+		all, err := eachRecorded[Token](tx, nil)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return "", err
+		}
+		h, err := readHead(tx)
+		if err != nil {
+			return "", err
+		}
+		found = inForce(all, idOrName, tx.Now())
+		if found.ID == "" && (h.Tokens == nil || *h.Tokens != len(all)) {
+			// The row of one is gone, or says nothing true: it is found in the whole log.
+			if _, all, err = Recorded(tx); err != nil {
 				return "", err
 			}
-			for _, t := range all {
-				if t.Name == idOrName && t.RevokedAt.IsZero() && (found.ID == "" || !found.Usable(tx.Now())) {
-					found = t
-				}
-			}
-			if found.ID != "" {
-				return found.ID, nil
-			}
+			found = inForce(all, idOrName, tx.Now())
 		}
-		return "", refuse(CodeNotFound, "there is no valid token %q: see rack-gatewayd token list", idOrName)
+		if found.ID == "" {
+			return "", refuse(CodeNotFound, "there is no valid token %q: see rack-gatewayd token list", idOrName)
+		}
+		return found.ID, nil
 	})
+}
+
+// inForce is, of the tokens of a name that were not revoked, the one in force, else the
+// newest.
+func inForce(all []Token, name string, now time.Time) (found Token) {
+	for _, t := range all {
+		if t.Name == name && t.RevokedAt.IsZero() && (found.ID == "" || !found.Usable(now)) {
+			found = t
+		}
+	}
+	return found
 }
 
 // RevokeToken ends a token by id or name, at once.

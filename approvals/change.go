@@ -73,6 +73,9 @@ func (c *Change) record(e Event) (Event, error) {
 		return Event{}, fmt.Errorf("append %s to the log: %w", e.Type, err)
 	}
 	c.grown = true
+	if e.Type == EventTokenCreated && c.head.Tokens != nil {
+		*c.head.Tokens++
+	}
 	if subject := e.subject(); subject != "" {
 		if err := c.Index(seq, subject); err != nil {
 			return Event{}, fmt.Errorf("index %s in the log: %w", e.Type, err)

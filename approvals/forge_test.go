@@ -826,3 +826,37 @@ func TestOperatorGoesByTheLog(t *testing.T) {
 		})
 	})
 }
+
+// A name that no token has is answered without the whole log being read, as long as every
+// token that was made is found. Tokens that were not counted yet are counted by the daemon.
+func TestUnknownTokenName(t *testing.T) {
+	bubble(t, "", func(w *world) {
+		r := w.request(1, "blocked")
+		asked := func(want bool, when string) {
+			t.Helper()
+			w.sql(fmt.Sprintf("UPDATE audit SET line = line || ' ' WHERE seq = %d", r.Seq))
+			_, err := w.admin.RevokeToken(w.ctx, "nobody")
+			if atOnce := code(err) == approvals.CodeNotFound; atOnce != want || !want && !approvals.LogChanged(err) {
+				t.Errorf("%s: got %v; want it answered at once: %t", when, err, want)
+			}
+			w.sql(fmt.Sprintf("UPDATE audit SET line = trim(line) WHERE seq = %d", r.Seq))
+		}
+		_, _, err := w.admin.CreateToken(w.ctx, "spare", approvals.RoleCICD, nil, 9000*time.Hour)
+		w.must(err)
+		asked(true, "all are found")
+		w.sql("CREATE TABLE hidden AS SELECT * FROM kept WHERE kind = 'token' AND json_extract(CAST(state AS TEXT), '$.Name') = 'spare'",
+			"DELETE FROM kept WHERE id IN (SELECT id FROM hidden)")
+		asked(false, "one is hidden")
+		w.sql("INSERT INTO kept SELECT * FROM hidden")
+		w.write(func(tx approvals.Tx) error {
+			text, err := tx.Secret(approvals.SecretHead)
+			if err != nil {
+				return err
+			}
+			return tx.SetSecret(approvals.SecretHead, strings.Replace(text, `,"tokens":2`, "", 1))
+		})
+		asked(false, "they were not counted")
+		w.wait(7 * time.Hour)
+		asked(true, "they were counted since")
+	})
+}

@@ -21,6 +21,9 @@ type head struct {
 	// Factors names the version of every authenticator: an older one that is put
 	// back does not open.
 	Factors map[string]int64 `json:"factors,omitempty"`
+	// Tokens is how many tokens were made, so that none can be hidden; nil = they were not
+	// counted yet, after a recovery or by an older version.
+	Tokens *int `json:"tokens,omitempty"`
 }
 
 // secretHead names the sealed head.
@@ -83,6 +86,7 @@ func (c *Change) begin() error {
 	if c.head.Turn > 0 {
 		return nil
 	}
+	c.head.Tokens = new(int)
 	return ensureSigner(c.Tx)
 }
 

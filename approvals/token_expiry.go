@@ -13,6 +13,9 @@ const tokenCheck = 6 * time.Hour
 func (s *Service) warnTokens(context.Context) Outcome {
 	out := Outcome{Due: time.Now().Add(tokenCheck)}
 	out.Record = func(c *Change) error {
+		if err := c.countTokens(); err != nil {
+			return err
+		}
 		tokens, err := AllTokens(c.Tx)
 		if err != nil {
 			return err
@@ -53,5 +56,19 @@ func warnToken(c *Change, t Token) error {
 			"token": t.ID, "name": t.Name, "expires": t.ExpiresAt.Format(timeFormat),
 		}})
 	}
+	return nil
+}
+
+// countTokens seals how many tokens there are, where the head does not say so.
+func (c *Change) countTokens() error {
+	if err := c.begin(); err != nil || c.head.Tokens != nil || c.journal.hold() != "" {
+		return err
+	}
+	p, err := c.journal.prove(c.Tx)
+	if err != nil {
+		return err
+	}
+	defer p.release()
+	c.head.Tokens, c.grown = new(len(p.rights.tokens)), true
 	return nil
 }
