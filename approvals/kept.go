@@ -57,10 +57,9 @@ func keep(tx Tx, v state) error {
 // person returns the row of a person, together with what Slack last said of them.
 func person(tx Tx, slackID string) (Person, error) {
 	p, err := kept[Person](tx, slackID)
-	if err != nil {
-		return p, err
+	if err == nil {
+		p.Standing, err = sealedValue[Standing](tx, secretStanding(slackID))
 	}
-	p.Standing, err = sealedValue[Standing](tx, secretStanding(slackID))
 	return p, err
 }
 
@@ -70,6 +69,11 @@ func Everybody(tx Tx) ([]Person, error) {
 	if err != nil {
 		return nil, err
 	}
+	return withStandings(tx, all)
+}
+
+// withStandings orders people by id, and fills in what Slack last said of them.
+func withStandings(tx Tx, all []Person) (_ []Person, err error) {
 	for i := range all {
 		if all[i].Standing, err = sealedValue[Standing](tx, secretStanding(all[i].SlackID)); err != nil {
 			return nil, err

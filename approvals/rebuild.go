@@ -27,144 +27,153 @@ func (d Difference) String() string { return fmt.Sprintf("%s: %s", d.Subject, d.
 // log, and unless check is set makes them anew where they differ. It reads the whole
 // log, which it takes for true: see [VerifyLog]. It ends where the index has too much,
 // see [LogChanged]: the store takes nothing away.
-func Rebuild(ctx context.Context, store Store, check bool) (found []Difference, err error) {
-	run := store.Update
-	if check {
-		run = store.View
-	}
-	b := rebuilder{check: check, skip: map[string]bool{}, hidden: map[string]bool{}}
-	for _, page := range []func() (bool, error){b.index, b.events, b.requests, b.others} {
-		for done := false; !done && err == nil; {
-			start := b.at
-			err = run(ctx, func(tx Tx) error {
-				b.tx, b.page = tx, nil
-				done, err = page()
-				return err
-			})
-			var stuck *stuckRow
-			switch {
-			case errors.As(err, &stuck):
-				// The transaction is lost: the page is read once more, without that row.
-				b.at, b.skip[stuck.subject] = start, true
-				found = append(found, Difference{stuck.subject, stuck.Error(), true})
-				done, err = false, nil
-			case err == nil:
-				found = append(found, b.page...)
-			}
+func Rebuild(ctx context.Context, store Store, check bool) ([]Difference, error) {
+	b := rebuilder{check: check, hidden: map[string]bool{}}
+	b.run = func(fn func(Tx) error) error {
+		if check {
+			return store.View(ctx, fn)
 		}
-		b.at = cursor{}
+		return store.Update(ctx, fn)
 	}
-	return found, err
+	err := b.pages(b.index)
+	if err == nil {
+		err = b.pages(b.subjects)
+	}
+	if err == nil {
+		err = b.requests()
+	}
+	if err == nil {
+		err = b.others()
+	}
+	return b.found, err
 }
 
-// rebuilder rebuilds the subjects whose first event is in one page of the log.
 type rebuilder struct {
-	tx    Tx
+	run   func(func(Tx) error) error // in a transaction
 	check bool
-	skip  map[string]bool // subjects whose rows cannot be read or replaced
 	// hidden are subjects whose rows cannot be judged, because a check leaves the index
 	// without some of their events.
 	hidden map[string]bool
-	at     cursor       // where the next page begins
-	page   []Difference // of this page
+	found  []Difference
 }
 
-// cursor is where a page begins.
-type cursor struct {
-	next   int64 // leaf
-	before int64 // number of a request
+// leaf is an event, and the line that is stored of it.
+type leaf struct {
+	Event
+	line []byte
 }
 
-// stuckRow is a row that ends a transaction: it cannot be read, or another one
-// stands in its way.
-type stuckRow struct {
-	subject string
-	error
-}
-
-func (s *stuckRow) Unwrap() error { return s.error }
-
-// rowError says whose row an error is about, if it is about a row at all.
-func rowError(subject string, err error) error {
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	switch {
-	case errors.Is(err, ErrConflict):
-		return &stuckRow{subject, fmt.Errorf("another row stands in its way; run rebuild again once that one is repaired: %w", err)}
-	case errors.As(err, &syntax) || errors.As(err, &kind):
-		return &stuckRow{subject, err}
-	}
-	return err
-}
-
-// leaves reads the next page of the log.
-func (b *rebuilder) leaves(take func(e Event, line []byte) error) (done bool, err error) {
-	n := pageOfLeaves
-	for line, err := range b.tx.Leaves(b.at.next) {
-		if err != nil {
-			return false, err
-		}
-		b.at.next++
-		e, err := ParseEvent(line)
-		if err != nil {
-			return false, err
-		}
-		if err := take(e, line); err != nil {
-			return false, err
-		}
-		if n--; n == 0 {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-// index lists the next page of the log in the histories in which it belongs. What a
-// history has too much ends the rebuild when it is read.
-func (b *rebuilder) index() (done bool, err error) {
-	start, listed := b.at.next, map[string][][]byte{} // from the start on, by subject
-	return b.leaves(func(e Event, line []byte) error {
-		subject := e.subject()
-		if subject == "" {
+// pages reads the log page by page, and calls take for each.
+func (b *rebuilder) pages(take func(page []leaf) error) error {
+	for from, n := int64(0), pageOfLeaves; n == pageOfLeaves; from += pageOfLeaves {
+		var page []leaf
+		err := b.run(func(tx Tx) error {
+			for line, err := range tx.Leaves(from) {
+				if err != nil {
+					return err
+				}
+				e, err := ParseEvent(line)
+				if err != nil {
+					return err
+				}
+				if page = append(page, leaf{e, line}); len(page) == pageOfLeaves {
+					break
+				}
+			}
 			return nil
+		})
+		if n = len(page); err == nil {
+			err = take(page)
 		}
-		if _, read := listed[subject]; !read {
-			if listed[subject], err = historyOf(b.tx, subject, start-1); err != nil {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// index lists a page of the log in the histories in which it belongs. What a history has
+// too much ends the rebuild when it is read.
+func (b *rebuilder) index(page []leaf) error {
+	return b.run(func(tx Tx) (err error) {
+		listed := map[string][][]byte{} // from the start of the page on, by subject
+		for _, e := range page {
+			subject := e.subject()
+			if subject == "" {
+				continue
+			}
+			if _, read := listed[subject]; !read {
+				if listed[subject], err = historyOf(tx, subject, page[0].Seq-1); err != nil {
+					return err
+				}
+			}
+			if left := listed[subject]; len(left) > 0 && bytes.Equal(left[0], e.line) {
+				listed[subject] = left[1:]
+				continue
+			}
+			what := "the index lacks it in the history of " + subject
+			b.found = append(b.found, Difference{Subject: fmt.Sprintf("event %d", e.Seq), What: what})
+			if b.check {
+				b.hidden[subject] = true
+			} else if err := tx.Index(e.Seq, subject); err != nil {
 				return err
 			}
 		}
-		if left := listed[subject]; len(left) > 0 && bytes.Equal(left[0], line) {
-			listed[subject] = left[1:]
-			return nil
-		}
-		b.differs(fmt.Sprintf("event %d", e.Seq), "the index lacks it in the history of "+subject)
-		if b.check {
-			b.hidden[subject] = true
-			return nil
-		}
-		return b.tx.Index(e.Seq, subject)
+		return nil
 	})
 }
 
-// events rebuilds the subjects that begin in the next page of the log.
-func (b *rebuilder) events() (done bool, err error) {
-	return b.leaves(func(e Event, _ []byte) error {
+// subjects rebuilds the rows of what has its first event in a page of the log.
+func (b *rebuilder) subjects(page []leaf) error {
+	for _, e := range page {
 		if b.hidden[e.subject()] {
-			return nil
+			continue
 		}
-		return b.subject(e)
-	})
+		if err := b.subject(e.Event); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // subject rebuilds what the event is the first of.
 func (b *rebuilder) subject(e Event) error {
-	switch e.Type {
+	switch user, token := e.Data["user"], e.Data["token"]; e.Type {
 	case EventRequested:
-		return b.request(e)
+		name := "request " + e.Request
+		if e.Asked != nil {
+			name = requestName(Request{Number: e.Asked.Number})
+		}
+		return b.row(name, func(tx Tx) (string, bool, error) { return b.request(tx, e.Request) })
 	case EventPersonAdded:
-		return rebuildKept[Person](b, e.Data["user"])
+		return b.row(keptName(keptPerson, user), func(tx Tx) (string, bool, error) { return rebuildKept[Person](tx, user, b.check) })
 	case EventTokenCreated:
-		return rebuildKept[Token](b, e.Data["token"])
+		return b.row(keptName(keptToken, token), func(tx Tx) (string, bool, error) { return rebuildKept[Token](tx, token, b.check) })
+	}
+	return nil
+}
+
+// row rebuilds one row in a transaction of its own: if it cannot be read, or another one
+// stands in its way, that transaction is lost, and only that row is left as it was. fn says
+// what differs, and whether the row cannot be made anew.
+func (b *rebuilder) row(name string, fn func(Tx) (what string, left bool, err error)) error {
+	d := Difference{Subject: name}
+	err := b.run(func(tx Tx) (err error) {
+		d.What, d.Left, err = fn(tx)
+		return err
+	})
+	_, syntax := errors.AsType[*json.SyntaxError](err)
+	_, kind := errors.AsType[*json.UnmarshalTypeError](err)
+	switch {
+	case errors.Is(err, ErrConflict):
+		d.What, d.Left = fmt.Sprintf("another row stands in its way; run rebuild again once that one is repaired: %v", err), true
+	case syntax || kind:
+		d.What, d.Left = err.Error(), true
+	case err != nil:
+		return err
+	}
+	if d.What != "" {
+		b.found = append(b.found, d)
 	}
 	return nil
 }
@@ -174,183 +183,151 @@ const pageOfRows = 200
 
 // requests finds the rows of requests that the log does not know. They give no
 // right, but they are listed; the store takes no row away.
-func (b *rebuilder) requests() (done bool, err error) {
-	if b.skip[unlistedRequests] {
-		return true, nil
-	}
-	rows, err := b.tx.Requests(Filter{Before: b.at.before, Limit: pageOfRows})
-	if err != nil {
-		return false, rowError(unlistedRequests, err)
-	}
-	for _, r := range rows {
-		b.at.before = r.Number
-		if err := b.known(requestName(r), r.ID); err != nil {
-			return false, err
-		}
-	}
-	return len(rows) < pageOfRows, nil
-}
-
-// These stand for rows that the log does not know, while one cannot be read.
-const (
-	unlistedRequests = "requests that the log does not know"
-	unlistedOthers   = "people and tokens that the log does not know"
-)
-
-// others finds the rows of people and tokens that the log does not know.
-func (b *rebuilder) others() (done bool, err error) {
-	if b.skip[unlistedOthers] {
-		return true, nil
-	}
-	if err := unlisted[Person](b); err != nil {
-		return false, err
-	}
-	return true, unlisted[Token](b)
-}
-
-func unlisted[T state](b *rebuilder) error {
-	rows, err := allKept[T](b.tx)
-	if err != nil {
-		return rowError(unlistedOthers, err)
-	}
-	for _, row := range rows {
-		if err := b.known(keptName(row.kind(), row.id()), subjectOf(row.kind(), row.id())); err != nil {
+func (b *rebuilder) requests() error {
+	for before, done := int64(0), false; !done; {
+		err := b.row("requests that the log does not know", func(tx Tx) (string, bool, error) {
+			rows, err := tx.Requests(Filter{Before: before, Limit: pageOfRows})
+			done = len(rows) < pageOfRows
+			for i := 0; i < len(rows) && err == nil; i++ {
+				before = rows[i].Number
+				err = b.known(tx, requestName(rows[i]), rows[i].ID)
+			}
+			return "", false, err
+		})
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (b *rebuilder) known(name, subject string) error {
-	lines, err := historyOf(b.tx, subject, -1)
-	if err == nil && len(lines) == 0 && !b.hidden[subject] {
-		b.left(name, "the log has no event of it")
+// others finds the rows of people and tokens that the log does not know.
+func (b *rebuilder) others() error {
+	return b.row("people and tokens that the log does not know", func(tx Tx) (string, bool, error) {
+		err := unlisted[Person](b, tx)
+		if err == nil {
+			err = unlisted[Token](b, tx)
+		}
+		return "", false, err
+	})
+}
+
+func unlisted[T state](b *rebuilder, tx Tx) error {
+	rows, err := allKept[T](tx)
+	for i := 0; i < len(rows) && err == nil; i++ {
+		kind, id := rows[i].kind(), rows[i].id()
+		err = b.known(tx, keptName(kind, id), subjectOf(kind, id))
 	}
 	return err
 }
 
-func (b *rebuilder) differs(subject, what string) {
-	b.page = append(b.page, Difference{Subject: subject, What: what})
-}
-
-func (b *rebuilder) left(subject, what string) {
-	b.page = append(b.page, Difference{subject, what, true})
+func (b *rebuilder) known(tx Tx, name, subject string) error {
+	lines, err := historyOf(tx, subject, -1)
+	if err == nil && len(lines) == 0 && !b.hidden[subject] {
+		b.found = append(b.found, Difference{name, "the log has no event of it", true})
+	}
+	return err
 }
 
 func requestName(r Request) string { return fmt.Sprintf("request #%d", r.Number) }
 
-func (b *rebuilder) request(first Event) error {
-	name := "request " + first.Request
-	if first.Asked != nil {
-		name = requestName(Request{Asked: *first.Asked, Number: first.Asked.Number})
-	}
-	if b.skip[name] {
-		return nil
-	}
-	events, err := EventsOf(b.tx, first.Request)
+func keptName(kind, id string) string { return kind + " " + id }
+
+func (b *rebuilder) request(tx Tx, id string) (what string, left bool, err error) {
+	events, err := EventsOf(tx, id)
 	if err != nil {
-		return err
+		return "", false, err
 	}
 	rebuilt, err := foldRequest(events)
 	if err != nil {
-		b.left(name, err.Error())
-		return nil
+		return err.Error(), true, nil
 	}
-	row, err := b.tx.Request(first.Request)
+	row, err := tx.Request(id)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		b.differs(name, "its row is missing")
+		what = "its row is missing"
 		rebuilt.Told = rebuilt.Seq // its thread stands already
 	case err != nil:
-		return rowError(name, err)
+		return "", false, err
 	default:
-		what, err := b.compare(row, rebuilt)
-		if err != nil || what == "" {
-			return err
+		if what, err = differs(tx, row, rebuilt); err != nil || what == "" {
+			return "", false, err
 		}
-		b.differs(name, what+" differs")
+		what += " differs"
 		rebuilt.Version, rebuilt.Seen = row.Version, row.Seen
 		if hashOf(row.Metadata) == rebuilt.Asked.Metadata {
 			rebuilt.Metadata = row.Metadata
 		}
 	}
 	if b.check {
-		return nil
+		return what, false, nil
 	}
-	return rowError(name, b.tx.SaveRequest(&rebuilt))
+	return what, false, tx.SaveRequest(&rebuilt)
 }
 
-// compare says in what a row differs, "" when it does not: in what it says, or in
+// differs says in what a row differs, "" when it does not: in what it says, or in
 // what it is found by.
-func (b *rebuilder) compare(row, rebuilt Request) (string, error) {
+func differs(tx Tx, row, rebuilt Request) (string, error) {
 	if what := rowDiffers(row, rebuilt); what != "" {
 		return what, nil
 	}
-	found, err := b.tx.Requests(Filter{
+	found, err := tx.Requests(Filter{
 		Apps: []string{rebuilt.App}, Environment: rebuilt.Environment, Statuses: []Status{rebuilt.Status},
 		Revision: rebuilt.Facts.Revision, Branch: rebuilt.Facts.Branch, WorkflowID: rebuilt.Facts.WorkflowID,
 		CreatedFrom: rebuilt.CreatedAt, CreatedTo: rebuilt.CreatedAt, Released: !rebuilt.ReleasedAt.IsZero(),
 	})
-	if err != nil {
-		return "", rowError(requestName(rebuilt), err)
+	if err != nil || slices.ContainsFunc(found, func(r Request) bool { return r.ID == rebuilt.ID }) {
+		return "", err
 	}
-	if !slices.ContainsFunc(found, func(r Request) bool { return r.ID == rebuilt.ID }) {
-		return "what it is found by", nil
-	}
-	return "", nil
+	return "what it is found by", nil
 }
-
-func keptName(kind, id string) string { return kind + " " + id }
 
 // rebuildKept rebuilds a person or token. What was merely observed of them, which no
 // event says, is taken from the row.
-func rebuildKept[T state, P folded[T]](b *rebuilder, id string) error {
-	var row T
-	kind := row.kind()
-	name := keptName(kind, id)
-	events, err := EventsOf(b.tx, subjectOf(kind, id))
+func rebuildKept[T state, P folded[T]](tx Tx, id string, check bool) (what string, left bool, err error) {
+	row, what, err := keptRow[T](tx, id)
 	if err != nil {
-		return err
+		return "", false, err
 	}
-	row, what, err := keptRow[T](b.tx, id)
+	events, err := EventsOf(tx, subjectOf(row.kind(), id))
 	if err != nil {
-		return err
+		return "", false, err
 	}
 	rebuilt, err := foldKept[T, P](row, events)
 	if err != nil {
-		b.left(name, err.Error())
-		return nil
+		return err.Error(), true, nil
 	}
 	if what == "" {
-		what = fieldsOf(row, rebuilt)
-		if what == "" {
-			return nil
+		if what = fieldsOf(row, rebuilt); what == "" {
+			return "", false, nil
 		}
 		what += " differs"
 	}
-	b.differs(name, what)
-	if b.check {
-		return nil
+	if !check {
+		err = keep(tx, rebuilt)
 	}
-	return keep(b.tx, rebuilt)
+	return what, false, err
 }
 
 // folded is a state that is made of events.
 type folded[T state] interface {
 	*T
 	apply(Event) error
-	observed() T
+	observe(row T) // takes over what was merely observed, which no event says
 }
+
+func (p *Person) observe(row Person) { p.Name = cmp.Or(p.Name, row.Name) }
+func (t *Token) observe(row Token)   { t.LastUsedAt = row.LastUsedAt }
 
 // foldKept makes a person or token of their whole history, with what was observed of
 // them according to the row.
-func foldKept[T state, P folded[T]](row T, history []Event) (T, error) {
-	v := P(&row).observed()
+func foldKept[T state, P folded[T]](row T, history []Event) (v T, err error) {
 	for _, e := range history {
 		if err := P(&v).apply(e); err != nil {
 			return v, err
 		}
 	}
+	P(&v).observe(row)
 	return v, nil
 }
 
@@ -379,34 +356,30 @@ func Recorded(tx Tx) (people []Person, tokens []Token, err error) {
 			return nil, nil, err
 		}
 	}
-	for id, p := range j.rights.people {
-		row, _, err := keptRow[Person](tx, id)
-		if err != nil {
-			return nil, nil, err
-		}
-		p.Name = cmp.Or(row.Name, p.Name)
-		if p.Standing, err = sealedValue[Standing](tx, secretStanding(id)); err != nil {
-			return nil, nil, err
-		}
-		people = append(people, p)
+	if people, err = completed(tx, j.rights.people); err == nil {
+		people, err = withStandings(tx, people)
 	}
-	for id, t := range j.rights.tokens {
-		row, _, err := keptRow[Token](tx, id)
-		if err != nil {
-			return nil, nil, err
-		}
-		t.LastUsedAt = row.LastUsedAt
-		tokens = append(tokens, t)
+	if err == nil {
+		tokens, err = completed(tx, j.rights.tokens)
 	}
-	slices.SortFunc(people, func(a, b Person) int { return strings.Compare(a.SlackID, b.SlackID) })
 	slices.SortFunc(tokens, func(a, b Token) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.ID, b.ID))
 	})
-	return people, tokens, nil
+	return people, tokens, err
 }
 
-func (p *Person) observed() Person { return Person{Name: p.Name} }
-func (t *Token) observed() Token   { return Token{LastUsedAt: t.LastUsedAt} }
+// completed lists states of the log with what was observed of them according to the rows.
+func completed[T state, P folded[T]](tx Tx, states map[string]T) (out []T, err error) {
+	for id, v := range states {
+		row, _, err := keptRow[T](tx, id)
+		if err != nil {
+			return nil, err
+		}
+		P(&v).observe(row)
+		out = append(out, v)
+	}
+	return out, nil
+}
 
 // keptRow reads the row of a person or token. what is why there is none that could
 // be compared.
