@@ -72,23 +72,17 @@ func (a Admin) AddPerson(ctx context.Context, slackID, name, login string) (p Pe
 	if err := CheckPerson(slackID, name, login); err != nil {
 		return p, err
 	}
-	err = a.update(ctx, func(c *Change) error {
-		var err error
+	err = a.update(ctx, func(c *Change) (err error) {
 		p, err = recorded[Person](c.Tx, slackID)
 		added := errors.Is(err, ErrNotFound) || err == nil && !p.RemovedAt.IsZero()
 		if err != nil && !added {
 			return err
 		}
-		e := a.event(EventPersonChanged, Data{"user": slackID})
+		e := a.event(EventPersonChanged, Data{"user": slackID, "vcs_login": login, "name": name})
 		if added {
 			e.Type = EventPersonAdded
 		}
-		if login != "" {
-			e.Data["vcs_login"] = login
-		}
-		if name != "" {
-			e.Data["name"] = name
-		}
+		maps.DeleteFunc(e.Data, func(_, value string) bool { return value == "" })
 		if err := c.change(&p, e); err != nil {
 			return err
 		}
@@ -155,12 +149,9 @@ func listed(tx Tx) (people []Person, tokens []Token, err error) {
 	if people, err = eachRecorded[Person](tx, slices.Collect(maps.Keys(h.Factors))); err != nil {
 		return nil, nil, err
 	}
-	for i := range people {
-		if people[i].Standing, err = sealedValue[Standing](tx, secretStanding(people[i].SlackID)); err != nil {
-			return nil, nil, err
-		}
+	if people, err = withStandings(tx, people); err != nil {
+		return nil, nil, err
 	}
-	slices.SortFunc(people, func(a, b Person) int { return strings.Compare(a.SlackID, b.SlackID) })
 	tokens, err = eachRecorded[Token](tx, nil)
 	return people, tokens, err
 }
@@ -311,7 +302,8 @@ func (a Admin) CreateToken(ctx context.Context, name string, role Role, apps []s
 func (a Admin) grantNew(c *Change, t *Token, id string, g Granted) error {
 	e := a.event(EventTokenCreated, Data{"token": id})
 	e.Granted = &g
-	return c.grant(t, e)
+	_, err := recordKept(c, t, e)
+	return err
 }
 
 // RotateToken makes a token that has the name, role and apps of an old one, which
@@ -343,7 +335,7 @@ func (a Admin) RotateToken(ctx context.Context, idOrName string, life, grace tim
 		if grace > 0 {
 			revoked.Data["until"] = c.Now().Add(grace).Format(timeFormat)
 		}
-		if err := c.grant(&old, revoked); err != nil {
+		if _, err := recordKept(c, &old, revoked); err != nil {
 			return err
 		}
 		return a.grantNew(c, &t, id, Granted{Name: old.Name, Role: old.Role, Apps: old.Apps, Hash: hash, Expires: c.Now().Add(life)})
@@ -410,7 +402,8 @@ func (a Admin) RevokeToken(ctx context.Context, idOrName string) (t Token, err e
 		if !t.RevokedAt.IsZero() && !t.RevokedAt.After(c.Now()) {
 			return nil
 		}
-		return c.grant(&t, a.event(EventTokenRevoked, Data{"token": t.ID}))
+		_, err = recordKept(c, &t, a.event(EventTokenRevoked, Data{"token": t.ID}))
+		return err
 	})
 	return t, err
 }

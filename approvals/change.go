@@ -42,11 +42,12 @@ func commit(ctx context.Context, store Store, j *journal, fn func(*Change) error
 	if j == nil {
 		return err
 	}
-	if err != nil {
-		return j.notice(ctx, err)
+	if err == nil && c.grown {
+		j.mu.Lock()
+		j.passed(c.head)
+		j.mu.Unlock()
 	}
-	j.committed(c)
-	return nil
+	return j.notice(ctx, err)
 }
 
 // record appends an event to the log and makes it findable. It fills Version,
@@ -200,14 +201,8 @@ func (c *Change) announce(r Request, e Event) error {
 // change records an event of a person, who is [recorded], applies it, keeps the row,
 // and has done what follows from it.
 func (c *Change) change(p *Person, e Event) error {
-	e, err := c.record(e)
+	e, err := recordKept(c, p, e)
 	if err != nil {
-		return err
-	}
-	if err := p.apply(e); err != nil {
-		return err
-	}
-	if err := keep(c.Tx, *p); err != nil {
 		return err
 	}
 	switch e.Type {
@@ -282,28 +277,39 @@ func (c *Change) recognise(f Facts) error {
 // judgeAgain has the votes judged anew that were not carried out yet, because
 // something that they rest on changed.
 func (c *Change) judgeAgain() error {
-	open, err := c.Requests(Filter{Statuses: OpenStatuses(), Voted: true})
+	return c.lookAgain(Filter{Statuses: OpenStatuses(), Voted: true}, true)
+}
+
+// lookAgain has the workflows of requests looked at now, and with cards their cards
+// rendered anew.
+func (c *Change) lookAgain(of Filter, cards bool) error {
+	found, err := c.Requests(of)
 	if err != nil {
 		return err
 	}
-	for _, r := range open {
-		if err := c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankUrgent), cardWork(r)); err != nil {
+	for _, r := range found {
+		work := []Work{followWork(r.Facts.WorkflowID, c.Now(), rankUrgent)}
+		if cards {
+			work = append(work, cardWork(r))
+		}
+		if err := c.ask(work...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// grant records an event of a token, which is [recorded], applies it, and keeps the row.
-func (c *Change) grant(t *Token, e Event) error {
+// recordKept records an event of a person or token, which is [recorded], applies it, and
+// keeps the row.
+func recordKept[T state, P folded[T]](c *Change, v P, e Event) (Event, error) {
 	e, err := c.record(e)
-	if err != nil {
-		return err
+	if err == nil {
+		err = v.apply(e)
 	}
-	if err := t.apply(e); err != nil {
-		return err
+	if err == nil {
+		err = keep(c.Tx, *v)
 	}
-	return keep(c.Tx, *t)
+	return e, err
 }
 
 // mustBeGenuine refuses a row that says something else than the log. An event of it

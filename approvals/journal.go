@@ -95,15 +95,6 @@ func (j *journal) hold() string {
 	return ""
 }
 
-// found remembers that the log was tampered with, and has the channel alarmed.
-// It holds until the operator accepts the database as it is (recover).
-func (j *journal) found(ctx context.Context, why error) {
-	j.mu.Lock()
-	j.know(why.Error())
-	j.mu.Unlock()
-	j.tell(ctx)
-}
-
 // know takes in what was found wrong with the log. The caller holds mu.
 func (j *journal) know(fault string) {
 	if j.fault != "" || fault == "" {
@@ -172,11 +163,14 @@ func (j *journal) heard(fault string) {
 	}
 }
 
-// notice looks whether err says that the log was tampered with, and returns it.
+// notice returns err. If it says that the log was tampered with, that is remembered, and the
+// channel alarmed. It holds until the operator accepts the database as it is (recover).
 func (j *journal) notice(ctx context.Context, err error) error {
-	var t *tampering
-	if errors.As(err, &t) {
-		j.found(ctx, t)
+	if t, ok := errors.AsType[*tampering](err); ok {
+		j.mu.Lock()
+		j.know(t.Error())
+		j.mu.Unlock()
+		j.tell(ctx)
 	}
 	return err
 }
@@ -205,16 +199,6 @@ func (j *journal) headOf(tx Tx, newest head) (head, error) {
 		return h, err
 	}
 	return h, h.continues(newest)
-}
-
-// committed takes in the head that a transaction sealed.
-func (j *journal) committed(c *Change) {
-	if c == nil || !c.grown {
-		return
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.passed(c.head)
 }
 
 // passed takes in a head, and tells who waits for it. The caller holds mu.
@@ -254,19 +238,6 @@ func (j *journal) open(ctx context.Context, channel string) error {
 // pageOfLeaves is how many leaves are read in one transaction. Whoever needs the
 // journal meanwhile waits for some milliseconds.
 const pageOfLeaves = 250
-
-// page reads some more leaves. done: the end was reached.
-func (j *journal) page(ctx context.Context) (done bool, err error) {
-	err = j.store.View(ctx, func(tx Tx) error {
-		j.steady.Lock()
-		defer j.steady.Unlock()
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		done, err = j.advance(tx, pageOfLeaves)
-		return err
-	})
-	return done && err == nil, err
-}
 
 // advance takes in at most n leaves of a snapshot, which must be one of committed
 // state. done: the journal stands at its end. The caller holds mu.
@@ -485,11 +456,20 @@ func (j *journal) keepUp(ctx context.Context) error {
 }
 
 func (j *journal) read(ctx context.Context) error {
-	for {
-		if done, err := j.page(ctx); done || err != nil {
+	for done := false; !done; {
+		err := j.store.View(ctx, func(tx Tx) (err error) {
+			j.steady.Lock()
+			defer j.steady.Unlock()
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			done, err = j.advance(tx, pageOfLeaves)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 // size is how many leaves were read.

@@ -195,7 +195,12 @@ func (s *Service) Start(ctx context.Context, channel, version string) error {
 		if err := c.ask(tokensWork(), peopleWork()); err != nil {
 			return err
 		}
-		return s.resume(c, changed)
+		// What was decided is looked at, and the cards are rendered anew on which people can
+		// decide if the settings changed: who may, and how many have to, is read live.
+		if changed {
+			return c.lookAgain(Filter{Statuses: OpenStatuses()}, true)
+		}
+		return c.lookAgain(Filter{Statuses: []Status{Approved}}, false)
 	})
 }
 
@@ -251,31 +256,6 @@ func (s *Service) Bind(ctx context.Context, team string) error {
 // the first serve has reached Slack.
 func Workspace(ctx context.Context, store Store) (string, error) {
 	return query(ctx, store, func(tx Tx) (string, error) { return tx.Secret(secretTeam) })
-}
-
-// resume has every open workflow looked at after a start, and the cards rendered
-// anew on which people can decide if the settings changed: who may, and how many
-// have to, is read live.
-func (s *Service) resume(c *Change, changed bool) error {
-	statuses := []Status{Approved}
-	if changed {
-		statuses = OpenStatuses()
-	}
-	open, err := c.Requests(Filter{Statuses: statuses})
-	if err != nil {
-		return err
-	}
-	for _, r := range open {
-		if err := c.ask(followWork(r.Facts.WorkflowID, c.Now(), rankUrgent)); err != nil {
-			return err
-		}
-		if changed {
-			if err := c.ask(cardWork(r)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // Stop records the end of a serve.

@@ -141,7 +141,9 @@ func (s *Service) Alarm(ctx context.Context) (string, error) { return query(ctx,
 // WentBack takes in that the store lost commits which it had acknowledged, and how
 // that is known. Nothing is approved or signed from then on, also after a restart,
 // until the operator accepts the database as it is.
-func (s *Service) WentBack(ctx context.Context, why error) { s.journal.found(ctx, tampered("%v", why)) }
+func (s *Service) WentBack(ctx context.Context, why error) {
+	_ = s.journal.notice(ctx, tampered("%v", why))
+}
 
 // Verifying reports whether the log is still being read after the start.
 func (s *Service) Verifying() bool {
