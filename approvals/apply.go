@@ -18,13 +18,6 @@ func (r *Request) Apply(e Event) error {
 	return nil
 }
 
-// becomes lists the status that an event leads to.
-var becomes = map[EventType]Status{
-	EventReopened: Pending, EventApproved: Approved, EventBreakGlass: Approved, EventReleased: Released, EventDeployed: Deployed, EventDeployFailed: DeployFailed,
-	EventRejected: Rejected, EventExpired: Expired, EventSuperseded: Superseded, EventCanceled: Canceled, EventBypassed: Bypassed,
-	EventUndeliverable: Undeliverable,
-}
-
 func (r *Request) enter(e Event) error {
 	at := e.At()
 	if e.Type == EventRequested {
@@ -270,7 +263,7 @@ func (t *Token) apply(e Event) error {
 			return fmt.Errorf("event %d %s: it does not say what it grants, or the token %q exists", e.Seq, e.Type, id)
 		}
 		g := e.Granted
-		*t = Token{ID: id, Name: g.Name, Role: g.Role, Apps: g.Apps, Hash: g.Hash, CreatedAt: e.At(), ExpiresAt: g.Expires, LastUsedAt: t.LastUsedAt}
+		*t = Token{ID: id, Name: g.Name, Role: g.Role, Apps: g.Apps, Hash: g.Hash, CreatedAt: e.At(), ExpiresAt: g.Expires}
 	}
 	if t.ID == "" || t.ID != id {
 		return fmt.Errorf("event %d %s: the token %q was not created before", e.Seq, e.Type, id)

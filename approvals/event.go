@@ -73,6 +73,13 @@ const (
 	EventSettingsChanged EventType = "settings.changed"
 )
 
+// becomes lists the status that an event leads to.
+var becomes = map[EventType]Status{
+	EventReopened: Pending, EventApproved: Approved, EventBreakGlass: Approved, EventReleased: Released, EventDeployed: Deployed, EventDeployFailed: DeployFailed,
+	EventRejected: Rejected, EventExpired: Expired, EventSuperseded: Superseded, EventCanceled: Canceled, EventBypassed: Bypassed,
+	EventUndeliverable: Undeliverable,
+}
+
 // Approves reports whether the event is the decision to deploy.
 func (t EventType) Approves() bool { return t == EventApproved || t == EventBreakGlass }
 
@@ -242,9 +249,11 @@ func moment(text string) time.Time {
 
 // told says whether the thread of a request tells the event, and with which rank.
 func (e Event) told() (rank int, told bool) {
+	if to := becomes[e.Type]; to != "" && to != Pending {
+		return RankOutcome, true
+	}
 	switch e.Type {
-	case EventVoted, EventApproved, EventBreakGlass, EventRejected, EventReleased, EventDeployed, EventDeployFailed,
-		EventExpired, EventSuperseded, EventCanceled, EventBypassed, EventUndeliverable:
+	case EventVoted:
 		return RankOutcome, true
 	case EventGateBypassed:
 		return RankNotice, true
@@ -270,11 +279,8 @@ func (e Event) told() (rank int, told bool) {
 // anchored reports whether the line that tells the event shows the root of the
 // tree that ends with it: those of the decision and of every close do.
 func (e Event) anchored() bool {
-	switch e.Type {
-	case EventApproved, EventBreakGlass, EventRejected, EventDeployed, EventDeployFailed, EventExpired, EventSuperseded, EventCanceled, EventBypassed, EventUndeliverable:
-		return true
-	}
-	return false
+	to := becomes[e.Type]
+	return to != "" && to != Pending && to != Released
 }
 
 // about starts an event of a request.
