@@ -54,13 +54,11 @@ func (a Admin) EnrolLink(ctx context.Context, slackID string) (token string, exp
 }
 
 // Enrolment reads a link. It changes nothing, so that link previews do no harm.
-func (a Admin) Enrolment(ctx context.Context, token string) (e Enrolment, err error) {
-	err = a.Store.View(ctx, func(tx Tx) error {
+func (a Admin) Enrolment(ctx context.Context, token string) (Enrolment, error) {
+	return query(ctx, a.Store, func(tx Tx) (Enrolment, error) {
 		person, open, err := findEnrolment(tx, token)
-		e = Enrolment{Person: person, Expires: open.Expires, Shown: open.Secret != ""}
-		return err
+		return Enrolment{Person: person, Expires: open.Expires, Shown: open.Secret != ""}, err
 	})
-	return e, err
 }
 
 // ShowSecret makes the secret of a link. It works once.
@@ -98,17 +96,15 @@ func (a Admin) ConfirmSecret(ctx context.Context, token, code string) (p Person,
 		if err != nil {
 			return err
 		}
-		var refused *Error
 		err = enrol(c, &person, secret, code, EnrolledByPage, Actor{Kind: ActorPerson, ID: person.SlackID})
-		switch {
-		case errors.As(err, &refused) && refused.Code == CodeInvalid:
-			wrong = refused
-			if open.Tries++; open.Tries >= enrolTries {
-				wrong = ErrLinkGone
-				return saveEnrolment(c.Tx, person.SlackID, nil)
+		if refused, ok := errors.AsType[*Error](err); ok && refused.Code == CodeInvalid {
+			if open.Tries++; open.Tries < enrolTries {
+				wrong = refused
+				return saveEnrolment(c.Tx, person.SlackID, &open)
 			}
-			return saveEnrolment(c.Tx, person.SlackID, &open)
-		case err != nil:
+			wrong, err = ErrLinkGone, nil
+		}
+		if err != nil {
 			return err
 		}
 		return saveEnrolment(c.Tx, person.SlackID, nil)
@@ -134,8 +130,7 @@ func findEnrolment(tx Tx, token string) (Person, enrolment, error) {
 		return Person{}, open, ErrLinkGone
 	}
 	p, err := active(tx, slackID)
-	var gone *Error
-	if errors.As(err, &gone) && gone.Code == CodeNotFound {
+	if gone, ok := errors.AsType[*Error](err); ok && gone.Code == CodeNotFound {
 		err = ErrLinkGone
 	}
 	return p, open, err

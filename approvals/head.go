@@ -63,8 +63,7 @@ func tamperedBefore(fault string) error {
 // store could not be used at that moment or the caller went away, which say
 // nothing of the log.
 func unreadableLog(err error) error {
-	var e *Error
-	if errors.As(err, &e) && e.Code == CodeUnavailable || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if e, ok := errors.AsType[*Error](err); ok && e.Code == CodeUnavailable || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return tampered("%v", err)
@@ -131,6 +130,6 @@ func (c *Change) seal() error {
 // LogChanged reports whether err says that the log, or a row that caches it, is
 // not what this program left in the database.
 func LogChanged(err error) bool {
-	var t *tampering
-	return errors.As(err, &t)
+	_, changed := errors.AsType[*tampering](err)
+	return changed
 }

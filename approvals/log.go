@@ -27,22 +27,18 @@ var ErrNoKey = errors.New("the log has events, but its signing key is missing fr
 // log's origin, its name in every checkpoint (C2SP tlog-checkpoint), is made with
 // the key, so that a key belongs to one log only. [ErrNoKey].
 func OpenLog(ctx context.Context, store Store) (*ledger.Signer, error) {
-	read := func(tx Tx) (string, error) {
-		key, err := tx.Secret(secretSigner)
-		if err != nil {
+	read := func(tx Tx) (key string, err error) {
+		if key, err = tx.Secret(secretSigner); err != nil {
 			err = fmt.Errorf("open the signing key of the log: %w", err)
 		}
 		return key, err
 	}
 	key, err := query(ctx, store, read)
 	if err == nil && key == "" {
-		err = store.Update(ctx, func(tx Tx) error {
-			if err := ensureSigner(tx); err != nil {
-				return err
-			}
-			key, err = read(tx)
-			return err
-		})
+		if err := store.Update(ctx, ensureSigner); err != nil {
+			return nil, err
+		}
+		key, err = query(ctx, store, read)
 	}
 	if err != nil {
 		return nil, err

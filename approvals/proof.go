@@ -39,22 +39,18 @@ func (j *journal) prove(tx Tx) (p *proof, err error) {
 			j.steady.RUnlock()
 		}
 	}()
-	if err := j.unheld(); err != nil {
-		return nil, err
-	}
-	// What is known by now has to be in the snapshot, which begins with the reading
-	// of the head.
+	// What is known by now has to be in the snapshot, which begins with the first reading.
 	j.mu.Lock()
 	reader, newest, rights := j.reader.Clone(), j.newest, j.rights
 	j.mu.Unlock()
-	h, err := j.headOf(tx, newest)
-	if err != nil {
-		return nil, err
-	}
 	if err := j.hear(tx); err != nil {
 		return nil, err
 	}
 	if err := j.unheld(); err != nil {
+		return nil, err
+	}
+	h, err := j.headOf(tx, newest)
+	if err != nil {
 		return nil, err
 	}
 	known, copied := reader.Size(), false
@@ -215,8 +211,7 @@ func rowDiffers(row, rebuilt Request) string {
 	if sum := hashOf(row.Metadata); sum != "" && sum != rebuilt.Asked.Metadata {
 		return "ci_metadata"
 	}
-	row.Version, row.Metadata, row.Seen = 0, nil, Seen{}
-	rebuilt.Version, rebuilt.Metadata, rebuilt.Seen = 0, nil, Seen{}
+	rebuilt.Version, rebuilt.Metadata = row.Version, row.Metadata
 	return fieldsOf(row, rebuilt)
 }
 

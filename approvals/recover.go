@@ -121,8 +121,7 @@ func closeRestored(c *Change, by Actor) error {
 		return err
 	}
 	for _, r := range open {
-		var refused *Error
-		if err := c.mustBeGenuine(r); errors.As(err, &refused) {
+		if _, refused := errors.AsType[*Error](c.mustBeGenuine(r)); refused {
 			continue // [Rebuild] names a row that it could not repair
 		}
 		e := about(r, EventRestored, by, "operator")
