@@ -114,6 +114,13 @@ func (s *Service) nudge(family string) {
 	}
 }
 
+// nudgeAll tells the worker that any work may be due.
+func (s *Service) nudgeAll() {
+	for family := range s.due {
+		s.nudge(family)
+	}
+}
+
 func (s *Service) view(ctx context.Context, fn func(Tx) error) error { return s.store.View(ctx, fn) }
 
 // Held says why no decision may be taken now, "" when nothing forbids it.

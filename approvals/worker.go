@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -69,23 +68,22 @@ func crews() map[string]int {
 // to finish; what it leaves is picked up after its claim.
 func (w *Worker) Run(ctx context.Context) {
 	var all sync.WaitGroup
-	var crew []*dispatcher
 	for family, n := range crews() {
 		d := &dispatcher{w: w, family: family, free: n, busy: map[string]bool{}, served: map[string]int{}}
-		crew = append(crew, d)
 		all.Go(func() { d.run(ctx) })
 	}
-	all.Go(func() { w.pulse(ctx, crew) })
+	all.Go(func() { w.pulse(ctx) })
 	all.Go(func() { w.read(ctx) })
 	all.Wait()
 }
 
-// pulse looks every tick for what other processes did: work that they made due,
-// and what they appended to the log.
-func (w *Worker) pulse(ctx context.Context, crew []*dispatcher) {
+// pulse looks every tick whether other processes did something. If so, every dispatcher
+// looks for work that they made due, and the log for what they appended. What the
+// store cannot say, whoever claims then reports.
+func (w *Worker) pulse(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	var seen int64 // the stamp at the last look that succeeded
+	var seen int64 // the newest stamp
 	var looked time.Time
 	for {
 		select {
@@ -97,34 +95,10 @@ func (w *Worker) pulse(ctx context.Context, crew []*dispatcher) {
 		if err == nil && stamp == seen && time.Since(looked) < lookAnyway {
 			continue
 		}
-		if err == nil {
-			err = w.rouse(ctx, crew)
-		}
-		if err == nil {
-			seen, looked = stamp, time.Now()
-		} else if ctx.Err() == nil {
-			for _, d := range crew {
-				d.nudge() // whoever claims says what is wrong
-			}
-		}
+		seen, looked = stamp, time.Now()
+		w.Service.nudgeAll()
 		w.Service.journal.hasMore()
 	}
-}
-
-// rouse wakes the dispatchers that would sleep while work is due.
-func (w *Worker) rouse(ctx context.Context, crew []*dispatcher) error {
-	return w.Service.view(ctx, func(tx Tx) error {
-		lanes, err := tx.Lanes("")
-		if err != nil {
-			return err
-		}
-		for _, d := range crew {
-			if slices.ContainsFunc(lanes, func(l Lane) bool { return l.Family() == d.family && l.Due.Before(d.sleepsUntil()) }) {
-				d.nudge()
-			}
-		}
-		return nil
-	})
 }
 
 // read takes in the log: first a long one that the start left, then what is appended.
@@ -139,9 +113,7 @@ func (w *Worker) read(ctx context.Context) {
 		case err == nil:
 			verifying = false
 			s.log.Info("the log is verified", "events", s.journal.size(), "took", time.Since(began).Round(time.Millisecond))
-			for family := range crews() {
-				s.nudge(family)
-			}
+			s.nudgeAll()
 		case !LogChanged(err): // which the journal has told
 			s.log.Warn("the log cannot be verified now; that is tried again", "err", err)
 		}
@@ -159,7 +131,6 @@ type dispatcher struct {
 	family string
 
 	mu      sync.Mutex
-	until   time.Time // when it looks again by itself
 	free    int
 	busy    map[string]bool // places that work is on its way to
 	served  map[string]int  // when a lane was last claimed from, counted in claims
@@ -168,32 +139,16 @@ type dispatcher struct {
 	running sync.WaitGroup
 }
 
-func (d *dispatcher) nudge() { d.w.Service.nudge(d.family) }
-
-// sleepsUntil is when the dispatcher looks again by itself.
-func (d *dispatcher) sleepsUntil() time.Time {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.until
-}
-
 func (d *dispatcher) run(ctx context.Context) {
 	defer d.running.Wait()
 	for ctx.Err() == nil {
-		pause := d.round(ctx)
-		if pause <= 0 {
-			continue
+		if pause := d.round(ctx); pause > 0 {
+			select {
+			case <-ctx.Done():
+			case <-d.w.Service.due[d.family]:
+			case <-time.After(pause):
+			}
 		}
-		d.mu.Lock()
-		d.until = time.Now().Add(pause)
-		d.mu.Unlock()
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-		case <-d.w.Service.due[d.family]:
-		case <-timer.C:
-		}
-		timer.Stop()
 	}
 }
 
@@ -252,7 +207,9 @@ func (d *dispatcher) lanes(ctx context.Context) (ready []string, next time.Durat
 		now := tx.Now()
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.trim(len(lanes))
+		if len(d.served) > 2*len(lanes)+1000 {
+			clear(d.served) // most of them are empty by now
+		}
 		for _, l := range lanes {
 			if calls, ok := l.rest(); ok {
 				d.w.rest(d.family, calls, l.Due.Sub(now))
@@ -299,13 +256,6 @@ func (w *Worker) rest(family, calls string, d time.Duration) {
 	}
 }
 
-// trim keeps the memory of lanes that are empty by now from growing.
-func (d *dispatcher) trim(lanes int) {
-	if len(d.served) > 2*lanes+1000 {
-		clear(d.served)
-	}
-}
-
 // claim takes work of the lanes, as much as there are hands free.
 func (d *dispatcher) claim(ctx context.Context, lanes []string) (work []Work, err error) {
 	d.mu.Lock()
@@ -318,14 +268,13 @@ func (d *dispatcher) claim(ctx context.Context, lanes []string) (work []Work, er
 		ctx = Background(ctx)
 	}
 	err = d.w.Service.store.Update(ctx, func(tx Tx) error {
-		work = nil
 		for _, lane := range lanes {
-			n := 1
-			if d.family != FamilySlack {
-				n = free - len(work)
-			}
-			if len(work) == free {
+			n := free - len(work)
+			if n == 0 {
 				break
+			}
+			if d.family == FamilySlack {
+				n = 1
 			}
 			some, err := tx.Claim(lane, n, lease)
 			if err != nil {
@@ -355,7 +304,7 @@ func (d *dispatcher) start(ctx context.Context, w Work) {
 		d.free++
 		delete(d.busy, place)
 		d.mu.Unlock()
-		d.nudge()
+		d.w.Service.nudge(d.family)
 	})
 }
 
@@ -452,15 +401,6 @@ func Background(ctx context.Context) context.Context {
 // IsBackground reports whether a transaction may let others go first.
 func IsBackground(ctx context.Context) bool { return ctx.Value(background{}) != nil }
 
-// jitter spreads repeats by a tenth, so that what failed together does not come
-// back together.
-func jitter(d time.Duration) time.Duration {
-	if d <= 0 {
-		return 0
-	}
-	return d + time.Duration(rand.Int64N(int64(d)/10+1))
-}
-
 // Outcome is what became of one delivery. The zero value means that it is done.
 type Outcome struct {
 	Due  time.Time // when it is due again; zero = done
@@ -478,9 +418,10 @@ type Outcome struct {
 // Done ends a piece of work.
 func Done() Outcome { return Outcome{} }
 
-// Again makes work due once more, because the delivery failed.
+// Again makes work due once more, because the delivery failed. Up to a tenth of the
+// pause is added by chance, so that what failed together does not come back together.
 func Again(after time.Duration, err error) Outcome {
-	return Outcome{Due: time.Now().Add(jitter(after)), Failed: true, Err: err}
+	return Outcome{Due: time.Now().Add(after + rand.N(after/10+1)), Failed: true, Err: err}
 }
 
 // Dead gives a piece of work up.
