@@ -250,29 +250,25 @@ func (j Job) IsGate() bool { return j.Type == "approval" }
 // approvalID is what the approve call takes. In real lists it equals the job's id.
 func (j Job) approvalID() string { return cmp.Or(j.ApprovalRequestID, j.ID) }
 
+func jobNames(jobs []Job) (names []string) {
+	for _, j := range jobs {
+		names = append(names, j.Name)
+	}
+	return names
+}
+
 // findGate returns the one approval job called name.
 func findGate(jobs []Job, name string) (Job, *Error) {
-	var found []Job
-	var names []string
-	for _, j := range jobs {
-		if !j.IsGate() {
-			continue
-		}
-		names = append(names, j.Name)
-		if j.Name == name {
-			found = append(found, j)
-		}
-	}
-	switch len(found) {
-	case 1:
+	gates := only(jobs, Job.IsGate)
+	switch found := only(gates, func(j Job) bool { return j.Name == name }); {
+	case len(found) == 1:
 		return found[0], nil
-	case 0:
-		if len(names) == 0 {
-			return Job{}, refuse(CodeGateNotFound, "approval job '%s' not found in workflow: it has no job of type approval", name)
-		}
-		return Job{}, refuse(CodeGateNotFound, "approval job '%s' not found in workflow; its approval jobs are: %s", name, strings.Join(names, ", "))
+	case len(found) > 1:
+		return Job{}, refuse(CodeGateAmbiguous, "%d approval jobs are called '%s' in the workflow: give each gate a name of its own", len(found), name)
+	case len(gates) == 0:
+		return Job{}, refuse(CodeGateNotFound, "approval job '%s' not found in workflow: it has no job of type approval", name)
 	}
-	return Job{}, refuse(CodeGateAmbiguous, "%d approval jobs are called '%s' in the workflow: give each gate a name of its own", len(found), name)
+	return Job{}, refuse(CodeGateNotFound, "approval job '%s' not found in workflow; its approval jobs are: %s", name, strings.Join(jobNames(gates), ", "))
 }
 
 // JobStatus is the status of a job. The provider may answer with statuses that are not listed here.
@@ -299,11 +295,7 @@ func (s JobStatus) Final() bool { return s == JobSuccess || s == JobNotRun || s.
 
 // Failed reports whether the job ended without having done its work.
 func (s JobStatus) Failed() bool {
-	switch s {
-	case JobFailed, JobCanceled, JobTimedOut, JobInfrastructureFail, JobUnauthorized, JobTerminatedUnknown:
-		return true
-	}
-	return false
+	return slices.Contains([]JobStatus{JobFailed, JobCanceled, JobTimedOut, JobInfrastructureFail, JobUnauthorized, JobTerminatedUnknown}, s)
 }
 
 // WorkflowStatus is the status of a workflow. The provider may answer with statuses that are not listed here.
@@ -323,9 +315,5 @@ const (
 // Final reports whether a workflow with this status does not go on any more. An
 // unknown status is never final.
 func (s WorkflowStatus) Final() bool {
-	switch s {
-	case WorkflowSuccess, WorkflowFailed, WorkflowCanceled, WorkflowError, WorkflowUnauthorized, WorkflowNotRun:
-		return true
-	}
-	return false
+	return slices.Contains([]WorkflowStatus{WorkflowSuccess, WorkflowFailed, WorkflowCanceled, WorkflowError, WorkflowUnauthorized, WorkflowNotRun}, s)
 }

@@ -17,15 +17,10 @@ import (
 // look finds out whether the call took effect; after that, the next look finds
 // what there is to be found.
 func (s *Service) follow(ctx context.Context, w Work) Outcome {
-	f := &follower{s: s, w: w}
-	// A note that cannot be read costs second looks, no more.
-	_ = json.Unmarshal([]byte(w.Note), &f.noted)
-	if f.Trails == nil {
-		f.Trails = map[string]Trail{}
-	}
+	f := &follower{s: s, w: w, noted: noted{Trails: map[string]Trail{}}}
+	_ = json.Unmarshal([]byte(w.Note), &f.noted) // a note that cannot be read costs second looks, no more
 	for range mostSteps {
-		again, out := f.round(ctx)
-		if !again {
+		if again, out := f.round(ctx); !again {
 			out.Rests = f.asked
 			return out
 		}
@@ -57,10 +52,7 @@ type follower struct {
 }
 
 func (f *follower) note() string {
-	text, err := json.Marshal(f.noted)
-	if err != nil {
-		return ""
-	}
+	text, _ := json.Marshal(f.noted) // what a note lacks costs second looks, no more
 	return string(text)
 }
 
@@ -78,7 +70,7 @@ func (f *follower) round(ctx context.Context) (again bool, out Outcome) {
 		return false, Done()
 	}
 	if f.look == nil {
-		if rest := f.read(ctx, followed); rest {
+		if f.read(ctx, followed) {
 			return false, f.rests()
 		}
 	}
@@ -93,34 +85,27 @@ func (f *follower) round(ctx context.Context) (again bool, out Outcome) {
 	}
 	switch p.act {
 	case ActNone:
+		again = p.news && !p.next.IsZero() && !p.next.After(time.Now())
+		f.look = nil // it is taken once more where there were news
+		return again, Outcome{Due: p.next, Rank: p.rank, Note: f.note()}
 	case ActReadFacts, ActReadSiblings:
 		if f.mustWait() {
 			return false, f.rests()
 		}
 		f.readMore(ctx, p)
-		return true, out
 	default:
 		if err := f.act(ctx, p); err != nil {
 			return false, f.failed(err)
 		}
 		f.look = nil
-		return true, out
 	}
-	if p.news {
-		f.look = nil
-		return !p.next.IsZero() && !p.next.After(time.Now()), f.finish(p)
-	}
-	return false, f.finish(p)
+	return true, out
 }
 
 // follows reports whether something is still to be learnt or done about a request.
 func (f *follower) follows(r Request) bool {
 	return r.Status.Open() || r.Status == Released || !r.Status.Passed() && r.Gate.Status == "" ||
 		r.mayRerun() && time.Since(r.ClosedAt) < rerunLong || r.retryable() && !f.Trails[r.ID].RetryOver
-}
-
-func (f *follower) finish(p plan) Outcome {
-	return Outcome{Due: p.next, Rank: p.rank, Note: f.note()}
 }
 
 // rests puts the workflow off until its turn, or until it is due anyway.
@@ -134,7 +119,7 @@ func (f *follower) rests() Outcome {
 
 func (f *follower) failed(err error) Outcome {
 	out := Again(Backoff(f.w.Attempt, time.Second, 30*time.Second), err)
-	out.Rank, out.Note = f.w.Rank, f.note()
+	out.Note = f.note()
 	return out
 }
 
@@ -164,8 +149,7 @@ func (p *plan) add(r Request, m Move) {
 // step applies the rules to every request. Only what has news needs a writing
 // transaction.
 func (f *follower) step(ctx context.Context, followed []Request) (plan, error) {
-	p, quiet := noPlan, true
-	trails := map[string]Trail{}
+	p, trails, quiet := noPlan, map[string]Trail{}, true
 	err := f.s.view(ctx, func(tx Tx) error {
 		for _, r := range followed {
 			k, err := f.s.know(rows{tx}, r, f.workflow)
@@ -179,32 +163,27 @@ func (f *follower) step(ctx context.Context, followed []Request) (plan, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return p, err
-	}
-	if quiet {
-		maps.Copy(f.Trails, trails)
-		return p, nil
-	}
-	err = f.s.update(ctx, func(c *Change) error {
+	if err == nil && !quiet {
 		p = noPlan
-		if err := c.Claimed(f.w); err != nil {
-			return err
-		}
 		clear(trails)
-		for _, r := range followed {
-			m, r, err := f.commit(c, r)
-			if err != nil {
+		err = f.s.update(ctx, func(c *Change) error {
+			if err := c.Claimed(f.w); err != nil {
 				return err
 			}
-			trails[r.ID] = m.Trail
-			p.add(r, m)
-			if m.Act > ActReadSiblings {
-				break // one act at a time; the others step after it
+			for _, r := range followed {
+				m, r, err := f.commit(c, r)
+				if err != nil {
+					return err
+				}
+				p.add(r, m)
+				trails[r.ID] = m.Trail
+				if m.Act > ActReadSiblings {
+					break // one act at a time; the others step after it
+				}
 			}
-		}
-		return nil
-	})
+			return nil
+		})
+	}
 	if err == nil {
 		maps.Copy(f.Trails, trails)
 	}
@@ -260,28 +239,72 @@ func (f *follower) commit(c *Change, r Request) (Move, Request, error) {
 	m := Step(r, f.Trails[r.ID], *f.look, k, c.Now())
 	shown := r.GateStatus
 	r.GateStatus = f.gateStatus(r)
-	switch {
-	case len(m.Events) > 0:
+	if len(m.Events) > 0 {
 		return m, r, c.happen(&r, m.Events...)
-	case r.GateStatus != shown:
-		if err := c.store(&r); err != nil {
-			return m, r, err
-		}
-		return m, r, c.ask(cardWork(r))
-	case m.Show:
-		return m, r, c.ask(cardWork(r))
 	}
-	return m, r, nil
+	if r.GateStatus != shown {
+		m.Show, err = true, c.store(&r)
+	}
+	if m.Show && err == nil {
+		err = c.ask(cardWork(r))
+	}
+	return m, r, err
+}
+
+// act makes the call that an attempt was recorded for, and records the answer.
+func (f *follower) act(ctx context.Context, p plan) error {
+	e := about(p.r, EventGateClosed, Actor{Kind: ActorSystem}, "circleci")
+	e.Data = Data{"status": "202"}
+	var err error
+	switch p.act {
+	case ActApprove:
+		err = f.s.ci.Approve(ctx, f.w.Subject, p.gate.approvalID())
+		e.Type, e.Actor, e.Outcome = EventAccepted, Actor{Kind: ActorCI}, "accepted"
+		e.Data["attempt"] = itoa(p.r.Attempt.Count)
+	case ActCancelJob:
+		err = f.s.ci.CancelJob(ctx, p.gate.ID)
+		e.Outcome = string(CloseCancelJob)
+	case ActCancelWorkflow:
+		err = f.s.ci.CancelWorkflow(ctx, f.w.Subject)
+		e.Outcome = string(CloseCancelWorkflow)
+	}
+	if err != nil {
+		f.heed(err)
+		e.Outcome, e.Reason = "refused", bounded(cmp.Or(ciError(err).Message, err.Error()), maxReason)
+		e.Data["status"] = itoa(ciError(err).Status)
+		if p.act == ActApprove {
+			e.Type, e.Outcome = EventGateRefused, delayName(err)
+			if wait := min(ciError(err).RetryAfter, longestSettle); wait > 0 {
+				e.Data["retry_after"] = itoa(int64((wait + time.Second - 1) / time.Second))
+			}
+		}
+		if p.act != ActApprove && ciError(err).Temporary() {
+			return nil // the call is repeated, and the answer that counts is recorded then
+		}
+	}
+	return f.s.update(ctx, func(c *Change) error {
+		if err := c.Claimed(f.w); err != nil {
+			return err
+		}
+		r, err := c.Request(p.r.ID)
+		if err != nil {
+			return err
+		}
+		said := r.Closing.Said
+		if p.act == ActApprove {
+			said = r.Attempt.Said
+		}
+		if said == e.answer() {
+			e.Data["again"] = "true" // the thread is told once
+		}
+		return c.happen(&r, e)
+	})
 }
 
 // know gathers what [Step] has to know about a request.
 func (s *Service) know(tx records, r Request, workflow []Request) (Knowledge, error) {
-	k := Knowledge{Hold: s.Held(), Rolled: s.rolled != "", Poll: s.poll}
-	for _, o := range workflow {
-		if o.ID != r.ID {
-			k.Others = append(k.Others, o)
-		}
-	}
+	others := only(workflow, func(o Request) bool { return o.ID != r.ID })
+	k := Knowledge{Hold: s.Held(), Rolled: s.rolled != "", Poll: s.poll, Others: others}
 	policy, err := s.settings.Lookup(r.App, r.Environment)
 	if err != nil || !r.Status.Open() {
 		return k, nil

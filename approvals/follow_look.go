@@ -25,8 +25,11 @@ func (f *follower) read(ctx context.Context, followed []Request) (rest bool) {
 	f.look = l
 	// A gate that may be opened right after the decision needs the facts, too: they are
 	// read meanwhile. Later a step asks for them when nothing else is in the way.
+	mayOpen := func(r Request) bool {
+		return r.Status == Approved && r.AutoApprove && r.Attempt.Count == 0 && !r.Gate.Waiting && f.Trails[r.ID].LookedAt.Before(r.ApprovedAt)
+	}
 	var facts sync.WaitGroup
-	if slices.ContainsFunc(followed, func(r Request) bool { return r.awaitsCall() && f.Trails[r.ID].LookedAt.Before(r.ApprovedAt) }) {
+	if slices.ContainsFunc(followed, mayOpen) {
 		f.s.pace.turn(rankUrgent, factsCalls)
 		facts.Go(func() { l.readFacts(ctx, f.s.ci, f.w.Subject) })
 	}
@@ -117,17 +120,9 @@ const factsCalls = 4
 // readFacts reads the facts of the workflow into the look.
 func (l *Look) readFacts(ctx context.Context, ci CI, workflow string) {
 	facts, err := ci.Facts(ctx, workflow)
-	if err != nil {
-		l.FactsErr = err
-		return
+	if l.FactsErr = err; err == nil {
+		l.Facts = &facts
 	}
-	l.Facts = &facts
-}
-
-// awaitsCall reports whether the next look at the request may lead to its first
-// approve call.
-func (r Request) awaitsCall() bool {
-	return r.Status == Approved && r.AutoApprove && r.Attempt.Count == 0 && !r.Gate.Waiting
 }
 
 // unasked lists the newer workflows of a request's pipeline, of the same name,

@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"judge"}, // rules that read the store
 	// use cases
 	{
-		"service", "worker", "create", "commits", "close", "decide", "click", "verify", "follow", "follow_look", "follow_act", "people", "admin", "enrol", "token_expiry",
+		"service", "worker", "create", "commits", "close", "decide", "click", "verify", "follow", "follow_look", "people", "admin", "enrol", "token_expiry",
 		"recover", "read", "show", "explain",
 	},
 }

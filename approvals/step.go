@@ -123,7 +123,7 @@ func (s *step) look() {
 	idle := t.Idle
 	t.Idle += s.missed()
 	s.idle = t.Idle
-	if !s.seen() {
+	if s.l.Err != nil {
 		t.FailedAt = cmp.Or(t.FailedAt, s.now)
 		if ciError(s.l.Err).Status == 404 {
 			t.Gone++
@@ -133,10 +133,8 @@ func (s *step) look() {
 	t.Gone = 0
 	t.Looks++
 	s.state, s.gate, s.odd = s.l.gate(s.r)
-	if s.state != gateOdd {
-		if !s.unnamed() {
-			t.Odd = Doubt{}
-		}
+	if s.state != gateOdd && !s.unnamed() {
+		t.Odd = Doubt{}
 	}
 	s.silent = s.lacksFacts() && (s.r.Gate.Silent || !t.FailedAt.IsZero())
 	switch {
@@ -176,9 +174,6 @@ func (s *step) look() {
 func (s *step) lacksFacts() bool {
 	return s.r.Status == Approved && s.r.AutoApprove && s.state == gateOnHold && s.l.Facts == nil
 }
-
-// seen reports whether there is a job list.
-func (s *step) seen() bool { return s.l.Err == nil }
 
 // missed is for how long nobody looked at an approval although a look was due.
 func (s *step) missed() time.Duration {

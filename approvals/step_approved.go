@@ -22,7 +22,7 @@ func (s *step) approved() {
 	if s.r.AutoApprove {
 		s.m.Rank = rankUrgent
 	}
-	if !s.seen() {
+	if s.l.Err != nil {
 		s.silence()
 		return
 	}
@@ -113,7 +113,11 @@ func (s *step) release() {
 		s.m.Act = ActReadFacts
 		s.in(quickLook)
 	case !s.unfit():
-		s.openGate()
+		s.m.Act, s.m.Gate = ActApprove, s.gate
+		s.happens(EventAttempt, Actor{Kind: ActorSystem}, Data{
+			"attempt": strconv.Itoa(s.r.Attempt.Count + 1), "approval_request_id": s.gate.approvalID(), "round": strconv.Itoa(s.r.Round),
+		})
+		s.in(settleTime)
 	}
 }
 
@@ -132,15 +136,6 @@ func (s *step) repeatAt() time.Time {
 // repeated. The answer to the newest call says nothing of those before it.
 func (r Request) releasing(held time.Time) bool {
 	return r.Status == Approved && r.Attempt.Count > 0 && held.Sub(r.Attempt.At) < 2*settleTime
-}
-
-// openGate approves the gate.
-func (s *step) openGate() {
-	s.m.Act, s.m.Gate = ActApprove, s.gate
-	s.happens(EventAttempt, Actor{Kind: ActorSystem}, Data{
-		"attempt": strconv.Itoa(s.r.Attempt.Count + 1), "approval_request_id": s.gate.approvalID(), "round": strconv.Itoa(s.r.Round),
-	})
-	s.in(settleTime)
 }
 
 // stands reports whether the decision counts now. One that does not ends the

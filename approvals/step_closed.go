@@ -35,7 +35,7 @@ func (s *step) closed() {
 
 // closedGate looks after a gate of which no event says yet how it ended.
 func (s *step) closedGate() {
-	if !s.seen() {
+	if s.l.Err != nil {
 		s.lookAgain(s.haste(), max(2*s.haste(), s.now.Sub(s.m.Trail.FailedAt)/40))
 		return
 	}

@@ -27,7 +27,7 @@ func (s *step) pending() {
 		s.freeze()
 		s.remind()
 	}
-	if !s.seen() {
+	if s.l.Err != nil {
 		s.lookAgain(s.k.Poll, slowLook)
 		return
 	}

@@ -12,7 +12,7 @@ const longDeploy = 6 * time.Hour
 // released are the rules until the deploy has ended. It is judged on the jobs
 // behind the gate alone, in a list that lacks none.
 func (s *step) released() {
-	if !s.seen() {
+	if s.l.Err != nil {
 		s.lookAgain(s.k.Poll, slowLook)
 		return
 	}
@@ -43,7 +43,7 @@ func (s *step) released() {
 			s.m.Act = ActReadFacts
 		}
 	case resultDone:
-		s.happens(EventDeployed, Actor{Kind: ActorCI}, Data{"jobs": list(jobNames(behind))}).Outcome = string(PhaseSucceeded)
+		s.happens(EventDeployed, Actor{Kind: ActorCI}, Data{"jobs": list(slices.Sorted(slices.Values(jobNames(behind))))}).Outcome = string(PhaseSucceeded)
 	default:
 		s.deployFailed(is, job, behind)
 	}
@@ -60,17 +60,8 @@ func (s *step) deployFailed(is result, job Job, behind []Job) {
 		// https://circleci.com/docs/contexts/#restrict-a-context
 		detail += "; its context is restricted to a group that the approver in CircleCI is not in"
 	}
-	e := s.ends(EventDeployFailed, Actor{Kind: ActorCI}, Failure{FailDeploy, detail}, Data{"jobs": list(jobNames(behind)), "job": job.Name})
+	e := s.ends(EventDeployFailed, Actor{Kind: ActorCI}, Failure{FailDeploy, detail}, Data{"jobs": list(slices.Sorted(slices.Values(jobNames(behind)))), "job": job.Name})
 	e.Outcome = outcome
-}
-
-func jobNames(jobs []Job) []string {
-	names := make([]string, len(jobs))
-	for i, j := range jobs {
-		names[i] = j.Name
-	}
-	slices.Sort(names)
-	return names
 }
 
 // dependents lists the jobs behind a gate: those that need it, directly or
@@ -93,15 +84,9 @@ func closure(jobs []Job, roots []string, let func(Job) bool) []string {
 	for grown := true; grown; {
 		grown = false
 		for _, j := range jobs {
-			if slices.Contains(in, j.ID) || !let(j) {
-				continue
-			}
-			for need := range j.Needs {
-				if slices.Contains(in, need) {
-					in = append(in, j.ID)
-					grown = true
-					break
-				}
+			needs := func(id string) bool { _, ok := j.Needs[id]; return ok }
+			if !slices.Contains(in, j.ID) && let(j) && slices.ContainsFunc(in, needs) {
+				in, grown = append(in, j.ID), true
 			}
 		}
 	}
@@ -130,11 +115,8 @@ func outcome(jobs, behind []Job, names []string, over bool) (is result, job Job)
 	}
 	spare := unneeded(jobs, over)
 	for _, j := range behind {
-		if _, ok := spare[j.ID]; ok {
-			continue
-		}
-		if says := j.result(over); says > is {
-			is, job = says, j
+		if _, ok := spare[j.ID]; !ok && j.result(over) > is {
+			is, job = j.result(over), j
 		}
 	}
 	return is, job

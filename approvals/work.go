@@ -82,9 +82,6 @@ const (
 	Updates Traffic = "card" // changes cards that stand already
 )
 
-// lane is that of its kind beside a [SlackLane].
-func (t Traffic) lane(channel, app string) string { return SlackLane(channel, app) + "/" + string(t) }
-
 // Channel is the channel, or the person, that work of a Slack lane goes to, and what
 // it does there.
 func Channel(lane string) (channel string, t Traffic) {
@@ -111,7 +108,7 @@ func cardWork(r Request) Work {
 	if r.Slack.TS != "" {
 		t = Updates
 	}
-	return Work{Kind: WorkCard, Subject: r.ID, Lane: t.lane(r.Channel, r.App), Rank: RankOutcome}
+	return Work{Kind: WorkCard, Subject: r.ID, Lane: SlackLane(r.Channel, r.App) + "/" + string(t), Rank: RankOutcome}
 }
 
 func threadWork(r Request, rank int) Work {
@@ -134,17 +131,13 @@ func ParseNotice(subject string) (seq int64, to string, err error) {
 	return seq, to, err
 }
 
-func peopleWork() Work {
-	return Work{Kind: WorkPeople, Lane: FamilyLocal + ":people"}
-}
+func peopleWork() Work { return Work{Kind: WorkPeople, Lane: FamilyLocal + ":people"} }
 
 func commitsWork(r Request) Work {
 	return Work{Kind: WorkCommits, Subject: r.ID, Lane: FamilyCode + ":commits"}
 }
 
-func tokensWork() Work {
-	return Work{Kind: WorkTokens, Lane: FamilyLocal + ":tokens"}
-}
+func tokensWork() Work { return Work{Kind: WorkTokens, Lane: FamilyLocal + ":tokens"} }
 
 // Rests are the times until which calls are not made, because the service answered 429
 // and said for how long. The calls are a method of Slack, or [AllCalls].
