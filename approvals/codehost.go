@@ -1,7 +1,6 @@
 package approvals
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -79,15 +78,3 @@ func (c *Commits) wrote(p Person) bool {
 
 // defaultConfigPath is where CircleCI looks for the configuration unless it says otherwise.
 const defaultConfigPath = ".circleci/config.yml"
-
-// commitQuery is what to ask about a request; ok is false when its code is not at the code host.
-func commitQuery(p Policy, f Facts, last *DeployedBefore) (q CommitQuery, ok bool) {
-	q = CommitQuery{
-		Repository: p.VCSRepo, Commit: f.Revision,
-		ConfigPath: cmp.Or(f.ConfigPath, defaultConfigPath), Config: cmp.Or(f.SetupConfig, f.Config),
-	}
-	if last != nil && last.Revision != f.Revision {
-		q.Since = last.Revision
-	}
-	return q, p.VCSProvider == "github"
-}

@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -23,13 +24,22 @@ type codeAnswer struct {
 	asked Rests // what it asked for instead
 }
 
+// commitQuery is what to ask about a request; ok is false when nobody can be asked.
+func (s *Service) commitQuery(p Policy, f Facts, last *DeployedBefore) (q CommitQuery, ok bool) {
+	q = CommitQuery{
+		Repository: p.VCSRepo, Commit: f.Revision,
+		ConfigPath: cmp.Or(f.ConfigPath, defaultConfigPath), Config: cmp.Or(f.SetupConfig, f.Config),
+	}
+	if last != nil && last.Revision != f.Revision {
+		q.Since = last.Revision
+	}
+	return q, s.code != nil && p.VCSProvider == "github"
+}
+
 // askCommits asks the code host about a commit while a request is filed. It refuses a
 // configuration that is not the file of the commit.
 func (s *Service) askCommits(ctx context.Context, p Policy, f Facts, last *DeployedBefore) (a codeAnswer, err error) {
-	if s.code == nil {
-		return a, nil
-	}
-	q, ok := commitQuery(p, f, last)
+	q, ok := s.commitQuery(p, f, last)
 	if !ok {
 		return a, nil
 	}
@@ -48,9 +58,8 @@ func (s *Service) askCommits(ctx context.Context, p Policy, f Facts, last *Deplo
 
 // addCommits records what the code host said, or has it asked again.
 func (s *Service) addCommits(c *Change, r *Request, p Policy, a codeAnswer) error {
-	_, ok := commitQuery(p, r.Facts, r.Last)
-	switch {
-	case s.code == nil || !ok:
+	switch _, ok := s.commitQuery(p, r.Facts, r.Last); {
+	case !ok:
 		return nil
 	case a.said != nil:
 		return c.happen(r, commitsRead(*r, a.said, false))
@@ -78,8 +87,8 @@ func (s *Service) readCommits(ctx context.Context, w Work) Outcome {
 		return Again(Backoff(w.Attempt, time.Second, 30*time.Second), err)
 	}
 	p, unknown := s.settings.Lookup(r.App, r.Environment)
-	q, ok := commitQuery(p, r.Facts, r.Last)
-	if err != nil || unknown != nil || s.code == nil || !ok || !r.wantsCommits() {
+	q, ok := s.commitQuery(p, r.Facts, r.Last)
+	if err != nil || unknown != nil || !ok || !r.wantsCommits() {
 		return Done()
 	}
 	ctx, cancel := context.WithTimeout(ctx, codeTime)
@@ -96,7 +105,7 @@ func (s *Service) readCommits(ctx context.Context, w Work) Outcome {
 		if err != nil || !r.wantsCommits() {
 			return err
 		}
-		if now, _ := commitQuery(p, r.Facts, r.Last); now != q {
+		if now, _ := s.commitQuery(p, r.Facts, r.Last); now != q {
 			return c.ask(commitsWork(r)) // the row said something else then
 		}
 		if err := c.happen(&r, commitsRead(r, &said, true)); err != nil {

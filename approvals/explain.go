@@ -147,8 +147,8 @@ const explainWait = 5 * time.Second
 // explainCommits asks the code host what it would be asked for the request, and
 // returns what it said; nil = nothing.
 func (s *Service) explainCommits(ctx context.Context, x *Explanation, p Policy, r Request) *Commits {
-	q, ok := commitQuery(p, r.Facts, r.Last)
-	if s.code == nil || !ok {
+	q, ok := s.commitQuery(p, r.Facts, r.Last)
+	if !ok {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, explainWait)

@@ -75,19 +75,19 @@ func (f *follower) round(ctx context.Context) (again bool, out Outcome) {
 		}
 	}
 	p, err := f.step(ctx, followed)
-	f.Deadline = p.deadline
-	f.w.Rank = min(f.w.Rank, p.rank) // also of the looks that follow at once
+	f.Deadline = p.Deadline
+	f.w.Rank = min(f.w.Rank, p.Rank) // also of the looks that follow at once
 	switch {
 	case errors.Is(err, ErrLostClaim):
 		return false, Done()
 	case err != nil:
 		return false, f.failed(err)
 	}
-	switch p.act {
+	switch p.Act {
 	case ActNone:
-		again = p.news && !p.next.IsZero() && !p.next.After(time.Now())
+		again = len(p.Events) > 0 && !p.Next.IsZero() && !p.Next.After(time.Now())
 		f.look = nil // it is taken once more where there were news
-		return again, Outcome{Due: p.next, Rank: p.rank, Note: f.note()}
+		return again, Outcome{Due: p.Next, Rank: p.Rank, Note: f.note()}
 	case ActReadFacts, ActReadSiblings:
 		if f.mustWait() {
 			return false, f.rests()
@@ -124,32 +124,27 @@ func (f *follower) failed(err error) Outcome {
 }
 
 // noPlan is the plan before the first step.
-var noPlan = plan{rank: rankClosed}
+var noPlan = plan{Move: Move{Rank: rankClosed}}
 
 // plan is what the steps of one look add up to.
 type plan struct {
-	act      Act
-	r        Request // the request that the act is for
-	gate     Job
-	next     time.Time
-	deadline time.Time
-	rank     int
-	news     bool // an event was recorded
+	Move
+	r Request // the request that the act is for
 }
 
 func (p *plan) add(r Request, m Move) {
-	if m.Act > p.act {
-		p.act, p.r, p.gate = m.Act, r, m.Gate
+	if m.Act > p.Act {
+		p.Act, p.Gate, p.r = m.Act, m.Gate, r
 	}
-	p.next, p.deadline = sooner(p.next, m.Next), sooner(p.deadline, m.Deadline)
-	p.rank = min(p.rank, m.Rank)
-	p.news = p.news || len(m.Events) > 0
+	p.Next, p.Deadline, p.Rank = sooner(p.Next, m.Next), sooner(p.Deadline, m.Deadline), min(p.Rank, m.Rank)
+	p.Show = p.Show || m.Show
+	p.Events = append(p.Events, m.Events...)
 }
 
 // step applies the rules to every request. Only what has news needs a writing
 // transaction.
 func (f *follower) step(ctx context.Context, followed []Request) (plan, error) {
-	p, trails, quiet := noPlan, map[string]Trail{}, true
+	p, trails, shown := noPlan, map[string]Trail{}, true
 	err := f.s.view(ctx, func(tx Tx) error {
 		for _, r := range followed {
 			k, err := f.s.know(rows{tx}, r, f.workflow)
@@ -157,13 +152,13 @@ func (f *follower) step(ctx context.Context, followed []Request) (plan, error) {
 				return err
 			}
 			m := Step(r, f.Trails[r.ID], *f.look, k, tx.Now())
-			quiet = quiet && len(m.Events) == 0 && !m.Show && f.gateStatus(r) == r.GateStatus
+			shown = shown && f.gateStatus(r) == r.GateStatus
 			p.add(r, m)
 			trails[r.ID] = m.Trail
 		}
 		return nil
 	})
-	if err == nil && !quiet {
+	if err == nil && (!shown || p.Show || len(p.Events) > 0) {
 		p = noPlan
 		clear(trails)
 		err = f.s.update(ctx, func(c *Change) error {
@@ -256,13 +251,13 @@ func (f *follower) act(ctx context.Context, p plan) error {
 	e := about(p.r, EventGateClosed, Actor{Kind: ActorSystem}, "circleci")
 	e.Data = Data{"status": "202"}
 	var err error
-	switch p.act {
+	switch p.Act {
 	case ActApprove:
-		err = f.s.ci.Approve(ctx, f.w.Subject, p.gate.approvalID())
+		err = f.s.ci.Approve(ctx, f.w.Subject, p.Gate.approvalID())
 		e.Type, e.Actor, e.Outcome = EventAccepted, Actor{Kind: ActorCI}, "accepted"
 		e.Data["attempt"] = itoa(p.r.Attempt.Count)
 	case ActCancelJob:
-		err = f.s.ci.CancelJob(ctx, p.gate.ID)
+		err = f.s.ci.CancelJob(ctx, p.Gate.ID)
 		e.Outcome = string(CloseCancelJob)
 	case ActCancelWorkflow:
 		err = f.s.ci.CancelWorkflow(ctx, f.w.Subject)
@@ -272,13 +267,13 @@ func (f *follower) act(ctx context.Context, p plan) error {
 		f.heed(err)
 		e.Outcome, e.Reason = "refused", bounded(cmp.Or(ciError(err).Message, err.Error()), maxReason)
 		e.Data["status"] = itoa(ciError(err).Status)
-		if p.act == ActApprove {
+		if p.Act == ActApprove {
 			e.Type, e.Outcome = EventGateRefused, delayName(err)
 			if wait := min(ciError(err).RetryAfter, longestSettle); wait > 0 {
 				e.Data["retry_after"] = itoa(int64((wait + time.Second - 1) / time.Second))
 			}
 		}
-		if p.act != ActApprove && ciError(err).Temporary() {
+		if p.Act != ActApprove && ciError(err).Temporary() {
 			return nil // the call is repeated, and the answer that counts is recorded then
 		}
 	}
@@ -291,7 +286,7 @@ func (f *follower) act(ctx context.Context, p plan) error {
 			return err
 		}
 		said := r.Closing.Said
-		if p.act == ActApprove {
+		if p.Act == ActApprove {
 			said = r.Attempt.Said
 		}
 		if said == e.answer() {

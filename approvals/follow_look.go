@@ -100,7 +100,7 @@ func (f *follower) takeTurn(calls int) {
 
 // readMore reads what a step asked for.
 func (f *follower) readMore(ctx context.Context, p plan) {
-	if p.act == ActReadFacts {
+	if p.Act == ActReadFacts {
 		f.look.readFacts(ctx, f.s.ci, f.w.Subject)
 		f.heed(f.look.FactsErr)
 		return

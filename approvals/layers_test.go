@@ -22,7 +22,7 @@ var layers = [][]string{
 		"policy", "codehost", "settings", "setting_keys", "setting_globs", "setting_text", "setting_changes", "freeze",
 	},
 	{ // rules, without a store
-		"apply", "look", "pace", "step", "step_gate", "step_silence", "step_pending", "step_approved", "step_released", "step_closed", "step_rerun",
+		"apply", "look", "pace", "step", "step_gate", "step_pending", "step_approved", "step_released", "step_closed",
 	},
 	{"change", "head", "kept", "sealed", "journal", "proof", "log", "rebuild"}, // the log and the rows that cache it
 	{"judge"}, // rules that read the store

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -43,10 +45,8 @@ const (
 	// tick is how often the database is looked at without being woken: another
 	// process may have made work due. It suffices, because a node carries out by
 	// itself what it made due; others see it only when that node is busy or died.
-	// In 24 decisions with two nodes the gate was closed after 12 to 420 ms, and a
-	// call that waited at the other node was answered after 0.06 to 1 s. LISTEN and
-	// NOTIFY would save that half second, and take a session of their own, which a
-	// pooler in transaction mode does not give.
+	// LISTEN and NOTIFY would save half a second, and take a session of their own,
+	// which a pooler in transaction mode does not give.
 	tick = time.Second
 	// lookAnyway is how often that is done although nobody committed anything: a
 	// lease may have ended.
@@ -132,7 +132,7 @@ type dispatcher struct {
 
 	mu      sync.Mutex
 	free    int
-	busy    map[string]bool // places that work is on its way to
+	busy    map[string]bool // places that work is on its way to; "" counts for nothing
 	served  map[string]int  // when a lane was last claimed from, counted in claims
 	claims  int
 	failing bool
@@ -225,22 +225,17 @@ func (d *dispatcher) lanes(ctx context.Context) (ready []string, next time.Durat
 				continue
 			}
 			place := d.place(l.Name)
-			if place == "" {
-				ready = append(ready, l.Name)
-				continue
-			}
 			had, taken := best[place]
-			if d.busy[place] || taken && d.served[l.Name] >= d.served[had] {
-				continue
+			switch {
+			case place == "":
+				ready = append(ready, l.Name)
+			case !d.busy[place] && (!taken || d.served[l.Name] < d.served[had]):
+				best[place] = l.Name
 			}
-			best[place] = l.Name
 		}
 		return nil
 	})
-	for _, lane := range best {
-		ready = append(ready, lane)
-	}
-	return ready, next, err
+	return slices.AppendSeq(ready, maps.Values(best)), next, err
 }
 
 // rest keeps this node from calls that a service asked some node not to make.
@@ -294,9 +289,7 @@ func (d *dispatcher) start(ctx context.Context, w Work) {
 	d.free--
 	d.claims++
 	d.served[w.Lane] = d.claims
-	if place != "" {
-		d.busy[place] = true
-	}
+	d.busy[place] = true
 	d.mu.Unlock()
 	d.running.Go(func() {
 		d.w.carry(ctx, w)
