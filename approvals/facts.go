@@ -132,13 +132,8 @@ func (f Facts) Hash() string {
 
 // Starters lists the known VCS logins of those who set the workflow off.
 func (f Facts) Starters() []string {
-	var logins []string
-	for _, l := range []string{f.Actor, f.StartedBy} {
-		if l != "" && !slices.ContainsFunc(logins, func(k string) bool { return strings.EqualFold(k, l) }) {
-			logins = append(logins, l)
-		}
-	}
-	return logins
+	named := only([]string{f.Actor, f.StartedBy}, func(login string) bool { return login != "" })
+	return slices.CompactFunc(named, strings.EqualFold)
 }
 
 // starter names whoever set the workflow off, "" when nobody is named.
@@ -146,20 +141,16 @@ func (f Facts) starter() string { return cmp.Or(f.Actor, f.StartedBy) }
 
 // Push reports whether a push or a pull request at the code host set the pipeline off.
 func (f Facts) Push() bool {
-	switch f.Event {
-	case "push", "pull_request":
-		return true
-	case "":
+	if f.Event == "" {
 		return slices.Contains([]string{"webhook", "github_app", "github", "gitlab", "bitbucket", "bitbucket_dc"}, f.Trigger)
 	}
-	return false
+	return f.Event == "push" || f.Event == "pull_request"
 }
 
 // triggers are the words that allowed_triggers must have, all of them. The provider
 // calls a custom webhook a webhook, like a push, so that its event counts as well.
 func (f Facts) triggers() []string {
-	switch {
-	case f.Event == "", f.Event == "push", f.Event == "pull_request", f.Event == f.Trigger, f.Scheduled() && f.Event == "schedule":
+	if f.Event == "" || f.Event == "push" || f.Event == "pull_request" || f.Event == f.Trigger || f.Scheduled() && f.Event == "schedule" {
 		return []string{f.Trigger}
 	}
 	return []string{f.Trigger, f.Event}

@@ -40,9 +40,7 @@ func (s *step) pending() {
 // that changes.
 func (s *step) freeze() {
 	f := s.k.Policy.Freeze
-	if turns := f.Turns(s.now); !turns.IsZero() {
-		s.by(turns)
-	}
+	s.by(f.Turns(s.now))
 	until, frozen := f.Until(s.now)
 	if !frozen {
 		until = time.Time{}

@@ -262,16 +262,13 @@ func (d *dispatcher) claim(ctx context.Context, lanes []string) (work []Work, er
 	if d.family != FamilyCI { // a decision may wait for its gate
 		ctx = Background(ctx)
 	}
+	each := free
+	if d.family == FamilySlack {
+		each = 1
+	}
 	err = d.w.Service.store.Update(ctx, func(tx Tx) error {
 		for _, lane := range lanes {
-			n := free - len(work)
-			if n == 0 {
-				break
-			}
-			if d.family == FamilySlack {
-				n = 1
-			}
-			some, err := tx.Claim(lane, n, lease)
+			some, err := tx.Claim(lane, min(each, free-len(work)), lease)
 			if err != nil {
 				return err
 			}
@@ -382,7 +379,6 @@ func (w *Worker) finish(ctx context.Context, work Work, out Outcome) error {
 	})
 }
 
-// background marks a context whose writes may wait for others.
 type background struct{}
 
 // Background returns a context whose transactions let those of callers and
