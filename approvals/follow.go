@@ -188,11 +188,11 @@ func (f *follower) step(ctx context.Context, followed []Request) (plan, error) {
 // gateStatus is what the look shows of the gate, for people: what the row has when it
 // shows nothing.
 func (f *follower) gateStatus(r Request) JobStatus {
-	gate, refused := findGate(f.look.Jobs, r.GateName)
-	if f.look.Err != nil || refused != nil {
+	if f.look.Err != nil {
 		return r.GateStatus
 	}
-	return gate.Status
+	gate, _ := findGate(f.look.Jobs, r.GateName)
+	return cmp.Or(gate.Status, r.GateStatus)
 }
 
 // commit steps one request anew in a writing transaction.

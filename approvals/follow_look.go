@@ -44,10 +44,7 @@ func (f *follower) read(ctx context.Context, followed []Request) (rest bool) {
 		return false
 	}
 	for _, r := range followed {
-		gate, refused := findGate(l.Jobs, r.GateName)
-		if refused != nil {
-			continue
-		}
+		gate, _ := findGate(l.Jobs, r.GateName)
 		for _, id := range []string{gate.ApprovedBy, gate.CanceledBy} {
 			if id == "" || l.Names[id] != "" {
 				continue

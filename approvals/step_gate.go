@@ -1,6 +1,7 @@
 package approvals
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -82,11 +83,7 @@ func (s *step) opened() {
 // inside its window. A look after the decision that showed it waiting proves the
 // first, whatever the clocks say.
 func (s *step) inWindow() bool {
-	at := s.gate.StoppedAt
-	if at.IsZero() {
-		at = s.now
-	}
-	r := s.r
+	at, r := cmp.Or(s.gate.StoppedAt, s.now), s.r
 	if r.Gate.Waiting { // it was reached after the last look
 		r.Gate.Since = latest(r.Gate.Since, s.m.Trail.LookedAt)
 	}
