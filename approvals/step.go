@@ -270,9 +270,8 @@ func (s *step) gone() bool {
 }
 
 // silence are the rules for an approval while CircleCI does not answer, not even with
-// the facts that it takes to open the gate. The
-// approval loses no time by it, but it ends with the time in which Retry would be
-// offered, unless a call may still take effect.
+// the facts that it takes to open the gate. The approval loses no time by it, but it ends
+// with the time in which Retry would be offered, unless a call may still take effect.
 func (s *step) silence() {
 	switch {
 	case s.gone():
@@ -290,8 +289,7 @@ func (s *step) silence() {
 	}
 }
 
-// answers notes that CircleCI answers again. The window of the approval counts from
-// then on.
+// answers notes that CircleCI answers again.
 func (s *step) answers() {
 	if !s.lacksFacts() && (s.r.Gate.Silent || s.recovered) {
 		s.r.Gate.Silent = false

@@ -30,7 +30,10 @@ func (s *step) approved() {
 	switch {
 	case s.settled():
 	case s.state == gateOnHold:
-		s.reached()
+		if s.r.Gate.Waiting {
+			s.r.Gate.Waiting = false
+			s.usable(EventReached)
+		}
 		if s.r.AutoApprove {
 			s.release()
 		} else {
@@ -62,17 +65,8 @@ func (s *step) waits() {
 	s.by(s.r.lastChance().Add(time.Millisecond))
 }
 
-// reached notes that a gate which was waited for is on hold. The window of the
-// approval counts from then on.
-func (s *step) reached() {
-	if s.r.Gate.Waiting {
-		s.r.Gate.Waiting = false
-		s.usable(EventReached)
-	}
-}
-
-// usable notes that the approval can be used, after a time in which it could not. Time
-// in which nobody looked is not credited.
+// usable notes that the approval can be used, after a time in which it could not. Its
+// window counts from then on, but time in which nobody looked is not credited.
 func (s *step) usable(e EventType) {
 	since := s.now.Add(-s.idle)
 	s.r.Gate.Since = latest(s.r.Gate.Since, since)

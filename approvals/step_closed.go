@@ -97,12 +97,12 @@ func (s *step) closedWaits() {
 
 // openedLate takes in that the gate of a closed request is open.
 func (s *step) openedLate() {
-	sameGate := func(o Request) bool { return o.GateName == s.r.GateName }
+	newer := func(o Request) bool { return o.Number > s.r.Number && o.GateName == s.r.GateName }
 	replaced := func(o Request) bool { return samePlace(o, s.r) && !o.Status.yields() }
 	switch {
 	case s.r.Status.CanBecome(Released) && s.r.ours(s.gate, s.l.Self) && !s.anotherOne(replaced):
 		s.opened() // our own call took effect after all
-	case s.anotherOne(func(o Request) bool { return o.Number > s.r.Number && sameGate(o) }):
+	case s.anotherOne(newer):
 		// The newer request for the same gate tells who opened it.
 	default:
 		e := s.happens(EventGateBypassed, Actor{Kind: ActorCI, ID: s.l.name(s.gate.ApprovedBy)}, nil)
