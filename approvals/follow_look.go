@@ -72,12 +72,8 @@ func (f *follower) heed(err error) {
 // mustWait reports whether more than the job list may be read only at this
 // workflow's next Turn. Then it is looked at anew first.
 func (f *follower) mustWait() bool {
-	if f.More {
+	if f.More || !f.takeTurn(factsCalls) {
 		f.More = false
-		return false
-	}
-	if f.takeTurn(factsCalls); time.Until(f.Turn) <= 0 {
-		f.Turn = time.Time{}
 		return false
 	}
 	f.s.pace.turn(rankUrgent, 1) // the job list at that turn
@@ -85,14 +81,15 @@ func (f *follower) mustWait() bool {
 	return true
 }
 
-// takeTurn takes the next turn of the work's rank. It is stored in milliseconds, and
-// must not come too early by that.
-func (f *follower) takeTurn(calls int) {
+// takeTurn takes the next turn of the work's rank, and reports whether it is still to
+// come. It is stored in milliseconds, and must not come too early by that.
+func (f *follower) takeTurn(calls int) (later bool) {
 	at := f.s.pace.turn(f.w.Rank, calls)
-	f.Turn, f.TurnRank = at, f.w.Rank
-	if time.Until(at) > 0 {
+	f.Turn, f.TurnRank = time.Time{}, f.w.Rank
+	if later = time.Until(at) > 0; later {
 		f.Turn = at.Truncate(time.Millisecond).Add(time.Millisecond)
 	}
+	return later
 }
 
 // readMore reads what a step asked for.
