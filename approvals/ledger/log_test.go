@@ -160,8 +160,8 @@ func TestStorageErrorsComeThrough(t *testing.T) {
 		if _, err := ledger.NewReceipt(s, 1, s.Memory.Leaf(1), checkpoint, signer.VerifierKey()); err == nil {
 			t.Errorf("receipt, %s fails: got none; want an error", name)
 		}
-		if _, err := ledger.EdgeOf(s, 5); err == nil {
-			t.Errorf("edge, %s fails: got none; want an error", name)
+		if _, err := ledger.NewWriter(s); err == nil {
+			t.Errorf("head, %s fails: got none; want an error", name)
 		}
 		if n, _ := s.Memory.Size(); n != 5 {
 			t.Errorf("%s fails: got %d leaves; want 5", name, n)

@@ -38,7 +38,7 @@ func build(seq int64, prev tlog.Hash) ([]byte, error) {
 }
 
 // One writer that appends everything, a new writer for each leaf, and tlog's
-// own functions come to the same hashes, roots and edges.
+// own functions come to the same hashes and roots.
 func TestWriterStoresWhatTlogWants(t *testing.T) {
 	const n = 600
 	s := &counting{Memory: &ledgertest.Memory{}}
@@ -46,7 +46,6 @@ func TestWriterStoresWhatTlogWants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var edge ledger.Edge
 	var reader ledger.Reader
 	for i := range int64(n + 1) {
 		w := long
@@ -64,15 +63,18 @@ func TestWriterStoresWhatTlogWants(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		stored, err := ledger.EdgeOf(s.Memory, i)
+		fresh, err := ledger.NewWriter(s.Memory)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if size, got := fresh.Head(); size != i || got != root {
+			t.Fatalf("head from the store: got %d, %v; want %d, %v", size, got, i, root)
 		}
 		if size, got := w.Head(); size != i || got != root {
 			t.Fatalf("head: got %d, %v; want %d, %v", size, got, i, root)
 		}
-		if edge.Size() != i || edge.Root() != root || stored.Size() != i || stored.Root() != root || reader.Size() != i || reader.Root() != root {
-			t.Fatalf("size %d: the edges or the reader have another root than the log", i)
+		if reader.Size() != i || reader.Root() != root {
+			t.Fatalf("size %d: the reader has another root than the log", i)
 		}
 
 		*s = counting{Memory: s.Memory}
@@ -90,16 +92,9 @@ func TestWriterStoresWhatTlogWants(t *testing.T) {
 		if s.sizes != 0 || s.reads != 0 {
 			t.Fatalf("leaf %d: append reads the store", i)
 		}
-		edge.Add(tlog.RecordHash(leaf))
 		if err := reader.Next(leaf); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if _, err := ledger.EdgeOf(s, n+2); !errors.Is(err, ledger.ErrBehind) {
-		t.Errorf("edge beyond the end: got %v; want ErrBehind", err)
-	}
-	if _, err := ledger.EdgeOf(s, -1); err == nil {
-		t.Error("edge at -1: got none; want an error")
 	}
 }
 
@@ -176,21 +171,25 @@ func TestReaderCatchesUp(t *testing.T) {
 	}
 }
 
-// Two edges that grow from one do not disturb each other.
-func TestEdgeClone(t *testing.T) {
+// Two readers that go on from one do not disturb each other.
+func TestReaderClone(t *testing.T) {
 	for size := range int64(40) {
 		m := newLog(t, size)
-		e, err := ledger.EdgeOf(m, size)
-		if err != nil {
-			t.Fatal(err)
+		var r ledger.Reader
+		for seq := range size {
+			if err := r.Next(m.Leaf(seq)); err != nil {
+				t.Fatal(err)
+			}
 		}
-		root := e.Root()
-		other := e.Clone()
+		root, last := r.Root(), r.Last()
+		other := r.Clone()
 		for range 9 {
-			other.Add(tlog.Hash{1})
+			if err := other.Next(leafText(other.Size(), other.Last(), "other")); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if e.Size() != size || e.Root() != root {
-			t.Fatalf("an edge of %d leaves changed with its clone", size)
+		if r.Size() != size || r.Root() != root || r.Last() != last {
+			t.Fatalf("a reader of %d leaves changed with its clone", size)
 		}
 	}
 }
