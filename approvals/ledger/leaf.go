@@ -23,10 +23,7 @@ type header struct {
 	hasSeq, hasPrev bool
 }
 
-var (
-	errNotObject = errors.New("not one JSON object")
-	errTwice     = errors.New("a member appears twice")
-)
+var errNotObject = errors.New("not one JSON object")
 
 // decoders are reused because making one takes as long as reading a leaf with it.
 var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
@@ -53,14 +50,13 @@ func parseHeader(leaf []byte) (h header, err error) {
 	}
 	var name []byte
 	for dec.PeekKind() != '}' {
-		quoted, err := dec.ReadValue()
-		if err != nil {
-			return h, syntaxError(err)
-		}
-		if name, err = jsontext.AppendUnquote(name[:0], quoted); err != nil {
-			return h, syntaxError(err)
-		}
 		value, err := dec.ReadValue()
+		if err == nil {
+			name, err = jsontext.AppendUnquote(name[:0], value)
+		}
+		if err == nil {
+			value, err = dec.ReadValue()
+		}
 		if err != nil {
 			return h, syntaxError(err)
 		}
@@ -102,7 +98,7 @@ func (h *header) set(name []byte, value jsontext.Value) (err error) {
 // syntaxError leaves out the text that the decoder's errors quote.
 func syntaxError(err error) error {
 	if errors.Is(err, jsontext.ErrDuplicateName) {
-		return errTwice
+		return errors.New("a member appears twice")
 	}
 	return errNotObject
 }
@@ -120,12 +116,9 @@ func parseCount(text string) (int64, error) {
 // parseHash is tlog.ParseHash without the spellings that Go's base64 tolerates:
 // newlines inside and stray bits at the end.
 func parseHash(text string) (h tlog.Hash, err error) {
-	const length = (tlog.HashSize + 2) / 3 * 4
-	var decoded [length / 4 * 3]byte
-	if len(text) == length {
-		if n, err := base64.StdEncoding.Strict().Decode(decoded[:], []byte(text)); err == nil && n == len(h) {
-			return tlog.Hash(decoded[:n]), nil
-		}
+	decoded, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil || len(decoded) != len(h) || len(text) != base64.StdEncoding.EncodedLen(len(h)) {
+		return h, errors.New("malformed hash")
 	}
-	return tlog.Hash{}, errors.New("malformed hash")
+	return tlog.Hash(decoded), nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -72,89 +71,78 @@ func Verify(r io.Reader, opts VerifyOptions) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	return Report{
-		Checkpoint:  newest,
-		Size:        log.Size(),
-		NotAnchored: log.Size() - newest.Size,
-		Root:        log.Root(),
-	}, nil
+	return Report{Checkpoint: newest, Size: log.size, NotAnchored: log.size - newest.Size, Root: log.Root()}, nil
 }
 
 // readExport reads all lines and compares the root with every signed one on the
 // way.
 func readExport(lines *bufio.Reader, signed []Checkpoint) (log Reader, err error) {
 	for {
-		if err := meet(signed, &log); err != nil {
+		met, err := meet(signed, &log)
+		if err != nil {
 			return log, err
 		}
-		line, err := nextLine(lines)
-		switch {
-		case err == io.EOF:
-			return log, checkEnd(signed, log.Size())
-		case errors.Is(err, errLine):
-			return log, &TamperError{Seq: log.Size(), Why: err.Error()}
-		case err != nil:
-			return log, fmt.Errorf("read export: %w", err)
+		line, err := nextLine(lines, log.size)
+		if err == io.EOF {
+			return log, checkEnd(signed, log.size)
 		}
-		seq := log.Size()
+		if err != nil {
+			return log, err
+		}
 		hash, err := log.check(line)
 		switch {
 		// If the next leaf names this one, then it was the one before that changed.
-		case err == errUnlinked && !isSigned(signed, seq) && names(lines, seq+1, hash):
-			return log, &TamperError{Seq: seq - 1, Why: fmt.Sprintf("leaf %d recorded another hash for it", seq)}
+		case err == errUnlinked && !met && names(lines, log.size+1, hash):
+			return log, &TamperError{Seq: log.size - 1, Why: fmt.Sprintf("leaf %d recorded another hash for it", log.size)}
 		case err != nil:
-			return log, &TamperError{Seq: seq, Why: err.Error()}
+			return log, &TamperError{Seq: log.size, Why: err.Error()}
 		}
 		log.add(hash)
 	}
 }
 
-// errLine marks what is wrong with a line, as opposed to the reader.
-var errLine = errors.New("malformed line")
-
-// nextLine returns the next leaf of an export without its newline, valid until the next
+// nextLine returns leaf number seq of an export without its newline, valid until the next
 // call, or io.EOF after the last one. Every line ends in a newline, the last one too:
 // without it the export was cut. in holds at least MaxLeaf+1 bytes.
-func nextLine(in *bufio.Reader) ([]byte, error) {
+func nextLine(in *bufio.Reader, seq int64) ([]byte, error) {
 	line, err := in.ReadSlice('\n')
 	switch {
 	case err == nil:
 		return line[:len(line)-1], nil
 	case errors.Is(err, bufio.ErrBufferFull):
-		return nil, fmt.Errorf("%w: longer than %d bytes", errLine, MaxLeaf)
+		return nil, &TamperError{Seq: seq, Why: fmt.Sprintf("malformed line: longer than %d bytes", MaxLeaf)}
 	case err == io.EOF && len(line) > 0:
-		return nil, fmt.Errorf("%w: cut before its end", errLine)
+		return nil, &TamperError{Seq: seq, Why: "malformed line: cut before its end"}
+	case err == io.EOF:
+		return nil, err
 	}
-	return nil, err
+	return nil, fmt.Errorf("read export: %w", err)
 }
 
-// meet compares the root with the checkpoints of the size that was reached.
-func meet(signed []Checkpoint, log *Reader) error {
+// meet compares the root with the checkpoints of the size that was reached; met: there
+// is one, so the leaves up to here are good.
+func meet(signed []Checkpoint, log *Reader) (met bool, err error) {
 	for _, c := range signed {
 		switch {
-		case c.Size != log.Size() || c.Root == log.Root():
+		case c.Size != log.size:
+		case c.Root == log.Root():
+			met = true
 		case c.Size == 0:
-			return fmt.Errorf("%w: the root of no leaves is another", ErrCheckpoint)
+			return false, fmt.Errorf("%w: the root of no leaves is another", ErrCheckpoint)
 		default:
-			return &TamperError{
+			return false, &TamperError{
 				Seq: c.Size - 1,
 				Why: fmt.Sprintf("the leaves up to %d do not have the signed root: this one, or an earlier one and all after it, was rewritten", c.Size-1),
 			}
 		}
 	}
-	return nil
-}
-
-// isSigned reports whether a checkpoint covers exactly the first size leaves,
-// so that meet has found them good.
-func isSigned(signed []Checkpoint, size int64) bool {
-	return slices.ContainsFunc(signed, func(c Checkpoint) bool { return c.Size == size })
+	return met, nil
 }
 
 // names reports whether the next line is leaf number seq and names prev as the
 // leaf before it.
 func names(lines *bufio.Reader, seq int64, prev tlog.Hash) bool {
-	line, err := nextLine(lines)
+	line, err := nextLine(lines, seq)
 	if err != nil {
 		return false
 	}
