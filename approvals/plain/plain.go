@@ -5,6 +5,8 @@ package plain
 
 import (
 	"fmt"
+	"io"
+	"log/slog"
 	"strings"
 	"time"
 	"unicode"
@@ -107,10 +109,7 @@ func joins(text []rune, i int) bool {
 	case 0xfe0f:
 		return emoji(before) || after == 0x20e3 && strings.ContainsRune("#*0123456789", before)
 	case 0x200d:
-		if emoji(after) && (emoji(before) || before == 0xfe0f && emoji(around(-2))) {
-			return true
-		}
-		return joined(before) && joined(after)
+		return emoji(after) && (emoji(before) || before == 0xfe0f && emoji(around(-2))) || joined(before) && joined(after)
 	case 0x200c:
 		return joined(before) && joined(after)
 	}
@@ -125,3 +124,18 @@ func joined(r rune) bool {
 	return unicode.In(r, unicode.L, unicode.M) && unicode.In(r, unicode.Arabic, unicode.Bengali, unicode.Devanagari, unicode.Gujarati, unicode.Gurmukhi,
 		unicode.Kannada, unicode.Khmer, unicode.Malayalam, unicode.Mongolian, unicode.Myanmar, unicode.Oriya, unicode.Sinhala, unicode.Syriac, unicode.Tamil, unicode.Telugu)
 }
+
+const redacted = "REDACTED"
+
+// Redacted is embedded in types whose value must never be written anywhere by
+// accident: they print, log and marshal as REDACTED. The types keep their value inside
+// a function, or behind a pointer, besides: fmt cannot call methods on unexported
+// fields of a surrounding struct, and prints what it finds there.
+type Redacted struct{}
+
+func (Redacted) String() string               { return redacted }
+func (Redacted) GoString() string             { return redacted }
+func (Redacted) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, redacted) }
+func (Redacted) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+func (Redacted) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (Redacted) LogValue() slog.Value         { return slog.StringValue(redacted) }

@@ -1,8 +1,16 @@
+// Package totp computes and compares time-based one-time codes (RFC 6238:
+// SHA-1, six digits, 30 seconds, one step of skew either way) and holds the
+// table that slows down guessing.
+//
+// It is pure: it reads no clock and keeps no state. It does not remember which
+// step was used last, does not count attempts on its own and does not seal
+// secrets; its callers do all three inside their transactions.
 package totp
 
 import (
 	"crypto/subtle"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/pquerna/otp"
@@ -26,7 +34,7 @@ var ErrCode = errors.New("a code is six digits")
 // as REDACTED. The zero Code matches nothing.
 type Code struct {
 	plain.Redacted
-	digits func() [digits]byte
+	digits func() string
 }
 
 // ParseCode reads a code. White space of any kind is dropped, because apps
@@ -35,18 +43,11 @@ func ParseCode(input string) (Code, error) {
 	if len(input) > maxCodeInput {
 		return Code{}, ErrCode
 	}
-	input = stripSpaces(input)
-	if len(input) != digits {
+	text := stripSpaces(input)
+	if len(text) != digits || strings.Trim(text, "0123456789") != "" {
 		return Code{}, ErrCode
 	}
-	var d [digits]byte
-	for i := range d {
-		if input[i] < '0' || input[i] > '9' {
-			return Code{}, ErrCode
-		}
-		d[i] = input[i]
-	}
-	return Code{digits: func() [digits]byte { return d }}, nil
+	return Code{digits: func() string { return text }}, nil
 }
 
 // Step returns the number of the 30-second step that holds t (RFC 6238
@@ -77,9 +78,9 @@ func (s Secret) Match(c Code, now time.Time) (step int64, ok bool) {
 	if c.digits == nil || s.base32 == nil || current < 1 {
 		return 0, false
 	}
-	typed, found, offset := c.digits(), 0, 0
+	typed, found, offset := []byte(c.digits()), 0, 0
 	for i := -1; i <= 1; i++ {
-		equal := subtle.ConstantTimeCompare([]byte(s.at(current+int64(i))), typed[:])
+		equal := subtle.ConstantTimeCompare([]byte(s.at(current+int64(i))), typed)
 		offset = subtle.ConstantTimeSelect(equal, i, offset)
 		found |= equal
 	}
@@ -100,10 +101,7 @@ func (s Secret) At(t time.Time) string {
 }
 
 func (s Secret) at(step int64) string {
-	code, err := hotp.GenerateCodeCustom(s.Base32(), uint64(step), hotp.ValidateOpts{
-		Digits:    otp.DigitsSix,
-		Algorithm: otp.AlgorithmSHA1,
-	})
+	code, err := hotp.GenerateCodeCustom(s.Base32(), uint64(step), hotp.ValidateOpts{Digits: otp.DigitsSix, Algorithm: otp.AlgorithmSHA1})
 	if err != nil { // only for text that is not base32, and ours is
 		return ""
 	}

@@ -111,13 +111,8 @@ func (s Secret) URL(issuer, account string) string {
 
 // labelPart makes a name fit to be shown by an authenticator app.
 func labelPart(name string) string {
-	name = strings.Map(func(r rune) rune {
-		if r == ':' || unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(name, ""))
-	return strings.Join(strings.Fields(name), " ")
+	apart := func(r rune) bool { return r == ':' || unicode.IsControl(r) || unicode.IsSpace(r) }
+	return strings.Join(strings.FieldsFunc(strings.ToValidUTF8(name, ""), apart), " ")
 }
 
 // escape percent-encodes everything, spaces too: apps disagree on whether a
@@ -130,8 +125,7 @@ func escape(s string) string {
 // invisible spaces that come along when text is copied on a phone.
 func stripSpaces(s string) string {
 	return strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r), r == '\u200b', r == '\u2060', r == '\ufeff':
+		if unicode.IsSpace(r) || r == '\u200b' || r == '\u2060' || r == '\ufeff' {
 			return -1
 		}
 		return r

@@ -41,11 +41,14 @@ func (t Throttle) Counted(now time.Time) Throttle {
 	if t.Waiting(now) {
 		return t
 	}
-	t.Failures++
-	if d := wait(t.Failures); d > 0 {
-		t.WaitUntil = now.Add(d)
+	switch t.Failures++; {
+	case t.Failures >= disablingFailure:
+		t.Disabled = true
+	case t.Failures > shortWaits:
+		t.WaitUntil = now.Add(longWait)
+	case t.Failures > freeFailures:
+		t.WaitUntil = now.Add(min(firstWait<<(t.Failures-freeFailures-1), longestShortWait))
 	}
-	t.Disabled = t.Failures >= disablingFailure
 	return t
 }
 
@@ -69,15 +72,4 @@ func (t Throttle) Left() int {
 		return 0
 	}
 	return max(freeFailures+1-t.Failures, 1)
-}
-
-func wait(failures int) time.Duration {
-	switch {
-	case failures <= freeFailures, failures >= disablingFailure:
-		return 0
-	case failures <= shortWaits:
-		return min(firstWait<<(failures-freeFailures-1), longestShortWait)
-	default:
-		return longWait
-	}
 }
