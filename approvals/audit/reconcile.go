@@ -79,7 +79,6 @@ type ReconciledGate struct {
 	Request        int64 // number; 0 = none
 	RequestStatus  approvals.Status
 	Finding        Finding
-	nameless       error // why the login of ApprovedBy is not known
 }
 
 // Reconciliation compares the approval jobs that the settings name with the log.
@@ -146,17 +145,12 @@ func (r *reconciler) hole(ctx context.Context, h Hole, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if unauthorized(err) {
+	if ci, ok := errors.AsType[*approvals.CIError](err); ok && ci.Status == 401 {
 		return err
 	}
 	h.Why = err.Error()
 	r.holes = append(r.holes, h)
 	return nil
-}
-
-func unauthorized(err error) bool {
-	var ci *approvals.CIError
-	return errors.As(err, &ci) && ci.Status == 401
 }
 
 func (r *reconciler) project(ctx context.Context, slug string, policies []approvals.Policy) error {
@@ -181,68 +175,59 @@ func (r *reconciler) project(ctx context.Context, slug string, policies []approv
 }
 
 func (r *reconciler) pipeline(ctx context.Context, slug string, p approvals.PipelineRef, policies []approvals.Policy) error {
+	at := Hole{Project: slug, PipelineNumber: p.Number}
 	workflows, err := patiently(ctx, r, func() ([]approvals.WorkflowRef, error) { return r.CI.Workflows(ctx, p.ID) })
 	if err != nil {
-		return r.hole(ctx, Hole{Project: slug, PipelineNumber: p.Number}, err)
+		return r.hole(ctx, at, err)
 	}
 	for _, w := range workflows {
 		if w.CreatedAt.After(r.To) || !w.StoppedAt.IsZero() && w.StoppedAt.Before(r.From) {
 			continue
 		}
-		jobs, err := patiently(ctx, r, func() ([]approvals.Job, error) { return r.CI.Jobs(ctx, w.ID) })
-		if err != nil {
-			if err := r.hole(ctx, Hole{Project: slug, PipelineNumber: p.Number, WorkflowID: w.ID}, err); err != nil {
-				return err
-			}
-			continue
-		}
-		found, err := r.workflow(ctx, w, jobs, policies)
-		if err != nil {
-			return fmt.Errorf("workflow %s: %w", w.ID, err)
-		}
-		for _, g := range found {
-			g.Project, g.PipelineNumber = slug, p.Number
-			if g.Finding != FindingUnreadable {
-				r.gates = append(r.gates, g)
-			} else if err := r.hole(ctx, Hole{Project: slug, PipelineNumber: p.Number, WorkflowID: w.ID}, g.nameless); err != nil {
-				return err
-			}
+		at.WorkflowID = w.ID
+		if err := r.workflow(ctx, at, w, policies); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // workflow compares the gates of a workflow with the log.
-func (r *reconciler) workflow(ctx context.Context, w approvals.WorkflowRef, jobs []approvals.Job, policies []approvals.Policy) ([]ReconciledGate, error) {
-	var all []ReconciledGate
+func (r *reconciler) workflow(ctx context.Context, at Hole, w approvals.WorkflowRef, policies []approvals.Policy) error {
+	jobs, err := patiently(ctx, r, func() ([]approvals.Job, error) { return r.CI.Jobs(ctx, w.ID) })
+	if err != nil {
+		return r.hole(ctx, at, err)
+	}
 	for _, j := range jobs {
-		at := slices.IndexFunc(policies, func(p approvals.Policy) bool { return j.IsGate() && p.Gate == j.Name })
-		if at < 0 {
+		i := slices.IndexFunc(policies, func(p approvals.Policy) bool { return j.IsGate() && p.Gate == j.Name })
+		if i < 0 {
 			continue
 		}
 		g := ReconciledGate{
-			App: policies[at].App, Environment: policies[at].Environment, WorkflowID: w.ID, Gate: j.Name, Status: string(j.Status),
-			ApprovedBy: j.ApprovedBy, CreatedAt: w.CreatedAt,
+			App: policies[i].App, Environment: policies[i].Environment, Project: at.Project, PipelineNumber: at.PipelineNumber, WorkflowID: w.ID,
+			Gate: j.Name, Status: string(j.Status), ApprovedBy: j.ApprovedBy, CreatedAt: w.CreatedAt,
 		}
-		if j.ApprovedBy == "" {
-			g.nameless = errors.New("the job list does not say who opened the gate")
-		} else if login, err := patiently(ctx, r, func() (string, error) { return r.CI.Login(ctx, j.ApprovedBy) }); err != nil {
-			g.nameless = err // the id says who it was
-		} else {
-			g.ApprovedBy = cmp.Or(login, j.ApprovedBy)
+		nameless := errors.New("the job list does not say who opened the gate")
+		if j.ApprovedBy != "" {
+			var login string
+			login, nameless = patiently(ctx, r, func() (string, error) { return r.CI.Login(ctx, j.ApprovedBy) })
+			g.ApprovedBy = cmp.Or(login, j.ApprovedBy) // the id says who it was, too
 		}
-		err := r.Store.View(ctx, func(tx approvals.Tx) error { return g.compare(tx, j) })
-		if err != nil {
-			return nil, err
+		if err := r.Store.View(ctx, func(tx approvals.Tx) error { return g.compare(tx, j, nameless == nil) }); err != nil {
+			return fmt.Errorf("workflow %s: %w", w.ID, err)
 		}
-		all = append(all, g)
+		if g.Finding != FindingUnreadable {
+			r.gates = append(r.gates, g)
+		} else if err := r.hole(ctx, at, nameless); err != nil {
+			return err
+		}
 	}
-	return all, nil
+	return nil
 }
 
 // compare finds the request behind a gate: the one that accounts for it, else
-// the newest.
-func (g *ReconciledGate) compare(tx approvals.Tx, j approvals.Job) error {
+// the newest. named: the login of who opened it is known.
+func (g *ReconciledGate) compare(tx approvals.Tx, j approvals.Job, named bool) error {
 	found, err := tx.Requests(approvals.Filter{Apps: []string{g.App}, WorkflowID: strings.ToLower(g.WorkflowID)})
 	if err != nil {
 		return err
@@ -256,7 +241,7 @@ func (g *ReconciledGate) compare(tx approvals.Tx, j approvals.Job) error {
 		if err != nil {
 			return err
 		}
-		finding := g.account(r, j, events)
+		finding := g.account(r, j, events, named)
 		if g.Request == 0 || finding == FindingNone {
 			g.Request, g.RequestStatus, g.Finding = r.Number, r.Status, finding
 		}
@@ -272,7 +257,7 @@ func (g *ReconciledGate) compare(tx approvals.Tx, j approvals.Job) error {
 //
 // Who opened it is compared by the user id. A login may have changed since, or cannot be
 // read any more.
-func (g *ReconciledGate) account(r approvals.Request, j approvals.Job, history []approvals.Event) Finding {
+func (g *ReconciledGate) account(r approvals.Request, j approvals.Job, history []approvals.Event, named bool) Finding {
 	approved, released, by := false, false, ""
 	for _, e := range history {
 		approved = approved || e.Type.Approves()
@@ -292,7 +277,7 @@ func (g *ReconciledGate) account(r approvals.Request, j approvals.Job, history [
 		return FindingNotOurs
 	case by != "" && by == j.ApprovedBy, by == "" && (r.Gate.ApprovedBy == g.ApprovedBy || r.Gate.ApprovedBy == j.ApprovedBy):
 		return FindingNone
-	case g.nameless != nil && (by == "" || j.ApprovedBy == ""):
+	case !named && (by == "" || j.ApprovedBy == ""):
 		return FindingUnreadable
 	}
 	return FindingNotOurs
@@ -309,21 +294,16 @@ const (
 
 // patiently repeats a reading while the provider is busy or down.
 func patiently[T any](ctx context.Context, r *reconciler, read func() (T, error)) (got T, err error) {
-	tries := patienceTries
-	if r.failed >= patienceOver {
-		tries = 1
-	}
 	for try := 1; ; try++ {
-		got, err = read()
-		if err == nil {
+		if got, err = read(); err == nil {
 			r.failed = 0
 			return got, nil
 		}
-		var ci *approvals.CIError
-		if !errors.As(err, &ci) || !ci.Temporary() || errors.Is(err, approvals.ErrCIUnusable) {
+		ci, ok := errors.AsType[*approvals.CIError](err)
+		if !ok || !ci.Temporary() || errors.Is(err, approvals.ErrCIUnusable) {
 			return got, err
 		}
-		if try == tries {
+		if try == patienceTries || r.failed >= patienceOver {
 			r.failed++
 			return got, err
 		}
