@@ -2,8 +2,8 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -39,86 +39,81 @@ type Export struct {
 // ParseExport reads the parameters of an export as text; empty ones were not
 // given, and the format is then JSONL.
 func ParseExport(format, from, to, app string) (Export, error) {
-	x := Export{Format: format, App: app}
-	var faults []approvals.FieldError
-	fault := func(field, detail string) {
-		faults = append(faults, approvals.FieldError{Field: field, Detail: detail})
-	}
-	if x.Format == "" {
-		x.Format = ExportJSONL
-	}
+	x := Export{Format: cmp.Or(format, ExportJSONL), App: app}
+	var f faults
 	switch x.Format {
 	case ExportJSONL:
 		// A part of the log proves nothing: every leaf hangs on those before it.
 		for field, value := range map[string]string{"from": from, "app": app} {
-			if value != "" {
-				fault(field, "is for csv only: jsonl is always the whole log from its start")
-			}
+			f.add(value != "", field, "is for csv only: jsonl is always the whole log from its start")
 		}
 	case ExportCSV:
-		if app != "" && !approvals.ValidName(app) {
-			fault("app", "cannot be the name of an app")
-		}
+		f.add(app != "" && !approvals.ValidName(app), "app", notAName)
 	default:
-		fault("format", "must be jsonl or csv")
+		f.add(true, "format", "must be jsonl or csv")
 	}
-	var more []approvals.FieldError
-	x.From, x.To, more = parsePeriod(from, to)
-	faults = append(faults, more...)
-	return x, invalidFields(faults)
+	x.From, x.To = f.period(from, to)
+	return x, f.err()
 }
 
 // ParsePeriod reads the two ends of a period; an empty one is the zero time. A
 // date without a time means UTC, and as the end of a period the whole of that day.
 func ParsePeriod(from, to string) (start, end time.Time, err error) {
-	start, end, faults := parsePeriod(from, to)
-	return start, end, invalidFields(faults)
+	var f faults
+	start, end = f.period(from, to)
+	return start, end, f.err()
 }
 
-func parsePeriod(from, to string) (start, end time.Time, faults []approvals.FieldError) {
-	var err error
-	if start, _, err = parseMoment(from); err != nil {
-		faults = append(faults, approvals.FieldError{Field: "from", Detail: err.Error()})
+// faults are what is wrong with the parameters of an export or a report.
+type faults []approvals.FieldError
+
+const notAName = "cannot be the name of an app"
+
+func (f *faults) add(wrong bool, field, detail string) {
+	if wrong {
+		*f = append(*f, approvals.FieldError{Field: field, Detail: detail})
 	}
-	end, day, err := parseMoment(to)
-	if err != nil {
-		faults = append(faults, approvals.FieldError{Field: "to", Detail: err.Error()})
-	}
+}
+
+func (f *faults) period(from, to string) (start, end time.Time) {
+	start, _ = f.moment("from", from)
+	end, day := f.moment("to", to)
 	if day {
 		end = end.AddDate(0, 0, 1).Add(-time.Millisecond) // times are kept to the millisecond
 	}
-	if len(faults) == 0 && !start.IsZero() && !end.IsZero() && end.Before(start) {
-		faults = append(faults, approvals.FieldError{Field: "to", Detail: "is before from"})
-	}
-	return start, end, faults
+	f.add(!end.IsZero() && end.Before(start), "to", "is before from")
+	return start, end
 }
 
-func parseMoment(s string) (at time.Time, day bool, err error) {
+func (f *faults) moment(field, s string) (at time.Time, day bool) {
 	if s == "" {
-		return time.Time{}, false, nil
+		return at, false
 	}
-	if at, err = time.Parse(time.DateOnly, s); err == nil {
-		day = true
-	} else if at, err = time.Parse(time.RFC3339, s); err != nil {
-		return time.Time{}, false, errors.New("must be a date such as 2026-11-23 or a time such as 2026-11-23T09:30:00Z")
+	at, err := time.Parse(time.DateOnly, s)
+	if day = err == nil; !day {
+		at, err = time.Parse(time.RFC3339, s)
 	}
-	// Times are kept as milliseconds, and their ends of the range are of no use.
-	if at = at.UTC(); at.Year() < 1971 || at.Year() > 9998 {
-		return time.Time{}, false, errors.New("must be in the years 1971 to 9998")
+	switch at = at.UTC(); {
+	case err != nil:
+		f.add(true, field, "must be a date such as 2026-11-23 or a time such as 2026-11-23T09:30:00Z")
+	case at.Year() < 1971 || at.Year() > 9998: // times are kept as milliseconds, and the ends of their range are of no use
+		f.add(true, field, "must be in the years 1971 to 9998")
+	default:
+		return at, day
 	}
-	return at, day, nil
+	return time.Time{}, false
 }
 
-func invalidFields(faults []approvals.FieldError) error {
-	if len(faults) == 0 {
+func (f faults) err() error {
+	if len(f) == 0 {
 		return nil
 	}
-	slices.SortFunc(faults, func(a, b approvals.FieldError) int { return strings.Compare(a.Field, b.Field) })
-	words := make([]string, len(faults))
-	for i, f := range faults {
-		words[i] = f.Field + " " + f.Detail
+	slices.SortFunc(f, func(a, b approvals.FieldError) int { return strings.Compare(a.Field, b.Field) })
+	words := make([]string, len(f))
+	for i, fault := range f {
+		words[i] = fault.Field + " " + fault.Detail
 	}
-	return &approvals.Error{Code: approvals.CodeInvalid, Message: strings.Join(words, "; "), Fields: faults}
+	return &approvals.Error{Code: approvals.CodeInvalid, Message: strings.Join(words, "; "), Fields: f}
 }
 
 func refuse(code approvals.Code, format string, args ...any) *approvals.Error {
@@ -175,8 +170,8 @@ func (x Export) apps() []string {
 	switch {
 	case x.App != "":
 		return []string{x.App}
-	case x.Token != nil && x.Token.Apps != nil:
-		return slices.Clone(x.Token.Apps)
+	case x.Token != nil:
+		return x.Token.Apps
 	}
 	return nil
 }
@@ -218,7 +213,7 @@ func (x Export) begun(tx approvals.Tx) error {
 			return err
 		}
 		if later(line, x.To) {
-			return invalidFields([]approvals.FieldError{{Field: "to", Detail: "is before the first event of the log"}})
+			return faults{{Field: "to", Detail: "is before the first event of the log"}}.err()
 		}
 		break
 	}

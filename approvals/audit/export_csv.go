@@ -41,7 +41,7 @@ func (l Log) exportRequests(ctx context.Context, x Export, w io.Writer) (size in
 		return 0, err
 	}
 	f := approvals.Filter{Apps: x.apps(), CreatedFrom: x.From, CreatedTo: x.To, Limit: requestPage}
-	for more := true; more; {
+	for more := true; more; page.Reset() {
 		err := l.Store.View(ctx, func(tx approvals.Tx) error {
 			found, err := tx.Requests(f)
 			if err != nil {
@@ -61,16 +61,12 @@ func (l Log) exportRequests(ctx context.Context, x Export, w io.Writer) (size in
 			size, err = tx.Ledger().Size()
 			return err
 		})
-		if err == nil {
-			err = out.Flush()
-		}
-		if err != nil {
+		if err := cmp.Or(err, out.Flush()); err != nil {
 			return 0, err
 		}
 		if _, err := w.Write(page.Bytes()); err != nil {
 			return 0, fmt.Errorf("write export: %w", err)
 		}
-		page.Reset()
 	}
 	return size, nil
 }
@@ -151,9 +147,15 @@ func namesOf(tx approvals.Tx, ids []string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if names[i] = id; name != "" {
-			names[i] = name + " (" + id + ")"
-		}
+		names[i] = called(name, id)
 	}
 	return strings.Join(names, ", "), nil
+}
+
+// called shows a name with the Slack id, because names are not part of the log.
+func called(name, id string) string {
+	if name == "" {
+		return id
+	}
+	return name + " (" + id + ")"
 }

@@ -34,19 +34,16 @@ type Comparison struct {
 // ParseReport reads the period and the app of a report: days of UTC, both included.
 func ParseReport(from, to, app string) (Report, error) {
 	x := Report{App: app}
-	var faults []approvals.FieldError
+	var f faults
 	for field, day := range map[string]string{"from": from, "to": to} {
-		if _, err := time.Parse(time.DateOnly, day); day != "" && err != nil {
-			faults = append(faults, approvals.FieldError{Field: field, Detail: "must be a day such as 2026-11-23"})
-		}
+		_, err := time.Parse(time.DateOnly, day)
+		f.add(day != "" && err != nil, field, "must be a day such as 2026-11-23")
 	}
-	if app != "" && !approvals.ValidName(app) {
-		faults = append(faults, approvals.FieldError{Field: "app", Detail: "cannot be the name of an app"})
+	f.add(app != "" && !approvals.ValidName(app), "app", notAName)
+	if len(f) == 0 {
+		x.From, x.To = f.period(from, to)
 	}
-	if len(faults) == 0 {
-		x.From, x.To, faults = parsePeriod(from, to)
-	}
-	return x, invalidFields(faults)
+	return x, f.err()
 }
 
 // WriteReport writes a page for people, which stands alone: HTML without scripts
@@ -57,12 +54,13 @@ func ParseReport(from, to, app string) (Report, error) {
 // Reading is recorded first, as for an [Log.Export]: the last event that the page
 // rests on is its own.
 func (l Log) WriteReport(ctx context.Context, x Report, w io.Writer) (size int64, err error) {
-	size, err = l.recordExport(ctx, Export{Format: formatReport, From: x.From, To: x.To, App: x.App})
+	reader := Export{Format: formatReport, From: x.From, To: x.To, App: x.App}
+	size, err = l.recordExport(ctx, reader)
 	if err != nil {
 		return 0, err
 	}
 	read := newReading(x)
-	if err := l.lookUp(ctx, read); err != nil {
+	if err := l.lookUp(ctx, read, reader.apps()); err != nil {
 		return 0, err
 	}
 	log, err := l.readLeaves(ctx, size, read.take)
@@ -80,12 +78,12 @@ func (l Log) WriteReport(ctx context.Context, x Report, w io.Writer) (size int64
 func (l Log) Begun(ctx context.Context) (at time.Time, err error) {
 	err = l.Store.View(ctx, func(tx approvals.Tx) error {
 		e, err := approvals.EventAt(tx, 0)
+		if errors.Is(err, approvals.ErrNotFound) {
+			return nil
+		}
 		at = e.At()
 		return err
 	})
-	if errors.Is(err, approvals.ErrNotFound) {
-		err = nil
-	}
 	return at, err
 }
 
@@ -137,7 +135,7 @@ type signed struct {
 }
 
 // lookUp finds what people and tokens are called, and where the cards stand.
-func (l Log) lookUp(ctx context.Context, read *reading) error {
+func (l Log) lookUp(ctx context.Context, read *reading, apps []string) error {
 	return l.Store.View(ctx, func(tx approvals.Tx) error {
 		read.Now = tx.Now()
 		people, err := approvals.Everybody(tx)
@@ -154,19 +152,12 @@ func (l Log) lookUp(ctx context.Context, read *reading) error {
 		for _, t := range tokens {
 			read.names[t.ID] = t.Name
 		}
-		rows, err := tx.Requests(approvals.Filter{Apps: read.apps(), CreatedFrom: read.From, CreatedTo: read.To})
+		rows, err := tx.Requests(approvals.Filter{Apps: apps, CreatedFrom: read.From, CreatedTo: read.To})
 		for _, r := range rows {
 			read.cards[r.ID] = r.Slack.Permalink
 		}
 		return err
 	})
-}
-
-func (x Report) apps() []string {
-	if x.App == "" {
-		return nil
-	}
-	return []string{x.App}
 }
 
 // covers reports whether a moment is in the period.
@@ -185,7 +176,7 @@ type reading struct {
 	first, last time.Time          // the earliest and the latest event of the log
 	asked       map[string]*deploy // all requests of the log that the report may name
 	Deploys     []*deploy          // those of the period, oldest first
-	found       map[exception][]finding
+	found       map[*exception][]finding
 	people      map[string]approvals.Person  // what the log says of them so far, by id
 	tokens      map[string]approvals.Granted // by id
 }
@@ -210,7 +201,7 @@ type wait struct {
 func newReading(x Report) *reading {
 	return &reading{
 		Report: x, names: map[string]string{}, cards: map[string]string{}, asked: map[string]*deploy{},
-		found: map[exception][]finding{}, people: map[string]approvals.Person{}, tokens: map[string]approvals.Granted{},
+		found: map[*exception][]finding{}, people: map[string]approvals.Person{}, tokens: map[string]approvals.Granted{},
 	}
 }
 

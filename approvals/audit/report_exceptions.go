@@ -11,38 +11,26 @@ import (
 )
 
 // exception is a kind of event that a reader of a report looks for first.
-type exception int
+type exception struct{ Title, About string }
 
-const (
-	excBypassed exception = iota
-	excUnasked
-	excBreakGlass
-	excOwn
-	excConfig
-	excRefused
-	excRetried
-	excAuthenticator
-	excRights
-	excSettings
-	excRecovered
+var (
+	excBypassed      = &exception{"Opened past the gateway", "Somebody approved the gate in CircleCI itself. A deploy job that asks the gateway first (verify) is refused then."}
+	excUnasked       = &exception{"Deploys that did not ask", "CircleCI ran the deploy, and the gateway told no job that it is what was approved (verify). Only the gate ties what ran to the approval."}
+	excBreakGlass    = &exception{"Emergency releases", "One person released the deploy alone. Neither a freeze nor the number of approvals counted."}
+	excOwn           = &exception{"Own deploys, or nobody knows whose", "The person who started the workflow approved it, or the starter is not known, so nobody can tell."}
+	excConfig        = &exception{"Another CI configuration", "The configuration of the pipeline was not the one that was deployed last to the same place."}
+	excRefused       = &exception{"Refused verify calls", "Somebody, as a rule a deploy job, asked whether to deploy, and the answer was no."}
+	excRetried       = &exception{"Retries", "A fresh round of votes after an approval that was not used in time or could not be delivered."}
+	excAuthenticator = &exception{"Authenticators that were reset, replaced or locked", "Whoever gets a new authenticator can approve with it. Too many wrong codes lock one."}
+	excRights        = &exception{"People and tokens", "Who can decide, by which login they are known as the starter of a workflow, and which tokens can ask."}
+	excSettings      = &exception{"Changed settings", "What settings were before and after, as the gateway found when it started."}
+	excRecovered     = &exception{"Database put back or changed", "The operator accepted an older database, or one that was changed from outside."}
 )
 
-// exceptions lists the kinds in the order of the page, and says what they are.
-var exceptions = []struct {
-	kind         exception
-	Title, About string
-}{
-	{excBypassed, "Opened past the gateway", "Somebody approved the gate in CircleCI itself. A deploy job that asks the gateway first (verify) is refused then."},
-	{excUnasked, "Deploys that did not ask", "CircleCI ran the deploy, and the gateway told no job that it is what was approved (verify). Only the gate ties what ran to the approval."},
-	{excBreakGlass, "Emergency releases", "One person released the deploy alone. Neither a freeze nor the number of approvals counted."},
-	{excOwn, "Own deploys, or nobody knows whose", "The person who started the workflow approved it, or the starter is not known, so nobody can tell."},
-	{excConfig, "Another CI configuration", "The configuration of the pipeline was not the one that was deployed last to the same place."},
-	{excRefused, "Refused verify calls", "Somebody, as a rule a deploy job, asked whether to deploy, and the answer was no."},
-	{excRetried, "Retries", "A fresh round of votes after an approval that was not used in time or could not be delivered."},
-	{excAuthenticator, "Authenticators that were reset, replaced or locked", "Whoever gets a new authenticator can approve with it. Too many wrong codes lock one."},
-	{excRights, "People and tokens", "Who can decide, by which login they are known as the starter of a workflow, and which tokens can ask."},
-	{excSettings, "Changed settings", "What settings were before and after, as the gateway found when it started."},
-	{excRecovered, "Database put back or changed", "The operator accepted an older database, or one that was changed from outside."},
+// exceptions lists the kinds in the order of the page.
+var exceptions = []*exception{
+	excBypassed, excUnasked, excBreakGlass, excOwn, excConfig, excRefused, excRetried,
+	excAuthenticator, excRights, excSettings, excRecovered,
 }
 
 // finding is one event of an exception.
@@ -55,7 +43,7 @@ type finding struct {
 
 // look notes an event of the period that is an exception. d is its request.
 func (r *reading) look(e approvals.Event, d *deploy) {
-	note := func(kind exception, format string, args ...any) {
+	note := func(kind *exception, format string, args ...any) {
 		f := finding{At: e.At(), Deploy: d, Text: fmt.Sprintf(format, args...), Changes: r.changes(e)}
 		r.found[kind] = append(r.found[kind], f)
 	}
@@ -99,35 +87,32 @@ func (r *reading) look(e approvals.Event, d *deploy) {
 			note(excSettings, "the gateway was started by %s", by)
 		}
 	default:
-		r.lookAtAuthenticator(e, note)
-		r.lookAtRights(e, note)
+		r.lookAtPeople(e, note)
 	}
 }
 
-func (r *reading) lookAtAuthenticator(e approvals.Event, note func(kind exception, format string, args ...any)) {
-	user := r.name(cmp.Or(e.Data["user"], e.Actor.ID))
-	switch by := r.actor(e.Actor); {
+// lookAtPeople notes who got or lost a right, and whose authenticator is another one or
+// locked. What the gateway learns of people by itself, such as their user id at the CI
+// provider, is nothing of that.
+func (r *reading) lookAtPeople(e approvals.Event, note func(kind *exception, format string, args ...any)) {
+	const none = "none"
+	id, login := cmp.Or(e.Data["user"], e.Actor.ID), e.Data["vcs_login"]
+	user, had, by := r.name(id), r.people[id], r.actor(e.Actor)
+	token, covered := r.tokens[e.Data["token"]]
+	covered = covered && (r.App == "" || token.Apps == nil || slices.Contains(token.Apps, r.App))
+	switch {
 	case e.Type == approvals.EventReset:
 		note(excAuthenticator, "the authenticator of %s was reset by %s", user, by)
-	case e.Type == approvals.EventEnrolled && r.people[e.Data["user"]].Enrolled:
+	case e.Type == approvals.EventEnrolled && had.Enrolled:
 		note(excAuthenticator, "the authenticator of %s was replaced by a new one (%s) by %s", user, e.Outcome, by)
+	case e.Type == approvals.EventEnrolled:
+		note(excRights, "an authenticator of %s was enrolled (%s) by %s", user, e.Outcome, by)
 	case e.Type == approvals.EventUnlocked:
 		note(excAuthenticator, "the authenticator of %s was unlocked by %s", user, by)
 	case e.Type == approvals.EventCodeLocked:
 		note(excAuthenticator, "the authenticator of %s was %s after wrong codes", user, e.Outcome)
 	case e.Type == approvals.EventSealBroken:
 		note(excAuthenticator, "the authenticator of %s could not be decrypted", user)
-	}
-}
-
-// lookAtRights notes who got or lost a right. What the gateway learns of people by
-// itself, such as their user id at the CI provider, is none.
-func (r *reading) lookAtRights(e approvals.Event, note func(kind exception, format string, args ...any)) {
-	const none = "none"
-	user, by := r.name(e.Data["user"]), r.actor(e.Actor)
-	token, covered := r.tokens[e.Data["token"]]
-	covered = covered && (r.App == "" || token.Apps == nil || slices.Contains(token.Apps, r.App))
-	switch login, had := e.Data["vcs_login"], r.people[e.Data["user"]]; {
 	case e.Type == approvals.EventPersonAdded:
 		note(excRights, "%s was added by %s, VCS login %s", user, by, cmp.Or(login, none))
 	case e.Type == approvals.EventPersonChanged && login != "":
@@ -136,8 +121,6 @@ func (r *reading) lookAtRights(e approvals.Event, note func(kind exception, form
 		note(excRights, "%s (VCS login %s) was removed by %s", user, cmp.Or(had.VCSLogin, none), by)
 	case e.Type == approvals.EventEnrolLink:
 		note(excRights, "a link to enrol an authenticator for %s was made by %s", user, by)
-	case e.Type == approvals.EventEnrolled && !had.Enrolled:
-		note(excRights, "an authenticator of %s was enrolled (%s) by %s", user, e.Outcome, by)
 	case e.Type == approvals.EventTokenCreated && covered:
 		apps := "all apps"
 		if token.Apps != nil {
@@ -163,14 +146,8 @@ func (r *reading) changes(e approvals.Event) (of []approvals.SettingChange) {
 	return of
 }
 
-// name is what somebody is called, with the Slack id, because names are not part of
-// the log.
-func (r *reading) name(id string) string {
-	if name := r.names[id]; name != "" {
-		return name + " (" + id + ")"
-	}
-	return id
-}
+// name is what somebody is called.
+func (r *reading) name(id string) string { return called(r.names[id], id) }
 
 // actor names who caused an event.
 func (r *reading) actor(a approvals.Actor) string {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"strconv"
 	"time"
 
@@ -47,21 +48,13 @@ func (d *deploy) Ending() ending {
 	return endNobody
 }
 
-// took is how long the decision took, from the request on.
-func (d *deploy) took() (time.Duration, bool) {
-	if d.decision == "" || d.retries > 0 {
-		return 0, false
-	}
-	return max(0, d.at.Sub(d.CreatedAt)), true
-}
-
 // total is a row of a table of totals.
 type total struct {
 	Name                   string
 	Requests               int
 	Ended                  [endings]int
 	Deployed, DeployFailed int
-	times                  []time.Duration
+	times                  []time.Duration // from the request to the decision, but none after a Retry
 }
 
 func (t *total) add(d *deploy) {
@@ -73,8 +66,8 @@ func (t *total) add(d *deploy) {
 	case approvals.DeployFailed:
 		t.DeployFailed++
 	}
-	if took, ok := d.took(); ok {
-		t.times = append(t.times, took)
+	if d.decision != "" && d.retries == 0 {
+		t.times = append(t.times, max(0, d.at.Sub(d.CreatedAt)))
 	}
 }
 
@@ -234,51 +227,40 @@ func (r *reading) weeks() plot {
 	if len(r.Deploys) == 0 {
 		return p
 	}
-	start := monday(r.from())
-	count := make([][endings]int, int(r.to().Sub(start)/week)+1)
-	var seen [endings]bool
+	const week = 7 * 24 * time.Hour
+	first := r.from()
+	monday := first.Truncate(24*time.Hour).AddDate(0, 0, -(int(first.Weekday())+6)%7)
+	weeks := make([]total, int(r.to().Sub(monday)/week)+1)
+	var all total
 	most := 1
 	for _, d := range r.Deploys {
-		w := &count[d.CreatedAt.Sub(start)/week]
-		w[d.Ending()]++
-		seen[d.Ending()] = true
-		most = max(most, sum(*w))
+		w := &weeks[d.CreatedAt.Sub(monday)/week]
+		w.add(d)
+		all.add(d)
+		most = max(most, w.Requests)
 	}
-	for i, w := range count {
+	for i, w := range weeks {
 		var b bar
-		from := start.AddDate(0, 0, 7*i)
-		for e, n := range w {
+		from := monday.AddDate(0, 0, 7*i)
+		for e, n := range w.Ended {
 			if n > 0 {
 				b.Parts = append(b.Parts, part{percent(n, most), ending(e).Class(), fmt.Sprintf("Week of %s: %d %s", from.Format(time.DateOnly), n, ending(e))})
 			}
 		}
-		if len(count) <= mostNumbers && len(b.Parts) > 0 {
-			b.Number = strconv.Itoa(sum(w))
+		if len(weeks) <= mostNumbers && len(b.Parts) > 0 {
+			b.Number = strconv.Itoa(w.Requests)
 		}
-		if i%((len(count)+mostNames-1)/mostNames) == 0 {
+		if i%((len(weeks)+mostNames-1)/mostNames) == 0 {
 			b.Name = from.Format("2 Jan")
 		}
 		p.Bars = append(p.Bars, b)
 	}
-	for e, there := range seen {
-		if there {
+	for e, n := range all.Ended {
+		if n > 0 {
 			p.Legend = append(p.Legend, ending(e))
 		}
 	}
 	return p
-}
-
-const week = 7 * 24 * time.Hour
-
-func monday(t time.Time) time.Time {
-	return t.Truncate(24*time.Hour).AddDate(0, 0, -(int(t.Weekday())+6)%7)
-}
-
-func sum(counts [endings]int) (n int) {
-	for _, c := range counts {
-		n += c
-	}
-	return n
 }
 
 // decisionTimes are the classes of the plot of times to decision.
@@ -298,12 +280,7 @@ func (f figures) times() plot {
 	}
 	count := make([]int, len(decisionTimes))
 	for _, d := range f.All.times {
-		for i, class := range decisionTimes {
-			if d < class.below {
-				count[i]++
-				break
-			}
-		}
+		count[sort.Search(len(count), func(i int) bool { return d < decisionTimes[i].below })]++
 	}
 	for i, n := range count {
 		name := decisionTimes[i].name

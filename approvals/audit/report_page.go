@@ -54,8 +54,8 @@ func (r *reading) write(w io.Writer) error {
 	p.Plots = []plot{r.weeks(), p.Figures.times(), p.Figures.waited()}
 	slices.Reverse(r.Deploys) // people look for the newest first
 	for _, x := range exceptions {
-		p.Exceptions = append(p.Exceptions, exceptionList{x.Title, x.About, r.found[x.kind]})
-		p.Findings += len(r.found[x.kind])
+		p.Exceptions = append(p.Exceptions, exceptionList{x.Title, x.About, r.found[x]})
+		p.Findings += len(r.found[x])
 	}
 	if r.Compared != nil {
 		for _, g := range r.Compared.Gates {

@@ -41,9 +41,12 @@ func ReviewAccess(ctx context.Context, store approvals.Store) (Review, error) {
 		for _, p := range all {
 			reviewed := ReviewedPerson{Person: p}
 			if p.Enrolled {
-				if reviewed.Authenticator, err = reviewAuthenticator(tx, p.SlackID); err != nil {
+				info, err := approvals.InfoOf(tx, p.SlackID)
+				altered := errors.Is(err, approvals.ErrSeal) // it is shown, and hides no others
+				if err != nil && !altered {
 					return err
 				}
+				reviewed.Authenticator = &ReviewedAuthenticator{info, altered}
 			}
 			if p.RemovedAt.IsZero() {
 				r.Admins = append(r.Admins, reviewed)
@@ -54,17 +57,4 @@ func ReviewAccess(ctx context.Context, store approvals.Store) (Review, error) {
 		return nil
 	})
 	return r, err
-}
-
-// reviewAuthenticator shows a row that was altered instead of hiding all others
-// behind it.
-func reviewAuthenticator(tx approvals.Tx, slackID string) (*ReviewedAuthenticator, error) {
-	info, err := approvals.InfoOf(tx, slackID)
-	if errors.Is(err, approvals.ErrSeal) {
-		return &ReviewedAuthenticator{Unreadable: true}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &ReviewedAuthenticator{AuthenticatorInfo: info}, nil
 }
