@@ -176,17 +176,22 @@ func (b *Bot) clicked(p interaction, answer ack) {
 		b.tell(p, say("I could not look this request up just now. Nothing was counted. Press again."))
 		return
 	}
-	card := prompt.Request.Slack
 	if elsewhere := standsElsewhere(prompt.Request, p.channel(), p.messageTS()); elsewhere != nil {
 		b.tell(p, elsewhere)
-		if card.TS != "" {
+		if prompt.Request.Slack.TS != "" {
 			b.log.Warn("a click came from a message that is not the card of its request", "request", id, "user", who.User)
 			b.recordRefusal(who, id, action, &approvals.Refusal{Code: approvals.RefusedUnknownRequest})
 		}
 		return
 	}
+	b.open(ctx, p, who, action, prompt)
+}
+
+// open shows the modal of a click that was found good, and records that it opened.
+func (b *Bot) open(ctx context.Context, p interaction, who approvals.Clicker, action approvals.Action, prompt approvals.Prompt) {
+	id, card := prompt.Request.ID, prompt.Request.Slack
 	modal := b.view.modal(prompt, action, origin{Request: id, Channel: card.Channel, TS: card.TS})
-	err = b.call("views.open", func() error {
+	err := b.call("views.open", func() error {
 		_, err := b.ws.api.OpenViewContext(ctx, p.TriggerID, modal)
 		return err
 	})
