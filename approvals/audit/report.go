@@ -7,6 +7,8 @@ import (
 	"io"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 )
@@ -59,16 +61,21 @@ func (l Log) WriteReport(ctx context.Context, x Report, w io.Writer) (size int64
 	if err != nil {
 		return 0, err
 	}
-	read := newReading(x)
-	if err := l.lookUp(ctx, read, reader.apps()); err != nil {
-		return 0, err
-	}
-	log, err := l.readLeaves(ctx, size, read.take)
+	read, err := l.newReading(ctx, x, reader.apps())
 	if err != nil {
 		return 0, err
 	}
-	read.Checkpoint, err = l.checkpointOf(ctx, size, log)
-	if err != nil {
+	for page, err := range l.pages(ctx, size) {
+		if err != nil {
+			return 0, err
+		}
+		for _, line := range page {
+			if err := read.take(line); err != nil {
+				return 0, err
+			}
+		}
+	}
+	if read.Checkpoint, err = l.checkpointOf(ctx, size, read.log.Root()); err != nil {
 		return 0, err
 	}
 	return size, read.write(w)
@@ -87,33 +94,9 @@ func (l Log) Begun(ctx context.Context) (at time.Time, err error) {
 	return at, err
 }
 
-// readLeaves hands the events of the first size leaves to take, and returns the log
-// that they make.
-func (l Log) readLeaves(ctx context.Context, size int64, take func(approvals.Event) error) (*ledger.Reader, error) {
-	log := &ledger.Reader{}
-	for page, err := range l.pages(ctx, size) {
-		if err != nil {
-			return nil, err
-		}
-		for _, line := range page {
-			if err := log.Next(line); err != nil {
-				return nil, err
-			}
-			e, err := approvals.ParseEvent(line)
-			if err != nil {
-				return nil, err
-			}
-			if err := take(e); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return log, nil
-}
-
 // checkpointOf signs the log that was read. It is an error if that is not the log that
 // was sealed.
-func (l Log) checkpointOf(ctx context.Context, size int64, log *ledger.Reader) (signed, error) {
+func (l Log) checkpointOf(ctx context.Context, size int64, root tlog.Hash) (signed, error) {
 	note, err := l.Checkpoint(ctx, size)
 	if err != nil {
 		return signed{}, err
@@ -122,7 +105,7 @@ func (l Log) checkpointOf(ctx context.Context, size int64, log *ledger.Reader) (
 	if err != nil {
 		return signed{}, err
 	}
-	if c.Root != log.Root() {
+	if c.Root != root {
 		return signed{}, errors.New("the log that was read is not the one that was signed")
 	}
 	return signed{Note: string(note), Key: l.VerifierKey(), Origin: c.Origin, Size: size}, nil
@@ -132,32 +115,6 @@ func (l Log) checkpointOf(ctx context.Context, size int64, log *ledger.Reader) (
 type signed struct {
 	Note, Key, Origin string
 	Size              int64
-}
-
-// lookUp finds what people and tokens are called, and where the cards stand.
-func (l Log) lookUp(ctx context.Context, read *reading, apps []string) error {
-	return l.Store.View(ctx, func(tx approvals.Tx) error {
-		read.Now = tx.Now()
-		people, err := approvals.Everybody(tx)
-		if err != nil {
-			return err
-		}
-		for _, p := range people {
-			read.names[p.SlackID] = p.Name
-		}
-		tokens, err := approvals.AllTokens(tx)
-		if err != nil {
-			return err
-		}
-		for _, t := range tokens {
-			read.names[t.ID] = t.Name
-		}
-		rows, err := tx.Requests(approvals.Filter{Apps: apps, CreatedFrom: read.From, CreatedTo: read.To})
-		for _, r := range rows {
-			read.cards[r.ID] = r.Slack.Permalink
-		}
-		return err
-	})
 }
 
 // covers reports whether a moment is in the period.
@@ -170,6 +127,7 @@ type reading struct {
 	Report
 	Now        time.Time         // when the report was made
 	Checkpoint signed            // what it rests on
+	log        ledger.Reader     // what was read
 	names      map[string]string // of people and tokens, by id
 	cards      map[string]string // links to cards, by request
 
@@ -198,15 +156,45 @@ type wait struct {
 	time time.Duration
 }
 
-func newReading(x Report) *reading {
-	return &reading{
+// newReading finds what people and tokens are called, and where the cards stand.
+func (l Log) newReading(ctx context.Context, x Report, apps []string) (*reading, error) {
+	r := &reading{
 		Report: x, names: map[string]string{}, cards: map[string]string{}, asked: map[string]*deploy{},
 		found: map[*exception][]finding{}, people: map[string]approvals.Person{}, tokens: map[string]approvals.Granted{},
 	}
+	return r, l.Store.View(ctx, func(tx approvals.Tx) error {
+		r.Now = tx.Now()
+		people, err := approvals.Everybody(tx)
+		if err != nil {
+			return err
+		}
+		for _, p := range people {
+			r.names[p.SlackID] = p.Name
+		}
+		tokens, err := approvals.AllTokens(tx)
+		if err != nil {
+			return err
+		}
+		for _, t := range tokens {
+			r.names[t.ID] = t.Name
+		}
+		rows, err := tx.Requests(approvals.Filter{Apps: apps, CreatedFrom: x.From, CreatedTo: x.To})
+		for _, row := range rows {
+			r.cards[row.ID] = row.Slack.Permalink
+		}
+		return err
+	})
 }
 
 // take reads one event.
-func (r *reading) take(e approvals.Event) error {
+func (r *reading) take(line []byte) error {
+	if err := r.log.Next(line); err != nil {
+		return err
+	}
+	e, err := approvals.ParseEvent(line)
+	if err != nil {
+		return err
+	}
 	// The clock may have been set back meanwhile.
 	if r.first.IsZero() || e.At().Before(r.first) {
 		r.first = e.At()
@@ -219,7 +207,6 @@ func (r *reading) take(e approvals.Event) error {
 	}
 	var d *deploy
 	if e.Request != "" {
-		var err error
 		if d, err = r.follow(e); err != nil {
 			return err
 		}

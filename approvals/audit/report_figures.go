@@ -54,7 +54,7 @@ type total struct {
 	Requests               int
 	Ended                  [endings]int
 	Deployed, DeployFailed int
-	times                  []time.Duration // from the request to the decision, but none after a Retry
+	times                  // from the request to the decision, but none after a Retry
 }
 
 func (t *total) add(d *deploy) {
@@ -71,22 +71,24 @@ func (t *total) add(d *deploy) {
 	}
 }
 
-// Median is the time in which half of the decisions were taken.
-func (t *total) Median() string { return orNone(quantile(t.times, 2, 1)) }
+// times are how long something took.
+type times []time.Duration
 
-// Most is the time in which nine of ten decisions were taken.
-func (t *total) Most() string { return orNone(quantile(t.times, 10, 9)) }
+// Median is the time in which half of it was done.
+func (t times) Median() string { return orNone(t.quantile(2, 1)) }
+
+// Most is the time in which nine tenths of it were done.
+func (t times) Most() string { return orNone(t.quantile(10, 9)) }
 
 // Decisions is how many times there are.
-func (t *total) Decisions() int { return len(t.times) }
+func (t times) Decisions() int { return len(t) }
 
 // quantile is the smallest time that at least part of parts do not exceed; -1 without any.
-func quantile(times []time.Duration, parts, part int) time.Duration {
-	if len(times) == 0 {
+func (t times) quantile(parts, part int) time.Duration {
+	if len(t) == 0 {
 		return -1
 	}
-	sorted := slices.Sorted(slices.Values(times))
-	return sorted[(len(sorted)*part+parts-1)/parts-1]
+	return slices.Sorted(slices.Values(t))[(len(t)*part+parts-1)/parts-1]
 }
 
 func orNone(d time.Duration) string {
@@ -121,11 +123,8 @@ func span(d time.Duration) string {
 type approver struct {
 	Name                             string
 	Votes, Rejects, Emergencies, Own int
-	waits                            []time.Duration
+	times                            // that requests waited for the vote
 }
-
-// Median is how long half of the requests waited for the vote.
-func (a *approver) Median() string { return orNone(quantile(a.waits, 2, 1)) }
 
 // figures are the totals of a report.
 type figures struct {
@@ -189,7 +188,7 @@ func (d *deploy) credit(of func(user string) *approver) {
 	}
 	for _, w := range d.waits {
 		a := of(w.user)
-		a.waits = append(a.waits, w.time)
+		a.times = append(a.times, w.time)
 	}
 }
 
@@ -295,12 +294,12 @@ const mostWaited = 20
 // waited plots for whom requests waited.
 func (f figures) waited() plot {
 	p := plot{Title: "Who was waited for", About: "Median time from the request, or from the vote before, to the vote of this person.", Long: true}
-	people := slices.DeleteFunc(slices.Clone(f.Approvers), func(a *approver) bool { return len(a.waits) == 0 })
-	median := func(a *approver) time.Duration { return quantile(a.waits, 2, 1) }
+	people := slices.DeleteFunc(slices.Clone(f.Approvers), func(a *approver) bool { return len(a.times) == 0 })
+	median := func(a *approver) time.Duration { return a.quantile(2, 1) }
 	slices.SortStableFunc(people, func(a, b *approver) int { return cmp.Compare(median(b), median(a)) })
 	for _, a := range people[:min(len(people), mostWaited)] {
-		text := fmt.Sprintf("%s, %d votes", a.Median(), len(a.waits))
-		if len(a.waits) == 1 {
+		text := fmt.Sprintf("%s, %d votes", a.Median(), len(a.times))
+		if len(a.times) == 1 {
 			text = a.Median() + ", 1 vote"
 		}
 		size := percent(median(a), max(median(people[0]), time.Second))

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 
@@ -44,16 +45,11 @@ func (s *story) take(e approvals.Event) {
 	case approvals.EventDeployed, approvals.EventDeployFailed:
 		// A job that was told no may have failed because of that. It cannot have deployed.
 		s.unasked = s.verified.IsZero() && ran(e) && !(s.stopped && e.Type == approvals.EventDeployFailed)
-	case approvals.EventBreakGlass:
-		s.breakGlass = true
-		s.approved(e)
-	case approvals.EventApproved:
+	case approvals.EventApproved, approvals.EventBreakGlass:
+		s.breakGlass = s.breakGlass || e.Type == approvals.EventBreakGlass
 		s.approved(e)
 	case approvals.EventRejected:
-		s.decision, s.at, s.mfa, s.reason, s.people, s.self = "rejected", e.At(), e.MFA, e.Reason, []string{e.Actor.ID}, ""
-		if s.mfa == "" {
-			s.mfa = "none"
-		}
+		s.decision, s.at, s.mfa, s.reason, s.people, s.self = "rejected", e.At(), cmp.Or(e.MFA, "none"), e.Reason, []string{e.Actor.ID}, ""
 	}
 }
 
@@ -81,12 +77,7 @@ func (s *story) approved(e approvals.Event) {
 	if len(e.People) == 0 && e.Actor.Kind == approvals.ActorPerson {
 		s.people = []string{e.Actor.ID}
 	}
-	if e.MFA != "" {
-		s.mfa = e.MFA
-	}
-	if e.Reason != "" {
-		s.reason = e.Reason
-	}
+	s.mfa, s.reason = cmp.Or(e.MFA, s.mfa), cmp.Or(e.Reason, s.reason)
 	if s.self = approvals.SelfApproval(e.Data["self_approval"]); selfApprovals[s.self] == "" {
 		s.self = approvals.SelfUnknown
 	}
