@@ -106,7 +106,10 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (r Request
 		return r, false, err
 	}
 	if had != nil {
-		return *had, false, s.askedAgain(ctx, *had)
+		if had.Status == Pending && had.Slack.TS != "" { // whether its card still stands is looked at
+			err = s.update(ctx, observed(had.ID, (*Change).showAgain))
+		}
+		return *had, false, err
 	}
 	facts, gate, err := s.inspect(ctx, p, n)
 	if err != nil {
@@ -149,20 +152,17 @@ func (s *Service) request(ctx context.Context, t Token, n NewRequest) (r Request
 // admit refuses what a token may not ask, or what nobody can; what is what it asks
 // for.
 func (s *Service) admit(t Token, what string, n *NewRequest) (Policy, error) {
-	if err := t.mayAct(what); err != nil {
-		return Policy{}, err
-	}
-	if err := n.check(); err != nil {
+	if err := cmp.Or(t.mayAct(what), n.check()); err != nil {
 		return Policy{}, err
 	}
 	if !t.Covers(n.App) {
 		return Policy{}, refuse(CodeForbidden, "this token is not for app %q", n.App)
 	}
 	p, err := s.settings.Lookup(n.App, n.Environment)
-	if err != nil {
-		return p, err
+	if err == nil {
+		err = t.mayUse(p, n.WorkflowID)
 	}
-	return p, t.mayUse(p, n.WorkflowID)
+	return p, err
 }
 
 // inspect reads what the provider says of the workflow, and refuses what may not
@@ -217,14 +217,6 @@ func (s *Service) knowStarter(ctx context.Context, f Facts) error {
 		return lookupRefused(err)
 	}
 	return nil
-}
-
-// askedAgain looks whether a request that is asked for once more has its card.
-func (s *Service) askedAgain(ctx context.Context, r Request) error {
-	if r.Status != Pending || r.Slack.TS == "" {
-		return nil
-	}
-	return s.update(ctx, observed(r.ID, (*Change).showAgain))
 }
 
 // askedBefore reports whether any request was made for the workflow.

@@ -310,11 +310,10 @@ func (s *Service) judge(tx records, who Clicker, r Request, action Action, start
 		return p, person, err
 	}
 	until := p.Freeze.Says(tx.Now())
-	vote, voted := r.voteOf(who.User)
 	switch {
 	case action == ActionApprove && until != "":
 		err = &Refusal{Code: RefusedFrozen, App: r.App, Who: p.BreakGlass, Detail: until}
-	case action == ActionApprove && r.Status == Pending && voted && vote.Seq > person.AddedSeq:
+	case action == ActionApprove && r.Status == Pending && r.voted(person):
 		err = &Refusal{Code: RefusedVoted, App: r.App}
 	case action != ActionReject && hold != "":
 		err = &Refusal{Code: RefusedOnHold, App: r.App, Detail: hold}

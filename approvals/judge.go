@@ -282,13 +282,12 @@ func able(tx Tx, p Policy, r Request) ([]string, error) {
 	for _, who := range all {
 		_, err := right(rows{tx}, p, who.SlackID, ActionApprove, started)
 		var why *Refusal
-		vote, voted := r.voteOf(who.SlackID)
 		switch {
 		case err != nil && !errors.As(err, &why):
 			return nil, err
 		case why.stale():
 			stale = true
-		case err == nil && who.Enrolled && !(voted && vote.Seq > who.AddedSeq):
+		case err == nil && who.Enrolled && !r.voted(who):
 			can = append(can, who.SlackID)
 		}
 	}

@@ -37,8 +37,14 @@ func (s *Service) Authenticate(ctx context.Context, text string) (Token, error) 
 	if s.journal.hold() != "" {
 		// A row may be read with. What a token of the log asks for is recorded, but nothing
 		// follows from it now.
-		err = s.view(ctx, func(tx Tx) error { return find(tx, nil) })
-		t.unproven = err == nil && !s.granted(ctx, t)
+		err = s.view(ctx, func(tx Tx) error {
+			if err := find(tx, nil); err != nil {
+				return err
+			}
+			proven, err := recorded[Token](tx, id)
+			t.unproven = err != nil || fieldsOf(t, proven) != ""
+			return nil
+		})
 	} else {
 		err = s.journal.proven(ctx, func(p *proof) error { return find(p, p) })
 	}
@@ -60,12 +66,6 @@ func (s *Service) Authenticate(ctx context.Context, text string) (Token, error) 
 		}
 	}
 	return t, nil
-}
-
-// granted reports whether a row of a token says what its events say, which are proven.
-func (s *Service) granted(ctx context.Context, row Token) bool {
-	t, err := query(ctx, s.store, func(tx Tx) (Token, error) { return recorded[Token](tx, row.ID) })
-	return err == nil && fieldsOf(row, t) == ""
 }
 
 // authenticateJob makes what a CI job may do out of its OIDC token: it is for the

@@ -274,18 +274,12 @@ func (r Request) Approvals() []Decision {
 }
 
 // Emergency is the emergency release that decided the current round.
-func (r Request) Emergency() (Decision, bool) {
-	return r.newest(func(d Decision) bool { return d.Action == ActionBreakGlass })
-}
-
-// newest is the newest decision of the current round that is as described.
-func (r Request) newest(is func(Decision) bool) (Decision, bool) {
-	for _, d := range slices.Backward(r.Decisions) {
-		if is(d) {
-			return d, true
-		}
+func (r Request) Emergency() (d Decision, ok bool) {
+	i := slices.IndexFunc(r.Decisions, func(d Decision) bool { return d.Action == ActionBreakGlass })
+	if ok = i >= 0; ok {
+		d = r.Decisions[i]
 	}
-	return Decision{}, false
+	return d, ok
 }
 
 // Deciding lists what the approval rests on: the emergency release alone or the
@@ -297,9 +291,10 @@ func (r Request) Deciding() []Decision {
 	return r.Approvals()
 }
 
-// voteOf is the newest vote of a person in the current round.
-func (r Request) voteOf(slackUser string) (Decision, bool) {
-	return r.newest(func(d Decision) bool { return d.Action == ActionApprove && d.SlackUser == slackUser })
+// voted reports whether a person has a vote in the current round that was not lost by
+// their removal.
+func (r Request) voted(p Person) bool {
+	return slices.ContainsFunc(r.Approvals(), func(d Decision) bool { return d.SlackUser == p.SlackID && d.Seq > p.AddedSeq })
 }
 
 // ours reports whether an opened gate is our release: a call for this very gate
