@@ -169,16 +169,8 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 			return late
 		}
 		if a != nil {
-			wrong, newAuth, err := s.check(c, who, &r, *a)
-			if err != nil {
+			if d.NewAuth, refused, err = check(c, who, &r, *a); err != nil || refused != nil {
 				return err
-			}
-			if wrong != nil {
-				refused = wrong
-				return nil
-			}
-			if d.Action != ActionReject {
-				d.NewAuth = newAuth
 			}
 		}
 		if why != nil {
@@ -201,10 +193,10 @@ func (s *Service) settle(ctx context.Context, who Clicker, requestID string, d D
 // check compares a code. A right one uses its step and clears the count; a used
 // one is not counted; a wrong one stays counted. newAuth is when the authenticator
 // was set up, if this is its first code.
-func (s *Service) check(c *Change, who Clicker, r *Request, a attempt) (wrong *Refusal, newAuth time.Time, err error) {
+func check(c *Change, who Clicker, r *Request, a attempt) (newAuth time.Time, refused, err error) {
 	auth, err := c.authenticator(who.User)
 	if err != nil {
-		return nil, newAuth, unreadable(err)
+		return newAuth, nil, unreadable(err)
 	}
 	now := c.Now()
 	step, ok := auth.Secret.Match(a.code, now)
@@ -215,28 +207,28 @@ func (s *Service) check(c *Change, who Clicker, r *Request, a attempt) (wrong *R
 			auth.FirstUsed, newAuth = now, auth.EnrolledAt
 		}
 		auth.LastStep, auth.Throttle = step, totp.Throttle{}
-		return nil, newAuth, c.saveAuthenticator(who.User, &auth)
+		return newAuth, nil, c.saveAuthenticator(who.User, &auth)
 	case ok:
 		failed.Outcome = "used"
-		wrong = &Refusal{Code: RefusedCodeUsed, Until: totp.StepEnd(max(auth.LastStep, totp.Step(now)))}
+		refused = &Refusal{Code: RefusedCodeUsed, Until: totp.StepEnd(max(auth.LastStep, totp.Step(now)))}
 		auth.Throttle = auth.Throttle.Uncounted(a.before)
 		if err := c.saveAuthenticator(who.User, &auth); err != nil {
-			return nil, newAuth, err
+			return newAuth, nil, err
 		}
-		return wrong, newAuth, c.happen(r, failed)
+		return newAuth, refused, c.happen(r, failed)
 	}
 	failed.Outcome, failed.Data = "wrong", Data{"failures": itoa(a.after.Failures)}
 	switch {
 	case a.after.Disabled:
-		wrong = &Refusal{Code: RefusedDisabled, App: r.App, By: who.User}
+		refused = &Refusal{Code: RefusedDisabled, App: r.App, By: who.User}
 		locked.Outcome = "disabled"
 	case a.after.Waiting(now):
-		wrong = &Refusal{Code: RefusedCodeWaiting, App: r.App, Until: a.after.WaitUntil}
+		refused = &Refusal{Code: RefusedCodeWaiting, App: r.App, Until: a.after.WaitUntil}
 		locked.Outcome, locked.Data = "paused", Data{"until": a.after.WaitUntil.Format(timeFormat)}
 	default:
-		return &Refusal{Code: RefusedCodeWrong, App: r.App, Left: a.after.Left()}, newAuth, c.happen(r, failed)
+		return newAuth, &Refusal{Code: RefusedCodeWrong, App: r.App, Left: a.after.Left()}, c.happen(r, failed)
 	}
-	return wrong, newAuth, c.happen(r, failed, locked) // its owner and the channel are told
+	return newAuth, refused, c.happen(r, failed, locked) // its owner and the channel are told
 }
 
 // accept counts an approval, which decides with the quorum, or an emergency release,

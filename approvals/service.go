@@ -125,13 +125,7 @@ func (s *Service) view(ctx context.Context, fn func(Tx) error) error { return s.
 
 // Held says why no decision may be taken now, "" when nothing forbids it.
 func (s *Service) Held() string {
-	if s.rolled != "" {
-		return s.rolled
-	}
-	if why := s.journal.hold(); why != "" {
-		return why
-	}
-	return s.onHold()
+	return cmp.Or(s.rolled, s.journal.hold(), s.onHold())
 }
 
 // Fault is what was found wrong with the log, "" while nothing was. What another
