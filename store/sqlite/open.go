@@ -119,39 +119,71 @@ func (db *DB) Begin(context.Context) (*engine.Tx, error) {
 	if err := db.refused(); err != nil {
 		return nil, err
 	}
-	t, err := db.writer.BeginTx(context.Background(), nil)
+	t, err := begin(context.Background(), db.writer, "BEGIN IMMEDIATE")
 	if err != nil {
 		return nil, err
 	}
 	commit := func() error {
-		if err := t.Commit(); err != nil {
+		if err := t.commit(); err != nil {
 			return err
 		}
 		db.folder.committed()
 		// Close has to tell our own writes from those of others (mayFold).
 		return db.Sound()
 	}
-	return &engine.Tx{Querier: t, Now: db.now, Commit: commit, Rollback: func() { t.Rollback() }}, nil
+	return &engine.Tx{Querier: t.conn, Now: db.now, Commit: commit, Rollback: t.rollback}, nil
 }
 
 func (db *DB) Snapshot(ctx context.Context) (*engine.Tx, error) {
 	if err := db.refused(); err != nil {
 		return nil, err
 	}
-	conn, err := db.reader.Conn(ctx)
+	t, err := begin(ctx, db.reader, "BEGIN")
 	if err != nil {
 		return nil, err
 	}
-	// Not with ctx: database/sql would end the transaction under a verb that runs.
-	t, err := conn.BeginTx(context.WithoutCancel(ctx), nil)
+	return &engine.Tx{Querier: t.conn, Now: db.now, Commit: t.commit, Rollback: t.rollback}, nil
+}
+
+// transaction is one on a connection that is its own. Those of database/sql start a
+// goroutine each, and one more for each query, to watch for the end of a context.
+// Nothing here ends a verb that runs.
+type transaction struct {
+	conn  *sql.Conn
+	ended bool
+}
+
+func begin(ctx context.Context, pool *sql.DB, statement string) (*transaction, error) {
+	conn, err := pool.Conn(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.ExecContext(context.Background(), statement); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	rollback := func() {
-		t.Rollback()
-		conn.Close()
+	return &transaction{conn: conn}, nil
+}
+
+func (t *transaction) commit() error {
+	if t.ended {
+		return sql.ErrTxDone
 	}
-	return &engine.Tx{Querier: t, Now: db.now, Commit: t.Commit, Rollback: rollback}, nil
+	t.ended = true
+	defer t.conn.Close()
+	_, err := t.conn.ExecContext(context.Background(), "COMMIT")
+	if err != nil {
+		t.conn.ExecContext(context.Background(), "ROLLBACK") // SQLite may have left it open
+	}
+	return err
+}
+
+func (t *transaction) rollback() {
+	if t.ended {
+		return
+	}
+	t.ended = true
+	t.conn.ExecContext(context.Background(), "ROLLBACK")
+	t.conn.Close()
 }
 
 func (db *DB) now() time.Time { return db.clock.At(time.Now()) }
