@@ -36,10 +36,10 @@ var (
 	// A commit folds the write-ahead log into the file only if 4,000 pages have come
 	// together: see folder.
 	writing = append(common[:len(common):len(common)],
-		pragma{"synchronous", "2"}, pragma{"recursive_triggers", "1"}, pragma{"wal_autocheckpoint", "4000"})
-	// A reader keeps 512 KiB of pages: the operating system's cache, which all of
-	// them share, holds the rest.
-	reading = append(common[:len(common):len(common)], pragma{"query_only", "1"}, pragma{"cache_size", "-512"})
+		pragma{"synchronous", "2"}, pragma{"recursive_triggers", "1"}, pragma{"wal_autocheckpoint", "4000"}, pragma{"cache_size", "-1000"})
+	// A connection keeps few pages: the operating system's cache, which all of them
+	// share, holds the rest.
+	reading = append(common[:len(common):len(common)], pragma{"query_only", "1"}, pragma{"cache_size", "-256"})
 )
 
 // connector opens checked connections: each one reads its settings back, because
@@ -52,12 +52,12 @@ type connector struct {
 const commonParams = "?_busy_timeout=5000&_foreign_keys=on&_stmt_cache_size=100"
 
 func writerTo(path string) connector {
-	return newConnector(path, commonParams+"&_journal_mode=WAL&_synchronous=FULL&_recursive_triggers=on&_txlock=immediate", writing)
+	return newConnector(path, commonParams+"&_journal_mode=WAL&_synchronous=FULL&_recursive_triggers=on&_txlock=immediate&_cache_size=-1000", writing)
 }
 
 // readerOf cannot create the files of the WAL: open the writer first.
 func readerOf(path string) connector {
-	return newConnector(path, commonParams+"&mode=ro&_query_only=on&_cache_size=-512", reading)
+	return newConnector(path, commonParams+"&mode=ro&_query_only=on&_cache_size=-256", reading)
 }
 
 func newConnector(path, params string, want []pragma) connector {
