@@ -4,13 +4,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
 
-// claims are those that the library does not know.
+// claims are those of CircleCI's tokens that count. NotBefore hides the library's, into which no large number fits.
 type claims struct {
+	jwt.Claims
 	NotBefore  *float64 `json:"nbf"`
 	ProjectID  string   `json:"oidc.circleci.com/project-id"`
 	PipelineID string   `json:"oidc.circleci.com/pipeline-id"`
@@ -21,17 +22,17 @@ type claims struct {
 }
 
 // check judges the claims of a token whose signature is right.
-func (v *Verifier) check(id *oidc.IDToken, c claims, now time.Time) error {
-	if id.Issuer != v.issuer {
+func (v *Verifier) check(c claims, now time.Time) error {
+	if c.Issuer != v.keys.issuer {
 		return refuse(approvals.ReasonIssuer, "the OIDC token is of another issuer than RGW_OIDC_ISSUER, such as that of another organisation")
 	}
 	switch {
-	case len(id.Audience) > 1:
+	case len(c.Audience) > 1:
 		return refuse(approvals.ReasonAudiences, "the OIDC token has several audiences: it needs exactly one, this gateway")
-	case len(id.Audience) == 0 || id.Audience[0] != v.audience:
+	case len(c.Audience) == 0 || c.Audience[0] != v.audience:
 		return refuse(approvals.ReasonAudience, "the OIDC token is for another audience: this gateway's is %s", v.audience)
 	}
-	if err := checkTimes(id, c, now); err != nil {
+	if err := checkTimes(c, now); err != nil {
 		return err
 	}
 	switch {
@@ -51,15 +52,16 @@ func optional(id string) bool { return id == "" || approvals.IsUUID(id) }
 
 // checkTimes refuses a token that is not valid now, or that lives longer than those
 // of CircleCI do.
-func checkTimes(id *oidc.IDToken, c claims, now time.Time) error {
+func checkTimes(c claims, now time.Time) error {
+	issued, expiry := c.IssuedAt.Time(), c.Expiry.Time()
 	switch {
 	// A time that is absent is the zero time, which makes the life none or too long.
-	case !id.Expiry.After(id.IssuedAt) || id.Expiry.Sub(id.IssuedAt) > maxLife:
+	case !expiry.After(issued) || expiry.Sub(issued) > maxLife:
 		return refuse(approvals.ReasonLifetime, "the OIDC token does not say from when to when it is valid, or for longer than %d hours", maxLife/time.Hour)
-	case id.IssuedAt.After(now.Add(skew)), c.NotBefore != nil && *c.NotBefore > float64(now.Add(skew).Unix()):
+	case issued.After(now.Add(skew)), c.NotBefore != nil && *c.NotBefore > float64(now.Add(skew).Unix()):
 		return refuse(approvals.ReasonNotYet, "the OIDC token is not valid yet: compare the gateway's clock with CircleCI's")
-	case !now.Add(-skew).Before(id.Expiry):
-		return refuse(approvals.ReasonExpired, "the OIDC token expired at %s", id.Expiry.UTC().Format(time.RFC3339))
+	case !now.Add(-skew).Before(expiry):
+		return refuse(approvals.ReasonExpired, "the OIDC token expired at %s", expiry.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -1,15 +1,16 @@
 // Package identity tells which CircleCI job holds an OIDC token, by the rules of
 // OpenID Connect Core 1.0, 3.1.3.7, and those that CircleCI's own claims need.
 //
-// The library checks form, signature and issuer. What it leaves out is checked here:
-// exactly one audience, the times, reruns with SSH, and that the token names a
-// project and a workflow. Whether these are the right ones, the core decides.
+// The library checks form and signature. The rest is checked here: the issuer, exactly
+// one audience, the times, reruns with SSH, and that the token names a project and a
+// workflow. Whether these are the right ones, the core decides.
 //
 // See https://circleci.com/docs/guides/permissions-authentication/openid-connect-tokens/.
 package identity
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -17,12 +18,9 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 )
@@ -30,18 +28,13 @@ import (
 const (
 	maxLife = 2 * time.Hour   // of a token; CircleCI's live for one hour
 	skew    = time.Minute     // between our clock and the issuer's
-	patient = 2 * time.Second // how long a call waits for the issuer; the fetch goes on
-	fetch   = 5 * time.Second // how long a fetch may take
+	patient = 2 * time.Second // how long a call waits for the issuer
 )
 
 // Verifier checks the OIDC tokens of CircleCI jobs. It is safe for concurrent use.
 type Verifier struct {
-	issuer, audience string
-	client           *http.Client
-	discovery        singleflight.Group
-
-	mu   sync.Mutex
-	keys *oidc.RemoteKeySet // nil until the issuer said where they are
+	audience string
+	keys     keySet
 }
 
 var _ approvals.Identity = (*Verifier)(nil)
@@ -85,14 +78,9 @@ func OrgID(issuer string) string {
 
 // New makes a verifier; it calls nobody.
 func New(c Config) *Verifier {
-	next := c.Transport
-	if next == nil {
-		next = http.DefaultTransport
-	}
-	return &Verifier{
-		issuer: c.Issuer, audience: c.Audience,
-		client: &http.Client{Transport: &sparing{next: next, asked: map[string]asked{}}, Timeout: fetch},
-	}
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client := &http.Client{Transport: c.Transport, CheckRedirect: stay}
+	return &Verifier{audience: c.Audience, keys: keySet{issuer: c.Issuer, client: client}}
 }
 
 // Job implements [approvals.Identity].
@@ -100,133 +88,74 @@ func (v *Verifier) Job(ctx context.Context, token string) (approvals.CIJob, erro
 	if !approvals.IsJWT(token) {
 		return approvals.CIJob{}, refuse(approvals.ReasonMalformed, "the OIDC token is not a JSON Web Token")
 	}
-	ctx, cancel := context.WithTimeout(ctx, patient)
-	defer cancel()
-	if err := wellFormed(token); err != nil {
-		return approvals.CIJob{}, err
+	// What is no signed token, and every algorithm but RS256, is refused before anybody is asked for keys.
+	signed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
+	if _, ok := errors.AsType[*jose.ErrUnexpectedSignatureAlgorithm](err); ok {
+		return approvals.CIJob{}, refuse(approvals.ReasonAlgorithm, "the OIDC token is not signed with RS256")
 	}
-	id, err := v.verify(ctx, token)
+	if err != nil {
+		return approvals.CIJob{}, refuse(approvals.ReasonMalformed, "the OIDC token cannot be read")
+	}
+	payload, err := v.verify(ctx, signed)
 	if err != nil {
 		return approvals.CIJob{}, err
 	}
 	var c claims
-	if err := id.Claims(&c); err != nil {
+	if err := json.Unmarshal(payload, &c); err != nil {
 		return approvals.CIJob{}, refuse(approvals.ReasonMalformed, "the OIDC token has claims of another type than CircleCI's")
 	}
-	if err := v.check(id, c, time.Now()); err != nil {
+	if err := v.check(c, time.Now()); err != nil {
 		return approvals.CIJob{}, err
 	}
 	return c.job(), nil
 }
 
-// wellFormed refuses what is no signed token, and every algorithm but RS256, before
-// anybody is asked for keys.
-func wellFormed(token string) error {
-	_, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
-	var algorithm *jose.ErrUnexpectedSignatureAlgorithm
-	switch {
-	case errors.As(err, &algorithm):
-		return refuse(approvals.ReasonAlgorithm, "the OIDC token is not signed with RS256")
-	case err != nil:
-		return refuse(approvals.ReasonMalformed, "the OIDC token cannot be read")
+// verify checks the signature and returns what is signed.
+func (v *Verifier) verify(ctx context.Context, token *jose.JSONWebSignature) ([]byte, error) {
+	if payload, ok := signedBy(v.keys.last(), token); ok {
+		return payload, nil
 	}
-	return nil
-}
-
-// verify checks the signature.
-func (v *Verifier) verify(ctx context.Context, token string) (*oidc.IDToken, error) {
-	remote, err := v.remote(ctx)
+	ctx, cancel := context.WithTimeout(ctx, patient)
+	defer cancel()
+	newest, begun := v.keys.read()
+	keys, err := newest.wait(ctx)
 	if err != nil {
-		return nil, unavailable(err)
+		e := &approvals.Error{Code: approvals.CodeUnavailable, Message: "the issuer of OIDC tokens does not answer now: try again"}
+		if ctx.Err() == nil { // the reading is over
+			e.RetryAfter = newest.again()
+		}
+		return nil, e
 	}
-	keys := &keySet{remote: remote}
-	id, err := oidc.NewVerifier(v.issuer, keys, &oidc.Config{
-		SupportedSigningAlgs: []string{oidc.RS256},
-		// Checked by [Verifier.check], each with a reason of its own.
-		SkipIssuerCheck: true, SkipClientIDCheck: true, SkipExpiryCheck: true,
-	}).Verify(ctx, token)
-	var resting *restingError
-	switch {
-	case err == nil:
-		return id, nil
-	case errors.As(keys.err, &resting) && resting.failed == nil:
-		// The key may be newer than what was read, so that this is no refusal yet.
+	if payload, ok := signedBy(keys, token); ok {
+		return payload, nil
+	}
+	if !begun { // the key may be newer than what was read, so that this is no refusal yet
 		return nil, &approvals.Error{
-			Code: approvals.CodeUnavailable, Reason: approvals.ReasonKey, RetryAfter: resting.again,
+			Code: approvals.CodeUnavailable, Reason: approvals.ReasonKey, RetryAfter: newest.again(),
 			Message: "the OIDC token is signed with a key that its issuer did not have less than a minute ago, when its keys were read last: try again",
 		}
-	case resting != nil, ctx.Err() != nil:
-		return nil, unavailable(keys.err)
-	case keys.err != nil:
-		return nil, refuse(approvals.ReasonKey, "the OIDC token is signed with a key that its issuer does not have")
 	}
-	return nil, refuse(approvals.ReasonMalformed, "the claims of the OIDC token cannot be read")
+	return nil, refuse(approvals.ReasonKey, "the OIDC token is signed with a key that its issuer does not have")
 }
 
-// keySet remembers what the signature failed for: the library passes on only a text.
-type keySet struct {
-	remote *oidc.RemoteKeySet
-	err    error
-}
-
-func (k *keySet) VerifySignature(ctx context.Context, jwt string) (payload []byte, err error) {
-	payload, k.err = k.remote.VerifySignature(ctx, jwt)
-	return payload, k.err
-}
-
-// remote finds out where the keys of the issuer are.
-func (v *Verifier) remote(ctx context.Context) (*oidc.RemoteKeySet, error) {
-	v.mu.Lock()
-	known := v.keys
-	v.mu.Unlock()
-	if known != nil {
-		return known, nil
+// signedBy returns what is signed by one of the keys. A token may name it.
+func signedBy(keys []jose.JSONWebKey, token *jose.JSONWebSignature) (payload []byte, ok bool) {
+	id := token.Signatures[0].Header.KeyID
+	for _, key := range keys {
+		if id == "" || id == key.KeyID {
+			if payload, err := token.Verify(&key); err == nil {
+				return payload, true
+			}
+		}
 	}
-	found := v.discovery.DoChan("", func() (any, error) {
-		// For all callers, so that the first of them does not end it.
-		ctx := oidc.ClientContext(context.WithoutCancel(ctx), v.client)
-		p, err := oidc.NewProvider(ctx, v.issuer)
-		if err != nil {
-			return nil, err
-		}
-		var document struct {
-			KeysURL string `json:"jwks_uri"`
-		}
-		if err := p.Claims(&document); err != nil {
-			return nil, err
-		}
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		v.keys = oidc.NewRemoteKeySet(ctx, document.KeysURL)
-		return v.keys, nil
-	})
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case r := <-found:
-		if r.Err != nil {
-			return nil, r.Err
-		}
-		return r.Val.(*oidc.RemoteKeySet), nil
-	}
+	return nil, false
 }
 
 // Reach reads the issuer's keys, so that an operator learns whether it can be done.
 func (v *Verifier) Reach(ctx context.Context) error {
-	if _, err := v.remote(ctx); err != nil {
-		return fmt.Errorf("read %s/.well-known/openid-configuration: %w", v.issuer, err)
-	}
-	return nil
-}
-
-// unavailable says that the token could not be judged.
-func unavailable(cause error) error {
-	e := &approvals.Error{Code: approvals.CodeUnavailable, Message: "the issuer of OIDC tokens does not answer now: try again"}
-	var resting *restingError
-	if errors.As(cause, &resting) {
-		e.RetryAfter = resting.again
-	}
-	return e
+	newest, _ := v.keys.read()
+	_, err := newest.wait(ctx)
+	return err
 }
 
 func refuse(reason approvals.Reason, format string, args ...any) error {

@@ -64,13 +64,6 @@ func (d *direct) count() int {
 	return d.calls
 }
 
-// judged judges a token once the library has put away its newest fetch of the keys, which
-// it does beside the call. Until then a call takes the keys of that fetch.
-func judged(t *testing.T, v *identity.Verifier, token string) (approvals.CIJob, error) {
-	synctest.Wait()
-	return v.Job(t.Context(), token)
-}
-
 // issued runs fn with a simulated clock, an issuer and a verifier of its tokens.
 func issued(t *testing.T, fn func(t *testing.T, i *circlecitest.Issuer, at *direct, v *identity.Verifier)) {
 	t.Helper()
@@ -96,7 +89,7 @@ func refusal(err error) string {
 
 func TestJob(t *testing.T) {
 	issued(t, func(t *testing.T, i *circlecitest.Issuer, at *direct, v *identity.Verifier) {
-		got, err := judged(t, v, i.Token(claimsOf(i, map[string]any{
+		got, err := v.Job(t.Context(), i.Token(claimsOf(i, map[string]any{
 			claim + "project-id": strings.ToUpper(project), claim + "vcs-origin": "https://github.com/acme/shop", claim + "pipeline-id": workflow,
 		}), nil))
 		want := approvals.CIJob{ProjectID: project, WorkflowID: workflow, PipelineID: workflow, JobID: job, Origin: "github.com/acme/shop"}
@@ -154,7 +147,7 @@ func TestClaims(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			issued(t, func(t *testing.T, i *circlecitest.Issuer, _ *direct, v *identity.Verifier) {
 				token := i.Token(claimsOf(i, c.changed()), nil)
-				_, err := judged(t, v, token)
+				_, err := v.Job(t.Context(), token)
 				if c.want == "" {
 					if err != nil {
 						t.Errorf("got %v; want it accepted", err)
@@ -212,7 +205,7 @@ func TestForgeries(t *testing.T) {
 		} {
 			judge := func(code string) {
 				t.Helper()
-				_, err := judged(t, v, c.token)
+				_, err := v.Job(t.Context(), c.token)
 				if got := strings.TrimPrefix(refusal(err), code+" "); got != string(c.want) {
 					t.Errorf("%s: got %s (%v); want %s", c.name, got, err, c.want)
 				}
@@ -237,7 +230,7 @@ func TestKeysAreFetchedOnceAMinute(t *testing.T) {
 	issued(t, func(t *testing.T, i *circlecitest.Issuer, _ *direct, v *identity.Verifier) {
 		judge := func(want string, header map[string]any) {
 			t.Helper()
-			if _, err := judged(t, v, i.Token(claimsOf(i, nil), header)); refusal(err) != want {
+			if _, err := v.Job(t.Context(), i.Token(claimsOf(i, nil), header)); refusal(err) != want {
 				t.Fatalf("got %v; want %s", err, want)
 			}
 		}
@@ -252,7 +245,7 @@ func TestKeysAreFetchedOnceAMinute(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		i.Rotate()
 		judge(perhapsNew, nil)
-		_, err := judged(t, v, i.Token(claimsOf(i, nil), nil))
+		_, err := v.Job(t.Context(), i.Token(claimsOf(i, nil), nil))
 		var why *approvals.Error
 		if !errors.As(err, &why) || why.RetryAfter != 40*time.Second {
 			t.Errorf("got %+v; want that the client comes back in 40 s", err)
@@ -274,7 +267,7 @@ func TestIssuerIsDown(t *testing.T) {
 	issued(t, func(t *testing.T, i *circlecitest.Issuer, at *direct, v *identity.Verifier) {
 		judge := func(want string, header map[string]any) {
 			t.Helper()
-			if _, err := judged(t, v, i.Token(claimsOf(i, nil), header)); refusal(err) != want {
+			if _, err := v.Job(t.Context(), i.Token(claimsOf(i, nil), header)); refusal(err) != want {
 				t.Fatalf("got %v; want %s", err, want)
 			}
 		}
