@@ -1,11 +1,12 @@
 package approvals
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -39,9 +40,9 @@ const (
 )
 
 var (
-	weeklyWindow = regexp.MustCompile(`^([A-Za-z]{3}) (\d\d):(\d\d) ?- ?([A-Za-z]{3}) (\d\d):(\d\d) (\S+)$`)
-	datedWindow  = regexp.MustCompile(`^(\d{4}-\d\d-\d\d \d\d:\d\d) ?- ?(\d{4}-\d\d-\d\d \d\d:\d\d) (\S+)$`)
-	errWindow    = errors.New("must be windows such as Fri 16:00-Mon 07:00 Europe/Berlin; 2026-12-24 12:00-2027-01-02 09:00 Europe/Berlin")
+	windowForm = regexp.MustCompile(`^([A-Za-z]{3}|\d{4}-\d\d-\d\d) (\d\d:\d\d) ?- ?([A-Za-z]{3}|\d{4}-\d\d-\d\d) (\d\d:\d\d) (\S+)$`)
+	daysOfWeek = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
+	errWindow  = errors.New("must be windows such as Fri 16:00-Mon 07:00 Europe/Berlin; 2026-12-24 12:00-2027-01-02 09:00 Europe/Berlin")
 )
 
 // ParseFreeze reads windows that are separated by semicolons. What it says of a
@@ -67,52 +68,39 @@ func ParseFreeze(text string) (Freeze, error) {
 }
 
 func parseWindow(entry string) (w freezeWindow, err error) {
-	var zone string
-	if m := weeklyWindow.FindStringSubmatch(entry); m != nil {
-		w.weekly, zone = true, m[7]
-		var ok, ok2 bool
-		w.first, ok = inWeek(m[1], m[2], m[3])
-		w.last, ok2 = inWeek(m[4], m[5], m[6])
-		if !ok || !ok2 {
-			return w, errors.New("has a window with a day other than Mon to Sun, or a time other than 00:00 to 23:59")
-		}
-		if !w.last.After(w.first) {
-			w.last = w.last.AddDate(0, 0, weekDays)
-		}
-		if w.last.Sub(w.first) == weekDays*daySpan {
-			return w, errors.New("has a window that ends when it begins, so nothing could ever be approved")
-		}
-	} else if m := datedWindow.FindStringSubmatch(entry); m != nil {
-		zone = m[3]
-		var err2 error
-		w.first, err = time.Parse(dateLayout, m[1])
-		w.last, err2 = time.Parse(dateLayout, m[2])
-		if err != nil || err2 != nil {
-			return w, errors.New("has a window with a date or a time that does not exist")
-		}
-		if !w.last.After(w.first) {
-			return w, errors.New("has a window that ends before it begins")
-		}
-	} else {
+	m := windowForm.FindStringSubmatch(entry)
+	if m == nil || len(m[1]) != len(m[3]) {
 		return w, errWindow
 	}
-	if w.zone, err = time.LoadLocation(zone); err != nil || w.zone == time.Local {
+	w.weekly = len(m[1]) == len(daysOfWeek[0])
+	var bad, bad2 error
+	w.first, bad = clockTime(m[1], m[2])
+	w.last, bad2 = clockTime(m[3], m[4])
+	if w.weekly && !w.last.After(w.first) {
+		w.last = w.last.AddDate(0, 0, weekDays)
+	}
+	w.zone, err = time.LoadLocation(m[5])
+	switch bad = cmp.Or(bad, bad2); {
+	case w.weekly && bad != nil:
+		return w, errors.New("has a window with a day other than Mon to Sun, or a time other than 00:00 to 23:59")
+	case bad != nil:
+		return w, errors.New("has a window with a date or a time that does not exist")
+	case w.weekly && w.last.Sub(w.first) == weekDays*daySpan:
+		return w, errors.New("has a window that ends when it begins, so nothing could ever be approved")
+	case !w.last.After(w.first):
+		return w, errors.New("has a window that ends before it begins")
+	case err != nil || w.zone == time.Local:
 		return w, errors.New("has a window with a time zone that is not known: write one of IANA's names, such as Europe/Berlin or UTC")
 	}
 	return w, nil
 }
 
-// inWeek is a day and a time of the week of firstSunday.
-func inWeek(day, hour, minute string) (time.Time, bool) {
-	for i := range weekDays {
-		d := firstSunday.AddDate(0, 0, i)
-		h, _ := strconv.Atoi(hour)
-		m, _ := strconv.Atoi(minute)
-		if strings.EqualFold(d.Format("Mon"), day) && h < 24 && m < 60 {
-			return d.Add(time.Duration(h)*time.Hour + time.Duration(m)*time.Minute), true
-		}
+// clockTime reads a time of a date or of a day, which is that of the week of firstSunday.
+func clockTime(day, clock string) (time.Time, error) {
+	if i := slices.Index(daysOfWeek, strings.ToLower(day)); i >= 0 {
+		day = firstSunday.AddDate(0, 0, i).Format(time.DateOnly)
 	}
-	return time.Time{}, false
+	return time.Parse(dateLayout, day+" "+clock)
 }
 
 func (w freezeWindow) String() string {
@@ -139,11 +127,9 @@ func (f Freeze) Until(now time.Time) (until time.Time, frozen bool) {
 	until = now
 	for range freezeChain {
 		before := until
-		for _, w := range f {
-			for _, s := range w.around(until) {
-				if !s.first.After(until) && s.last.After(until) {
-					until, frozen = s.last, true
-				}
+		for first, last := range f.around(until) {
+			if !first.After(until) && last.After(until) {
+				until, frozen = last, true
 			}
 		}
 		if until.Equal(before) {
@@ -174,32 +160,32 @@ func (f Freeze) Turns(now time.Time) (next time.Time) {
 	if until, frozen := f.Until(now); frozen {
 		return until
 	}
-	for _, w := range f {
-		for _, s := range w.around(now) {
-			if s.first.After(now) && s.last.After(s.first) && (next.IsZero() || s.first.Before(next)) {
-				next = s.first
-			}
+	for first, last := range f.around(now) {
+		if first.After(now) && last.After(first) && (next.IsZero() || first.Before(next)) {
+			next = first
 		}
 	}
 	return next
 }
 
-// freezeSpan is one occurrence of a window.
-type freezeSpan struct{ first, last time.Time }
-
-// around lists the occurrences of a window that may hold t, and the next one.
-func (w freezeWindow) around(t time.Time) []freezeSpan {
-	if !w.weekly {
-		return []freezeSpan{{instant(w.first, w.zone, false), instant(w.last, w.zone, true)}}
+// around yields first and last of the occurrences that may hold t, and of the next one
+// of each window.
+func (f Freeze) around(t time.Time) iter.Seq2[time.Time, time.Time] {
+	return func(yield func(first, last time.Time) bool) {
+		for _, w := range f {
+			weeks := []int{0}
+			if w.weekly {
+				n := int(clockOf(t.In(w.zone)).Sub(firstSunday) / (weekDays * daySpan))
+				weeks = []int{n - 2, n - 1, n, n + 1}
+			}
+			for _, n := range weeks {
+				first, last := w.first.AddDate(0, 0, n*weekDays), w.last.AddDate(0, 0, n*weekDays)
+				if !yield(instant(first, w.zone, false), instant(last, w.zone, true)) {
+					return
+				}
+			}
+		}
 	}
-	days := int(clockOf(t.In(w.zone)).Sub(firstSunday) / daySpan)
-	week := days - days%weekDays
-	var spans []freezeSpan
-	for _, shift := range []int{-2 * weekDays, -weekDays, 0, weekDays} {
-		first, last := w.first.AddDate(0, 0, week+shift), w.last.AddDate(0, 0, week+shift)
-		spans = append(spans, freezeSpan{instant(first, w.zone, false), instant(last, w.zone, true)})
-	}
-	return spans
 }
 
 // clockOf is what the clocks of a time's zone show, written as UTC.

@@ -1,7 +1,9 @@
 package approvals
 
 import (
+	"cmp"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -46,11 +48,10 @@ type Policy struct {
 // and durations with the unit of the key, lists with commas. It is empty for an
 // unknown key and for a value that is not set.
 func (p Policy) Value(key string) string {
-	s, ok := settingOf(key)
-	if !ok {
-		return ""
+	if s, ok := settingOf(key); ok {
+		return s.field.show(&p)
 	}
-	return s.field.show(&p)
+	return ""
 }
 
 // Credential is the setting ci_identity: with what CI jobs may file and verify.
@@ -111,23 +112,12 @@ const (
 // of both is empty. The entries of AllowedBranches are globs for [path.Match]. A
 // tag matches only those behind "tag:", a branch only the others.
 func (p Policy) AllowsRef(branch, tag string) bool {
-	if len(p.AllowedBranches) == 0 {
-		return true
-	}
-	for _, g := range p.AllowedBranches {
+	name := cmp.Or(tag, branch)
+	return len(p.AllowedBranches) == 0 || name != "" && slices.ContainsFunc(p.AllowedBranches, func(g string) bool {
 		glob, forTags := strings.CutPrefix(g, "tag:")
-		name := branch
-		if tag != "" {
-			name = tag
-		}
-		if forTags != (tag != "") || name == "" {
-			continue
-		}
-		if ok, err := path.Match(glob, name); err == nil && ok {
-			return true
-		}
-	}
-	return false
+		ok, err := path.Match(glob, name)
+		return forTags == (tag != "") && ok && err == nil
+	})
 }
 
 // needed is how many distinct admins must approve: what was agreed at the

@@ -97,7 +97,5 @@ func inLeaves(all []SettingChange) (parts [][]SettingChange) {
 
 // names lists the keys of two maps, sorted.
 func names[V any](a, b map[string]V) []string {
-	all := slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b))
-	slices.Sort(all)
-	return slices.Compact(all)
+	return sorted(slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b)))
 }

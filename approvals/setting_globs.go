@@ -49,24 +49,24 @@ var spellings = []struct {
 }
 
 // checkGlob checks one entry of allowed_branches.
-func checkGlob(entry string) error {
+func checkGlob(entry string) (string, error) {
 	glob := strings.TrimPrefix(entry, "tag:")
 	if _, err := path.Match(glob, ""); err != nil || glob == "" {
-		return errors.New("must be a comma list of globs such as main,release/*,tag:v*")
+		return "", errors.New("must be a comma list of globs such as main,release/*,tag:v*")
 	}
 	if _, err := CleanValue(glob); err != nil {
-		return errors.New("has an entry in quotes: write it without them")
+		return "", errors.New("has an entry in quotes: write it without them")
 	}
 	shape := shapeOf(glob)
 	for _, s := range spellings {
 		if s.look.MatchString(shape) {
-			return errors.New(s.fault)
+			return "", errors.New(s.fault)
 		}
 	}
 	if !validRef(exampleOf(glob)) {
-		return errors.New("has an entry that matches no name of a branch or tag that git allows")
+		return "", errors.New("has an entry that matches no name of a branch or tag that git allows")
 	}
-	return nil
+	return entry, nil
 }
 
 // shapeOf returns a glob with only those characters that mean something: each

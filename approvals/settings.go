@@ -2,11 +2,13 @@ package approvals
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Settings holds the policies of all apps and environments. The zero value knows no app.
@@ -50,8 +52,13 @@ func (s Settings) distinct(of func(Policy) string) []string {
 	for _, p := range s.policies {
 		found = append(found, of(p))
 	}
-	slices.Sort(found)
-	return slices.Compact(found)
+	return sorted(found)
+}
+
+// sorted has each of the words once.
+func sorted(words []string) []string {
+	slices.Sort(words)
+	return slices.Compact(words)
 }
 
 // Environments lists the environments of an app that a variable names, and the
@@ -63,8 +70,7 @@ func (s Settings) Environments(app string) []string {
 			envs = append(envs, p.environment)
 		}
 	}
-	slices.Sort(envs)
-	return envs
+	return sorted(envs)
 }
 
 // Policies lists the policies of all apps and environments, by both names.
@@ -108,20 +114,40 @@ func variableName(name string) string {
 func ParseSettings(environ []string, channel string) (Settings, []string) {
 	read, faults := readSettings(environ)
 	out := Settings{policies: map[place]Policy{}}
-	apps := map[string]bool{}
+	places := map[place]bool{}
+	named := map[string]bool{} // apps that have an environment other than the default one
 	for at := range read {
-		apps[at.app] = true
+		if at.app != "" { // not for all
+			places[place{at.app, DefaultEnvironment}] = true
+		}
+		if at.environment != "" && at.environment != DefaultEnvironment {
+			places[at], named[at.app] = true, true
+		}
 	}
-	delete(apps, "") // what is for all
-	for app := range apps {
-		policies, bad := read.policiesOf(app, channel)
-		maps.Copy(out.policies, policies)
-		faults = append(faults, bad...)
+	for at := range places {
+		p, missing := read.resolve(at, channel)
+		isDefault := at.environment == DefaultEnvironment
+		if isDefault && named[at.app] && len(read[at]) == 0 && len(missing) > 0 {
+			continue // an app that has named environments only needs no default one
+		}
+		faults = append(faults, missing...)
+		if !isDefault && p.AutoApprove && !read[at][gateKey].counts() {
+			faults = append(faults, fmt.Sprintf("%s: a named environment that auto-approves (%s) needs a gate of its own",
+				at.variable(gateKey), p.Source["circleci_auto_approve_on_approval"]))
+		}
+		if p.RemindAfter > 0 && p.RemindAfter >= p.PendingTTL {
+			faults = append(faults, fmt.Sprintf("%s: no reminder comes, because the request expires before: write less than pending_ttl", p.Source["remind_after"]))
+		}
+		out.policies[at] = p
 	}
-	faults = append(faults, sharedGates(out.Policies())...)
-	slices.Sort(faults)
-	return out, slices.Compact(faults)
+	return out, sorted(append(faults, sharedGates(out.Policies())...))
 }
+
+// Settings that others depend on.
+const (
+	gateKey    = "circleci_approval_job_name"
+	projectKey = "circleci_project_id"
+)
 
 // variable is a variable that holds a setting. A bad one was reported already; it
 // stands in the way of what it overrides, so that its fault is the only one.
@@ -176,7 +202,7 @@ func splitVariable(name string) (place, setting, error) {
 	rest := strings.TrimPrefix(name, "RGW_APP_")
 	i := strings.LastIndex(rest, "_SETTING_")
 	if i < 0 {
-		return place{}, setting{}, fmt.Errorf("has no _SETTING_<KEY> part")
+		return place{}, setting{}, errors.New("has no _SETTING_<KEY> part")
 	}
 	app, env, hasEnv := strings.Cut(rest[:i], "_ENV_")
 	at := place{app: fromVariable(app), environment: fromVariable(env)}
@@ -196,48 +222,16 @@ func fromVariable(name string) string {
 }
 
 func knownKey(key string) (setting, error) {
-	s, ok := settingOf(strings.ToLower(key))
-	if !ok || strings.ToUpper(key) != key {
-		return setting{}, fmt.Errorf("is not a known setting")
+	if s, ok := settingOf(strings.ToLower(key)); ok && strings.ToUpper(key) == key {
+		return s, nil
 	}
-	return s, nil
-}
-
-// policiesOf makes the policies of all environments of an app.
-func (read variables) policiesOf(app, channel string) (map[place]Policy, []string) {
-	var named []place
-	for at := range read {
-		if at.app == app && at.environment != "" && at.environment != DefaultEnvironment {
-			named = append(named, at)
-		}
-	}
-	policies := map[place]Policy{}
-	var faults []string
-	for _, at := range append(named, place{app, DefaultEnvironment}) {
-		p, missing := read.resolve(at, channel)
-		// An app that has named environments only needs no default one.
-		if at.environment == DefaultEnvironment && len(named) > 0 && len(read[at]) == 0 && len(missing) > 0 {
-			continue
-		}
-		faults = append(faults, missing...)
-		if at.environment != DefaultEnvironment && p.AutoApprove && !read[at]["circleci_approval_job_name"].counts() {
-			faults = append(faults, fmt.Sprintf("%s: a named environment that auto-approves (%s) needs a gate of its own",
-				at.variable("circleci_approval_job_name"), p.Source["circleci_auto_approve_on_approval"]))
-		}
-		if p.RemindAfter > 0 && p.RemindAfter >= p.PendingTTL {
-			faults = append(faults, fmt.Sprintf("%s: no reminder comes, because the request expires before: write less than pending_ttl", p.Source["remind_after"]))
-		}
-		policies[at] = p
-	}
-	return policies, faults
+	return setting{}, errors.New("is not a known setting")
 }
 
 // resolve looks every key up: environment, app, all apps, default. A setting that
 // is required and has no value is missing.
 func (read variables) resolve(at place, channel string) (p Policy, missing []string) {
 	p = Policy{App: at.app, Environment: at.environment, Channel: channel, Source: map[string]string{}}
-	const projectID = "circleci_project_id"
-	needsProject := false
 	for _, s := range settings {
 		v := variable{value: s.fallback}
 		for _, level := range []place{{}, {app: at.app}, at} {
@@ -252,12 +246,9 @@ func (read variables) resolve(at place, channel string) (p Policy, missing []str
 			_ = s.field.set(&p, v.value) // cannot fail: what is bad was found as it was read
 		case s.required:
 			missing = append(missing, place{app: at.app}.variable(s.key)+": required")
-		case s.key == projectID:
-			needsProject = true
+		case s.key == projectKey && p.takes(CredentialOIDC): // ci_identity is earlier in the table
+			missing = append(missing, fmt.Sprintf("%s: required, because %s takes OIDC tokens", place{app: at.app}.variable(s.key), p.Source["ci_identity"]))
 		}
-	}
-	if needsProject && p.takes(CredentialOIDC) {
-		missing = append(missing, fmt.Sprintf("%s: required, because %s takes OIDC tokens", place{app: at.app}.variable(projectID), p.Source["ci_identity"]))
 	}
 	if p.Project == "" && p.VCSRepo != "" {
 		p.Project = slugProviders[p.VCSProvider] + "/" + p.VCSRepo
@@ -295,7 +286,6 @@ func sharedGates(policies []Policy) []string {
 }
 
 func sharedGate(sharers []Policy) string {
-	const key = "circleci_approval_job_name"
 	var names, gates, projects, own []string
 	add := func(list *[]string, name string) {
 		if !slices.Contains(*list, name) {
@@ -305,13 +295,13 @@ func sharedGate(sharers []Policy) string {
 	for _, p := range sharers {
 		at := place{p.App, p.Environment}
 		add(&names, p.App+"/"+p.Environment)
-		add(&gates, p.Source[key])
+		add(&gates, p.Source[gateKey])
 		add(&projects, cmp.Or(p.Source["circleci_project_slug"], p.Source["vcs_repo"]))
-		if at.environment == DefaultEnvironment && p.Source[key] != at.variable(key) {
+		if at.environment == DefaultEnvironment && p.Source[gateKey] != at.variable(gateKey) {
 			at = place{app: p.App} // the shorter name does for the default environment
 		}
-		if p.Source[key] != at.variable(key) {
-			add(&own, at.variable(key))
+		if p.Source[gateKey] != at.variable(gateKey) {
+			add(&own, at.variable(gateKey))
 		}
 	}
 	fault := fmt.Sprintf("%s: %s share one project (%s) and one gate: give each a gate of its own",
@@ -321,3 +311,24 @@ func sharedGate(sharers []Policy) string {
 	}
 	return fault
 }
+
+// CleanValue returns the value of a variable, or the text of a file that holds one,
+// without the blanks, line ends and byte order mark around it. A value that begins
+// with a quote is an error, which does not repeat the value: Docker's --env-file,
+// Kubernetes and others take the quotes of what was written for a part of it.
+func CleanValue(text string) (string, error) {
+	text = strings.TrimFunc(text, func(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' })
+	if strings.HasPrefix(text, `"`) || strings.HasPrefix(text, `'`) {
+		return "", errors.New("is in quotes: write the value without them")
+	}
+	return text, nil
+}
+
+// serviceLink has the names of
+// https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+var serviceLink = regexp.MustCompile(`^[A-Z][A-Z0-9_]*_(PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?|SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?)$`)
+
+// ServiceLink reports whether Kubernetes makes variables of this name for the
+// services of a namespace. A service "rgw-app" makes RGW_APP_PORT, which is no
+// setting of an app.
+func ServiceLink(name string) bool { return serviceLink.MatchString(name) }
