@@ -51,6 +51,9 @@ type Facts struct {
 // Digest is a SHA-256 in hex. It is null in JSON while it is not known.
 type Digest string
 
+// DigestOf is the digest of a text; an empty one is not known.
+func DigestOf(text string) Digest { return Digest(hashOf([]byte(text))) }
+
 // MarshalJSON gives null for the empty digest.
 func (d Digest) MarshalJSON() ([]byte, error) {
 	if d == "" {

@@ -90,6 +90,9 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("circleci token: holds blanks or characters that a header cannot carry")
 	}
 	cfg.UserAgent = cmp.Or(cfg.UserAgent, "rack-gateway-approvals")
+	if cfg.OnCall == nil {
+		cfg.OnCall = func(string, int, time.Duration) {}
+	}
 	c := &Client{cfg: cfg, base: base, links: Links{AppURL: app.String()}, http: &http.Client{CheckRedirect: checkRedirect}}
 	if cfg.HTTP != nil {
 		c.http.Transport = cfg.HTTP.Transport
@@ -187,7 +190,7 @@ func (c *Client) do(ctx context.Context, k call) ([]byte, error) {
 	start := time.Now()
 	resp, err := c.http.Do(req)
 	if err != nil {
-		c.called(k.op, 0, start)
+		c.cfg.OnCall(k.op, 0, time.Since(start))
 		return nil, c.noAnswer(k.doing, err)
 	}
 	defer resp.Body.Close()
@@ -197,10 +200,10 @@ func (c *Client) do(ctx context.Context, k call) ([]byte, error) {
 	ok := resp.StatusCode >= 200 && resp.StatusCode <= 299
 	if err != nil && ok && k.method == http.MethodGet {
 		// Headers without the whole body tell nothing: the same as no answer. For a POST the status is the answer.
-		c.called(k.op, 0, start)
+		c.cfg.OnCall(k.op, 0, time.Since(start))
 		return nil, c.noAnswer(k.doing, err)
 	}
-	c.called(k.op, resp.StatusCode, start)
+	c.cfg.OnCall(k.op, resp.StatusCode, time.Since(start))
 	switch {
 	case !ok:
 		return nil, c.refusal(k.doing, resp, body)
@@ -208,12 +211,6 @@ func (c *Client) do(ctx context.Context, k call) ([]byte, error) {
 		return nil, unusable(k.doing, fmt.Sprintf("it is larger than %d MiB", most>>20))
 	}
 	return body, nil
-}
-
-func (c *Client) called(op string, status int, start time.Time) {
-	if c.cfg.OnCall != nil {
-		c.cfg.OnCall(op, status, time.Since(start))
-	}
 }
 
 func (c *Client) dated(resp *http.Response, local time.Time) {

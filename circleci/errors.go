@@ -1,6 +1,7 @@
 package circleci
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,26 +32,27 @@ func unusable(doing, message string) *approvals.CIError {
 	return &approvals.CIError{Op: doing, Status: http.StatusOK, Message: "the answer from CircleCI cannot be used: " + message, Err: approvals.ErrCIUnusable}
 }
 
-func (c *Client) noAnswer(doing string, err error) *approvals.CIError {
-	cause := err
-	var ue *url.Error
-	if errors.As(err, &ue) {
-		cause = ue.Err // without the URL, which adds length and no news
+// check is the error of an answer with faults, of which the first counts that is not empty; nil when there is none.
+func check(doing string, faults ...string) error {
+	if fault := cmp.Or(faults...); fault != "" {
+		return unusable(doing, fault)
 	}
-	return &approvals.CIError{Op: doing, Message: "no answer from CircleCI: " + c.clean(plainCause(cause).Error()), Err: cause}
+	return nil
 }
 
-// plainCause is a failure of the network without addresses, so that one fault has one name.
-func plainCause(err error) error {
-	var op *net.OpError
-	for errors.As(err, &op) {
-		err = op.Err
+func (c *Client) noAnswer(doing string, err error) *approvals.CIError {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
+		err = ue.Err // without the URL, which adds length and no news
 	}
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
-		return &net.DNSError{Err: dns.Err, Name: dns.Name}
+	// The words go without addresses, so that one fault has one name.
+	plain := err
+	for op, ok := errors.AsType[*net.OpError](plain); ok; op, ok = errors.AsType[*net.OpError](plain) {
+		plain = op.Err
 	}
-	return err
+	if dns, ok := errors.AsType[*net.DNSError](plain); ok {
+		plain = &net.DNSError{Err: dns.Err, Name: dns.Name}
+	}
+	return &approvals.CIError{Op: doing, Message: "no answer from CircleCI: " + c.clean(plain.Error()), Err: err}
 }
 
 // refusal turns an answer outside 2xx into an error that reads like "403 Forbidden: Permission denied".

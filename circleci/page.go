@@ -2,6 +2,7 @@ package circleci
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -52,29 +53,24 @@ type item interface {
 	fault() string
 }
 
-// object reads the one object with the id want.
+// object reads the one object with the id want; empty means whichever CircleCI chooses.
 func (c *Client) object(ctx context.Context, k call, v item, want string) error {
 	if err := c.read(ctx, k, v); err != nil {
 		return err
 	}
-	if err := sameObject(k.doing, v.id(), want); err != nil {
-		return err
+	other := ""
+	if want != "" && !strings.EqualFold(v.id(), want) {
+		other = "it is about another object"
 	}
-	if fault := v.fault(); fault != "" {
-		return unusable(k.doing, fault)
-	}
-	return nil
+	return check(k.doing, noID(v), other, v.fault())
 }
 
-// sameObject refuses an answer without an id, or about another object than the one asked for.
-func sameObject(doing, got, want string) error {
-	switch {
-	case !approvals.IsUUID(got):
-		return unusable(doing, "it has no id")
-	case want != "" && !strings.EqualFold(got, want):
-		return unusable(doing, "it is about another object")
+// noID says that an object has no id. An empty one would equal that of nobody, such as the approver of a closed gate.
+func noID(v item) string {
+	if !approvals.IsUUID(v.id()) {
+		return "it has no id"
 	}
-	return nil
+	return ""
 }
 
 type wirePage[T any] struct {
@@ -104,22 +100,16 @@ func readUntil[T item](ctx context.Context, c *Client, k call, pages int, enough
 			return all, unusable(k.doing, "it has no list of items")
 		}
 		for i, item := range page.Items {
-			fault := item.fault()
-			if !approvals.IsUUID(item.id()) {
-				fault = "it has no id"
-			}
-			if fault != "" {
-				if bad == nil {
-					bad = unusable(k.doing, fmt.Sprintf("item %d on page %d: %s", i+1, number+1, fault))
-				}
-				continue
-			}
-			if known, again := at[item.id()]; again {
+			known, again := at[item.id()]
+			switch fault := cmp.Or(noID(item), item.fault()); {
+			case fault != "":
+				bad = cmp.Or(bad, error(unusable(k.doing, fmt.Sprintf("item %d on page %d: %s", i+1, number+1, fault))))
+			case again:
 				all[known] = item
-				continue
+			default:
+				at[item.id()] = len(all)
+				all = append(all, item)
 			}
-			at[item.id()] = len(all)
-			all = append(all, item)
 		}
 		if page.NextPageToken == nil || *page.NextPageToken == "" || enough(page.Items) {
 			return all, bad

@@ -37,18 +37,11 @@ func (c *Client) Login(ctx context.Context, userID string) (string, error) {
 }
 
 func (c *Client) user(ctx context.Context, k call, want string) (User, error) {
-	var u struct{ ID, Login string }
-	if err := c.read(ctx, k, &u); err != nil {
+	var u wireUser
+	if err := c.object(ctx, k, &u, want); err != nil {
 		return User{}, err
 	}
-	// An empty id would equal the empty approved_by of a gate that nobody approved.
-	if err := sameObject(k.doing, u.ID, want); err != nil {
-		return User{}, err
-	}
-	if fault := bounded("the login", u.Login, maxLogin); fault != "" {
-		return User{}, unusable(k.doing, fault)
-	}
-	return User(u), nil
+	return User{u.ID, u.Login}, nil
 }
 
 // SameProject reports whether two slugs mean one project. A slug that begins with circleci/ has several spellings, so
@@ -76,11 +69,9 @@ func (c *Client) ProjectID(ctx context.Context, slug string) (string, error) {
 		if err != nil {
 			return "", invalid(doing, err.Error())
 		}
-		var p struct{ ID string }
-		if err := c.read(ctx, get("project", doing, "/project/"+normal), &p); err != nil {
-			return "", err
-		}
-		return p.ID, sameObject(doing, p.ID, "")
+		var p wireObject
+		err = c.object(ctx, get("project", doing, "/project/"+normal), &p, "")
+		return p.ID, err
 	})
 }
 

@@ -3,9 +3,8 @@ package circleci
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"iter"
+	"maps"
 	"regexp"
 	"strings"
 	"sync"
@@ -63,14 +62,10 @@ func addCommit(f *approvals.Facts, p wirePipeline, values wireValues) error {
 	}
 	f.Subject = plain.Line(cmp.Or(v.Commit.Subject, values.of("git.commit.subject")), maxSubject)
 	f.PullRequest = pullRequest(v.ReviewID, values)
-	fault := cmp.Or(
+	return check(doing,
 		bounded("the revision", f.Revision, maxWord), bounded("the branch", f.Branch, maxRef), bounded("the tag", f.Tag, maxRef),
 		bounded("the URL of the origin", f.Origin, maxURL), bounded("the URL of the target", f.Target, maxURL),
 	)
-	if fault != "" {
-		return unusable(doing, fault)
-	}
-	return nil
 }
 
 // addTrigger takes over how the pipeline came to run, and with what.
@@ -79,27 +74,14 @@ func addTrigger(f *approvals.Facts, p wirePipeline, values wireValues, config wi
 	f.ActorID = values.of("event.circleci_actor_id")
 	f.ConfigSource, f.ConfigRevision = values.of("config_source"), values.of("config.sha")
 	f.ConfigRepository, f.ConfigPath = values.of("config.repository.url"), values.of("config.file_path")
-	f.Config, f.SetupConfig = digest(config.Source), digest(config.Setup)
+	f.Config, f.SetupConfig = approvals.DigestOf(config.Source), approvals.DigestOf(config.Setup)
 	f.Parameters = parameters(given(p, values), config)
-	fault := cmp.Or(
+	return check("read pipeline",
 		bounded("the trigger", f.Trigger, maxWord), bounded("the event", f.Event, maxWord),
 		bounded("the login of the actor", f.Actor, maxLogin), bounded("the user id of the actor", f.ActorID, maxWord),
 		bounded("the source of the configuration", f.ConfigSource, maxWord), bounded("the revision of the configuration", f.ConfigRevision, maxWord),
 		bounded("the repository of the configuration", f.ConfigRepository, maxName), bounded("the path of the configuration", f.ConfigPath, maxName),
 	)
-	if fault != "" {
-		return unusable("read pipeline", fault)
-	}
-	return nil
-}
-
-// digest names a configuration; it is empty for one that is not known.
-func digest(config string) approvals.Digest {
-	if config == "" {
-		return ""
-	}
-	sum := sha256.Sum256([]byte(config))
-	return approvals.Digest(hex.EncodeToString(sum[:]))
 }
 
 var pullURL = regexp.MustCompile(`/(?:pull|pull-requests|merge_requests)/([0-9]{1,9})/?$`)
@@ -121,14 +103,10 @@ var wholeNumber = regexp.MustCompile(`^[0-9]{1,9}$`)
 // given are all parameters of a pipeline. Its values may name the defaults, too.
 func given(p wirePipeline, values wireValues) map[string]string {
 	all := map[string]string{}
-	for name, v := range p.TriggerParameters {
-		if !v.object {
-			all[name] = v.text
-		}
-	}
-	for name, v := range values {
-		if name, ok := strings.CutPrefix(name, "pipeline.parameters."); ok && !v.object {
-			all[name] = v.text
+	maps.Copy(all, p.TriggerParameters)
+	for name, value := range values {
+		if name, ok := strings.CutPrefix(name, "pipeline.parameters."); ok {
+			all[name] = value
 		}
 	}
 	return all

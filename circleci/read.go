@@ -80,35 +80,26 @@ func (c *Client) Workflows(ctx context.Context, pipelineID string) ([]approvals.
 // A page of older ones only ends the list, which CircleCI sorts newest first. With an error it returns those that
 // could be read.
 func (c *Client) Pipelines(ctx context.Context, project string, since time.Time) ([]approvals.PipelineRef, error) {
-	slug, err := NormalizeSlug(project)
-	if err != nil {
-		return nil, invalid("list pipelines", err.Error())
-	}
-	older := func(p wirePipeline) bool { return p.CreatedAt.Before(since) }
-	items, err := readUntil(ctx, c, listPipelines(slug), maxPipelinePages, func(page []wirePipeline) bool {
-		return len(page) > 0 && !slices.ContainsFunc(page, func(p wirePipeline) bool { return !older(p) })
+	refs, err := c.pipelines(ctx, project, func(page []wirePipeline) bool {
+		return len(page) > 0 && !slices.ContainsFunc(page, func(p wirePipeline) bool { return !p.CreatedAt.Before(since) })
 	})
-	return pipelineRefs(slices.DeleteFunc(items, older)), err
+	return slices.DeleteFunc(refs, func(p approvals.PipelineRef) bool { return p.CreatedAt.Before(since) }), err
 }
 
 // Recent lists the newest pipelines of a project: one page of them, which has 20.
 func (c *Client) Recent(ctx context.Context, project string) ([]approvals.PipelineRef, error) {
+	return c.pipelines(ctx, project, func([]wirePipeline) bool { return true })
+}
+
+func (c *Client) pipelines(ctx context.Context, project string, enough func([]wirePipeline) bool) (refs []approvals.PipelineRef, err error) {
+	const doing = "list pipelines"
 	slug, err := NormalizeSlug(project)
 	if err != nil {
-		return nil, invalid("list pipelines", err.Error())
+		return nil, invalid(doing, err.Error())
 	}
-	items, err := readUntil(ctx, c, listPipelines(slug), 1, func([]wirePipeline) bool { return true })
-	return pipelineRefs(items), err
-}
-
-func listPipelines(slug string) call {
-	return get("project-pipelines", "list pipelines", "/project/"+slug+"/pipeline")
-}
-
-func pipelineRefs(items []wirePipeline) []approvals.PipelineRef {
-	var refs []approvals.PipelineRef
+	items, err := readUntil(ctx, c, get("project-pipelines", doing, "/project/"+slug+"/pipeline"), maxPipelinePages, enough)
 	for _, p := range items {
 		refs = append(refs, approvals.PipelineRef{ID: p.ID, Number: p.Number, CreatedAt: p.CreatedAt.Time})
 	}
-	return refs
+	return refs, err
 }

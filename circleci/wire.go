@@ -3,6 +3,9 @@ package circleci
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
+	"maps"
+	"strings"
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
@@ -18,8 +21,23 @@ func (t *wireTime) UnmarshalJSON(data []byte) error {
 	return t.Time.UnmarshalJSON(data)
 }
 
+// wireObject is what all objects of the API have.
+type wireObject struct {
+	ID string `json:"id"`
+}
+
+func (o wireObject) id() string    { return o.ID }
+func (o wireObject) fault() string { return "" }
+
+type wireUser struct {
+	wireObject
+	Login string `json:"login"`
+}
+
+func (u wireUser) fault() string { return bounded("the login", u.Login, maxLogin) }
+
 type wireWorkflow struct {
-	ID          string                   `json:"id"`
+	wireObject
 	Name        string                   `json:"name"`
 	Status      approvals.WorkflowStatus `json:"status"`
 	PipelineID  string                   `json:"pipeline_id"`
@@ -30,8 +48,6 @@ type wireWorkflow struct {
 	CreatedAt   wireTime                 `json:"created_at"`
 	StoppedAt   wireTime                 `json:"stopped_at"`
 }
-
-func (w wireWorkflow) id() string { return w.ID }
 
 func (w wireWorkflow) fault() string {
 	if !approvals.IsUUID(w.PipelineID) || w.Status == "" {
@@ -44,7 +60,7 @@ func (w wireWorkflow) fault() string {
 }
 
 type wireJob struct {
-	ID                string              `json:"id"`
+	wireObject
 	Name              string              `json:"name"`
 	Type              string              `json:"type"`
 	Status            approvals.JobStatus `json:"status"`
@@ -56,8 +72,6 @@ type wireJob struct {
 	CanceledBy        string              `json:"canceled_by"`
 	StoppedAt         wireTime            `json:"stopped_at"`
 }
-
-func (j wireJob) id() string { return j.ID }
 
 func (j wireJob) fault() string {
 	switch {
@@ -78,9 +92,7 @@ func (j wireJob) job() approvals.Job {
 	for _, id := range j.Dependencies {
 		needs[id] = nil
 	}
-	for id, statuses := range j.Requires {
-		needs[id] = statuses
-	}
+	maps.Copy(needs, j.Requires)
 	slug, err := NormalizeSlug(j.ProjectSlug)
 	if err != nil {
 		slug = j.ProjectSlug // the job is of no project that we know
@@ -92,7 +104,7 @@ func (j wireJob) job() approvals.Job {
 }
 
 type wirePipeline struct {
-	ID        string   `json:"id"`
+	wireObject
 	Number    int64    `json:"number"`
 	CreatedAt wireTime `json:"created_at"`
 	Trigger   struct {
@@ -114,10 +126,8 @@ type wirePipeline struct {
 	} `json:"vcs"`
 	// TriggerParameters are those that were given when the pipeline was started. Objects among them are what the
 	// provider says of the event.
-	TriggerParameters map[string]wireScalar `json:"trigger_parameters"`
+	TriggerParameters wireValues `json:"trigger_parameters"`
 }
-
-func (p wirePipeline) id() string { return p.ID }
 
 func (p wirePipeline) fault() string {
 	if p.CreatedAt.IsZero() {
@@ -126,30 +136,28 @@ func (p wirePipeline) fault() string {
 	return ""
 }
 
-// wireValues are the values of a pipeline by name, such as pipeline.git.revision.
+// wireValues are the values of a pipeline by name, such as pipeline.git.revision, or its parameters: as text, numbers and
+// booleans as they were sent, because a branch may be called 2026. Objects, lists and null are left out.
 // Source: https://github.com/CircleCI-Public/expr, domains/resources/…/pipeline-values.yml
-type wireValues map[string]wireScalar
+type wireValues map[string]string
 
 // of is a value, empty when there is none.
-func (v wireValues) of(name string) string { return v["pipeline."+name].text }
+func (v wireValues) of(name string) string { return v["pipeline."+name] }
 
-// wireScalar is a value as text, numbers and booleans as they were sent. A branch may be called 2026.
-type wireScalar struct {
-	text string
-	// object: it is no scalar, or null.
-	object bool
-}
-
-func (s *wireScalar) UnmarshalJSON(data []byte) error {
-	switch {
-	case data[0] == '"':
-		return json.Unmarshal(data, &s.text)
-	case string(data) == "null" || data[0] == '{' || data[0] == '[':
-		s.object = true
-	default:
-		s.text = string(data)
+func (v *wireValues) UnmarshalJSON(data []byte) error {
+	var all map[string]json.RawMessage
+	err := json.Unmarshal(data, &all)
+	*v = wireValues{}
+	for name, raw := range all {
+		text := string(raw)
+		if raw[0] == '"' {
+			err = errors.Join(err, json.Unmarshal(raw, &text))
+		}
+		if !strings.ContainsRune("{[n", rune(raw[0])) {
+			(*v)[name] = text
+		}
 	}
-	return nil
+	return err
 }
 
 // wireConfig is the configuration of a pipeline.
