@@ -10,6 +10,7 @@ package github
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -95,29 +96,26 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// call is one GET.
-type call struct {
-	doing  string // in words, for errors
-	path   string // escaped, below the base, with its query
-	accept string
-	// read takes in the body of a 200, whose media type it is told. It may stop before the end.
-	read func(mediaType string, body io.Reader) error
+// object reads the JSON that answers a GET.
+func (c *Client) object(ctx context.Context, doing, path string, v any) error {
+	return c.ask(ctx, doing, path, acceptJSON, func(_ string, body io.Reader) error { return json.NewDecoder(body).Decode(v) })
 }
 
-// ask makes the exchange.
-func (c *Client) ask(ctx context.Context, k call) error {
-	if err := c.resting(k.doing); err != nil {
+// ask makes one GET of a path, which is escaped and has its query. doing says so in words, for errors. read takes in the
+// body of a 200, whose media type it is told. It may stop before the end.
+func (c *Client) ask(ctx context.Context, doing, path, accept string, read func(mediaType string, body io.Reader) error) error {
+	if err := c.resting(doing); err != nil {
 		return err
 	}
 	begun := ctx
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.cfg.URL+k.path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.cfg.URL+path, nil)
 	if err != nil {
-		return &approvals.CIError{Op: k.doing, Message: "cannot be put into a request", Err: approvals.ErrCIInvalid}
+		return invalid(doing, "cannot be put into a request")
 	}
 	req.Header.Set("Authorization", "Bearer "+c.cfg.Token)
-	req.Header.Set("Accept", k.accept)
+	req.Header.Set("Accept", accept)
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
 	req.Header.Set("X-GitHub-Api-Version", apiVersion)
 	resp, err := c.http.Do(req)
@@ -126,24 +124,29 @@ func (c *Client) ask(ctx context.Context, k call) error {
 		if begun.Err() == nil {
 			c.rest(restDown, "GitHub did not answer")
 		}
-		return &approvals.CIError{Op: k.doing, Message: "no answer from GitHub", Err: err}
+		return &approvals.CIError{Op: doing, Message: "no answer from GitHub", Err: err}
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return c.refused(k.doing, resp)
+		return c.refused(doing, resp)
 	}
 	body := &io.LimitedReader{R: resp.Body, N: maxAnswer + 1}
 	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // "" is none that anybody wants
-	err = k.read(mediaType, body)
+	err = read(mediaType, body)
 	switch {
 	case ctx.Err() != nil:
-		return &approvals.CIError{Op: k.doing, Message: "no answer from GitHub", Err: ctx.Err()}
+		return &approvals.CIError{Op: doing, Message: "no answer from GitHub", Err: ctx.Err()}
 	case body.N <= 0:
-		return unusable(k.doing, fmt.Sprintf("it is larger than %d MiB", maxAnswer>>20))
+		return unusable(doing, fmt.Sprintf("it is larger than %d MiB", maxAnswer>>20))
 	case err != nil:
-		return unusable(k.doing, "it is not what the API promises")
+		return unusable(doing, "it is not what the API promises")
 	}
 	return nil
+}
+
+// invalid is the error of a call that is not made.
+func invalid(doing, message string) *approvals.CIError {
+	return &approvals.CIError{Op: doing, Message: message, Err: approvals.ErrCIInvalid}
 }
 
 // unusable is the error of an answer that will not be another one when it is asked for again.
@@ -163,11 +166,10 @@ func (c *Client) refused(doing string, resp *http.Response) *approvals.CIError {
 	case limited:
 		e.Status = http.StatusTooManyRequests // what 403 means otherwise does not go away
 		e.Message, e.RetryAfter = tooMany, limit(resp.Header, time.Now())
-		c.rest(e.RetryAfter, e.Message)
 	case resp.StatusCode >= 500:
 		e.RetryAfter = restDown
-		c.rest(restDown, e.Message)
 	}
+	c.rest(e.RetryAfter, e.Message)
 	return e
 }
 

@@ -2,13 +2,14 @@ package github
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -42,7 +43,7 @@ var (
 // commit, side by side.
 func (c *Client) Commits(ctx context.Context, q approvals.CommitQuery) (approvals.Commits, error) {
 	if !repoPattern.MatchString(q.Repository) || !hashPattern.MatchString(q.Commit) || q.Since != "" && !hashPattern.MatchString(q.Since) {
-		return approvals.Commits{}, &approvals.CIError{Op: "read commits", Message: "the repository or a commit cannot be right", Err: approvals.ErrCIInvalid}
+		return approvals.Commits{}, invalid("read commits", "the repository or a commit cannot be right")
 	}
 	repo := "/repos/" + q.Repository
 	var (
@@ -56,11 +57,8 @@ func (c *Client) Commits(ctx context.Context, q approvals.CommitQuery) (approval
 	all.Go(func() { pull, failed[1] = c.pullRequest(ctx, repo, q.Commit) })
 	all.Go(func() { config, failed[2] = c.config(ctx, repo, q) })
 	all.Wait()
-	for _, err := range failed {
-		var e *approvals.CIError
-		if errors.As(err, &e) && e.Temporary() {
-			return approvals.Commits{}, err
-		}
+	if i := slices.IndexFunc(failed[:], temporary); i >= 0 {
+		return approvals.Commits{}, failed[i]
 	}
 	if failed[0] != nil && failed[1] != nil && failed[2] != nil {
 		return approvals.Commits{}, failed[0] // the token, or the repository
@@ -73,13 +71,18 @@ func (c *Client) Commits(ctx context.Context, q approvals.CommitQuery) (approval
 	return out, nil
 }
 
+func temporary(err error) bool {
+	e, ok := errors.AsType[*approvals.CIError](err)
+	return ok && e.Temporary()
+}
+
 // Readable asks whether the token may read the code and the pull requests of a repository (org/repo).
 func (c *Client) Readable(ctx context.Context, repository string) error {
 	if !repoPattern.MatchString(repository) {
-		return &approvals.CIError{Op: "read repository", Message: "the repository cannot be right", Err: approvals.ErrCIInvalid}
+		return invalid("read repository", "the repository cannot be right")
 	}
 	for _, path := range []string{"/commits?per_page=1", "/pulls?per_page=1"} {
-		if err := c.ask(ctx, call{"read repository", "/repos/" + repository + path, acceptJSON, into(&[]json.RawMessage{})}); err != nil {
+		if err := c.object(ctx, "read repository", "/repos/"+repository+path, &[]json.RawMessage{}); err != nil {
 			return err
 		}
 	}
@@ -112,10 +115,7 @@ func (w wireCommit) login() string {
 }
 
 func (w wireCommit) commit() approvals.Commit {
-	author := w.login()
-	if author == "" {
-		author = plain.Line(w.Commit.Author.Name, maxName)
-	}
+	author := cmp.Or(w.login(), plain.Line(w.Commit.Author.Name, maxName))
 	return approvals.Commit{Hash: plain.Line(w.SHA, 40), Subject: w.Commit.Message, Author: author}
 }
 
@@ -166,7 +166,7 @@ type comparison struct {
 func (c *Client) changes(ctx context.Context, repo string, q approvals.CommitQuery) (approvals.Commits, error) {
 	if q.Since == "" {
 		var w wireCommit
-		if err := c.ask(ctx, call{"read commit", repo + "/commits/" + q.Commit, acceptJSON, into(&w)}); err != nil {
+		if err := c.object(ctx, "read commit", repo+"/commits/"+q.Commit, &w); err != nil {
 			return approvals.Commits{}, err
 		}
 		out := of([]wireCommit{w})
@@ -175,26 +175,21 @@ func (c *Client) changes(ctx context.Context, repo string, q approvals.CommitQue
 	}
 	page := func(n int) (p comparison, err error) {
 		path := fmt.Sprintf("%s/compare/%s...%s?per_page=%d&page=%d", repo, q.Since, q.Commit, perPage, n)
-		err = c.ask(ctx, call{"compare commits", path, acceptJSON, p.read})
+		err = c.ask(ctx, "compare commits", path, acceptJSON, p.read)
 		return p, err
 	}
 	first, err := page(1)
+	commits, last := first.commits, (first.total+perPage-1)/perPage
+	for n := max(2, last-1); n <= last && err == nil; n++ {
+		var more comparison
+		more, err = page(n)
+		commits = append(commits, more.commits...)
+	}
 	if err != nil {
 		return approvals.Commits{}, err
 	}
-	commits, whole := first.commits, first.total == len(first.commits)
-	if last := (first.total + perPage - 1) / perPage; last > 1 {
-		for n := max(2, last-1); n <= last; n++ {
-			more, err := page(n)
-			if err != nil {
-				return approvals.Commits{}, err
-			}
-			commits = append(commits, more.commits...)
-		}
-		whole = first.total == len(commits)
-	}
 	out := of(commits)
-	out.Count, out.Behind, out.Everybody = first.total, first.behind, out.Everybody && whole
+	out.Count, out.Behind, out.Everybody = first.total, first.behind, out.Everybody && first.total == len(commits)
 	return out, nil
 }
 
@@ -270,15 +265,12 @@ type wireReview struct {
 // pullRequest finds the pull request of a commit: the one that brought it to its branch, else the newest.
 func (c *Client) pullRequest(ctx context.Context, repo, commit string) (*approvals.PullRequest, error) {
 	var pulls []wirePull
-	if err := c.ask(ctx, call{"find the pull request", repo + "/commits/" + commit + "/pulls", acceptJSON, into(&pulls)}); err != nil {
+	if err := c.object(ctx, "find the pull request", repo+"/commits/"+commit+"/pulls", &pulls); err != nil {
 		return nil, err
 	}
-	if len(pulls) == 0 {
-		return nil, nil
-	}
-	found := slices.MaxFunc(pulls, func(a, b wirePull) int { return a.Number - b.Number })
+	var found wirePull
 	for _, p := range pulls {
-		if p.Merged != nil {
+		if p.Merged != nil || found.Merged == nil && p.Number > found.Number {
 			found = p
 		}
 	}
@@ -288,14 +280,13 @@ func (c *Client) pullRequest(ctx context.Context, repo, commit string) (*approva
 	out := &approvals.PullRequest{Number: found.Number, Title: plain.Line(found.Title, maxSubject)}
 	path := fmt.Sprintf("%s/pulls/%d/reviews?per_page=%d", repo, found.Number, perPage)
 	var reviews []wireReview
-	if err := c.ask(ctx, call{"read reviews", path, acceptJSON, into(&reviews)}); err != nil {
-		var e *approvals.CIError
-		if errors.As(err, &e) && e.Temporary() {
-			return nil, err
-		}
-		return out, nil
+	err := c.object(ctx, "read reviews", path, &reviews)
+	if temporary(err) {
+		return nil, err
 	}
-	out.Review = reviewOf(reviews)
+	if err == nil {
+		out.Review = reviewOf(reviews)
+	}
 	return out, nil
 }
 
@@ -311,16 +302,14 @@ func reviewOf(reviews []wireReview) approvals.Review {
 			state[r.User.Login] = r.State
 		}
 	}
-	out := approvals.ReviewMissing
-	for _, s := range state {
-		switch s {
-		case "CHANGES_REQUESTED":
-			return approvals.ReviewChanges
-		case "APPROVED":
-			out = approvals.ReviewApproved
-		}
+	words := slices.Collect(maps.Values(state))
+	switch {
+	case slices.Contains(words, "CHANGES_REQUESTED"):
+		return approvals.ReviewChanges
+	case slices.Contains(words, "APPROVED"):
+		return approvals.ReviewApproved
 	}
-	return out
+	return approvals.ReviewMissing
 }
 
 // errNoFile marks a commit without the file.
@@ -333,10 +322,9 @@ func (c *Client) config(ctx context.Context, repo string, q approvals.CommitQuer
 	}
 	path := repo + "/contents/" + (&url.URL{Path: strings.TrimPrefix(q.ConfigPath, "/")}).EscapedPath() + "?ref=" + q.Commit
 	var file digests
-	err := c.ask(ctx, call{"read the CI configuration", path, acceptRaw, file.read})
-	var e *approvals.CIError
-	switch {
-	case errors.As(err, &e) && e.Status == 404:
+	err := c.ask(ctx, "read the CI configuration", path, acceptRaw, file.read)
+	switch e, _ := errors.AsType[*approvals.CIError](err); {
+	case e != nil && e.Status == http.StatusNotFound:
 		return approvals.ConfigOther, errNoFile
 	case err != nil:
 		return "", err
@@ -367,14 +355,8 @@ func (d *digests) read(mediaType string, r io.Reader) error {
 	for _, text := range [][]byte{file, unix} {
 		short := bytes.TrimRight(text, " \t\r\n")
 		for _, form := range [][]byte{text, short, append(slices.Clone(short), '\n')} {
-			sum := sha256.Sum256(form)
-			*d = append(*d, approvals.Digest(hex.EncodeToString(sum[:])))
+			*d = append(*d, approvals.DigestOf(string(form)))
 		}
 	}
 	return nil
-}
-
-// into reads JSON.
-func into(v any) func(string, io.Reader) error {
-	return func(_ string, r io.Reader) error { return json.NewDecoder(r).Decode(v) }
 }
