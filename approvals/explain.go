@@ -69,30 +69,32 @@ func (s *Service) Explain(ctx context.Context, app, environment, workflow string
 	if said := s.explainCommits(ctx, &x, p, r); r.Commits == nil {
 		r.Commits = said
 	}
-	var fault error
-	if s.rolled != "" {
-		fault = refuse(CodeConflict, "%s", s.rolled)
-	}
-	x.add("the log is as it was left", fault, "")
+	x.add("the log is as it was left", refuseIf(s.rolled != "", CodeConflict, "%s", s.rolled), "")
 	return x, s.view(ctx, func(tx Tx) error { return s.explainDecision(tx, &x, p, r, asked) })
+}
+
+// refuseIf is the refusal of a check that is not passed.
+func refuseIf(fails bool, code Code, format string, args ...any) error {
+	if fails {
+		return refuse(code, format, args...)
+	}
+	return nil
 }
 
 // add notes what came of a check. A refusal for good is a no, any other error an
 // unknown.
 func (x *Explanation) add(check string, err error, detail string) {
-	f := Finding{Check: check, Answer: AnswerYes, Detail: detail}
-	var why *Error
-	switch {
-	case err == nil:
-	case errors.As(err, &why):
-		f.Answer, f.Detail = AnswerNo, why.Message
-		if slices.Contains([]Code{CodeCIUnavailable, CodeCIUnauthorized, CodeUnavailable}, why.Code) {
-			f.Answer = AnswerUnknown
-		}
-	default:
-		f.Answer, f.Detail = AnswerUnknown, err.Error()
+	answer := AnswerYes
+	if err != nil {
+		answer, detail = AnswerUnknown, err.Error()
 	}
-	x.Findings = append(x.Findings, f)
+	if why, ok := errors.AsType[*Error](err); ok {
+		detail = why.Message
+		if !slices.Contains([]Code{CodeCIUnavailable, CodeCIUnauthorized, CodeUnavailable}, why.Code) {
+			answer = AnswerNo
+		}
+	}
+	x.Findings = append(x.Findings, Finding{check, answer, detail})
 }
 
 func factsText(f Facts) string {
@@ -112,10 +114,8 @@ func (s *Service) explainGate(ctx context.Context, x *Explanation, p Policy, wor
 		return
 	}
 	x.add("the approval job is in the workflow", nil, p.Gate)
-	var over error
-	if gate.Status.Final() || f.WorkflowStatus.Final() {
-		over = refuse(CodeWorkflowFinished, "the approval job is %s, the workflow %s", gate.Status, f.WorkflowStatus)
-	}
+	over := refuseIf(gate.Status.Final() || f.WorkflowStatus.Final(), CodeWorkflowFinished,
+		"the approval job is %s, the workflow %s", gate.Status, f.WorkflowStatus)
 	x.add("the approval job can still be approved", over, string(gate.Status))
 }
 
@@ -195,41 +195,25 @@ func commitsText(c Commits, since string) string {
 // explainDecision judges the request for the workflow, or one that would be made
 // for it now, and everybody on record.
 func (s *Service) explainDecision(tx Tx, x *Explanation, p Policy, r Request, asked bool) error {
-	var none error = refuse(CodeNotFound, "nobody asked for this workflow; people are judged as if somebody did now")
-	detail := ""
-	if asked {
-		none, detail = nil, fmt.Sprintf("#%d is %s", r.Number, r.Status)
-	}
-	x.add("a request was made", none, detail)
-	var frozen error
-	if until := p.Freeze.Says(tx.Now()); until != "" {
-		frozen = refuse(CodeConflict, "approving is frozen until %s", until)
-	}
-	x.add("approving is not frozen", frozen, "")
+	none := refuseIf(!asked, CodeNotFound, "nobody asked for this workflow; people are judged as if somebody did now")
+	x.add("a request was made", none, fmt.Sprintf("#%d is %s", r.Number, r.Status))
+	until := p.Freeze.Says(tx.Now())
+	x.add("approving is not frozen", refuseIf(until != "", CodeConflict, "approving is frozen until %s", until), "")
 	if err := s.explainPeople(tx, x, r); err != nil {
 		return err
 	}
-	can := 0
-	for _, who := range x.People {
-		if who.Approve == nil {
-			can++
-		}
-	}
+	can := len(only(x.People, func(j Judged) bool { return j.Approve == nil }))
 	votes, err := tally(rows{tx}, p, r)
 	if err != nil {
 		return err
 	}
-	var tooFew error
-	missing := max(0, needed(r, p)-votes.Valid)
 	who := "people"
 	if can == 1 {
 		who = "person"
 	}
-	detail = fmt.Sprintf("%d of %d approvals were given, and %d %s can give one now", votes.Valid, needed(r, p), can, who)
-	if can < missing && r.Status == Pending {
-		tooFew = refuse(CodeConflict, "%s", detail)
-	}
-	x.add("enough people can approve", tooFew, detail)
+	detail := fmt.Sprintf("%d of %d approvals were given, and %d %s can give one now", votes.Valid, needed(r, p), can, who)
+	tooFew := r.Status == Pending && votes.Valid+can < needed(r, p)
+	x.add("enough people can approve", refuseIf(tooFew, CodeConflict, "%s", detail), detail)
 	return nil
 }
 

@@ -26,43 +26,36 @@ type Card struct {
 
 // Card reads what a request's card shows now.
 func (s *Service) Card(ctx context.Context, requestID string) (Card, error) {
-	return query(ctx, s.store, func(tx Tx) (Card, error) { return s.card(tx, requestID) })
-}
-
-func (s *Service) card(tx Tx, requestID string) (Card, error) {
-	r, err := tx.Request(requestID)
-	if err != nil {
-		return Card{}, err
-	}
-	if err := shown(tx, &r); err != nil {
-		return Card{}, err
-	}
-	c := Card{Request: r, Needs: r.Required}
-	if c.RetryOffered, err = retryOffered(tx, r); err != nil {
-		return c, err
-	}
-	if p, err := s.settings.Lookup(r.App, r.Environment); err == nil {
-		c.Approvers, c.Notify, c.Needs, c.Frozen = p.Approvers, p.Notify, needed(r, p), p.Freeze.Says(tx.Now())
-		c.BreakGlass = len(p.BreakGlass) > 0
-		votes, err := tally(rows{tx}, p, r)
+	return query(ctx, s.store, func(tx Tx) (c Card, err error) {
+		r, err := tx.Request(requestID)
+		if err == nil {
+			err = shown(tx, &r)
+		}
 		if err != nil {
 			return c, err
 		}
-		c.Valid = votes.Valid
-	}
-	who, err := starterOf(rows{tx}, r)
-	if err != nil {
-		return c, err
-	}
-	c.Stranger = !who.known
-	if r.SupersededBy != "" {
+		c.Request, c.Needs = r, r.Required
+		if c.RetryOffered, err = retryOffered(tx, r); err != nil {
+			return c, err
+		}
+		if p, err := s.settings.Lookup(r.App, r.Environment); err == nil {
+			c.Approvers, c.Notify, c.Needs, c.Frozen = p.Approvers, p.Notify, needed(r, p), p.Freeze.Says(tx.Now())
+			c.BreakGlass = len(p.BreakGlass) > 0
+			votes, err := tally(rows{tx}, p, r)
+			if err != nil {
+				return c, err
+			}
+			c.Valid = votes.Valid
+		}
+		who, err := starterOf(rows{tx}, r)
+		c.Stranger = !who.known
+		if err != nil || r.SupersededBy == "" {
+			return c, err
+		}
 		by, err := tx.Request(r.SupersededBy)
-		if err != nil {
-			return c, err
-		}
 		c.SupersededByNumber, c.SupersededByLink = by.Number, by.Slack.Permalink
-	}
-	return c, nil
+		return c, err
+	})
 }
 
 // Told is an event with what is needed to tell it.
@@ -180,48 +173,44 @@ func (s *Service) Untold(ctx context.Context, requestID string) (Thread, error) 
 	})
 }
 
-// toldWith finds the later event whose line tells this one, too: the decision that
-// a vote led to at once, the release after the call that was accepted, and the
-// outcome after what the deploy job said of its own end.
-func (e Event) toldWith(later []Event) (seq int64, ok bool) {
-	var by []EventType
+// teller names the types of the later event whose line tells this one, too: the decision
+// that a vote led to at once, the release after the call that was accepted, and the
+// outcome after what the deploy job said of its own end. wait is for how long a line
+// waits for that event: for the release, or for the look that finds the end of a deploy.
+func (e Event) teller() (types []EventType, wait time.Duration) {
 	switch {
-	case e.Type == EventVoted && len(later) > 0 && later[0].Seq == e.Seq+1:
-		by, later = []EventType{EventApproved}, later[:1]
+	case e.Type == EventVoted:
+		return []EventType{EventApproved}, 0
 	case e.Type == EventAccepted:
-		by = []EventType{EventReleased}
+		return []EventType{EventReleased}, settleTime
 	case e.Type == EventDeployReport && Phase(e.Outcome) != PhaseStarted:
-		by = []EventType{EventDeployed, EventDeployFailed}
+		return []EventType{EventDeployed, EventDeployFailed}, 45 * time.Second
 	}
-	i := slices.IndexFunc(later, func(l Event) bool { return slices.Contains(by, l.Type) })
-	if i < 0 {
-		return 0, false
-	}
-	return later[i].Seq, true
+	return nil, 0
 }
 
-// Times for which a line waits for the event that may tell it, too: the release
-// that follows an accepted call, and the look that finds the end of a deploy.
-const (
-	releaseSoon = settleTime
-	outcomeSoon = 45 * time.Second
-)
+// toldWith finds the later event whose line tells this one, too.
+func (e Event) toldWith(later []Event) (seq int64, ok bool) {
+	types, wait := e.teller()
+	for _, l := range later {
+		if slices.Contains(types, l.Type) && (wait > 0 || l.Seq == e.Seq+1) {
+			return l.Seq, true
+		}
+	}
+	return 0, false
+}
 
 // awaits is until when the newest event of a request waits for the one that may
 // tell it, too; zero = it does not. A deploy job that asks before the release was
 // seen does not make the accepted call a line of its own.
 func (r Request) awaits(e Event, later []Event) time.Time {
+	_, told := e.told()
+	_, wait := e.teller()
 	follows := func(l Event) bool { _, told := l.told(); return told && l.Type != EventVerified }
-	if _, told := e.told(); !told || slices.ContainsFunc(later, follows) {
+	if !told || wait == 0 || r.Status != Approved && r.Status != Released || slices.ContainsFunc(later, follows) {
 		return time.Time{}
 	}
-	switch {
-	case e.Type == EventAccepted && r.Status == Approved:
-		return e.At().Add(releaseSoon)
-	case e.Type == EventDeployReport && Phase(e.Outcome) != PhaseStarted && (r.Status == Approved || r.Status == Released):
-		return e.At().Add(outcomeSoon)
-	}
-	return time.Time{}
+	return e.At().Add(wait)
 }
 
 // reminds reports whether the reminder that the events begin with is still to be
@@ -259,32 +248,26 @@ func observed(requestID string, fn func(*Change, *Request) error) func(*Change) 
 // Posted records where the card of a request stands, and what it showed. What it
 // did not show yet, and the thread, come next.
 func (s *Service) Posted(rendered Request, ref SlackRef, shows string) func(*Change) error {
-	return func(c *Change) error {
-		r, err := c.Request(rendered.ID)
-		if err != nil {
-			return err
-		}
+	return observed(rendered.ID, func(c *Change, r *Request) error {
 		r.Slack, r.Shown, r.PostFailed = ref, shows, ""
-		e := about(r, EventCardPosted, Actor{Kind: ActorSystem}, "slack")
+		e := about(*r, EventCardPosted, Actor{Kind: ActorSystem}, "slack")
 		e.Data = Data{"channel": ref.Channel, "ts": ref.TS}
-		if e, err = c.record(e); err != nil {
+		e, err := c.record(e)
+		if err != nil {
 			return err
 		}
 		if err := r.Apply(e); err != nil {
 			return err
 		}
-		if err := c.store(&r); err != nil {
-			return err
-		}
-		work := []Work{threadWork(r, RankRemark)}
-		if rendered.Version != r.Version-1 {
-			work = append(work, cardWork(r))
+		work := []Work{threadWork(*r, RankRemark)}
+		if rendered.Version != r.Version {
+			work = append(work, cardWork(*r))
 		}
 		if err := c.ask(work...); err != nil {
 			return err
 		}
-		return linkOlder(c, r)
-	}
+		return linkOlder(c, *r)
+	})
 }
 
 // linkOlder renders the cards anew whose place a request took: they link to its
