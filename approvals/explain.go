@@ -53,7 +53,8 @@ func (s *Service) Explain(ctx context.Context, app, environment, workflow string
 		return x, refuse(CodeInvalid, "the workflow must be the id (UUID) of a CircleCI workflow")
 	}
 	facts, err := s.ci.Facts(ctx, workflow)
-	x.add("CircleCI tells what the workflow is", lookupRefused(err), factsText(facts))
+	x.add("CircleCI tells what the workflow is", lookupRefused(err), fmt.Sprintf("pipeline %d of %s, %s, commit %s, workflow %s",
+		facts.PipelineNumber, facts.Project, refText(facts), facts.Revision, facts.WorkflowStatus))
 	if err != nil {
 		return x, nil
 	}
@@ -95,10 +96,6 @@ func (x *Explanation) add(check string, err error, detail string) {
 		}
 	}
 	x.Findings = append(x.Findings, Finding{check, answer, detail})
-}
-
-func factsText(f Facts) string {
-	return fmt.Sprintf("pipeline %d of %s, %s, commit %s, workflow %s", f.PipelineNumber, f.Project, refText(f), f.Revision, f.WorkflowStatus)
 }
 
 // explainGate looks for the gate in the job list.

@@ -76,12 +76,9 @@ func (c *Client) refusal(doing string, resp *http.Response, body []byte) *approv
 func errorText(contentType string, body []byte) string {
 	var known struct{ Message, Error any }
 	if json.Unmarshal(body, &known) == nil {
-		for _, v := range []any{known.Message, known.Error} {
-			if s, ok := v.(string); ok && s != "" {
-				return s
-			}
-		}
-		return ""
+		message, _ := known.Message.(string)
+		other, _ := known.Error.(string)
+		return cmp.Or(message, other)
 	}
 	plain := contentType == "" || strings.HasPrefix(contentType, "text/plain")
 	text := strings.TrimSpace(string(body))

@@ -2,6 +2,7 @@ package circleci
 
 import (
 	"cmp"
+	"fmt"
 	"net/url"
 	"strconv"
 	"strings"
@@ -33,4 +34,27 @@ func (l Links) WorkflowURL(slug string, number int64, workflowID string) string 
 		return ""
 	}
 	return pipeline + "/workflows/" + url.PathEscape(workflowID)
+}
+
+// NormalizeSlug is [approvals.ParseSlug] with an error that names the slug.
+func NormalizeSlug(slug string) (string, error) {
+	normal, err := approvals.ParseSlug(slug)
+	if err != nil {
+		return "", fmt.Errorf("project slug %.120q is not of the form provider/organisation/project", slug)
+	}
+	return normal, nil
+}
+
+// SameSlug tells whether two slugs name the same project. GitHub and Bitbucket ignore case; CircleCI's own ids do not.
+// A slug that is not valid is the same as none.
+func SameSlug(a, b string) bool {
+	a, errA := NormalizeSlug(a)
+	b, errB := NormalizeSlug(b)
+	if errA != nil || errB != nil {
+		return false
+	}
+	if strings.HasPrefix(a, "circleci/") {
+		return a == b
+	}
+	return strings.EqualFold(a, b)
 }

@@ -92,10 +92,7 @@ func pullRequest(review string, values wireValues) string {
 	if m := pullURL.FindStringSubmatch(values.of("event.context.github.pr_url")); m != nil {
 		number = cmp.Or(number, m[1])
 	}
-	if !wholeNumber.MatchString(number) {
-		return ""
-	}
-	return number
+	return wholeNumber.FindString(number)
 }
 
 var wholeNumber = regexp.MustCompile(`^[0-9]{1,9}$`)
@@ -115,9 +112,6 @@ func given(p wirePipeline, values wireValues) map[string]string {
 // parameters tells those that are the default from the others. While the configuration is not known, none is known to be
 // the default.
 func parameters(given map[string]string, config wireConfig) *approvals.Parameters {
-	if len(given) == 0 {
-		return nil
-	}
 	source, setup := defaults(config.Source), defaults(config.Setup)
 	return approvals.NewParameters(given, func(name, value string) bool {
 		usual, ok := source[name]

@@ -98,25 +98,20 @@ type wireCommit struct {
 			Name string `json:"name"`
 		} `json:"author"`
 	} `json:"commit"`
-	// Author is the account behind the author's address, null when there is none.
-	Author *struct {
-		Login string `json:"login"`
-	} `json:"author"`
-	// coauthors are the logins of those whom the message names as authors, too; "" for
-	// one of whom it tells no login. The API has no field for them.
-	coauthors []string
+	Author account `json:"author"` // the one behind the author's address
 }
 
-func (w wireCommit) login() string {
-	if w.Author == nil {
-		return ""
-	}
-	return plain.Line(w.Author.Login, maxName)
+// account is null, and has no login, when there is none.
+type account struct {
+	Login string `json:"login"`
 }
+
+func (w wireCommit) login() string { return plain.Line(w.Author.Login, maxName) }
 
 func (w wireCommit) commit() approvals.Commit {
 	author := cmp.Or(w.login(), plain.Line(w.Commit.Author.Name, maxName))
-	return approvals.Commit{Hash: plain.Line(w.SHA, 40), Subject: w.Commit.Message, Author: author}
+	subject, _, _ := strings.Cut(strings.TrimLeft(w.Commit.Message, "\r\n"), "\n")
+	return approvals.Commit{Hash: plain.Line(w.SHA, 40), Subject: plain.Line(subject, maxSubject), Author: author}
 }
 
 // coauthor is a line that names another author, wherever it stands, and privateAddress
@@ -128,8 +123,8 @@ var (
 	privateAddress = regexp.MustCompile(`(?i)<(?:[0-9]+\+)?([a-z0-9-]+(?:\[bot\])?)@users\.noreply\.github\.com>\s*$`)
 )
 
-// coauthorsOf lists whom a message names as authors. Of very many the rest is somebody
-// without a login.
+// coauthorsOf lists the logins of those whom a message names as authors, too; "" for one of whom it tells no login. The
+// API has no field for them. Of very many the rest is somebody without a login.
 func coauthorsOf(message string) (logins []string) {
 	for i, m := range coauthor.FindAllStringSubmatch(message, maxAuthors+1) {
 		if i == maxAuthors {
@@ -142,18 +137,6 @@ func coauthorsOf(message string) (logins []string) {
 		logins = append(logins, login)
 	}
 	return logins
-}
-
-// UnmarshalJSON keeps of the message the subject and the other authors.
-func (w *wireCommit) UnmarshalJSON(data []byte) error {
-	type fields wireCommit
-	if err := json.Unmarshal(data, (*fields)(w)); err != nil {
-		return err
-	}
-	w.coauthors = coauthorsOf(w.Commit.Message)
-	subject, _, _ := strings.Cut(strings.TrimLeft(w.Commit.Message, "\r\n"), "\n")
-	w.Commit.Message = plain.Line(subject, maxSubject)
-	return nil
 }
 
 // comparison is one page of a comparison, oldest commit first.
@@ -200,7 +183,7 @@ func of(commits []wireCommit) approvals.Commits {
 		if len(out.Newest) < maxNewest {
 			out.Newest = append(out.Newest, w.commit())
 		}
-		for _, login := range append([]string{w.login()}, w.coauthors...) {
+		for _, login := range append([]string{w.login()}, coauthorsOf(w.Commit.Message)...) {
 			wrote(&out, login)
 		}
 	}
@@ -256,10 +239,8 @@ type wirePull struct {
 }
 
 type wireReview struct {
-	State string `json:"state"`
-	User  *struct {
-		Login string `json:"login"`
-	} `json:"user"`
+	State string  `json:"state"`
+	User  account `json:"user"`
 }
 
 // pullRequest finds the pull request of a commit: the one that brought it to its branch, else the newest.
@@ -298,7 +279,7 @@ func reviewOf(reviews []wireReview) approvals.Review {
 	}
 	state := map[string]string{}
 	for _, r := range reviews {
-		if r.User != nil && slices.Contains([]string{"APPROVED", "CHANGES_REQUESTED", "DISMISSED"}, r.State) {
+		if r.User.Login != "" && slices.Contains([]string{"APPROVED", "CHANGES_REQUESTED", "DISMISSED"}, r.State) {
 			state[r.User.Login] = r.State
 		}
 	}
