@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 )
 
@@ -134,8 +136,9 @@ func Migrate(ctx context.Context, c Config, role string) error {
 	if role == "" {
 		return nil
 	}
-	var schema, name string
-	if err := db.reader.QueryRowContext(ctx, "SELECT quote_ident(current_schema()), quote_ident($1)", role).Scan(&schema, &name); err != nil {
+	name := pgx.Identifier{role}.Sanitize()
+	var schema string
+	if err := db.reader.QueryRowContext(ctx, "SELECT quote_ident(current_schema())").Scan(&schema); err != nil {
 		return db.Fault(err)
 	}
 	for _, rights := range []string{

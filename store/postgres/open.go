@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 )
@@ -63,7 +64,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 			conn.CustomData()[warned] = n.Message
 		}
 	}
-	db := &DB{writer: sql.OpenDB(connector{cfg}), reader: sql.OpenDB(connector{cfg})}
+	db := &DB{writer: stdlib.OpenDB(*cfg), reader: stdlib.OpenDB(*cfg)}
 	db.writer.SetMaxOpenConns(1)
 	db.reader.SetMaxOpenConns(readers)
 	db.reader.SetMaxIdleConns(readers)
@@ -91,7 +92,7 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 // patient is a connection on which nothing is waited for longer than answerTime.
 type patient struct {
 	net.Conn
-	over atomic.Bool // it was waited for too long; pgconn would try once more
+	over atomic.Bool // it was waited for too long; pgx would try once more
 }
 
 func (c *patient) Read(b []byte) (int, error) {
@@ -130,7 +131,7 @@ func (db *DB) checkDirect(ctx context.Context) error {
 		return err
 	}
 	return conn.Raw(func(driven any) error {
-		if int64(driven.(*connection).pg.PID()) != there[0] {
+		if int64(driven.(*stdlib.Conn).Conn().PgConn().PID()) != there[0] {
 			return ErrPooler
 		}
 		return nil

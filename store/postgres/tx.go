@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
 )
@@ -171,7 +172,7 @@ func (t *transaction) commit() error {
 
 func (t *transaction) sendCommit() (results []*pgconn.Result, err error) {
 	err = t.conn.Raw(func(driven any) error {
-		conn := driven.(*connection).pg
+		conn := driven.(*stdlib.Conn).Conn().PgConn()
 		delete(conn.CustomData(), warned)
 		results, err = conn.Exec(context.Background(), "COMMIT").ReadAll()
 		// The server stopped waiting for its standby, which may not have the commit.
@@ -253,7 +254,7 @@ func (db *DB) Snapshot(ctx context.Context) (*engine.Tx, error) {
 // each of them answers.
 func send(ctx context.Context, conn *sql.Conn, statements string) (results []*pgconn.Result, err error) {
 	err = conn.Raw(func(driven any) error {
-		results, err = driven.(*connection).pg.Exec(ctx, statements).ReadAll()
+		results, err = driven.(*stdlib.Conn).Conn().PgConn().Exec(ctx, statements).ReadAll()
 		return err
 	})
 	return results, err

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5"
 )
 
 // Config says which database to open.
@@ -46,7 +46,7 @@ func (c Config) HasPassword() bool {
 	return has || u.Query().Has("password") || u.Query().Has("sslpassword")
 }
 
-func (c Config) parse() (*pgconn.Config, error) {
+func (c Config) parse() (*pgx.ConnConfig, error) {
 	u, err := url.Parse(c.URL)
 	if err != nil || !IsURL(c.URL) {
 		return nil, errors.New("must be postgres://USER:PASSWORD@HOST:PORT/NAME; write special characters of user and password as %XX")
@@ -79,7 +79,7 @@ func (c Config) parse() (*pgconn.Config, error) {
 		query.Set("connect_timeout", "5")
 	}
 	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20")
-	parsed, err := pgconn.ParseConfig(u.String())
+	parsed, err := pgx.ParseConfig(u.String())
 	if err != nil {
 		return nil, errors.New("cannot be understood: a parameter of it is wrong, or a file that it names cannot be read")
 	}
