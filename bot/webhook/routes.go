@@ -48,10 +48,22 @@ type endpoint func(w http.ResponseWriter, r *http.Request, c *call) error
 
 func (h *Handler) endpoints() map[string]endpoint {
 	return map[string]endpoint{
-		routeCreate: h.create, routeList: h.list, routeGet: h.get, routeEvents: h.events, routeCancel: h.cancel,
-		routeVerify: h.verify, routeDeploy: h.deploy,
+		routeCreate: h.create, routeList: h.list, routeVerify: h.verify,
+		routeGet: ofRequest(h.get), routeEvents: ofRequest(h.events), routeCancel: ofRequest(h.cancel), routeDeploy: ofRequest(h.deploy),
 		routeAudit: h.audit, routeCheckpoint: h.checkpoint, routeKey: h.key,
 		routeOpenAPI: h.description, routeHealth: h.health, routeReady: h.readiness,
+	}
+}
+
+// ofRequest answers a call about the request whose id or number is in the path. A text
+// that cannot be either is answered like a request that does not exist.
+func ofRequest(answer func(w http.ResponseWriter, r *http.Request, c *call, id string) error) endpoint {
+	return func(w http.ResponseWriter, r *http.Request, c *call) error {
+		id := r.PathValue("id")
+		if !idPattern.MatchString(id) {
+			return refuse(approvals.CodeNotFound, "there is no such request")
+		}
+		return answer(w, r, c, id)
 	}
 }
 
@@ -107,11 +119,7 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request, c *call) error {
 	return writeJSON(w, http.StatusOK, page)
 }
 
-func (h *Handler) get(w http.ResponseWriter, r *http.Request, c *call) error {
-	id, err := pathID(r)
-	if err != nil {
-		return err
-	}
+func (h *Handler) get(w http.ResponseWriter, r *http.Request, c *call, id string) error {
 	wait, not, err := parseWait(r.URL.RawQuery)
 	if err != nil {
 		return err
@@ -134,11 +142,7 @@ func (h *Handler) await(w http.ResponseWriter, r *http.Request, c *call, id stri
 	return request, err
 }
 
-func (h *Handler) events(w http.ResponseWriter, r *http.Request, c *call) error {
-	id, err := pathID(r)
-	if err != nil {
-		return err
-	}
+func (h *Handler) events(w http.ResponseWriter, r *http.Request, c *call, id string) error {
 	events, err := h.service.History(r.Context(), c.token, id)
 	if err != nil {
 		return err
@@ -149,11 +153,7 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request, c *call) error 
 	return writeJSON(w, http.StatusOK, History{Events: events})
 }
 
-func (h *Handler) cancel(w http.ResponseWriter, r *http.Request, c *call) error {
-	id, err := pathID(r)
-	if err != nil {
-		return err
-	}
+func (h *Handler) cancel(w http.ResponseWriter, r *http.Request, c *call, id string) error {
 	cancel, err := parsed(w, r, parseCancel)
 	if err != nil {
 		return err
@@ -174,11 +174,7 @@ func (h *Handler) verify(w http.ResponseWriter, r *http.Request, c *call) error 
 	return writeJSON(w, http.StatusOK, Verified{Request: render(verified.Request, h.links), Receipt: verified.Receipt})
 }
 
-func (h *Handler) deploy(w http.ResponseWriter, r *http.Request, c *call) error {
-	id, err := pathID(r)
-	if err != nil {
-		return err
-	}
+func (h *Handler) deploy(w http.ResponseWriter, r *http.Request, c *call, id string) error {
 	d, err := parsed(w, r, parseDeploy)
 	if err != nil {
 		return err
@@ -215,16 +211,6 @@ func (h *Handler) checkpoint(w http.ResponseWriter, r *http.Request, _ *call) er
 
 func (h *Handler) key(w http.ResponseWriter, _ *http.Request, _ *call) error {
 	return writeText(w, []byte(h.service.VerifierKey()+"\n"))
-}
-
-// pathID takes the id or number out of the path. A text that cannot be either is
-// answered like a request that does not exist.
-func pathID(r *http.Request) (string, error) {
-	id := r.PathValue("id")
-	if !idPattern.MatchString(id) {
-		return "", refuse(approvals.CodeNotFound, "there is no such request")
-	}
-	return id, nil
 }
 
 // patience gives a call longer than the server's time-outs. The read deadline
