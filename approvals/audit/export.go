@@ -19,12 +19,9 @@ import (
 
 // Formats of an export.
 const (
-	// ExportJSONL is the whole log from its start: one line = one leaf, byte for byte.
-	ExportJSONL = "jsonl"
-	// ExportCSV is one row per request.
-	ExportCSV = "csv"
-	// formatReport is how the log names a page that [Log.WriteReport] wrote.
-	formatReport = "report"
+	ExportJSONL  = "jsonl"  // the whole log from its start: one line = one leaf, byte for byte
+	ExportCSV    = "csv"    // one row per request
+	formatReport = "report" // how the log names a page that [Log.WriteReport] wrote
 )
 
 // Export says what is wanted of the log, and by whom. [ParseExport] makes it

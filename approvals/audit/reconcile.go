@@ -29,17 +29,11 @@ type Finding string
 
 // What a reconciliation finds.
 const (
-	// FindingNone: it is as the log says.
-	FindingNone Finding = ""
-	// FindingNoRequest: nobody asked here for it.
-	FindingNoRequest Finding = "no_request"
-	// FindingNotOurs: it was approved, and the log has no approval that it follows from.
-	FindingNotOurs Finding = "not_approved_here"
-	// FindingNotOpen: the log says that it was released, CircleCI does not.
-	FindingNotOpen Finding = "not_open"
-	// FindingUnreadable: it is not known which gates there are, or who opened one; see
-	// [Hole].
-	FindingUnreadable Finding = "unreadable"
+	FindingNone       Finding = ""                  // it is as the log says
+	FindingNoRequest  Finding = "no_request"        // nobody asked here for it
+	FindingNotOurs    Finding = "not_approved_here" // it was approved, and the log has no approval that it follows from
+	FindingNotOpen    Finding = "not_open"          // the log says that it was released, CircleCI does not
+	FindingUnreadable Finding = "unreadable"        // which gates there are, or who opened one, is not known; see [Hole]
 )
 
 // findingText says in a sentence what a finding means.
@@ -96,10 +90,16 @@ type Reconciliation struct {
 	Told func(project string, pipelines int)
 }
 
-// Run lists all gates, by app, environment and age, and the holes in that list. It
-// asks the CI provider for every pipeline, so it takes a while. What the provider
+// Comparison is what a [Reconciliation] found: all gates, by app, environment and age,
+// and the holes in that list.
+type Comparison struct {
+	Gates []ReconciledGate
+	Holes []Hole
+}
+
+// Run asks the CI provider for every pipeline, so it takes a while. What the provider
 // does not tell of one pipeline does not end it; what the store does not tell does.
-func (c Reconciliation) Run(ctx context.Context) ([]ReconciledGate, []Hole, error) {
+func (c Reconciliation) Run(ctx context.Context) (*Comparison, error) {
 	projects := map[string][]approvals.Policy{}
 	for _, app := range c.Settings.Apps() {
 		if c.App != "" && app != c.App {
@@ -108,13 +108,13 @@ func (c Reconciliation) Run(ctx context.Context) ([]ReconciledGate, []Hole, erro
 		for _, env := range c.Settings.Environments(app) {
 			p, err := c.Settings.Lookup(app, env)
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			projects[p.Project] = append(projects[p.Project], p)
 		}
 	}
 	if c.App != "" && len(projects) == 0 {
-		return nil, nil, refuse(approvals.CodeAppUnknown, "there is no app %q in the settings", c.App)
+		return nil, refuse(approvals.CodeAppUnknown, "there is no app %q in the settings", c.App)
 	}
 	r := reconciler{Reconciliation: c}
 	for _, slug := range c.Settings.Projects() {
@@ -122,20 +122,19 @@ func (c Reconciliation) Run(ctx context.Context) ([]ReconciledGate, []Hole, erro
 			continue
 		}
 		if err := r.project(ctx, slug, projects[slug]); err != nil {
-			return nil, nil, fmt.Errorf("project %s: %w", slug, err)
+			return nil, fmt.Errorf("project %s: %w", slug, err)
 		}
 	}
-	slices.SortStableFunc(r.gates, func(a, b ReconciledGate) int {
+	slices.SortStableFunc(r.Gates, func(a, b ReconciledGate) int {
 		return cmp.Or(strings.Compare(a.App, b.App), strings.Compare(a.Environment, b.Environment), a.CreatedAt.Compare(b.CreatedAt))
 	})
-	return r.gates, r.holes, nil
+	return &r.Comparison, nil
 }
 
 // reconciler is one run.
 type reconciler struct {
 	Reconciliation
-	gates  []ReconciledGate
-	holes  []Hole
+	Comparison
 	failed int // readings in a row that failed
 }
 
@@ -149,7 +148,7 @@ func (r *reconciler) hole(ctx context.Context, h Hole, err error) error {
 		return err
 	}
 	h.Why = err.Error()
-	r.holes = append(r.holes, h)
+	r.Holes = append(r.Holes, h)
 	return nil
 }
 
@@ -217,7 +216,7 @@ func (r *reconciler) workflow(ctx context.Context, at Hole, w approvals.Workflow
 			return fmt.Errorf("workflow %s: %w", w.ID, err)
 		}
 		if g.Finding != FindingUnreadable {
-			r.gates = append(r.gates, g)
+			r.Gates = append(r.Gates, g)
 		} else if err := r.hole(ctx, at, nameless); err != nil {
 			return err
 		}

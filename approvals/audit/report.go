@@ -27,12 +27,6 @@ type Report struct {
 	NotCompared string
 }
 
-// Comparison is what a [Reconciliation] found.
-type Comparison struct {
-	Gates []ReconciledGate
-	Holes []Hole
-}
-
 // ParseReport reads the period and the app of a report: days of UTC, both included.
 func ParseReport(from, to, app string) (Report, error) {
 	x := Report{App: app}

@@ -77,11 +77,11 @@ func (c *program) reconcile(ctx context.Context, x reconcileFlags) error {
 	run.App, run.From, run.To, run.Lookback = x.app, start, end, back
 	return c.withStore(ctx, func(db *store.DB) error {
 		run.Store = db
-		gates, holes, err := run.Run(ctx)
+		found, err := run.Run(ctx)
 		if err != nil {
 			return err
 		}
-		return c.printGates(x.output, gates, holes, x.all, links)
+		return c.printGates(x.output, found, x.all, links)
 	})
 }
 
@@ -140,9 +140,9 @@ type gateView struct {
 }
 
 // printGates lists the holes first: nobody takes what follows for complete.
-func (c *program) printGates(output cli.Format, gates []audit.ReconciledGate, holes []audit.Hole, all bool, links circleci.Links) error {
-	views, found := []gateView{}, 0
-	for _, h := range holes {
+func (c *program) printGates(output cli.Format, found *audit.Comparison, all bool, links circleci.Links) error {
+	views, wrong := []gateView{}, 0
+	for _, h := range found.Holes {
 		v := gateView{Finding: audit.FindingUnreadable, Project: h.Project, Pipeline: h.PipelineNumber, WorkflowID: h.WorkflowID, Detail: h.Why}
 		switch {
 		case v.WorkflowID != "":
@@ -152,9 +152,9 @@ func (c *program) printGates(output cli.Format, gates []audit.ReconciledGate, ho
 		}
 		views = append(views, v)
 	}
-	for _, g := range gates {
+	for _, g := range found.Gates {
 		if g.Finding != audit.FindingNone {
-			found++
+			wrong++
 		} else if !all {
 			continue
 		}
@@ -165,17 +165,22 @@ func (c *program) printGates(output cli.Format, gates []audit.ReconciledGate, ho
 		}
 		views = append(views, v)
 	}
-	c.Say("%d gates in the period, %d of them with a finding.", len(gates), found)
+	c.Say("%d gates in the period, %d of them with a finding.", len(found.Gates), wrong)
 	if err := c.Show(output, gateResult(views)); err != nil {
 		return err
 	}
-	for _, h := range holes {
+	for _, h := range found.Holes {
 		c.Say("%s", holeText(h))
 	}
-	if len(holes) > 0 {
-		return fmt.Errorf("the list is not complete: %d parts of it could not be read from CircleCI", len(holes))
+	return incomplete("list", found)
+}
+
+// incomplete says that something rests on a comparison that has holes.
+func incomplete(what string, found *audit.Comparison) error {
+	if len(found.Holes) == 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("the %s is not complete: %d parts of it could not be read from CircleCI", what, len(found.Holes))
 }
 
 // holeText names what could not be read, and why.

@@ -38,7 +38,7 @@ failed or is not complete, as the page says.`,
 				return ofFlag(err)
 			}
 			return c.withAuditor(cmd.Context(), func(a auditor) error {
-				incomplete, err := c.compare(cmd.Context(), a, &x, skip)
+				missing, err := c.compare(cmd.Context(), a, &x, skip)
 				if err != nil {
 					return err
 				}
@@ -51,7 +51,7 @@ failed or is not complete, as the page says.`,
 					return fmt.Errorf("write the report: %w", err)
 				}
 				c.Say("The report of %d events is in %s.", size, file)
-				return incomplete
+				return missing
 			})
 		},
 	}
@@ -66,8 +66,8 @@ failed or is not complete, as the page says.`,
 }
 
 // compare fills in what CircleCI says of the period, or why that is not known.
-// incomplete says what is missing from it.
-func (c *program) compare(ctx context.Context, a auditor, x *audit.Report, skip bool) (incomplete, err error) {
+// missing says what is missing from it.
+func (c *program) compare(ctx context.Context, a auditor, x *audit.Report, skip bool) (missing, err error) {
 	var f faults
 	v := readVariables(c.env, &f)
 	x.PipelineURL, x.CommitURL = circleci.Links{AppURL: v.CircleAppURL}.PipelineURL, bot.CommitURL
@@ -95,7 +95,7 @@ func (c *program) compare(ctx context.Context, a auditor, x *audit.Report, skip 
 	if run.To.IsZero() {
 		run.To = time.Now()
 	}
-	gates, holes, err := run.Run(ctx)
+	x.Compared, err = run.Run(ctx)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -103,9 +103,5 @@ func (c *program) compare(ctx context.Context, a auditor, x *audit.Report, skip 
 		x.NotCompared = err.Error()
 		return fmt.Errorf("the comparison with CircleCI failed: %w", err), nil
 	}
-	x.Compared = &audit.Comparison{Gates: gates, Holes: holes}
-	if len(holes) > 0 {
-		incomplete = fmt.Errorf("the comparison is not complete: %d parts of it could not be read from CircleCI", len(holes))
-	}
-	return incomplete, nil
+	return incomplete("comparison", x.Compared), nil
 }
