@@ -100,28 +100,16 @@ type Comparison struct {
 // Run asks the CI provider for every pipeline, so it takes a while. What the provider
 // does not tell of one pipeline does not end it; what the store does not tell does.
 func (c Reconciliation) Run(ctx context.Context) (*Comparison, error) {
-	projects := map[string][]approvals.Policy{}
-	for _, app := range c.Settings.Apps() {
-		if c.App != "" && app != c.App {
-			continue
-		}
-		for _, env := range c.Settings.Environments(app) {
-			p, err := c.Settings.Lookup(app, env)
-			if err != nil {
-				return nil, err
-			}
-			projects[p.Project] = append(projects[p.Project], p)
-		}
-	}
-	if c.App != "" && len(projects) == 0 {
+	r := reconciler{Reconciliation: c, policies: c.Settings.Policies()}
+	r.policies = slices.DeleteFunc(r.policies, func(p approvals.Policy) bool { return c.App != "" && p.App != c.App })
+	if c.App != "" && len(r.policies) == 0 {
 		return nil, refuse(approvals.CodeAppUnknown, "there is no app %q in the settings", c.App)
 	}
-	r := reconciler{Reconciliation: c}
 	for _, slug := range c.Settings.Projects() {
-		if projects[slug] == nil {
+		if !slices.ContainsFunc(r.policies, func(p approvals.Policy) bool { return p.Project == slug }) {
 			continue
 		}
-		if err := r.project(ctx, slug, projects[slug]); err != nil {
+		if err := r.project(ctx, slug); err != nil {
 			return nil, fmt.Errorf("project %s: %w", slug, err)
 		}
 	}
@@ -135,7 +123,8 @@ func (c Reconciliation) Run(ctx context.Context) (*Comparison, error) {
 type reconciler struct {
 	Reconciliation
 	Comparison
-	failed int // readings in a row that failed
+	policies []approvals.Policy
+	failed   int // readings in a row that failed
 }
 
 // hole notes what could not be read. It returns the error if that ends the run:
@@ -152,7 +141,7 @@ func (r *reconciler) hole(ctx context.Context, h Hole, err error) error {
 	return nil
 }
 
-func (r *reconciler) project(ctx context.Context, slug string, policies []approvals.Policy) error {
+func (r *reconciler) project(ctx context.Context, slug string) error {
 	pipelines, err := patiently(ctx, r, func() ([]approvals.PipelineRef, error) { return r.CI.Pipelines(ctx, slug, r.From.Add(-r.Lookback)) })
 	if err != nil {
 		if err := r.hole(ctx, Hole{Project: slug}, err); err != nil {
@@ -166,14 +155,14 @@ func (r *reconciler) project(ctx context.Context, slug string, policies []approv
 		if p.CreatedAt.After(r.To) {
 			continue
 		}
-		if err := r.pipeline(ctx, slug, p, policies); err != nil {
+		if err := r.pipeline(ctx, slug, p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *reconciler) pipeline(ctx context.Context, slug string, p approvals.PipelineRef, policies []approvals.Policy) error {
+func (r *reconciler) pipeline(ctx context.Context, slug string, p approvals.PipelineRef) error {
 	at := Hole{Project: slug, PipelineNumber: p.Number}
 	workflows, err := patiently(ctx, r, func() ([]approvals.WorkflowRef, error) { return r.CI.Workflows(ctx, p.ID) })
 	if err != nil {
@@ -184,7 +173,7 @@ func (r *reconciler) pipeline(ctx context.Context, slug string, p approvals.Pipe
 			continue
 		}
 		at.WorkflowID = w.ID
-		if err := r.workflow(ctx, at, w, policies); err != nil {
+		if err := r.workflow(ctx, at, w); err != nil {
 			return err
 		}
 	}
@@ -192,18 +181,18 @@ func (r *reconciler) pipeline(ctx context.Context, slug string, p approvals.Pipe
 }
 
 // workflow compares the gates of a workflow with the log.
-func (r *reconciler) workflow(ctx context.Context, at Hole, w approvals.WorkflowRef, policies []approvals.Policy) error {
+func (r *reconciler) workflow(ctx context.Context, at Hole, w approvals.WorkflowRef) error {
 	jobs, err := patiently(ctx, r, func() ([]approvals.Job, error) { return r.CI.Jobs(ctx, w.ID) })
 	if err != nil {
 		return r.hole(ctx, at, err)
 	}
 	for _, j := range jobs {
-		i := slices.IndexFunc(policies, func(p approvals.Policy) bool { return j.IsGate() && p.Gate == j.Name })
+		i := slices.IndexFunc(r.policies, func(p approvals.Policy) bool { return j.IsGate() && p.Project == at.Project && p.Gate == j.Name })
 		if i < 0 {
 			continue
 		}
 		g := ReconciledGate{
-			App: policies[i].App, Environment: policies[i].Environment, Project: at.Project, PipelineNumber: at.PipelineNumber, WorkflowID: w.ID,
+			App: r.policies[i].App, Environment: r.policies[i].Environment, Project: at.Project, PipelineNumber: at.PipelineNumber, WorkflowID: w.ID,
 			Gate: j.Name, Status: string(j.Status), ApprovedBy: j.ApprovedBy, CreatedAt: w.CreatedAt,
 		}
 		nameless := errors.New("the job list does not say who opened the gate")

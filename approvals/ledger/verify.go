@@ -84,7 +84,12 @@ func readExport(lines *bufio.Reader, signed []Checkpoint) (log Reader, err error
 		}
 		line, err := nextLine(lines, log.size)
 		if err == io.EOF {
-			return log, checkEnd(signed, log.size)
+			for _, c := range signed {
+				if c.Size > log.size {
+					return log, &TamperError{Seq: log.size, Why: fmt.Sprintf("missing: the export ends here, %d leaves were signed", c.Size)}
+				}
+			}
+			return log, nil
 		}
 		if err != nil {
 			return log, err
@@ -148,14 +153,4 @@ func names(lines *bufio.Reader, seq int64, prev tlog.Hash) bool {
 	}
 	h, err := parseHeader(line)
 	return err == nil && h.seq == seq && h.prev == prev
-}
-
-// checkEnd is called when the export is over.
-func checkEnd(signed []Checkpoint, size int64) error {
-	for _, c := range signed {
-		if c.Size > size {
-			return &TamperError{Seq: size, Why: fmt.Sprintf("missing: the export ends here, %d leaves were signed", c.Size)}
-		}
-	}
-	return nil
 }
