@@ -209,13 +209,10 @@ func (x Export) begun(tx approvals.Tx) error {
 		return nil
 	}
 	for line, err := range tx.Leaves(0) {
-		if err != nil {
-			return err
+		if err == nil && later(line, x.To) {
+			err = faults{{Field: "to", Detail: "is before the first event of the log"}}.err()
 		}
-		if later(line, x.To) {
-			return faults{{Field: "to", Detail: "is before the first event of the log"}}.err()
-		}
-		break
+		return err
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func ParseCode(input string) (Code, error) {
 	if len(input) > maxCodeInput {
 		return Code{}, ErrCode
 	}
-	text := stripSpaces(input)
+	text := folded(input)
 	if len(text) != digits || strings.Trim(text, "0123456789") != "" {
 		return Code{}, ErrCode
 	}

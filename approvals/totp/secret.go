@@ -58,15 +58,7 @@ func ParseSecret(text string) (Secret, error) {
 	if len(text) > 8*maxSecretBytes {
 		return Secret{}, ErrSecretLong
 	}
-	text = strings.TrimRight(stripSpaces(text), "=")
-	// Only ASCII letters are folded: Unicode case mapping would turn a
-	// dotless i or a long s into a letter of the alphabet.
-	text = strings.Map(func(r rune) rune {
-		if 'a' <= r && r <= 'z' {
-			return r - 'a' + 'A'
-		}
-		return r
-	}, text)
+	text = strings.TrimRight(folded(text), "=")
 	switch len(text) % 8 {
 	case 1, 3, 6: // no number of bytes encodes to this; Go would drop the rest
 		return Secret{}, ErrSecretBase32
@@ -121,12 +113,16 @@ func escape(s string) string {
 	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
 }
 
-// stripSpaces removes white space, no-break spaces among it, and the
-// invisible spaces that come along when text is copied on a phone.
-func stripSpaces(s string) string {
+// folded removes white space, no-break spaces among it, and the invisible spaces that
+// come along when text is copied on a phone. Only ASCII letters are put in upper case:
+// Unicode case mapping would turn a dotless i or a long s into a letter of the alphabet.
+func folded(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) || r == '\u200b' || r == '\u2060' || r == '\ufeff' {
+		switch {
+		case unicode.IsSpace(r), r == '\u200b', r == '\u2060', r == '\ufeff':
 			return -1
+		case 'a' <= r && r <= 'z':
+			return r - 'a' + 'A'
 		}
 		return r
 	}, s)
