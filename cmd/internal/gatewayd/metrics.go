@@ -4,36 +4,55 @@ import (
 	"bytes"
 	"context"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	prometheus "github.com/VictoriaMetrics/metrics"
 
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/store"
 )
 
-// metrics counts what the daemon does. No label ever holds what somebody typed.
+// metrics counts what the daemon does, for Prometheus. No label ever holds what
+// somebody typed. What each metric means is said in the README of rack-gatewayd.
 type metrics struct {
-	api, circleci, slack, clicks, deliveries, connected, anchors *family
+	counted   *prometheus.Set
+	connected *prometheus.Gauge
+	anchors   *prometheus.Counter
 
 	scraping sync.Mutex
 	store    *storeMetrics // nil until the service works
 }
 
 func newMetrics() *metrics {
-	quick := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	prometheus.ExposeMetadata(true) // the types of metrics
+	counted := prometheus.NewSet()
 	return &metrics{
-		api:        newFamily("rgw_http_seconds", histogram, "Duration of API calls.", quick, "route", "status"),
-		circleci:   newFamily("rgw_circleci_call_seconds", histogram, "Duration of calls to CircleCI; status 0 = no answer.", quick, "op", "status"),
-		slack:      newFamily("rgw_slack_calls_total", counter, "Calls to Slack by method and result.", nil, "method", "result"),
-		clicks:     newFamily("rgw_slack_event_seconds", histogram, "Duration of clicks, submissions, commands and events until they were answered.", quick, "kind"),
-		deliveries: newFamily("rgw_delivery_seconds", histogram, "Duration of one attempt at a piece of work, such as posting a card.", quick, "kind", "result"),
-		connected:  newFamily("rgw_slack_socket_connected", gauge, "1 while a Socket Mode connection stands.", nil),
-		anchors:    newFamily("rgw_anchor_writes_total", counter, "Signed checkpoints written to RGW_ANCHOR_FILE.", nil),
+		counted:   counted,
+		connected: counted.NewGauge("rgw_slack_socket_connected", nil),
+		anchors:   counted.NewCounter("rgw_anchor_writes_total"),
 	}
+}
+
+// series is a metric with its labels, given as name, value, name, value and so on.
+func series(metric string, labels ...string) string {
+	var pairs []string
+	for i := 0; i < len(labels); i += 2 {
+		pairs = append(pairs, labels[i]+`="`+strings.Map(plainly, labels[i+1])+`"`)
+	}
+	return metric + "{" + strings.Join(pairs, ",") + "}"
+}
+
+// plainly keeps a character that needs no escape in a label. Another service may name
+// its errors as it likes.
+func plainly(r rune) rune {
+	if r < ' ' || r > '~' || r == '"' || r == '\\' {
+		return '_'
+	}
+	return r
 }
 
 // scrapeTime is how long a scrape may read the store.
@@ -46,26 +65,32 @@ func (m *metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	m.scraping.Lock()
 	defer m.scraping.Unlock()
-	if err := m.store.read(ctx); err != nil {
+	now, err := m.store.read(ctx)
+	if err != nil {
 		http.Error(w, "the metrics cannot be read: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
-	all := slices.Concat([]*family{m.api, m.circleci, m.slack, m.clicks, m.deliveries, m.connected, m.anchors}, m.store.families(), ofRuntime())
-	slices.SortFunc(all, func(a, b *family) int { return strings.Compare(a.name, b.name) })
 	var text bytes.Buffer
-	for _, f := range all {
-		f.write(&text)
+	for _, set := range []*prometheus.Set{m.counted, m.store.counted, now} {
+		set.WritePrometheus(&text)
 	}
+	prometheus.WriteProcessMetrics(&text)
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	w.Write(text.Bytes())
 }
 
+// took adds a duration to a histogram.
+func (m *metrics) took(d time.Duration, metric string, labels ...string) {
+	quick := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	m.counted.GetOrCreatePrometheusHistogramExt(series(metric, labels...), quick).Update(d.Seconds())
+}
+
 func (m *metrics) called(op string, status int, took time.Duration) {
-	m.circleci.observe(took.Seconds(), op, strconv.Itoa(status))
+	m.took(took, "rgw_circleci_call_seconds", "op", op, "status", strconv.Itoa(status))
 }
 
 func (m *metrics) served(route string, status int, took time.Duration) {
-	m.api.observe(took.Seconds(), route, strconv.Itoa(status))
+	m.took(took, "rgw_http_seconds", "route", route, "status", strconv.Itoa(status))
 }
 
 func (m *metrics) delivered(w approvals.Work, out approvals.Outcome, took time.Duration) {
@@ -78,14 +103,16 @@ func (m *metrics) delivered(w approvals.Work, out approvals.Outcome, took time.D
 	case out.Err != nil:
 		result = "dead"
 	}
-	m.deliveries.observe(took.Seconds(), string(w.Kind), result)
+	m.took(took, "rgw_delivery_seconds", "kind", string(w.Kind), "result", result)
 }
 
 func (m *metrics) bot() bot.Metrics {
 	return bot.Metrics{
-		Call:      func(method, result string) { m.slack.add(1, method, result) },
-		Event:     func(kind string, took time.Duration) { m.clicks.observe(took.Seconds(), kind) },
-		Connected: func(yes bool) { m.connected.set(bit(yes)) },
+		Call: func(method, result string) {
+			m.counted.GetOrCreateCounter(series("rgw_slack_calls_total", "method", method, "result", result)).Inc()
+		},
+		Event:     func(kind string, took time.Duration) { m.took(took, "rgw_slack_event_seconds", "kind", kind) },
+		Connected: func(yes bool) { m.connected.Set(bit(yes)) },
 	}
 }
 
@@ -109,7 +136,8 @@ type storeMetrics struct {
 	deciding func() float64 // see [daemon.deciding]
 	next     int64          // first event not counted yet
 
-	requests, depth, age, size, nodes, decides, events, decision *family
+	counted  *prometheus.Set
+	decision *prometheus.PrometheusHistogram
 }
 
 // alarming are the events that raise an alarm. They are counted from 0 on, because
@@ -121,59 +149,53 @@ var alarming = []approvals.EventType{
 
 // newStoreMetrics counts what is in the log from the event with the number from on.
 func newStoreMetrics(db *store.DB, from int64, node string, nodes func() int, deciding func() float64) *storeMetrics {
+	counted := prometheus.NewSet()
 	m := &storeMetrics{
-		db: db, next: from, node: node, count: nodes, deciding: deciding,
-		requests: newFamily("rgw_requests", gauge, "Requests by status.", nil, "status"),
-		depth:    newFamily("rgw_work_depth", gauge, "Pieces of work in the queue, including those that are not due yet.", nil, "family"),
-		age:      newFamily("rgw_work_oldest_due_seconds", gauge, "For how long the oldest due work has been due.", nil, "family"),
-		size:     newFamily("rgw_log_events", gauge, "Events in the log.", nil),
-		nodes:    newFamily("rgw_nodes", gauge, "Nodes at work on the database, counted by the node in the label.", nil, "node"),
-		decides:  newFamily("rgw_deciding", gauge, "1 while this process takes decisions; its log says why it does not.", nil),
-		events:   newFamily("rgw_events_total", counter, "Events of the log since the start, such as code.failed or decision.approved.", nil, "type"),
-		decision: newFamily("rgw_decision_seconds", histogram, "Time from a request to its decision.", []float64{5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600}),
+		db: db, next: from, node: node, count: nodes, deciding: deciding, counted: counted,
+		decision: counted.NewPrometheusHistogramExt("rgw_decision_seconds", []float64{5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600}),
 	}
 	for _, t := range alarming {
-		m.events.add(0, string(t))
+		m.events(t)
 	}
 	return m
 }
 
-func (m *storeMetrics) families() []*family {
-	return []*family{m.requests, m.depth, m.age, m.size, m.nodes, m.decides, m.events, m.decision}
+func (m *storeMetrics) events(t approvals.EventType) *prometheus.Counter {
+	return m.counted.GetOrCreateCounter(series("rgw_events_total", "type", string(t)))
 }
 
-// read takes in what changed since the scrape before.
-func (m *storeMetrics) read(ctx context.Context) error {
+// read counts what happened since the scrape before, and returns what is so now.
+func (m *storeMetrics) read(ctx context.Context) (*prometheus.Set, error) {
+	now := prometheus.NewSet()
+	gauge := func(name string, v float64) { now.NewGauge(name, nil).Set(v) }
 	counts, err := m.db.RequestCounts(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, status := range approvals.Statuses() {
-		m.requests.set(float64(counts[status]), string(status))
+		gauge(series("rgw_requests", "status", string(status)), float64(counts[status]))
 	}
 	stats, err := m.db.WorkStats(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	m.depth.reset()
-	m.age.reset()
 	for family, s := range stats {
 		age := 0.0
 		if !s.OldestDue.IsZero() {
 			age = max(0, time.Since(s.OldestDue).Seconds())
 		}
-		m.depth.set(float64(s.Depth), family)
-		m.age.set(age, family)
+		gauge(series("rgw_work_depth", "family", family), float64(s.Depth))
+		gauge(series("rgw_work_oldest_due_seconds", "family", family), age)
 	}
 	if m.node != "" {
-		m.nodes.set(float64(m.count()), m.node)
+		gauge(series("rgw_nodes", "node", m.node), float64(m.count()))
 	}
 	if err := m.readLog(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	m.size.set(float64(m.next))
-	m.decides.set(m.deciding())
-	return nil
+	gauge("rgw_log_events", float64(m.next))
+	gauge("rgw_deciding", m.deciding())
+	return now, nil
 }
 
 // readLog counts what came since the scrape before.
@@ -188,7 +210,7 @@ func (m *storeMetrics) readLog(ctx context.Context) error {
 				return err
 			}
 			m.next++
-			m.events.add(1, string(e.Type))
+			m.events(e.Type).Inc()
 			if !e.Type.Approves() && e.Type != approvals.EventRejected {
 				continue
 			}
@@ -196,7 +218,7 @@ func (m *storeMetrics) readLog(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			m.decision.observe(max(0, e.At().Sub(r.CreatedAt).Seconds())) // the clock may have been set back
+			m.decision.Update(max(0, e.At().Sub(r.CreatedAt).Seconds())) // the clock may have been set back
 		}
 		return nil
 	})

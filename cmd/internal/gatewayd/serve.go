@@ -304,7 +304,7 @@ func (d *daemon) build() error {
 		TrustedProxies: d.cfg.proxies, Log: d.log, Observe: d.metrics.served,
 	})
 	if d.cfg.AnchorFile != "" && d.broken == "" {
-		d.anchor = &anchor{path: d.cfg.AnchorFile, service: d.service, held: d.held, written: func() { d.metrics.anchors.add(1) }}
+		d.anchor = &anchor{path: d.cfg.AnchorFile, service: d.service, held: d.held, written: d.metrics.anchors.Inc}
 	}
 	return nil
 }
