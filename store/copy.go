@@ -113,8 +113,7 @@ func (t *tx) wait() error {
 	if !t.db.engine.Shared() {
 		return nil
 	}
-	_, err := t.exec("SET LOCAL idle_in_transaction_session_timeout = 0")
-	return err
+	return t.exec("SET LOCAL idle_in_transaction_session_timeout = 0")
 }
 
 // copyPage is how many rows are read, and written, at once.
@@ -176,7 +175,7 @@ func writeRows(t *tx, table string, columns []string, rows [][]any) error {
 		rows = rows[n:]
 		one := marks(len(columns))
 		query := "INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") VALUES " + strings.Repeat(one+", ", n-1) + one
-		if _, err := t.exec(query, args...); err != nil {
+		if err := t.exec(query, args...); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ func (t *tx) Ask(w approvals.Work) error {
 	// While the row is claimed, again and again_rank collect what is asked for. What
 	// is asked for anew has failed once at most: tries that it brought forward do not
 	// lengthen the pause after the last one.
-	_, err := t.exec(`INSERT INTO due (kind, subject, lane, rank, due) VALUES (?, ?, ?, ?, ?)
+	return t.exec(`INSERT INTO due (kind, subject, lane, rank, due) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (kind, subject) DO UPDATE SET
 			due = CASE WHEN due.claim = '' AND excluded.due < due.due THEN excluded.due ELSE due.due END,
 			rank = CASE WHEN due.claim = '' AND excluded.rank < due.rank THEN excluded.rank ELSE due.rank END,
@@ -32,7 +33,6 @@ func (t *tx) Ask(w approvals.Work) error {
 			again_rank = CASE WHEN due.claim <> '' AND (due.again = 0 OR excluded.rank < due.again_rank) THEN excluded.rank ELSE due.again_rank END,
 			again = CASE WHEN due.claim <> '' AND (due.again = 0 OR excluded.due < due.again) THEN excluded.due ELSE due.again END`,
 		string(w.Kind), w.Subject, w.Lane, w.Rank, due.UnixMilli())
-	return err
 }
 
 // selectLanes skips from lane to lane in an index, so that its cost does not
@@ -45,59 +45,45 @@ const selectLanes = `WITH RECURSIVE names (lane) AS (
 	FROM names WHERE lane IS NOT NULL`
 
 func (t *tx) Lanes(family string) ([]approvals.Lane, error) {
-	var out []approvals.Lane
 	// The lanes of the family are those from "family:" to "family;", the next character.
 	from, to := family+":", family+";"
 	if family == "" {
 		from, to = "", "\x7f" // after every name of a family
 	}
-	err := t.each(selectLanes, []any{from, to, t.now.UnixMilli()}, func(scan func(...any) error) error {
-		var l approvals.Lane
-		if err := scan(&l.Name, stamp{&l.Due}); err != nil {
-			return err
-		}
-		if !l.Due.IsZero() {
-			out = append(out, l)
-		}
-		return nil
-	})
-	return out, err
+	lanes, err := list(t, func(l *approvals.Lane) []any { return []any{&l.Name, stamp{&l.Due}} }, selectLanes, from, to, t.now.UnixMilli())
+	return slices.DeleteFunc(lanes, func(l approvals.Lane) bool { return l.Due.IsZero() }), err
 }
 
 // selectFree reads from an index in the order in which work is claimed.
 const selectFree = `SELECT kind, subject, rank, due, note, attempt FROM due
 	WHERE lane = ? AND rank >= ? AND claimed_until <= ? ORDER BY rank, due, id LIMIT ?`
 
+func freeWork(w *approvals.Work) []any {
+	return []any{&w.Kind, &w.Subject, &w.Rank, stamp{&w.Due}, &w.Note, &w.Attempt}
+}
+
 func (t *tx) Claim(lane string, n int, lease time.Duration) ([]approvals.Work, error) {
 	var out []approvals.Work
 	now := t.now.UnixMilli()
 	// Work that is not due yet is the end of what can be had of a rank.
 	for rank, more := math.MinInt, true; more && len(out) < n; {
-		more = false
-		err := t.each(selectFree, []any{lane, rank, now, n - len(out)}, func(scan func(...any) error) error {
-			w := approvals.Work{Lane: lane}
-			if err := scan(&w.Kind, &w.Subject, &w.Rank, stamp{&w.Due}, &w.Note, &w.Attempt); err != nil {
-				return err
-			}
-			switch {
-			case more:
-			case w.Due.After(t.now):
-				rank, more = w.Rank+1, true
-			default:
-				out = append(out, w)
-			}
-			return nil
-		})
+		found, err := list(t, freeWork, selectFree, lane, rank, now, n-len(out))
 		if err != nil {
 			return nil, err
 		}
+		early := slices.IndexFunc(found, func(w approvals.Work) bool { return w.Due.After(t.now) })
+		if more = early >= 0; more {
+			rank, found = found[early].Rank+1, found[:early]
+		}
+		out = append(out, found...)
 	}
 	until := t.now.Add(max(lease, time.Millisecond)).UnixMilli()
 	for i := range out {
 		w := &out[i]
+		w.Lane = lane
 		w.Attempt++
 		w.Claim = t.db.newClaim()
-		_, err := t.exec(`UPDATE due SET claim = ?, node = ?, claimed_until = ?, attempt = ?, again = 0, again_rank = 0
+		err := t.exec(`UPDATE due SET claim = ?, node = ?, claimed_until = ?, attempt = ?, again = 0, again_rank = 0
 			WHERE kind = ? AND subject = ?`, w.Claim, t.db.engine.Node(), until, w.Attempt, string(w.Kind), w.Subject)
 		if err != nil {
 			return nil, err
@@ -125,7 +111,7 @@ func (t *tx) Claimed(w approvals.Work) error {
 func (t *tx) Finish(w approvals.Work) error {
 	key := []any{string(w.Kind), w.Subject, w.Claim}
 	if w.Due.IsZero() {
-		done, err := t.exec("DELETE FROM due WHERE kind = ? AND subject = ? AND claim = ? AND claim <> '' AND again = 0", key...)
+		done, err := t.change("DELETE FROM due WHERE kind = ? AND subject = ? AND claim = ? AND claim <> '' AND again = 0", key...)
 		if err != nil || done == 1 {
 			return err
 		}
@@ -135,7 +121,7 @@ func (t *tx) Finish(w approvals.Work) error {
 	if w.Due.IsZero() {
 		due, rank = math.MaxInt64, math.MaxInt64
 	}
-	done, err := t.exec(`UPDATE due SET
+	done, err := t.change(`UPDATE due SET
 			due = CASE WHEN again > 0 AND again < ?1 THEN again ELSE ?1 END,
 			rank = CASE WHEN again > 0 AND again_rank < ?2 THEN again_rank ELSE ?2 END,
 			note = ?3, attempt = CASE WHEN again > 0 AND ?4 > 1 THEN 1 ELSE ?4 END, claim = '', node = '', claimed_until = 0, again = 0, again_rank = 0
@@ -155,17 +141,13 @@ const free = `UPDATE due SET claim = '', node = '', claimed_until = 0,
 // setBack brings forward what was put off by a clock that was set back since. Some of it
 // becomes due too early, which costs a look.
 func (t *tx) setBack(by time.Duration) error {
-	_, err := t.exec("UPDATE due SET due = due - ? WHERE due > ?", by.Milliseconds(), t.now.UnixMilli())
-	return err
+	return t.exec("UPDATE due SET due = due - ? WHERE due > ?", by.Milliseconds(), t.now.UnixMilli())
 }
 
 // Doubt marks all work as perhaps delivered, so that what can look does so
 // before it acts: a restored database does not know what was delivered since.
 func (db *DB) Doubt(ctx context.Context) error {
-	return db.update(ctx, func(t *tx) error {
-		_, err := t.exec("UPDATE due SET attempt = 1 WHERE attempt < 1")
-		return err
-	})
+	return db.update(ctx, func(t *tx) error { return t.exec("UPDATE due SET attempt = 1 WHERE attempt < 1") })
 }
 
 // FamilyStats describes the work of one family of lanes.

@@ -34,7 +34,6 @@ func (db *DB) CanWrite(ctx context.Context) error {
 		return err
 	}
 	return db.update(ctx, func(t *tx) error {
-		_, err := t.exec("UPDATE probe SET at = ?", t.now.UnixMilli())
-		return err
+		return t.exec("UPDATE probe SET at = ?", t.now.UnixMilli())
 	})
 }

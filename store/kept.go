@@ -9,29 +9,14 @@ func (t *tx) Kept(kind, id string) ([]byte, error) {
 const selectKept = "SELECT state FROM kept WHERE kind = ? ORDER BY place"
 
 func (t *tx) AllKept(kind string) ([][]byte, error) {
-	return t.list(selectKept, kind)
+	return list(t, single[[]byte], selectKept, kind)
 }
 
 func (t *tx) Keep(kind, id string, state []byte) error {
 	if state == nil {
 		state = []byte{} // nil is NULL
 	}
-	_, err := t.exec(`INSERT INTO kept (kind, id, place, state)
+	return t.exec(`INSERT INTO kept (kind, id, place, state)
 		VALUES (?, ?, (SELECT coalesce(max(place), 0) + 1 FROM kept WHERE kind = ?), ?)
 		ON CONFLICT (kind, id) DO UPDATE SET state = excluded.state`, kind, id, kind, state)
-	return err
-}
-
-// list reads one column.
-func (t *tx) list(query string, args ...any) ([][]byte, error) {
-	var out [][]byte
-	err := t.each(query, args, func(scan func(...any) error) error {
-		var value []byte
-		if err := scan(&value); err != nil {
-			return err
-		}
-		out = append(out, value)
-		return nil
-	})
-	return out, err
 }

@@ -38,39 +38,20 @@ func (s storage) Append(leaf []byte, hashes []tlog.Hash) error {
 	for i, h := range hashes {
 		args = append(args, tlog.StoredHashCount(seq)+int64(i), h[:])
 	}
-	_, err = s.t.exec("INSERT INTO audit_hashes (position, hash) VALUES "+strings.Repeat("(?, ?), ", len(hashes)-1)+"(?, ?)", args...)
-	return err
+	return s.t.exec("INSERT INTO audit_hashes (position, hash) VALUES "+strings.Repeat("(?, ?), ", len(hashes)-1)+"(?, ?)", args...)
 }
 
-// hashBatch is how many hashes one statement reads.
-const hashBatch = 1000
-
+// ReadHashes reads them with one statement: package ledger asks for a good thousand at
+// the most, and a database takes some ten thousand parameters.
 func (s storage) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
-	out := make([]tlog.Hash, 0, len(indexes))
-	for len(indexes) > 0 {
-		batch := indexes[:min(hashBatch, len(indexes))]
-		indexes = indexes[len(batch):]
-		found, err := s.hashes(batch)
-		if err != nil {
-			return nil, err
-		}
-		for _, at := range batch {
-			h, ok := found[at]
-			if !ok {
-				return nil, s.t.failed(fmt.Errorf("read hash %d: it is missing", at))
-			}
-			out = append(out, h)
-		}
+	if len(indexes) == 0 {
+		return nil, nil
 	}
-	return out, nil
-}
-
-func (s storage) hashes(positions []int64) (map[int64]tlog.Hash, error) {
-	args := make([]any, len(positions))
-	for i, at := range positions {
+	args := make([]any, len(indexes))
+	for i, at := range indexes {
 		args[i] = at
 	}
-	found := make(map[int64]tlog.Hash, len(positions))
+	found := make(map[int64]tlog.Hash, len(indexes))
 	err := s.t.each("SELECT position, hash FROM audit_hashes WHERE position IN "+marks(len(args)), args, func(scan func(...any) error) error {
 		var at int64
 		var raw []byte
@@ -84,19 +65,28 @@ func (s storage) hashes(positions []int64) (map[int64]tlog.Hash, error) {
 		found[at] = h
 		return nil
 	})
-	return found, err
+	if err != nil {
+		return nil, err
+	}
+	out := make([]tlog.Hash, len(indexes))
+	for i, at := range indexes {
+		var there bool
+		if out[i], there = found[at]; !there {
+			return nil, s.t.failed(fmt.Errorf("read hash %d: it is missing", at))
+		}
+	}
+	return out, nil
 }
 
 func (t *tx) Index(seq int64, subject string) error {
-	_, err := t.exec("INSERT INTO audit_index (subject, seq) VALUES (?, ?)", subject, seq)
-	return err
+	return t.exec("INSERT INTO audit_index (subject, seq) VALUES (?, ?)", subject, seq)
 }
 
 const selectHistory = `SELECT line FROM audit_index i JOIN audit a ON a.seq = i.seq
 	WHERE i.subject = ? AND i.seq > ? ORDER BY i.seq`
 
 func (t *tx) History(subject string, after int64) ([][]byte, error) {
-	return t.list(selectHistory, subject, after)
+	return list(t, single[[]byte], selectHistory, subject, after)
 }
 
 // Leaves reads a page at a time, so that memory stays small and whoever ranges

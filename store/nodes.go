@@ -35,10 +35,7 @@ type Node struct {
 // shows that nobody else serves.
 func (db *DB) Join(ctx context.Context, n Node) error {
 	if !db.engine.Shared() {
-		return db.update(ctx, func(t *tx) error {
-			_, err := t.exec(free+"node <> ?", db.engine.Node())
-			return err
-		})
+		return db.update(ctx, func(t *tx) error { return t.exec(free+"node <> ?", db.engine.Node()) })
 	}
 	db.self = n
 	return db.Beat(ctx)
@@ -53,19 +50,18 @@ func (db *DB) Beat(ctx context.Context) error {
 	return db.update(ctx, func(t *tx) error {
 		// The row may be new: see Begin of the engine.
 		n := db.self
-		if _, err := t.exec("UPDATE nodes SET serving = true, name = ?, version = ?, settings = ?, keys = ? WHERE id = ? AND NOT serving",
+		if err := t.exec("UPDATE nodes SET serving = true, name = ?, version = ?, settings = ?, keys = ? WHERE id = ? AND NOT serving",
 			n.Name, n.Version, n.Settings, strings.Join(db.keys.IDs(), ","), db.engine.Node()); err != nil {
 			return err
 		}
 		now := t.now.UnixMilli()
-		if _, err := t.exec("UPDATE nodes SET dead = true WHERE NOT dead AND until < ?", now); err != nil {
+		if err := t.exec("UPDATE nodes SET dead = true WHERE NOT dead AND until < ?", now); err != nil {
 			return err
 		}
-		if _, err := t.exec("DELETE FROM nodes WHERE dead AND until < ?", now-forgetDead.Milliseconds()); err != nil {
+		if err := t.exec("DELETE FROM nodes WHERE dead AND until < ?", now-forgetDead.Milliseconds()); err != nil {
 			return err
 		}
-		_, err := t.exec(free + "node NOT IN (SELECT id FROM nodes WHERE NOT dead)")
-		return err
+		return t.exec(free + "node NOT IN (SELECT id FROM nodes WHERE NOT dead)")
 	})
 }
 
@@ -131,7 +127,7 @@ func (db alone) Update(ctx context.Context, fn func(approvals.Tx) error) error {
 			if served {
 				return ErrServed
 			}
-			if _, err := t.exec("UPDATE nodes SET dead = true WHERE serving AND NOT dead"); err != nil {
+			if err := t.exec("UPDATE nodes SET dead = true WHERE serving AND NOT dead"); err != nil {
 				return err
 			}
 		}
@@ -159,10 +155,9 @@ func (db *DB) checkNodes(ctx context.Context) error {
 // that others need not wait for their leases.
 func (db *DB) Leave(ctx context.Context) error {
 	return db.update(ctx, func(t *tx) error {
-		if _, err := t.exec(free+"node = ?", db.engine.Node()); err != nil || !db.engine.Shared() {
+		if err := t.exec(free+"node = ?", db.engine.Node()); err != nil || !db.engine.Shared() {
 			return err
 		}
-		_, err := t.exec("UPDATE nodes SET serving = false WHERE id = ?", db.engine.Node())
-		return err
+		return t.exec("UPDATE nodes SET serving = false WHERE id = ?", db.engine.Node())
 	})
 }

@@ -255,11 +255,11 @@ func (t *tx) SaveRequest(r *approvals.Request) error {
 	}
 	var done int64
 	if r.Version == 0 {
-		done, err = t.exec(`INSERT INTO requests (id, version, body, metadata, seen, status, released_at, number, app, environment,
+		done, err = t.change(`INSERT INTO requests (id, version, body, metadata, seen, status, released_at, number, app, environment,
 			revision, branch, workflow_id, created_at) VALUES (?1, ?2 + 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)`, row...)
 	} else {
 		for _, s := range saves {
-			done, err = t.exec("UPDATE requests SET version = ?2 + 1, body = ?3, metadata = ?4, seen = ?5"+s.set+" WHERE id = ?1 AND version = ?2"+s.where, row...)
+			done, err = t.change("UPDATE requests SET version = ?2 + 1, body = ?3, metadata = ?4, seen = ?5"+s.set+" WHERE id = ?1 AND version = ?2"+s.where, row...)
 			if done > 0 || err != nil {
 				break
 			}

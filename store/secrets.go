@@ -44,8 +44,7 @@ func (s secret) open(keys *KeyRing) ([]byte, error) {
 
 func (t *tx) SetSecret(name, value string) error {
 	if value == "" {
-		_, err := t.exec("DELETE FROM secrets WHERE name = ?", name)
-		return err
+		return t.exec("DELETE FROM secrets WHERE name = ?", name)
 	}
 	var version int64
 	err := t.get("SELECT version FROM secrets WHERE name = ?", []any{name}, &version)
@@ -63,57 +62,49 @@ func (t *tx) putSecret(name string, version int64, value []byte) error {
 		return t.failed(err)
 	}
 	key := t.db.keys.all()[0]
-	var known bool
-	if err := t.get("SELECT EXISTS (SELECT 1 FROM seal_keys WHERE id = ?)", []any{key.id}, &known); err != nil {
+	if err := t.exec("INSERT INTO seal_keys (id, check_value) VALUES (?, ?) ON CONFLICT DO NOTHING", key.id, key.check); err != nil {
 		return err
 	}
-	if !known {
-		if _, err := t.exec("INSERT INTO seal_keys (id, check_value) VALUES (?, ?)", key.id, key.check); err != nil {
-			return err
-		}
-	}
-	_, err = t.exec(`INSERT INTO secrets (name, version, key_id, sealed) VALUES (?, ?, ?, ?)
+	return t.exec(`INSERT INTO secrets (name, version, key_id, sealed) VALUES (?, ?, ?, ?)
 		ON CONFLICT (name) DO UPDATE SET version = excluded.version, key_id = excluded.key_id, sealed = excluded.sealed`,
 		name, version, key.id, sealed)
-	return err
 }
 
 // checkKeys refuses a ring that cannot open everything.
 func (db *DB) checkKeys(ctx context.Context) error {
 	return db.view(ctx, func(t *tx) error {
-		var missing []string
-		err := t.each("SELECT id, check_value, EXISTS (SELECT 1 FROM secrets WHERE key_id = seal_keys.id) FROM seal_keys ORDER BY id", nil,
-			func(scan func(...any) error) error {
-				var id string
-				var check []byte
-				var used bool
-				if err := scan(&id, &check, &used); err != nil {
-					return err
-				}
-				key, found := db.keys.find(id)
-				switch {
-				case !found && used:
-					missing = append(missing, id)
-				case found && !hmac.Equal(check, key.check):
-					return fmt.Errorf("%w: %s", ErrWrongKey, id)
-				}
-				return nil
-			})
-		if err == nil && len(missing) > 0 {
-			err = fmt.Errorf("%w: %s", ErrMissingKey, strings.Join(missing, ", "))
+		type known struct {
+			id    string
+			check []byte
+			used  bool
 		}
-		return err
+		keys, err := list(t, func(k *known) []any { return []any{&k.id, &k.check, &k.used} },
+			"SELECT id, check_value, EXISTS (SELECT 1 FROM secrets WHERE key_id = seal_keys.id) FROM seal_keys ORDER BY id")
+		if err != nil {
+			return err
+		}
+		var missing []string
+		for _, k := range keys {
+			key, found := db.keys.find(k.id)
+			switch {
+			case !found && k.used:
+				missing = append(missing, k.id)
+			case found && !hmac.Equal(k.check, key.check):
+				return fmt.Errorf("%w: %s", ErrWrongKey, k.id)
+			}
+		}
+		if len(missing) > 0 {
+			return fmt.Errorf("%w: %s", ErrMissingKey, strings.Join(missing, ", "))
+		}
+		return nil
 	})
 }
 
 // UsedKeys lists the ids of the keys that something is sealed with. The others
 // may leave the ring.
 func (db *DB) UsedKeys(ctx context.Context) (ids []string, err error) {
-	err = db.view(ctx, func(t *tx) error {
-		list, err := t.list("SELECT DISTINCT key_id FROM secrets ORDER BY key_id")
-		for _, id := range list {
-			ids = append(ids, string(id))
-		}
+	err = db.view(ctx, func(t *tx) (err error) {
+		ids, err = list(t, single[string], "SELECT DISTINCT key_id FROM secrets ORDER BY key_id")
 		return err
 	})
 	return ids, err
@@ -127,16 +118,8 @@ func (db *DB) Reseal(ctx context.Context, batch int) (done bool, n int, err erro
 		return false, 0, errors.New("reseal: want a batch of 1 or more")
 	}
 	err = db.update(approvals.Background(ctx), func(t *tx) error {
-		var old []secret
-		err := t.each("SELECT name, version, sealed FROM secrets WHERE key_id <> ? ORDER BY name LIMIT ?", []any{t.db.keys.all()[0].id, batch},
-			func(scan func(...any) error) error {
-				var s secret
-				if err := scan(&s.name, &s.version, &s.sealed); err != nil {
-					return err
-				}
-				old = append(old, s)
-				return nil
-			})
+		old, err := list(t, func(s *secret) []any { return []any{&s.name, &s.version, &s.sealed} },
+			"SELECT name, version, sealed FROM secrets WHERE key_id <> ? ORDER BY name LIMIT ?", t.db.keys.all()[0].id, batch)
 		if err != nil {
 			return err
 		}

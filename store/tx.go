@@ -82,8 +82,13 @@ func (t *tx) usable() error {
 	return t.dead
 }
 
-// exec runs a statement and returns how many rows it changed.
-func (t *tx) exec(query string, args ...any) (int64, error) {
+func (t *tx) exec(query string, args ...any) error {
+	_, err := t.change(query, args...)
+	return err
+}
+
+// change is exec that tells how many rows it changed.
+func (t *tx) change(query string, args ...any) (int64, error) {
 	if err := t.usable(); err != nil {
 		return 0, err
 	}
@@ -126,6 +131,19 @@ func (t *tx) each(query string, args []any, fn func(scan func(...any) error) err
 	}
 	return t.failed(rows.Err())
 }
+
+// list reads every row into a value; into names the places of its columns.
+func list[T any](t *tx, into func(*T) []any, query string, args ...any) (out []T, err error) {
+	err = t.each(query, args, func(scan func(...any) error) error {
+		var value T
+		err := scan(into(&value)...)
+		out = append(out, value)
+		return err
+	})
+	return out, err
+}
+
+func single[T any](value *T) []any { return []any{value} }
 
 // clean replaces in texts what not every database takes: NUL, and bytes that are no
 // UTF-8. What comes from outside would else make work that can never be finished.
