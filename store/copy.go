@@ -47,12 +47,12 @@ type Copied struct {
 // started meanwhile: the copy lacks what they did.
 func Copy(ctx context.Context, from, to Config) (c Copied, err error) {
 	from.Existing = true
-	source, err := openBare(ctx, from)
+	source, err := open(ctx, from)
 	if err != nil {
 		return c, fmt.Errorf("open the database to copy: %w", err)
 	}
 	defer source.Close()
-	target, err := openBare(ctx, to)
+	target, err := open(ctx, to)
 	if err != nil {
 		return c, fmt.Errorf("open the database to copy to: %w", err)
 	}
@@ -77,15 +77,6 @@ func unserved(ctx context.Context, db *DB) error {
 
 // ErrServed says that a serve works on a database.
 var ErrServed = errors.New("a daemon is running on this database: stop it first")
-
-// openBare opens a database without keys: nothing in it can be opened.
-func openBare(ctx context.Context, c Config) (*DB, error) {
-	e, err := openEngine(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	return &DB{base: e, engine: e, keys: &KeyRing{}}, nil
-}
 
 func copyAll(ctx context.Context, source, target *DB) (c Copied, err error) {
 	err = source.view(ctx, func(from *tx) error {
@@ -234,7 +225,7 @@ func (db *DB) Backup(ctx context.Context, file string) error {
 		if err != nil {
 			return err
 		}
-		target, err := openBare(ctx, Config{URL: "sqlite:" + path})
+		target, err := open(ctx, Config{URL: "sqlite:" + path})
 		if err != nil {
 			return err
 		}

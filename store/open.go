@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rack-gateway/rack-gateway-approvals/store/engine"
+	"github.com/rack-gateway/rack-gateway-approvals/store/postgres"
 	"github.com/rack-gateway/rack-gateway-approvals/store/sqlite"
 )
 
@@ -43,15 +45,32 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if c.URL == "" || c.Keys == nil {
 		return nil, errors.New("open database: URL and key ring are required")
 	}
-	e, err := openEngine(ctx, c)
+	db, err := open(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	db := &DB{base: e, engine: e, keys: c.Keys}
 	if err := errors.Join(db.checkKeys(ctx), db.checkNodes(ctx)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), db.Close())
 	}
 	return db, nil
+}
+
+// open is Open that looks at no keys: without a ring, nothing sealed can be opened.
+func open(ctx context.Context, c Config) (*DB, error) {
+	path, err := c.Path()
+	if err != nil {
+		return nil, err
+	}
+	var e engine.Engine
+	if path == "" {
+		e, err = postgres.Open(ctx, c.server())
+	} else {
+		e, err = sqlite.Open(ctx, path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &DB{base: e, engine: e, keys: cmp.Or(c.Keys, &KeyRing{})}, nil
 }
 
 // Path is the absolute path of the file, "" for a database on a server.
@@ -60,4 +79,40 @@ func (db *DB) Path() string {
 		return e.Path()
 	}
 	return ""
+}
+
+// Path is the path of the file of a database URL "sqlite:PATH"; "" for a database
+// on a server, "postgres://…". An error says what is wrong with the URL, without
+// repeating it: it may hold a password.
+func (c Config) Path() (path string, err error) {
+	if postgres.IsURL(c.URL) {
+		return "", c.server().Check()
+	}
+	return sqlite.ParseURL(c.URL)
+}
+
+// HasPassword reports whether the URL holds one.
+func (c Config) HasPassword() bool { return postgres.IsURL(c.URL) && c.server().HasPassword() }
+
+func (c Config) server() postgres.Config {
+	return postgres.Config{URL: c.URL, CAFile: c.CAFile, Existing: c.Existing}
+}
+
+// Migrate makes the tables of a database, or brings them up to date, as their owner.
+// With a role, on a server, it grants that role what serve needs, and no more.
+func Migrate(ctx context.Context, c Config, role string) error {
+	path, err := c.Path()
+	switch {
+	case err != nil:
+		return err
+	case path == "":
+		return postgres.Migrate(ctx, c.server(), role)
+	case role != "":
+		return errors.New("roles are those of a PostgreSQL server, and this database is a SQLite file")
+	}
+	db, err := open(ctx, c)
+	if err != nil {
+		return err
+	}
+	return db.Close()
 }

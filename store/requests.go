@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -90,28 +91,21 @@ func search(f approvals.Filter) (query string, args []any) {
 const mostArms = 400
 
 // split makes one arm for each pair of an app and a status that lead.
-func split(f approvals.Filter) []arm {
+func split(f approvals.Filter) (arms []arm) {
 	lead := leading(f)
-	if f.Limit == 0 || f.Released {
-		return []arm{{f, lead}}
+	apps, statuses := [][]string{f.Apps}, [][]approvals.Status{f.Statuses}
+	if f.Limit > 0 && !f.Released {
+		if slices.Contains(lead, "app") && len(f.Apps) <= mostArms {
+			apps = slices.Collect(slices.Chunk(f.Apps, 1))
+		}
+		if slices.Contains(lead, "status") && len(f.Statuses)*len(apps) <= mostArms {
+			statuses = slices.Collect(slices.Chunk(f.Statuses, 1))
+		}
 	}
-	arms := []arm{{f, lead}}
-	if slices.Contains(lead, "app") && len(f.Apps) <= mostArms {
-		arms = nil
-		for _, app := range f.Apps {
-			f.Apps = []string{app}
+	for _, f.Apps = range apps {
+		for _, f.Statuses = range statuses {
 			arms = append(arms, arm{f, lead})
 		}
-	}
-	if slices.Contains(lead, "status") && len(f.Statuses)*len(arms) <= mostArms {
-		var out []arm
-		for _, a := range arms {
-			for _, status := range f.Statuses {
-				a.f.Statuses = []approvals.Status{status}
-				out = append(out, a)
-			}
-		}
-		arms = out
 	}
 	return arms
 }
@@ -165,28 +159,29 @@ func (c *conditions) and(condition string, values ...any) {
 	c.args = append(c.args, values...)
 }
 
-func (c *conditions) oneOf(column string, values []any) {
-	switch len(values) {
-	case 0:
-	case 1:
-		c.and(column+" = ?", values...)
-	default:
-		c.and(column+" IN "+marks(len(values)), values...)
+func oneOf[T ~string](c *conditions, column string, values []T) {
+	if len(values) > 0 {
+		c.where = append(c.where, column+" IN "+marks(len(values)))
+	}
+	for _, v := range values {
+		c.args = append(c.args, string(v))
 	}
 }
 
 func (a arm) search() (query string, args []any) {
 	f := a.f
 	var c conditions
-	c.oneOf(a.column("app"), texts(f.Apps))
-	c.oneOf(a.column("status"), texts(f.Statuses))
-	c.oneOf(a.column("environment"), given(f.Environment))
-	c.oneOf(a.column("branch"), given(f.Branch))
-	c.oneOf(a.column("workflow_id"), given(f.WorkflowID))
-	if len(f.Revision) == fullRevision {
-		c.oneOf(a.column("revision"), given(f.Revision))
-	} else if f.Revision != "" {
-		column := a.column("revision")
+	oneOf(&c, a.column("app"), f.Apps)
+	oneOf(&c, a.column("status"), f.Statuses)
+	for _, is := range [][2]string{{"environment", f.Environment}, {"branch", f.Branch}, {"workflow_id", f.WorkflowID}} {
+		if is[1] != "" {
+			c.and(a.column(is[0])+" = ?", is[1])
+		}
+	}
+	switch column := a.column("revision"); {
+	case len(f.Revision) == fullRevision:
+		c.and(column+" = ?", f.Revision)
+	case f.Revision != "":
 		c.and(column+" >= ? AND "+column+" < ?", f.Revision, f.Revision+"\U0010ffff")
 	}
 	if !f.CreatedFrom.IsZero() {
@@ -297,17 +292,17 @@ func marks(n int) string {
 	return "(" + strings.TrimSuffix(strings.Repeat("?, ", n), ", ") + ")"
 }
 
-func texts[T ~string](in []T) []any {
-	out := make([]any, len(in))
-	for i, v := range in {
-		out[i] = string(v)
-	}
-	return out
-}
-
-func given(value string) []any {
-	if value == "" {
-		return nil
-	}
-	return []any{value}
+// RequestCounts counts the requests by status; a status that none has is absent.
+func (db *DB) RequestCounts(ctx context.Context) (map[approvals.Status]int, error) {
+	counts := map[approvals.Status]int{}
+	err := db.view(ctx, func(t *tx) error {
+		return t.each("SELECT status, count(*) FROM requests GROUP BY status", nil, func(scan func(...any) error) error {
+			var status approvals.Status
+			var n int
+			err := scan(&status, &n)
+			counts[status] = n
+			return err
+		})
+	})
+	return counts, err
 }
