@@ -64,7 +64,7 @@ type Tx struct {
 	Querier
 	// Now reads the clock that times of the transaction are taken from.
 	Now func() time.Time
-	// Commit makes the change last. An error that is [ErrUnavailable] leaves open
+	// Commit makes the change last; nil in a snapshot. An error that is [ErrUnavailable] leaves open
 	// whether it was made.
 	Commit func() error
 	// Rollback ends the transaction without a trace, unless it has ended.

@@ -190,21 +190,24 @@ func (t *transaction) made() {
 	t.db.beaten(t.sent)
 }
 
-// resolve asks what became of the commit. Once the lock is had, the old connection
-// is over, whatever it did, and the turn of the node tells.
+// resolve asks what became of the commit, as the next transaction does: once the lock
+// is had, the old connection is over, whatever it did, and the turn of the node tells.
 func (t *transaction) resolve(lost error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), resolveTime)
 	defer cancel()
+	node := t.db.Node()
 	for {
-		turn, err := t.db.askTurn(ctx)
+		next, err := t.db.Begin(ctx)
+		if err == nil {
+			next.Rollback()
+		}
 		switch {
-		case err == nil && turn == t.turn:
+		case err == nil && t.db.Node() == node && t.db.turn == t.turn:
 			t.made()
 			return nil
-		case err == nil && turn == t.turn-1:
-			t.db.sure = true
+		case err == nil && t.db.Node() == node:
 			return engine.Trouble(fmt.Errorf("not made: %w", lost))
-		case err == nil, ctx.Err() != nil:
+		case err == nil, ctx.Err() != nil: // the row is gone, was never there, or is that of a dead node
 			return engine.Trouble(fmt.Errorf("nobody knows whether it was made: %w", lost))
 		}
 		select {
@@ -212,28 +215,6 @@ func (t *transaction) resolve(lost error) error {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
-}
-
-// askTurn reads the turn of the node under the lock.
-func (db *DB) askTurn(ctx context.Context) (int64, error) {
-	conn, err := db.writer.Conn(ctx)
-	if err != nil {
-		return 0, err
-	}
-	results, err := send(ctx, conn, lockWriters+"SELECT turn FROM nodes WHERE id = '"+db.Node()+"'; ROLLBACK")
-	if err != nil {
-		discard(conn)
-		return 0, err
-	}
-	defer conn.Close()
-	if len(results[2].Rows) == 0 {
-		return 0, nil // a new node, whose row was to come with this commit
-	}
-	own, err := numbers(results[2], 1)
-	if err != nil {
-		return 0, err
-	}
-	return own[0], nil
 }
 
 // Snapshot begins to read. The server takes the state with the first
@@ -247,7 +228,7 @@ func (db *DB) Snapshot(ctx context.Context) (*engine.Tx, error) {
 		return nil, err
 	}
 	t := &transaction{db: db, conn: conn}
-	return &engine.Tx{Querier: conn, Now: db.now, Commit: func() error { t.rollback(); return nil }, Rollback: t.rollback}, nil
+	return &engine.Tx{Querier: conn, Now: db.now, Rollback: t.rollback}, nil
 }
 
 // send sends statements without parameters in one round trip, and returns what

@@ -142,7 +142,7 @@ func (db *DB) Snapshot(ctx context.Context) (*engine.Tx, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &engine.Tx{Querier: t.conn, Now: db.now, Commit: t.commit, Rollback: t.rollback}, nil
+	return &engine.Tx{Querier: t.conn, Now: db.now, Rollback: t.rollback}, nil
 }
 
 // transaction is one on a connection that is its own. Those of database/sql start a
