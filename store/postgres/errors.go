@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,44 +28,31 @@ func (db *DB) Fault(err error) error {
 	if err == nil || errors.Is(err, engine.ErrUnavailable) {
 		return err
 	}
-	var e *pgconn.PgError
-	var connect *pgconn.ConnectError
-	switch {
-	case errors.As(err, &connect):
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return engine.Trouble(fmt.Errorf("the database server cannot be used: %s", reason(err)))
-	case !errors.As(err, &e):
-		if lost(err) {
-			return engine.Trouble(err)
-		}
-		return err
-	case e.Code == "XX001" || e.Code == "XX002": // data_corrupted, index_corrupted
+	}
+	switch state := code(err); {
+	case state == "XX001" || state == "XX002": // data_corrupted, index_corrupted
 		return fmt.Errorf("%w: %w", engine.ErrDamaged, engine.Trouble(err))
-	case e.Code == "23505": // unique_violation
+	case state == "23505": // unique_violation
 		return fmt.Errorf("%w: %w", approvals.ErrConflict, err)
-	case unusable(e.Code):
+	case state == "" && lost(err), slices.ContainsFunc(unusable, func(start string) bool { return strings.HasPrefix(state, start) }):
 		return engine.Trouble(err)
 	}
 	return err
 }
 
-// unusable reports whether a SQLSTATE says that the server cannot be used right
+// unusable is how a SQLSTATE begins which says that the server cannot be used right
 // now: https://www.postgresql.org/docs/15/errcodes-appendix.html.
-func unusable(code string) bool {
-	switch code[:min(2, len(code))] {
-	case "08", // connection
-		"28",                         // authorization: the password was changed
-		"40",                         // rollback: a deadlock
-		"53", "57", "58", "XX", "3D": // resources, operator, system, internal, no such database
-		return true
-	}
-	switch code {
-	case "25006", // read-only: a standby took the place of the server, or it stands by
-		"25P03", // idle in a transaction for too long
-		"42501", // a right is missing
-		"55P03": // a lock was waited for too long
-		return true
-	}
-	return false
+var unusable = []string{
+	"08",                         // connection
+	"28",                         // authorization: the password was changed
+	"40",                         // rollback: a deadlock
+	"53", "57", "58", "XX", "3D", // resources, operator, system, internal, no such database
+	"25006", // read-only: a standby took the place of the server, or it stands by
+	"25P03", // idle in a transaction for too long
+	"42501", // a right is missing
+	"55P03", // a lock was waited for too long
 }
 
 // lost reports whether the connection, and not a statement, failed.
@@ -80,8 +68,8 @@ func lost(err error) bool {
 
 // ended reports whether the server ended the connection.
 func ended(err error) bool {
-	var e *pgconn.PgError
-	return errors.As(err, &e) && e.SeverityUnlocalized == "FATAL"
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.SeverityUnlocalized == "FATAL"
 }
 
 // reason says why no connection could be made, without the address and the names
@@ -127,8 +115,7 @@ func reason(err error) string {
 
 // code is the SQLSTATE of an error, "" when the server sent none.
 func code(err error) string {
-	var e *pgconn.PgError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return e.Code
 	}
 	return ""

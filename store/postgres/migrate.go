@@ -37,54 +37,8 @@ const migrationLock = 0x52477741 // "RGwA"
 // ErrNoTables says that the database has no tables of this program.
 var ErrNoTables = errors.New("the database has no tables yet: start serve or run rack-gatewayd migrate")
 
-// migrate brings the schema up to date, and reads the server's clock.
+// migrate brings the schema up to date, in one transaction.
 func (db *DB) migrate(ctx context.Context, existing bool) error {
-	schema, err := db.schema(ctx, db.reader)
-	if err != nil {
-		return err
-	}
-	switch {
-	case schema > newestSchema():
-		return newer(schema)
-	case schema == 0 && existing:
-		return ErrNoTables
-	case schema == newestSchema():
-		return nil
-	}
-	err = db.migrateAll(ctx)
-	if code(err) == "42501" {
-		return fmt.Errorf("the tables are missing or older than this program, and this role may not make them: run rack-gatewayd migrate as the owner of the database: %w", err)
-	}
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	return nil
-}
-
-type queries interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-// schema reads the number of the schema, 0 = there are no tables.
-func (db *DB) schema(ctx context.Context, q queries) (schema int64, err error) {
-	var there bool
-	var at int64
-	if err := q.QueryRowContext(ctx, "SELECT to_regclass('meta') IS NOT NULL, "+serverTime).Scan(&there, &at); err != nil {
-		return 0, err
-	}
-	db.server.Store(&reading{server: time.UnixMilli(at), here: time.Now()})
-	if !there {
-		return 0, nil
-	}
-	err = q.QueryRowContext(ctx, "SELECT schema FROM meta WHERE program = 'rack-gateway'").Scan(&schema)
-	if errors.Is(err, sql.ErrNoRows) || code(err) == "42703" { // undefined_column
-		return 0, engine.ErrForeign
-	}
-	return schema, err
-}
-
-// migrateAll applies the steps that are missing in one transaction.
-func (db *DB) migrateAll(ctx context.Context) error {
 	tx, err := db.writer.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -94,35 +48,46 @@ func (db *DB) migrateAll(ctx context.Context) error {
 		return err
 	}
 	schema, err := db.schema(ctx, tx)
-	if err != nil || schema >= newestSchema() {
-		return errors.Join(err, newer(schema))
-	}
-	if schema > 0 { // nobody writes meanwhile
-		if _, err := tx.ExecContext(ctx, "SELECT 1 FROM meta FOR UPDATE"); err != nil {
-			return err
-		}
-	}
-	for _, step := range steps[schema:] {
-		if _, err := tx.ExecContext(ctx, step); err != nil {
-			return err
-		}
-	}
-	if _, err := tx.ExecContext(ctx, "UPDATE meta SET schema = $1", newestSchema()); err != nil {
+	switch {
+	case err != nil:
 		return err
+	case schema == 0 && existing:
+		return ErrNoTables
+	case schema >= newestSchema():
+		return newer(schema)
+	}
+	todo := append(slices.Clone(steps[schema:]), fmt.Sprintf("UPDATE meta SET schema = %d", newestSchema()))
+	if schema > 0 { // nobody writes meanwhile
+		todo = append([]string{"SELECT 1 FROM meta FOR UPDATE"}, todo...)
+	}
+	for _, step := range todo {
+		_, err := tx.ExecContext(ctx, step)
+		if code(err) == "42501" {
+			return fmt.Errorf("the tables are missing or older than this program, and this role may not make them: run rack-gatewayd migrate as the owner of the database: %w", err)
+		}
+		if err != nil {
+			return fmt.Errorf("migrate: %w", err)
+		}
 	}
 	return tx.Commit()
 }
 
-// checkSetting refuses a setting that is not one of some values.
-func (db *DB) checkSetting(ctx context.Context, name string, want []string) error {
-	var got string
-	if err := db.reader.QueryRowContext(ctx, "SELECT current_setting($1)", name).Scan(&got); err != nil {
-		return err
+// schema reads the number of the schema, 0 = there are no tables, and the server's clock.
+func (db *DB) schema(ctx context.Context, tx *sql.Tx) (schema int64, err error) {
+	var there bool
+	var at int64
+	if err := tx.QueryRowContext(ctx, "SELECT to_regclass('meta') IS NOT NULL, "+serverTime).Scan(&there, &at); err != nil {
+		return 0, err
 	}
-	if !slices.Contains(want, got) {
-		return fmt.Errorf("%w: %s is %s, not %s", engine.ErrWeakSettings, name, got, want[0])
+	db.server.Store(&reading{server: time.UnixMilli(at), here: time.Now()})
+	if !there {
+		return 0, nil
 	}
-	return nil
+	err = tx.QueryRowContext(ctx, "SELECT schema FROM meta WHERE program = 'rack-gateway'").Scan(&schema)
+	if errors.Is(err, sql.ErrNoRows) || code(err) == "42703" { // undefined_column
+		return 0, engine.ErrForeign
+	}
+	return schema, err
 }
 
 // Migrate brings the schema up to date as the owner of the tables. With a role it

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -122,19 +123,13 @@ func (db *DB) checkDirect(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	results, err := send(ctx, conn, "SELECT pg_backend_pid()")
-	if err != nil {
-		return err
-	}
-	there, err := numbers(results[0], 1)
-	if err != nil {
-		return err
-	}
 	return conn.Raw(func(driven any) error {
-		if int64(driven.(*stdlib.Conn).Conn().PgConn().PID()) != there[0] {
+		session := driven.(*stdlib.Conn).Conn().PgConn()
+		results, err := session.Exec(ctx, fmt.Sprint("SELECT pg_backend_pid() = ", session.PID())).ReadAll()
+		if err == nil && string(results[0].Rows[0][0]) != "t" {
 			return ErrPooler
 		}
-		return nil
+		return err
 	})
 }
 
@@ -145,9 +140,7 @@ func (db *DB) checkServer(ctx context.Context) error {
 	}
 	var version int
 	var standby bool
-	var encoding string
-	err := db.reader.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('server_encoding')").
-		Scan(&version, &standby, &encoding)
+	err := db.reader.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int, pg_is_in_recovery()").Scan(&version, &standby)
 	switch {
 	case err != nil:
 		return err
@@ -155,18 +148,20 @@ func (db *DB) checkServer(ctx context.Context) error {
 		return fmt.Errorf("the server is PostgreSQL %d; %d or newer is needed", version/10_000, oldestServer)
 	case standby:
 		return engine.Trouble(errors.New("the server stands by and takes no writes"))
-	case encoding != "UTF8":
-		return fmt.Errorf("%w: server_encoding is %s, not UTF8", engine.ErrWeakSettings, encoding)
 	}
 	want := map[string][]string{
-		"fsync": {"on"}, "full_page_writes": {"on"}, "synchronous_commit": {"on", "remote_apply", "remote_write"},
+		"server_encoding": {"UTF8"}, "fsync": {"on"}, "full_page_writes": {"on"}, "synchronous_commit": {"on", "remote_apply", "remote_write"},
 	}
 	for _, name := range []string{"idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"} {
 		want[name] = []string{session[name]}
 	}
 	for name, values := range want {
-		if err := db.checkSetting(ctx, name, values); err != nil {
+		var got string
+		if err := db.reader.QueryRowContext(ctx, "SELECT current_setting($1)", name).Scan(&got); err != nil {
 			return err
+		}
+		if !slices.Contains(values, got) {
+			return fmt.Errorf("%w: %s is %s, not %s", engine.ErrWeakSettings, name, got, values[0])
 		}
 	}
 	return nil
