@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -77,7 +78,7 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	deadline := time.Now().Add(busyTimeout)
 	for {
 		conn, err := c.driver.Open(c.dsn)
-		if err == nil || !isBusy(err) || time.Now().After(deadline) {
+		if err == nil || code(err).Code != sqlite3.ErrBusy || time.Now().After(deadline) {
 			return conn, err
 		}
 		select {
@@ -92,29 +93,17 @@ func (c connector) Driver() driver.Driver { return c.driver }
 
 func readBack(c *sqlite3.SQLiteConn, want []pragma) error {
 	for _, p := range want {
-		got, err := readPragma(c, p.name)
-		if err != nil {
-			return err
+		row := []driver.Value{"unknown"} // it stays where there is no such setting
+		rows, err := c.Query("PRAGMA "+p.name, nil)
+		if err == nil {
+			err = errors.Join(rows.Next(row), rows.Close())
 		}
-		if got != p.want {
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("read setting %s: %w", p.name, err)
+		}
+		if got := fmt.Sprint(row[0]); got != p.want {
 			return fmt.Errorf("%w: %s is %s, not %s", engine.ErrWeakSettings, p.name, got, p.want)
 		}
 	}
 	return nil
-}
-
-func readPragma(c *sqlite3.SQLiteConn, name string) (string, error) {
-	rows, err := c.Query("PRAGMA "+name, nil)
-	if err != nil {
-		return "", fmt.Errorf("read setting %s: %w", name, err)
-	}
-	defer rows.Close()
-	row := make([]driver.Value, len(rows.Columns()))
-	switch err := rows.Next(row); {
-	case err == io.EOF || len(row) == 0:
-		return "unknown", nil
-	case err != nil:
-		return "", fmt.Errorf("read setting %s: %w", name, err)
-	}
-	return fmt.Sprint(row[0]), nil
 }

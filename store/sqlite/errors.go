@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/mattn/go-sqlite3"
 
@@ -11,22 +12,26 @@ import (
 )
 
 func (db *DB) Fault(err error) error {
-	err = fault(err)
+	e := code(err)
+	if slices.Contains(unusable, e.Code) {
+		err = engine.Trouble(err)
+	}
+	violates := e.ExtendedCode == sqlite3.ErrConstraintUnique || e.ExtendedCode == sqlite3.ErrConstraintPrimaryKey
 	switch {
 	case damaged(err) && !errors.Is(err, engine.ErrDamaged):
 		return fmt.Errorf("%w: %w", engine.ErrDamaged, err)
-	case violates(err) && !errors.Is(err, approvals.ErrConflict):
+	case violates && !errors.Is(err, approvals.ErrConflict):
 		return fmt.Errorf("%w: %w", approvals.ErrConflict, err)
 	}
 	return err
 }
 
-// fault adds [engine.ErrUnavailable] to what is the database's own trouble.
-func fault(err error) error {
-	if unusable(err) {
-		return engine.Trouble(err)
-	}
-	return err
+// unusable are the codes of the database's own trouble.
+var unusable = []sqlite3.ErrNo{
+	sqlite3.ErrBusy, sqlite3.ErrLocked, sqlite3.ErrProtocol,
+	sqlite3.ErrFull, sqlite3.ErrIoErr, sqlite3.ErrNomem,
+	sqlite3.ErrReadonly, sqlite3.ErrPerm, sqlite3.ErrCantOpen,
+	sqlite3.ErrCorrupt, sqlite3.ErrNotADB,
 }
 
 // Broken reports whether err is trouble that does not pass by itself: I/O errors,
@@ -47,22 +52,3 @@ func damaged(err error) bool {
 	c := code(err).Code
 	return errors.Is(err, engine.ErrDamaged) || c == sqlite3.ErrCorrupt || c == sqlite3.ErrNotADB
 }
-
-func unusable(err error) bool {
-	switch code(err).Code {
-	case sqlite3.ErrBusy, sqlite3.ErrLocked, sqlite3.ErrProtocol,
-		sqlite3.ErrFull, sqlite3.ErrIoErr, sqlite3.ErrNomem,
-		sqlite3.ErrReadonly, sqlite3.ErrPerm, sqlite3.ErrCantOpen,
-		sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
-		return true
-	}
-	return false
-}
-
-// violates reports whether a unique rule or primary key forbade a write.
-func violates(err error) bool {
-	c := code(err).ExtendedCode
-	return c == sqlite3.ErrConstraintUnique || c == sqlite3.ErrConstraintPrimaryKey
-}
-
-func isBusy(err error) bool { return code(err).Code == sqlite3.ErrBusy }

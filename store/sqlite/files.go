@@ -26,10 +26,10 @@ func prepareFile(path string) error {
 		if errors.Is(err, fs.ErrExist) {
 			return nil // another program was faster
 		}
-		if err != nil {
-			return fmt.Errorf("create database file: %w", err)
+		if err == nil {
+			err = f.Close()
 		}
-		if err := f.Close(); err != nil {
+		if err != nil {
 			return fmt.Errorf("create database file: %w", err)
 		}
 		return syncDir(dir)
@@ -55,11 +55,10 @@ const writable = 2
 // syncDir makes new and renamed files of a directory survive a power loss.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync directory: %w", err)
+	if err == nil {
+		err = errors.Join(d.Sync(), d.Close())
 	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
+	if err != nil {
 		return fmt.Errorf("sync directory: %w", err)
 	}
 	return nil

@@ -74,11 +74,8 @@ func WaitLock(ctx context.Context, path string) (*Lock, error) {
 // that others would lock. Else it is [ErrLockLost].
 func (l *Lock) Held() error {
 	mine, err := l.file.Stat()
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrLockLost, err)
-	}
-	there, err := os.Stat(l.path)
-	if err != nil {
+	there, err2 := os.Stat(l.path)
+	if err := errors.Join(err, err2); err != nil {
 		return fmt.Errorf("%w: %w", ErrLockLost, err)
 	}
 	if !os.SameFile(mine, there) {

@@ -25,7 +25,7 @@ type DB struct {
 	writer  *sql.DB
 	reader  *sql.DB
 	folder  folder
-	stamps  stamps
+	stamps  *sql.Conn // SQLite counts for each connection what others have committed
 	clock   engine.Clock
 	place   atomic.Pointer[place] // of its files when they were last looked at
 	gone    atomic.Pointer[error] // set once a file was removed or replaced
@@ -47,10 +47,7 @@ func Open(ctx context.Context, path string) (*DB, error) {
 	db := &DB{path: absolute, node: rand.Text()}
 	if err := db.open(ctx); err != nil {
 		db.Close()
-		if damaged(err) && !errors.Is(err, engine.ErrDamaged) {
-			err = fmt.Errorf("%w: %w", engine.ErrDamaged, err)
-		}
-		return nil, fmt.Errorf("%s: %w", path, fault(err))
+		return nil, fmt.Errorf("%s: %w", path, db.Fault(err))
 	}
 	return db, nil
 }
@@ -75,7 +72,10 @@ func (db *DB) open(ctx context.Context) error {
 		return err
 	}
 	db.place.Store(&p)
-	return db.folder.open(ctx, db)
+	if db.stamps, err = db.reader.Conn(ctx); err != nil {
+		return err
+	}
+	return db.folder.open(ctx, db.path)
 }
 
 // Unclean reports whether the write-ahead log still held something when the
@@ -91,8 +91,13 @@ func (db *DB) Close() error {
 	if !db.mayFold() {
 		return errors.Join(fmt.Errorf("close database: %w", engine.ErrReplaced), db.setAside())
 	}
-	errs := []error{db.stamps.close(), db.folder.close()}
-	for _, pool := range []*sql.DB{db.reader, db.writer} {
+	var errs []error
+	for _, conn := range []*sql.Conn{db.stamps, db.folder.conn} {
+		if conn != nil {
+			errs = append(errs, conn.Close())
+		}
+	}
+	for _, pool := range []*sql.DB{db.folder.pool, db.reader, db.writer} {
 		if pool != nil {
 			errs = append(errs, pool.Close())
 		}
@@ -127,7 +132,7 @@ func (db *DB) Begin(context.Context) (*engine.Tx, error) {
 		if err := t.commit(); err != nil {
 			return err
 		}
-		db.folder.committed()
+		db.committed()
 		// Close has to tell our own writes from those of others (mayFold).
 		return db.Sound()
 	}
@@ -186,6 +191,16 @@ func (t *transaction) rollback() {
 	t.conn.Close()
 }
 
+// Stamp is PRAGMA data_version, which takes no transaction and reads no page. It is
+// read without the context, for which the driver would start a goroutine.
+func (db *DB) Stamp(context.Context) (stamp int64, err error) {
+	if err := db.refused(); err != nil {
+		return 0, err
+	}
+	err = db.stamps.QueryRowContext(context.Background(), "PRAGMA data_version").Scan(&stamp)
+	return stamp, err
+}
+
 func (db *DB) now() time.Time { return db.clock.At(time.Now()) }
 
 // Check runs SQLite's integrity check, which reads the whole file;
@@ -199,7 +214,7 @@ func check(ctx context.Context, pool *sql.DB) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		return fmt.Errorf("check the database: %w", fault(err))
+		return fmt.Errorf("check the database: %w", err)
 	case finding != "ok":
 		return fmt.Errorf("%w: %s", engine.ErrDamaged, finding)
 	}
