@@ -150,53 +150,14 @@ func testNow(t *testing.T, s approvals.Store) {
 // or give up waiting. Each learns what became of its own change, and only that.
 func testWriters(t *testing.T, s approvals.Store) {
 	const writers, rounds = 24, 10
-	boom := errors.New("boom")
 	var mu sync.Mutex
 	kept := map[string]bool{} // what must be there
 	var wg sync.WaitGroup
 	for w := range writers {
 		for round := range rounds {
-			id := fmt.Sprint(w, "-", round)
-			r := Request(0, "app"+fmt.Sprint(w%3), "")
-			r.ID = id
-			ran := 0
-			change := func(tx approvals.Tx) error { ran++; return Step(tx, &r) }
 			wg.Go(func() {
-				defer func() {
-					if got := recover(); got != nil && got != id {
-						t.Errorf("%s: got the panic of %v", id, got)
-					}
-					if ran > 1 {
-						t.Errorf("%s: ran %d times; want once at the most", id, ran)
-					}
-				}()
-				switch w % 6 {
-				case 0:
-					err := s.Update(t.Context(), func(tx approvals.Tx) error { return errors.Join(change(tx), fmt.Errorf("%s: %w", id, boom)) })
-					if !errors.Is(err, boom) || err.Error() != id+": boom" {
-						t.Errorf("%s: got %v; want its own error", id, err)
-					}
-				case 1:
-					s.Update(t.Context(), func(tx approvals.Tx) error { change(tx); panic(id) })
-					t.Errorf("%s: got no panic", id)
-				case 2:
-					ctx, cancel := context.WithCancel(t.Context())
-					go cancel()
-					err := s.Update(ctx, change)
-					if (err == nil) != (ran == 1) || err != nil && !errors.Is(err, context.Canceled) {
-						t.Errorf("%s: ran %d times, got %v", id, ran, err)
-					}
-					mu.Lock()
-					kept[id] = err == nil
-					mu.Unlock()
-				default:
-					if err := s.Update(t.Context(), change); err != nil {
-						t.Errorf("%s: got %v; want nil", id, err)
-					}
-					view(t, s, func(tx approvals.Tx) error { // what is acknowledged is there
-						_, err := tx.Request(id)
-						return err
-					})
+				id := fmt.Sprint(w, "-", round)
+				if writeOne(t, s, w, id) {
 					mu.Lock()
 					kept[id] = true
 					mu.Unlock()
@@ -205,12 +166,7 @@ func testWriters(t *testing.T, s approvals.Store) {
 		}
 	}
 	wg.Wait()
-	want := 0
-	for _, there := range kept {
-		if there {
-			want++
-		}
-	}
+	want := len(kept)
 	view(t, s, func(tx approvals.Tx) error {
 		all, err := tx.Requests(approvals.Filter{})
 		for i, r := range all {
@@ -224,6 +180,53 @@ func testWriters(t *testing.T, s approvals.Store) {
 		}
 		return errors.Join(err, err2)
 	})
+}
+
+// writeOne makes the request with the id in the way of writer w, and reports whether
+// it has to be there.
+func writeOne(t *testing.T, s approvals.Store, w int, id string) (kept bool) {
+	boom := errors.New("boom")
+	r := Request(0, "app"+fmt.Sprint(w%3), "")
+	r.ID = id
+	ran := 0
+	change := func(tx approvals.Tx) error { ran++; return Step(tx, &r) }
+	defer func() {
+		if got := recover(); got != nil && got != id {
+			t.Errorf("%s: got the panic of %v", id, got)
+		}
+		if ran > 1 {
+			t.Errorf("%s: ran %d times; want once at the most", id, ran)
+		}
+	}()
+	switch w % 6 {
+	case 0:
+		err := s.Update(t.Context(), func(tx approvals.Tx) error { return errors.Join(change(tx), fmt.Errorf("%s: %w", id, boom)) })
+		if !errors.Is(err, boom) || err.Error() != id+": boom" {
+			t.Errorf("%s: got %v; want its own error", id, err)
+		}
+		return false
+	case 1:
+		s.Update(t.Context(), func(tx approvals.Tx) error { change(tx); panic(id) })
+		t.Errorf("%s: got no panic", id)
+		return false
+	case 2:
+		ctx, cancel := context.WithCancel(t.Context())
+		go cancel()
+		err := s.Update(ctx, change)
+		if (err == nil) != (ran == 1) || err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: ran %d times, got %v", id, ran, err)
+		}
+		return err == nil
+	default:
+		if err := s.Update(t.Context(), change); err != nil {
+			t.Errorf("%s: got %v; want nil", id, err)
+		}
+		view(t, s, func(tx approvals.Tx) error { // what is acknowledged is there
+			_, err := tx.Request(id)
+			return err
+		})
+		return true
+	}
 }
 
 func testStamp(t *testing.T, s approvals.Store) {

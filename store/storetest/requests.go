@@ -121,8 +121,11 @@ func testRequestConflicts(t *testing.T, s approvals.Store) {
 	}
 }
 
-func testFilters(t *testing.T, s approvals.Store) {
-	start := time.UnixMilli(1_800_000_000_000).UTC()
+// filterStart is a minute before the first request of addFiltered was made.
+var filterStart = time.UnixMilli(1_800_000_000_000).UTC()
+
+// addFiltered stores twelve requests that differ in what filters ask for.
+func addFiltered(t *testing.T, s approvals.Store) {
 	statuses := []approvals.Status{approvals.Pending, approvals.Released, approvals.Expired}
 	update(t, s, func(tx approvals.Tx) error {
 		for i := 1; i <= 12; i++ {
@@ -130,12 +133,12 @@ func testFilters(t *testing.T, s approvals.Store) {
 			r.Status = statuses[i%3]
 			r.Facts.Revision = fmt.Sprintf("%040x", i)
 			r.Facts.Branch = []string{"main", "dev", "x", "y"}[i%4]
-			r.CreatedAt = start.Add(time.Duration(i) * time.Minute)
+			r.CreatedAt = filterStart.Add(time.Duration(i) * time.Minute)
 			if i%6 == 0 {
 				r.Decisions = []approvals.Decision{{SlackUser: "U1"}}
 			}
 			if r.Status == approvals.Released { // 1, 4, 7, 10; the older the later
-				r.ReleasedAt = start.Add(time.Duration(100-i/4) * time.Minute)
+				r.ReleasedAt = filterStart.Add(time.Duration(100-i/4) * time.Minute)
 			}
 			if err := tx.SaveRequest(&r); err != nil {
 				return err
@@ -143,6 +146,10 @@ func testFilters(t *testing.T, s approvals.Store) {
 		}
 		return nil
 	})
+}
+
+func testFilters(t *testing.T, s approvals.Store) {
+	addFiltered(t, s)
 	both := []string{"api", "web"}
 	for _, tt := range []struct {
 		name   string
@@ -167,13 +174,13 @@ func testFilters(t *testing.T, s approvals.Store) {
 		{"full revision", approvals.Filter{Revision: fmt.Sprintf("%040x", 11)}, []int64{11}},
 		{"revision prefix", approvals.Filter{Revision: fmt.Sprintf("%039x", 0), Apps: []string{"web"}}, []int64{11, 9, 7, 5, 3, 1}},
 		{"revision of nobody", approvals.Filter{Revision: "f%"}, nil},
-		{"times", approvals.Filter{CreatedFrom: start.Add(3 * time.Minute), CreatedTo: start.Add(5 * time.Minute)}, []int64{5, 4, 3}},
-		{"since", approvals.Filter{CreatedFrom: start.Add(10 * time.Minute)}, []int64{12, 11, 10}},
+		{"times", approvals.Filter{CreatedFrom: filterStart.Add(3 * time.Minute), CreatedTo: filterStart.Add(5 * time.Minute)}, []int64{5, 4, 3}},
+		{"since", approvals.Filter{CreatedFrom: filterStart.Add(10 * time.Minute)}, []int64{12, 11, 10}},
 		{"page", approvals.Filter{Before: 6}, []int64{5, 4, 3, 2, 1}},
 		{"last page", approvals.Filter{Before: 1}, nil},
 		{"released", approvals.Filter{Released: true}, []int64{1, 7, 4, 10}},
 		{"released of a place", approvals.Filter{Released: true, Apps: []string{"api"}, Environment: "production"}, []int64{4, 10}},
-		{"released after", approvals.Filter{Released: true, ReleasedAfter: start.Add(98 * time.Minute)}, []int64{1, 7, 4}},
+		{"released after", approvals.Filter{Released: true, ReleasedAfter: filterStart.Add(98 * time.Minute)}, []int64{1, 7, 4}},
 		{"after", approvals.Filter{Apps: both, Statuses: approvals.OpenStatuses(), After: 6}, []int64{12, 9}},
 		{"released of apps before", approvals.Filter{Released: true, Apps: both, Before: 8}, []int64{1, 7, 4}},
 	} {

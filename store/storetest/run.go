@@ -24,6 +24,7 @@ func Run(t *testing.T, open func(t *testing.T) approvals.Store, except ...string
 		{"work is claimed in order", testClaimOrder},
 		{"lanes", testLanes},
 		{"a claim ends", testFinish},
+		{"attempts are counted", testAttempts},
 		{"asked for while claimed", testAgain},
 		{"a lease that is over", testLease},
 		{"two claimers", testClaimers},

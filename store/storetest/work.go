@@ -161,6 +161,17 @@ func testLanes(t *testing.T, s approvals.Store) {
 	}
 }
 
+// lost has nothing come of a claim that is over.
+func lost(t *testing.T, s approvals.Store, what string, w approvals.Work) {
+	t.Helper()
+	if err := claimed(t, s, w); !errors.Is(err, approvals.ErrLostClaim) {
+		t.Errorf("%s, claimed: got %v; want %v", what, err, approvals.ErrLostClaim)
+	}
+	if err := finish(s, t, w); !errors.Is(err, approvals.ErrLostClaim) {
+		t.Errorf("%s, finish: got %v; want %v", what, err, approvals.ErrLostClaim)
+	}
+}
+
 func testFinish(t *testing.T, s approvals.Store) {
 	ask(t, s, work("a", 1, past(1)))
 	w := claim(t, s, lane, 1, time.Hour)[0]
@@ -171,19 +182,10 @@ func testFinish(t *testing.T, s approvals.Store) {
 	if err := finish(s, t, w); err != nil {
 		t.Fatal(err)
 	}
-	lost := func(what string, w approvals.Work) {
-		t.Helper()
-		if err := claimed(t, s, w); !errors.Is(err, approvals.ErrLostClaim) {
-			t.Errorf("%s, claimed: got %v; want %v", what, err, approvals.ErrLostClaim)
-		}
-		if err := finish(s, t, w); !errors.Is(err, approvals.ErrLostClaim) {
-			t.Errorf("%s, finish: got %v; want %v", what, err, approvals.ErrLostClaim)
-		}
-	}
-	lost("finished", w)
+	lost(t, s, "finished", w)
 	unclaimed := w
 	unclaimed.Claim = ""
-	lost("without a claim", unclaimed)
+	lost(t, s, "without a claim", unclaimed)
 
 	again := claim(t, s, lane, 1, time.Hour)[0]
 	want := w
@@ -191,8 +193,14 @@ func testFinish(t *testing.T, s approvals.Store) {
 	if diff := cmp.Diff(want, again); diff != "" || again.Claim == w.Claim {
 		t.Errorf("claimed again: -want +got:\n%s", diff)
 	}
-	lost("claimed anew", w)
-	again.Attempt = 5
+	lost(t, s, "claimed anew", w)
+}
+
+// testAttempts has work fail, be asked for meanwhile, succeed, and be done.
+func testAttempts(t *testing.T, s approvals.Store) {
+	ask(t, s, work("a", 1, past(1)))
+	again := claim(t, s, lane, 1, time.Hour)[0]
+	again.Attempt, again.Note = 5, "note"
 	if err := finish(s, t, again); err != nil {
 		t.Fatal(err)
 	}
@@ -216,13 +224,13 @@ func testFinish(t *testing.T, s approvals.Store) {
 	if err := finish(s, t, third); err != nil {
 		t.Fatal(err)
 	}
-	lost("done", third)
+	lost(t, s, "done", third)
 	ask(t, s, work("a", 1, past(1))) // a new row under the same key
 	fresh := claim(t, s, lane, 9, time.Hour)
 	if diff := cmp.Diff([]string{"card/a 1 1"}, brief(fresh)); diff != "" {
 		t.Errorf("asked for anew: -want +got:\n%s", diff)
 	}
-	lost("made anew", third)
+	lost(t, s, "made anew", third)
 }
 
 func testAgain(t *testing.T, s approvals.Store) {
