@@ -26,8 +26,10 @@ type Node struct {
 	Settings string // tells its settings from those of others
 	Self     bool
 	// Left is for how long the others respect it, unless it writes meanwhile.
-	Left time.Duration
-	keys []string // ids of its keys, that which seals first
+	Left  time.Duration
+	id    string
+	until time.Time
+	keys  string // ids of its keys, that which seals first
 }
 
 // Join makes this opening of the database a node. What dead ones had claimed is
@@ -86,20 +88,13 @@ func (db *DB) Nodes(ctx context.Context) (nodes []Node, err error) {
 	if !db.engine.Shared() {
 		return nil, nil
 	}
-	err = db.view(ctx, func(t *tx) error {
-		return t.each("SELECT id, name, version, settings, keys, until FROM nodes WHERE "+living+" ORDER BY name, id", []any{t.now.UnixMilli()}, func(scan func(...any) error) error {
-			var id, keys string
-			var n Node
-			var until time.Time
-			if err := scan(&id, &n.Name, &n.Version, &n.Settings, &keys, stamp{&until}); err != nil {
-				return err
-			}
-			n.Left = until.Sub(t.now)
-			n.Self = id == db.engine.Node()
-			n.keys = strings.Split(keys, ",")
-			nodes = append(nodes, n)
-			return nil
-		})
+	err = db.view(ctx, func(t *tx) (err error) {
+		columns := func(n *Node) []any { return []any{&n.id, &n.Name, &n.Version, &n.Settings, &n.keys, stamp{&n.until}} }
+		nodes, err = list(t, columns, "SELECT id, name, version, settings, keys, until FROM nodes WHERE "+living+" ORDER BY name, id", t.now.UnixMilli())
+		for i, n := range nodes {
+			nodes[i].Left, nodes[i].Self = n.until.Sub(t.now), n.id == db.engine.Node()
+		}
+		return err
 	})
 	return nodes, err
 }
@@ -144,7 +139,7 @@ func (db *DB) checkNodes(ctx context.Context) error {
 	own := db.keys.IDs()
 	nodes, err := db.Nodes(ctx)
 	for _, n := range nodes {
-		if !slices.Contains(n.keys, own[0]) || !slices.Contains(own, n.keys[0]) {
+		if keys := strings.Split(n.keys, ","); !slices.Contains(keys, own[0]) || !slices.Contains(own, keys[0]) {
 			return fmt.Errorf("%w (node %s)", ErrKeysDiffer, n.Name)
 		}
 	}

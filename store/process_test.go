@@ -286,7 +286,10 @@ func TestBackup(t *testing.T) {
 	r := request("api") // numbers go on, also after a restore
 	update(t, copied, func(tx approvals.Tx) error { return step(tx, &r) })
 
-	for _, bad := range []string{db.Path(), db.Path() + "-wal", dir, filepath.Join(dir, "no", "x.db")} {
+	if err := os.WriteFile(db.Path()+".lock", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{db.Path(), db.Path() + "-wal", db.Path() + "-shm", db.Path() + ".lock", dir, filepath.Join(dir, "no", "x.db")} {
 		if err := db.Backup(t.Context(), bad); err == nil {
 			t.Errorf("backup to %s: got no error", bad)
 		}

@@ -77,21 +77,13 @@ func (q *turns) take(ctx context.Context) (*group, error) {
 		return g, nil
 	case <-ctx.Done():
 	}
-	if q.forget(line, w) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if i := slices.Index(*line, w); i >= 0 {
+		*line = slices.Delete(*line, i, i+1)
 		return nil, ctx.Err()
 	}
 	return <-w.turn, nil // it came at the same moment
-}
-
-// forget takes w out of its line, and reports whether it still was there.
-func (q *turns) forget(line *[]*waiter, w *waiter) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	i := slices.Index(*line, w)
-	if i >= 0 {
-		*line = slices.Delete(*line, i, i+1)
-	}
-	return i >= 0
 }
 
 // give hands the turn to the next waiter, and reports whether there was one. If
@@ -108,10 +100,8 @@ func (q *turns) give(g *group, last bool) bool {
 		q.busy = !last
 		return false
 	}
-	next := (*line)[0]
-	(*line)[0] = nil
-	*line = (*line)[1:]
-	next.turn <- g
+	(*line)[0].turn <- g
+	*line = slices.Delete(*line, 0, 1)
 	return true
 }
 
@@ -163,7 +153,7 @@ func (db *DB) join(g *group, fn func(*tx) error) (err error) {
 // enter begins the transaction or, for all but its first member, a savepoint.
 func (g *group) enter(db *DB) (err error) {
 	if g.members > 0 {
-		if err := g.exec("SAVEPOINT member"); err != nil {
+		if _, err := g.tx.ExecContext(context.Background(), "SAVEPOINT member"); err != nil {
 			g.broken = db.fault(err)
 			return fmt.Errorf("begin: %w", engine.Trouble(g.broken))
 		}
@@ -185,11 +175,6 @@ func (g *group) enter(db *DB) (err error) {
 	return nil
 }
 
-func (g *group) exec(statement string) error {
-	_, err := g.tx.ExecContext(context.Background(), statement)
-	return err
-}
-
 // undo takes back what t did. Where the database itself failed, it may have
 // rolled back everything, so that nothing of the group can be committed.
 func (g *group) undo(db *DB, t *tx) {
@@ -200,7 +185,7 @@ func (g *group) undo(db *DB, t *tx) {
 	}
 	if errors.Is(t.dead, ErrUnavailable) {
 		g.broken = t.dead
-	} else if err := g.exec("ROLLBACK TO member"); err != nil {
+	} else if _, err := g.tx.ExecContext(context.Background(), "ROLLBACK TO member"); err != nil {
 		g.broken = db.fault(err)
 	}
 }

@@ -6,6 +6,7 @@ package engine
 import (
 	"context"
 	"database/sql"
+	"io/fs"
 	"time"
 )
 
@@ -76,4 +77,21 @@ type Querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// Migrations reads the steps that lead from schema to schema, in order. It panics when
+// it cannot, because the program holds them.
+func Migrations(files fs.FS) (steps []string) {
+	names, err := fs.Glob(files, "migrations/*.sql")
+	if err != nil {
+		panic(err)
+	}
+	for _, name := range names {
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			panic(err)
+		}
+		steps = append(steps, string(text))
+	}
+	return steps
 }

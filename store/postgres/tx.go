@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -281,4 +282,21 @@ func (db *DB) Respected() error {
 		return fmt.Errorf("the database has not answered for %s: other nodes may have taken over", age.Round(time.Second))
 	}
 	return nil
+}
+
+// Dialect has parameters ? and ?N as $1 and so on.
+func (db *DB) Dialect(query string) string {
+	var b strings.Builder
+	for n := 1; ; n++ {
+		before, after, found := strings.Cut(query, "?")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteByte('$')
+		if after == "" || after[0] < '0' || after[0] > '9' {
+			b.WriteString(strconv.Itoa(n))
+		}
+		query = after
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"slices"
@@ -59,8 +60,10 @@ func (c Config) parse() (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, errors.New("has parameters that cannot be read: write special characters as %XX")
 	}
-	if !query.Has("sslmode") {
-		query.Set("sslmode", "verify-full")
+	for name, value := range map[string]string{"sslmode": "verify-full", "target_session_attrs": "read-write", "connect_timeout": "5"} {
+		if !query.Has(name) {
+			query.Set(name, value)
+		}
 	}
 	modes := []string{"verify-full", "verify-ca", "require", "disable"}
 	if !slices.Contains(modes, query.Get("sslmode")) {
@@ -72,20 +75,12 @@ func (c Config) parse() (*pgx.ConnConfig, error) {
 		}
 		query.Set("sslrootcert", c.CAFile)
 	}
-	if !query.Has("target_session_attrs") {
-		query.Set("target_session_attrs", "read-write")
-	}
-	if !query.Has("connect_timeout") {
-		query.Set("connect_timeout", "5")
-	}
 	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20")
 	parsed, err := pgx.ParseConfig(u.String())
 	if err != nil {
 		return nil, errors.New("cannot be understood: a parameter of it is wrong, or a file that it names cannot be read")
 	}
-	for name, value := range session {
-		parsed.RuntimeParams[name] = value
-	}
+	maps.Copy(parsed.RuntimeParams, session)
 	if parsed.RuntimeParams["application_name"] == "" {
 		parsed.RuntimeParams["application_name"] = "rack-gatewayd"
 	}

@@ -12,10 +12,8 @@ import (
 	"path/filepath"
 )
 
-// Backup writes a copy of the database, as it stands at one moment, to file
-// (mode 0600), replacing an older one and nothing else. Writers are not held up. The copy is
-// complete, checked and on disk before it gets its name: a backup that was cut
-// short leaves a temporary file "<file>.*.tmp" at worst.
+// Backup writes a copy of the database, as it stands at one moment, to file; see
+// [WriteFile]. Writers are not held up.
 func (db *DB) Backup(ctx context.Context, file string) error {
 	if err := errors.Join(db.refuseOwnFile(file), db.Sound()); err != nil {
 		return fmt.Errorf("backup: %w", err)
@@ -23,9 +21,10 @@ func (db *DB) Backup(ctx context.Context, file string) error {
 	return WriteFile(ctx, file, func(path string) error { return copyInto(ctx, db.path, path) })
 }
 
-// WriteFile writes a database to file, in place of an older one of ours: fill writes
-// it to an empty file of another name, which gets this one when it is complete,
-// checked and on disk.
+// WriteFile writes a database to file (mode 0600), in place of an older one of ours and
+// of nothing else: fill writes it to an empty file of another name, which gets this one
+// when it is complete, checked and on disk. What is cut short leaves a temporary file
+// "<file>.*.tmp" at worst.
 func WriteFile(ctx context.Context, file string, fill func(path string) error) (err error) {
 	defer func() {
 		if err != nil {
