@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -153,24 +153,11 @@ func readPage(t *tx, table string, key, columns []string, last []any) (rows [][]
 	return rows, next, err
 }
 
-// mostValues bounds the values of one statement, as SQLite does.
-const mostValues = 30_000
-
+// writeRows writes them with one statement: a page of the widest table has 14,000 values,
+// and SQLite takes 32,766.
 func writeRows(t *tx, table string, columns []string, rows [][]any) error {
-	for len(rows) > 0 {
-		n := min(len(rows), mostValues/len(columns))
-		var args []any
-		for _, row := range rows[:n] {
-			args = append(args, row...)
-		}
-		rows = rows[n:]
-		one := marks(len(columns))
-		query := "INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") VALUES " + strings.Repeat(one+", ", n-1) + one
-		if err := t.exec(query, args...); err != nil {
-			return err
-		}
-	}
-	return nil
+	row := marks(len(columns))
+	return t.exec("INSERT INTO "+table+" ("+strings.Join(columns, ", ")+") VALUES "+strings.Repeat(row+", ", len(rows)-1)+row, slices.Concat(rows...)...)
 }
 
 // same compares the copy with what was copied: how many rows each table has, and
@@ -221,10 +208,6 @@ func (db *DB) Backup(ctx context.Context, file string) error {
 		return e.Backup(ctx, file)
 	}
 	return sqlite.WriteFile(ctx, file, func(path string) error {
-		path, err := filepath.Abs(path)
-		if err != nil {
-			return err
-		}
 		target, err := open(ctx, Config{URL: "sqlite:" + path})
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -52,10 +53,7 @@ func (db *DB) fault(err error) error {
 // the database still is where others find it ([ErrReplaced]): call it every few
 // seconds, because other transactions look only after they have committed.
 func (db *DB) CanWrite(ctx context.Context) error {
-	if err := db.Damage(); err != nil {
-		return err
-	}
-	if err := db.Sound(); err != nil {
+	if err := cmp.Or(db.Damage(), db.Sound()); err != nil {
 		return err
 	}
 	return db.update(ctx, func(t *tx) error {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -34,11 +33,11 @@ func (s storage) Append(leaf []byte, hashes []tlog.Hash) error {
 	if err != nil || len(hashes) == 0 {
 		return err
 	}
-	var args []any
+	var rows [][]any
 	for i, h := range hashes {
-		args = append(args, tlog.StoredHashCount(seq)+int64(i), h[:])
+		rows = append(rows, []any{tlog.StoredHashCount(seq) + int64(i), h[:]})
 	}
-	return s.t.exec("INSERT INTO audit_hashes (position, hash) VALUES "+strings.Repeat("(?, ?), ", len(hashes)-1)+"(?, ?)", args...)
+	return writeRows(s.t, "audit_hashes", []string{"position", "hash"}, rows)
 }
 
 // ReadHashes reads them with one statement: package ledger asks for a good thousand at

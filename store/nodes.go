@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,19 +52,13 @@ func (db *DB) Beat(ctx context.Context) error {
 	}
 	return db.update(ctx, func(t *tx) error {
 		// The row may be new: see Begin of the engine.
-		n := db.self
-		if err := t.exec("UPDATE nodes SET serving = true, name = ?, version = ?, settings = ?, keys = ? WHERE id = ? AND NOT serving",
-			n.Name, n.Version, n.Settings, strings.Join(db.keys.IDs(), ","), db.engine.Node()); err != nil {
-			return err
-		}
-		now := t.now.UnixMilli()
-		if err := t.exec("UPDATE nodes SET dead = true WHERE NOT dead AND until < ?", now); err != nil {
-			return err
-		}
-		if err := t.exec("DELETE FROM nodes WHERE dead AND until < ?", now-forgetDead.Milliseconds()); err != nil {
-			return err
-		}
-		return t.exec(free + "node NOT IN (SELECT id FROM nodes WHERE NOT dead)")
+		n, now := db.self, t.now.UnixMilli()
+		return cmp.Or(
+			t.exec("UPDATE nodes SET serving = true, name = ?, version = ?, settings = ?, keys = ? WHERE id = ? AND NOT serving",
+				n.Name, n.Version, n.Settings, strings.Join(db.keys.IDs(), ","), db.engine.Node()),
+			t.exec("UPDATE nodes SET dead = true WHERE NOT dead AND until < ?", now),
+			t.exec("DELETE FROM nodes WHERE dead AND until < ?", now-forgetDead.Milliseconds()),
+			t.exec(free+"node NOT IN (SELECT id FROM nodes WHERE NOT dead)"))
 	})
 }
 
@@ -114,17 +109,18 @@ type alone struct{ *DB }
 
 func (db alone) Update(ctx context.Context, fn func(approvals.Tx) error) error {
 	return db.update(ctx, func(t *tx) error {
-		if db.engine.Shared() {
-			var served bool
-			if err := t.get("SELECT EXISTS (SELECT 1 FROM nodes WHERE "+living+")", []any{t.now.UnixMilli()}, &served); err != nil {
-				return err
-			}
-			if served {
-				return ErrServed
-			}
-			if err := t.exec("UPDATE nodes SET dead = true WHERE serving AND NOT dead"); err != nil {
-				return err
-			}
+		if !db.engine.Shared() {
+			return fn(t)
+		}
+		var served bool
+		if err := t.get("SELECT EXISTS (SELECT 1 FROM nodes WHERE "+living+")", []any{t.now.UnixMilli()}, &served); err != nil {
+			return err
+		}
+		if served {
+			return ErrServed
+		}
+		if err := t.exec("UPDATE nodes SET dead = true WHERE serving AND NOT dead"); err != nil {
+			return err
 		}
 		return fn(t)
 	})

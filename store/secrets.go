@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"errors"
@@ -14,14 +15,13 @@ import (
 const purposeSecret = "secret"
 
 func (t *tx) Secret(name string) (string, error) {
-	var s secret
+	s := secret{name: name}
 	switch err := t.get("SELECT version, sealed FROM secrets WHERE name = ?", []any{name}, &s.version, &s.sealed); {
 	case errors.Is(err, approvals.ErrNotFound):
 		return "", nil
 	case err != nil:
 		return "", err
 	}
-	s.name = name
 	value, err := s.open(t.db.keys)
 	return string(value), err
 }
@@ -47,8 +47,7 @@ func (t *tx) SetSecret(name, value string) error {
 		return t.exec("DELETE FROM secrets WHERE name = ?", name)
 	}
 	var version int64
-	err := t.get("SELECT version FROM secrets WHERE name = ?", []any{name}, &version)
-	if err != nil && !errors.Is(err, approvals.ErrNotFound) {
+	if err := t.get("SELECT coalesce(max(version), 0) FROM secrets WHERE name = ?", []any{name}, &version); err != nil {
 		return err
 	}
 	return t.putSecret(name, version+1, []byte(value))
@@ -62,12 +61,11 @@ func (t *tx) putSecret(name string, version int64, value []byte) error {
 		return t.failed(err)
 	}
 	key := t.db.keys.all()[0]
-	if err := t.exec("INSERT INTO seal_keys (id, check_value) VALUES (?, ?) ON CONFLICT DO NOTHING", key.id, key.check); err != nil {
-		return err
-	}
-	return t.exec(`INSERT INTO secrets (name, version, key_id, sealed) VALUES (?, ?, ?, ?)
-		ON CONFLICT (name) DO UPDATE SET version = excluded.version, key_id = excluded.key_id, sealed = excluded.sealed`,
-		name, version, key.id, sealed)
+	return cmp.Or(
+		t.exec("INSERT INTO seal_keys (id, check_value) VALUES (?, ?) ON CONFLICT DO NOTHING", key.id, key.check),
+		t.exec(`INSERT INTO secrets (name, version, key_id, sealed) VALUES (?, ?, ?, ?)
+			ON CONFLICT (name) DO UPDATE SET version = excluded.version, key_id = excluded.key_id, sealed = excluded.sealed`,
+			name, version, key.id, sealed))
 }
 
 // checkKeys refuses a ring that cannot open everything.

@@ -82,6 +82,8 @@ func (t *tx) usable() error {
 	return t.dead
 }
 
+// exec runs a statement, unless one before it failed: the first error of several is
+// that of the first which failed.
 func (t *tx) exec(query string, args ...any) error {
 	_, err := t.change(query, args...)
 	return err

@@ -70,8 +70,11 @@ func (c Config) parse() (*pgx.ConnConfig, error) {
 		return nil, errors.New("has an sslmode that does not say whether the connection is encrypted: use verify-full, verify-ca, require or disable")
 	}
 	if c.CAFile != "" {
-		if err := checkCA(c.CAFile); err != nil {
-			return nil, err
+		switch text, err := os.ReadFile(c.CAFile); {
+		case err != nil:
+			return nil, fmt.Errorf("the CA file cannot be read: %w", err)
+		case !x509.NewCertPool().AppendCertsFromPEM(text):
+			return nil, errors.New("the CA file holds no certificate in PEM")
 		}
 		query.Set("sslrootcert", c.CAFile)
 	}
@@ -97,15 +100,4 @@ var session = map[string]string{
 	"tcp_keepalives_idle":                 "5",
 	"tcp_keepalives_interval":             "2",
 	"tcp_keepalives_count":                "3",
-}
-
-func checkCA(file string) error {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("the CA file cannot be read: %w", err)
-	}
-	if !x509.NewCertPool().AppendCertsFromPEM(text) {
-		return errors.New("the CA file holds no certificate in PEM")
-	}
-	return nil
 }

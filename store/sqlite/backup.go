@@ -130,11 +130,7 @@ func replaceable(file string) error {
 }
 
 func checkCopy(ctx context.Context, file string) error {
-	path, err := filepath.Abs(file)
-	if err != nil {
-		return err
-	}
-	pool := sql.OpenDB(newConnector(path, "?mode=ro&immutable=1", nil))
+	pool := sql.OpenDB(newConnector(file, "?mode=ro&immutable=1", nil))
 	defer pool.Close()
 	return check(ctx, pool)
 }

@@ -23,13 +23,18 @@ const firstSchema = 100
 // steps are the migrations; step i leads to schema firstSchema+i.
 var steps = engine.Migrations(migrations)
 
-// migrate brings the schema up to date. It refuses, before anything is written,
-// what is not ours to change.
+// migrate brings the schema up to date, in one transaction, because two programs may
+// start at once. It refuses, before anything is written, what is not ours to change.
 func migrate(ctx context.Context, db *sql.DB) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("read schema version: %w", err)
+	}
+	defer tx.Rollback()
 	newest := firstSchema + len(steps) - 1
 	var id, tables int64
 	var version int
-	err := db.QueryRowContext(ctx, `SELECT (SELECT application_id FROM pragma_application_id),
+	err = tx.QueryRowContext(ctx, `SELECT (SELECT application_id FROM pragma_application_id),
 		(SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)`).Scan(&id, &version, &tables)
 	switch {
 	case err != nil:
@@ -40,37 +45,16 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("%w: its schema is %d, the newest known is %d; run the newer program", engine.ErrNewerSchema, version, newest)
 	case version > 0 && version < firstSchema:
 		return errors.New("this database was made by a development version before the first release; start with a new one")
+	case version == newest:
+		return nil
 	}
-	for version < newest {
-		if version, err = migrateOne(ctx, db); err != nil {
-			return fmt.Errorf("migrate: %w", err)
+	for version = max(version+1, firstSchema); version <= newest; version++ {
+		marks := fmt.Sprintf("PRAGMA application_id=%d; PRAGMA user_version=%d", applicationID, version)
+		for _, statement := range []string{steps[version-firstSchema], marks} {
+			if _, err := tx.ExecContext(ctx, statement); err != nil {
+				return fmt.Errorf("migrate: step %d: %w", version, err)
+			}
 		}
 	}
-	return nil
-}
-
-// migrateOne applies the next step, if one is missing, in one transaction. The
-// version is read inside it, because two programs may start at once.
-func migrateOne(ctx context.Context, db *sql.DB) (version int, err error) {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return 0, err
-	}
-	defer tx.Rollback()
-	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return 0, err
-	}
-	done := max(version-firstSchema+1, 0) // steps
-	if done >= len(steps) {
-		return version, nil
-	}
-	version = firstSchema + done
-	if _, err := tx.ExecContext(ctx, steps[done]); err != nil {
-		return 0, fmt.Errorf("step %d: %w", version, err)
-	}
-	marks := fmt.Sprintf("PRAGMA application_id=%d; PRAGMA user_version=%d", applicationID, version)
-	if _, err := tx.ExecContext(ctx, marks); err != nil {
-		return 0, fmt.Errorf("step %d: %w", version, err)
-	}
-	return version, tx.Commit()
+	return tx.Commit()
 }
