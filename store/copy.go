@@ -199,10 +199,8 @@ func readLog(t *tx) (c Copied, err error) {
 	return Copied{Events: reader.Size(), Root: reader.Root()}, nil
 }
 
-// Backup writes a copy of the database, as it stands at one moment, to a SQLite
-// file (mode 0600), replacing an older one. Writers are not held up. The copy is
-// complete, checked and on disk before it gets its name: a backup that was cut
-// short leaves a temporary file "<file>.*.tmp" at worst.
+// Backup writes a copy of the database, as it stands at one moment, to a SQLite file;
+// see [sqlite.WriteFile]. Writers are not held up.
 func (db *DB) Backup(ctx context.Context, file string) error {
 	if e, ok := db.engine.(*sqlite.DB); ok {
 		return e.Backup(ctx, file)

@@ -54,10 +54,7 @@ func (t *tx) requests(where string, args ...any) ([]approvals.Request, error) {
 			return err
 		}
 		var r approvals.Request
-		if err := json.Unmarshal(body, &r); err != nil {
-			return fmt.Errorf("read request %d: %w", number, err)
-		}
-		if err := json.Unmarshal(seen, &r.Seen); err != nil {
+		if err := cmp.Or(json.Unmarshal(body, &r), json.Unmarshal(seen, &r.Seen)); err != nil {
 			return fmt.Errorf("read request %d: %w", number, err)
 		}
 		r.Number, r.Version, r.Metadata = number, version, metadata

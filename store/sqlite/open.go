@@ -53,7 +53,7 @@ func Open(ctx context.Context, path string) (*DB, error) {
 	return db, nil
 }
 
-func (db *DB) open(ctx context.Context) error {
+func (db *DB) open(ctx context.Context) (err error) {
 	if err := prepareFile(db.path); err != nil {
 		return err
 	}
@@ -68,11 +68,9 @@ func (db *DB) open(ctx context.Context) error {
 	db.reader = sql.OpenDB(readerOf(db.path))
 	db.reader.SetMaxOpenConns(readers + 1) // and that of the stamps
 	db.reader.SetMaxIdleConns(readers)
-	p, err := look(db.path)
-	if err != nil {
+	if err := db.look(); err != nil {
 		return err
 	}
-	db.place.Store(&p)
 	if db.stamps, err = db.reader.Conn(ctx); err != nil {
 		return err
 	}

@@ -16,19 +16,25 @@ var sideFiles = [...]string{"", "-wal", "-shm"}
 // place is what the files looked like.
 type place [len(sideFiles)]fs.FileInfo
 
-func look(path string) (place, error) {
+// look takes in what the files look like now; [engine.ErrReplaced] when one is gone or
+// another one than before.
+func (db *DB) look() error {
+	had := db.place.Load()
 	var p place
 	for i, suffix := range sideFiles {
-		info, err := os.Stat(path + suffix)
-		if errors.Is(err, fs.ErrNotExist) {
-			return p, fmt.Errorf("%w: %s is gone", engine.ErrReplaced, path+suffix)
-		}
-		if err != nil {
-			return p, fmt.Errorf("find database file: %w", err)
+		info, err := os.Stat(db.path + suffix)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%w: %s is gone", engine.ErrReplaced, db.path+suffix)
+		case err != nil:
+			return fmt.Errorf("find database file: %w", err)
+		case had != nil && !os.SameFile(info, had[i]):
+			return fmt.Errorf("%w: %s is another file", engine.ErrReplaced, db.path+suffix)
 		}
 		p[i] = info
 	}
-	return p, nil
+	db.place.Store(&p)
+	return nil
 }
 
 // Sound looks whether every file is still where others would open it, and has
@@ -37,25 +43,14 @@ func look(path string) (place, error) {
 // will find again, and the memory that it shares with other programs may be cut
 // off under it.
 func (db *DB) Sound() error {
-	had := db.place.Load()
-	if had == nil {
+	if db.place.Load() == nil {
 		return nil // being opened
 	}
-	p, err := look(db.path)
-	for i := range p {
-		if err == nil && !os.SameFile(p[i], had[i]) {
-			err = fmt.Errorf("%w: %s is another file", engine.ErrReplaced, db.path+sideFiles[i])
-		}
+	err := engine.Trouble(db.look())
+	if errors.Is(err, engine.ErrReplaced) {
+		db.gone.Store(&err)
 	}
-	if err != nil {
-		err = engine.Trouble(err)
-		if errors.Is(err, engine.ErrReplaced) {
-			db.gone.Store(&err)
-		}
-		return err
-	}
-	db.place.Store(&p)
-	return nil
+	return err
 }
 
 // refused is why no transaction begins any more.
