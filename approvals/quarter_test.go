@@ -20,6 +20,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/ledger"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/rack-gatewayd/reportpage"
 )
 
 var (
@@ -280,9 +281,10 @@ func TestReportOfAQuarter(t *testing.T) {
 		q.must(err)
 		x.PipelineURL = func(slug string, n int64) string { return fmt.Sprintf("https://ci.example/%s/%d", slug, n) }
 		var text bytes.Buffer
-		size, err := log.WriteReport(q.ctx, x, &text)
+		read, err := log.Report(q.ctx, x)
 		q.must(err)
-		t.Logf("%d requests, %d events: a page of %d KiB", q.n, size, text.Len()/1024)
+		q.must(reportpage.Write(&text, read))
+		t.Logf("%d requests, %d events: a page of %d KiB", q.n, read.Checkpoint.Size, text.Len()/1024)
 		page, err := html.Parse(bytes.NewReader(text.Bytes()))
 		q.must(err)
 		loadsNothing(t, page)
@@ -292,7 +294,7 @@ func TestReportOfAQuarter(t *testing.T) {
 			}
 		}
 		q.figures(page)
-		q.evidence(log, page, size)
+		q.evidence(log, page, read.Checkpoint.Size)
 		q.period(log)
 		if *quarterKeep != "" {
 			ended, err := q.svc.Recent(q.ctx, approvals.Filter{})
@@ -434,9 +436,10 @@ func (q *quarter) evidence(log audit.Log, page *html.Node, size int64) {
 func (q *quarter) period(log audit.Log) {
 	x, err := audit.ParseReport("2000-02-01", "2000-02-02", "shop")
 	q.must(err)
-	var text bytes.Buffer
-	_, err = log.WriteReport(q.ctx, x, &text)
+	read, err := log.Report(q.ctx, x)
 	q.must(err)
+	var text bytes.Buffer
+	q.must(reportpage.Write(&text, read))
 	page, err := html.Parse(&text)
 	q.must(err)
 	all, err := q.svc.Recent(q.ctx, approvals.Filter{})
@@ -456,7 +459,7 @@ func (q *quarter) period(log audit.Log) {
 		q.t.Errorf("got %.300q with %d requests; want those of shop on two days", said, there)
 	}
 	x.App = "nobody"
-	if _, err = log.WriteReport(q.ctx, x, &text); code(err) != approvals.CodeAppUnknown {
+	if _, err = log.Report(q.ctx, x); code(err) != approvals.CodeAppUnknown {
 		q.t.Errorf("of an app without requests: got %v; want %s", err, approvals.CodeAppUnknown)
 	}
 }
@@ -516,7 +519,7 @@ func textOf(n *html.Node) string {
 		if n.Type == html.TextNode {
 			b.WriteString(n.Data)
 		}
-		if n.Data == "div" || n.Data == "li" || n.Data == "td" {
+		if slices.Contains([]string{"div", "li", "p", "td"}, n.Data) {
 			b.WriteByte(' ')
 		}
 		for c := range n.ChildNodes() {

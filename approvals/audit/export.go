@@ -21,7 +21,7 @@ import (
 const (
 	ExportJSONL  = "jsonl"  // the whole log from its start: one line = one leaf, byte for byte
 	ExportCSV    = "csv"    // one row per request
-	formatReport = "report" // how the log names a page that [Log.WriteReport] wrote
+	formatReport = "report" // how the log names what [Log.Report] read
 )
 
 // Export says what is wanted of the log, and by whom. [ParseExport] makes it

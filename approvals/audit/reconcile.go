@@ -36,19 +36,6 @@ const (
 	FindingUnreadable Finding = "unreadable"        // which gates there are, or who opened one, is not known; see [Hole]
 )
 
-// findingText says in a sentence what a finding means.
-type findingText struct {
-	Finding Finding
-	Text    string
-}
-
-var findingTexts = []findingText{
-	{FindingNoRequest, "Nobody asked this gateway about the gate, whether it was opened or not."},
-	{FindingNotOurs, "The gate is open, and the log has no approval that it was opened by."},
-	{FindingNotOpen, "The log says that the gate was opened, and CircleCI says that it was not."},
-	{FindingUnreadable, "CircleCI did not say which gates there are in this place, or who opened one, so some may be missing from the list."},
-}
-
 // Hole is a part of what was asked for that could not be read. Gates may be
 // missing from it.
 type Hole struct {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -42,37 +41,36 @@ func ParseReport(from, to, app string) (Report, error) {
 	return x, f.err()
 }
 
-// WriteReport writes a page for people, which stands alone: HTML without scripts
-// that loads nothing. What it says of requests and events comes from the log alone,
-// which is read from its first leaf on and compared with the checkpoint that the page
-// shows; names and links come from what the gateway knows now.
+// Report reads what a report says. What that is of requests and events comes from the
+// log alone, which is read from its first leaf on and compared with the checkpoint that
+// the report rests on; names and links come from what the gateway knows now.
 //
-// Reading is recorded first, as for an [Log.Export]: the last event that the page
+// Reading is recorded first, as for an [Log.Export]: the last event that the report
 // rests on is its own.
-func (l Log) WriteReport(ctx context.Context, x Report, w io.Writer) (size int64, err error) {
+func (l Log) Report(ctx context.Context, x Report) (*Reading, error) {
 	reader := Export{Format: formatReport, From: x.From, To: x.To, App: x.App}
-	size, err = l.recordExport(ctx, reader)
+	size, err := l.recordExport(ctx, reader)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	read, err := l.newReading(ctx, x, reader.apps())
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	for page, err := range l.pages(ctx, size) {
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		for _, line := range page {
 			if err := read.take(line); err != nil {
-				return 0, err
+				return nil, err
 			}
 		}
 	}
 	if read.Checkpoint, err = l.checkpointOf(ctx, size, read.log.Root()); err != nil {
-		return 0, err
+		return nil, err
 	}
-	return size, read.write(w)
+	return read, nil
 }
 
 // Begun is the time of the first event of the log; zero without any.
@@ -90,23 +88,23 @@ func (l Log) Begun(ctx context.Context) (at time.Time, err error) {
 
 // checkpointOf signs the log that was read. It is an error if that is not the log that
 // was sealed.
-func (l Log) checkpointOf(ctx context.Context, size int64, root tlog.Hash) (signed, error) {
+func (l Log) checkpointOf(ctx context.Context, size int64, root tlog.Hash) (Signed, error) {
 	note, err := l.Checkpoint(ctx, size)
 	if err != nil {
-		return signed{}, err
+		return Signed{}, err
 	}
 	c, err := ledger.ParseCheckpoint(note, l.VerifierKey())
 	if err != nil {
-		return signed{}, err
+		return Signed{}, err
 	}
 	if c.Root != root {
-		return signed{}, errors.New("the log that was read is not the one that was signed")
+		return Signed{}, errors.New("the log that was read is not the one that was signed")
 	}
-	return signed{Note: string(note), Key: l.VerifierKey(), Origin: c.Origin, Size: size}, nil
+	return Signed{Note: string(note), Key: l.VerifierKey(), Origin: c.Origin, Size: size}, nil
 }
 
-// signed is the checkpoint that a report rests on.
-type signed struct {
+// Signed is the checkpoint that a report rests on.
+type Signed struct {
 	Note, Key, Origin string
 	Size              int64
 }
@@ -116,29 +114,29 @@ func (x Report) covers(at time.Time) bool {
 	return !at.Before(x.From) && (x.To.IsZero() || !at.After(x.To))
 }
 
-// reading collects what a report shows while the log is read.
-type reading struct {
+// Reading is what a report says. It is collected while the log is read.
+type Reading struct {
 	Report
 	Now        time.Time         // when the report was made
-	Checkpoint signed            // what it rests on
+	Checkpoint Signed            // what it rests on
 	log        ledger.Reader     // what was read
 	names      map[string]string // of people and tokens, by id
 	cards      map[string]string // links to cards, by request
 
-	first, last time.Time          // the earliest and the latest event of the log
-	asked       map[string]*deploy // all requests of the log that the report may name
-	Deploys     []*deploy          // those of the period, oldest first
-	found       map[*exception][]finding
+	First, Last time.Time          // the earliest and the latest event of the log
+	asked       map[string]*Deploy // all requests of the log that the report may name
+	Deploys     []*Deploy          // those of the period, oldest first
+	found       map[*exception][]ExceptionEvent
 	people      map[string]approvals.Person  // what the log says of them so far, by id
 	tokens      map[string]approvals.Granted // by id
 }
 
-// deploy is a request as the log tells it. Of a request from before the period only
+// Deploy is a request as the log tells it. Of a request from before the period only
 // its number and place are known.
-type deploy struct {
+type Deploy struct {
 	approvals.Request
 	story
-	of       *reading
+	of       *Reading
 	InPeriod bool              // it is among the Deploys
 	acts     []approvals.Event // what people did, in all rounds
 	waits    []wait
@@ -151,10 +149,10 @@ type wait struct {
 }
 
 // newReading finds what people and tokens are called, and where the cards stand.
-func (l Log) newReading(ctx context.Context, x Report, apps []string) (*reading, error) {
-	r := &reading{
-		Report: x, names: map[string]string{}, cards: map[string]string{}, asked: map[string]*deploy{},
-		found: map[*exception][]finding{}, people: map[string]approvals.Person{}, tokens: map[string]approvals.Granted{},
+func (l Log) newReading(ctx context.Context, x Report, apps []string) (*Reading, error) {
+	r := &Reading{
+		Report: x, names: map[string]string{}, cards: map[string]string{}, asked: map[string]*Deploy{},
+		found: map[*exception][]ExceptionEvent{}, people: map[string]approvals.Person{}, tokens: map[string]approvals.Granted{},
 	}
 	return r, l.Store.View(ctx, func(tx approvals.Tx) error {
 		r.Now = tx.Now()
@@ -181,7 +179,7 @@ func (l Log) newReading(ctx context.Context, x Report, apps []string) (*reading,
 }
 
 // take reads one event.
-func (r *reading) take(line []byte) error {
+func (r *Reading) take(line []byte) error {
 	if err := r.log.Next(line); err != nil {
 		return err
 	}
@@ -190,16 +188,16 @@ func (r *reading) take(line []byte) error {
 		return err
 	}
 	// The clock may have been set back meanwhile.
-	if r.first.IsZero() || e.At().Before(r.first) {
-		r.first = e.At()
+	if r.First.IsZero() || e.At().Before(r.First) {
+		r.First = e.At()
 	}
-	if e.At().After(r.last) {
-		r.last = e.At()
+	if e.At().After(r.Last) {
+		r.Last = e.At()
 	}
 	if e.App != "" && r.App != "" && e.App != r.App {
 		return nil
 	}
-	var d *deploy
+	var d *Deploy
 	if e.Request != "" {
 		if d, err = r.follow(e); err != nil {
 			return err
@@ -216,7 +214,7 @@ func (r *reading) take(line []byte) error {
 }
 
 // know takes in what an event says of a person's login and authenticator.
-func (r *reading) know(e approvals.Event) {
+func (r *Reading) know(e approvals.Event) {
 	p := r.people[e.Data["user"]]
 	switch e.Type {
 	case approvals.EventPersonAdded, approvals.EventPersonRemoved:
@@ -231,10 +229,10 @@ func (r *reading) know(e approvals.Event) {
 }
 
 // follow brings the request of an event to the state after it.
-func (r *reading) follow(e approvals.Event) (*deploy, error) {
+func (r *Reading) follow(e approvals.Event) (*Deploy, error) {
 	d := r.asked[e.Request]
 	if d == nil {
-		d = &deploy{of: r, InPeriod: r.covers(e.At())}
+		d = &Deploy{of: r, InPeriod: r.covers(e.At())}
 		r.asked[e.Request] = d
 		if d.InPeriod {
 			r.Deploys = append(r.Deploys, d)
@@ -250,7 +248,7 @@ func (r *reading) follow(e approvals.Event) (*deploy, error) {
 
 // acted notes what somebody did, and how long the request waited for a vote, in its
 // first round: since it was asked for, or since the vote before.
-func (d *deploy) acted(e approvals.Event) {
+func (d *Deploy) acted(e approvals.Event) {
 	switch e.Type {
 	case approvals.EventVoted, approvals.EventRejected, approvals.EventBreakGlass:
 		d.acts = append(d.acts, e)

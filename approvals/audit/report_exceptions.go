@@ -27,24 +27,38 @@ var (
 	excRecovered     = &exception{"Database put back or changed", "The operator accepted an older database, or one that was changed from outside."}
 )
 
-// exceptions lists the kinds in the order of the page.
+// exceptions lists the kinds in the order of a report.
 var exceptions = []*exception{
 	excBypassed, excUnasked, excBreakGlass, excOwn, excConfig, excRefused, excRetried,
 	excAuthenticator, excRights, excSettings, excRecovered,
 }
 
-// finding is one event of an exception.
-type finding struct {
+// ExceptionEvent is one event of an exception.
+type ExceptionEvent struct {
 	At      time.Time
-	Deploy  *deploy // nil = of no request
+	Deploy  *Deploy // nil = of no request
 	Text    string
 	Changes []approvals.SettingChange
 }
 
+// ExceptionList are the exceptions of one kind.
+type ExceptionList struct {
+	Title, About string
+	Found        []ExceptionEvent
+}
+
+// Exceptions lists the exceptions of all kinds, also of those without any.
+func (r *Reading) Exceptions() (lists []ExceptionList) {
+	for _, x := range exceptions {
+		lists = append(lists, ExceptionList{x.Title, x.About, r.found[x]})
+	}
+	return lists
+}
+
 // look notes an event of the period that is an exception. d is its request.
-func (r *reading) look(e approvals.Event, d *deploy) {
+func (r *Reading) look(e approvals.Event, d *Deploy) {
 	note := func(kind *exception, format string, args ...any) {
-		f := finding{At: e.At(), Deploy: d, Text: fmt.Sprintf(format, args...), Changes: r.changes(e)}
+		f := ExceptionEvent{At: e.At(), Deploy: d, Text: fmt.Sprintf(format, args...), Changes: r.changes(e)}
 		r.found[kind] = append(r.found[kind], f)
 	}
 	switch by := r.actor(e.Actor); e.Type {
@@ -94,7 +108,7 @@ func (r *reading) look(e approvals.Event, d *deploy) {
 // lookAtPeople notes who got or lost a right, and whose authenticator is another one or
 // locked. What the gateway learns of people by itself, such as their user id at the CI
 // provider, is nothing of that.
-func (r *reading) lookAtPeople(e approvals.Event, note func(kind *exception, format string, args ...any)) {
+func (r *Reading) lookAtPeople(e approvals.Event, note func(kind *exception, format string, args ...any)) {
 	const none = "none"
 	id, login := cmp.Or(e.Data["user"], e.Actor.ID), e.Data["vcs_login"]
 	user, had, by := r.name(id), r.people[id], r.actor(e.Actor)
@@ -126,18 +140,18 @@ func (r *reading) lookAtPeople(e approvals.Event, note func(kind *exception, for
 		if token.Apps != nil {
 			apps = strings.Join(token.Apps, ", ")
 		}
-		note(excRights, "the token %s (%s, for %s) was made by %s, to expire %s", token.Name, token.Role, apps, by, at(token.Expires))
+		note(excRights, "the token %s (%s, for %s) was made by %s, to expire %s", token.Name, token.Role, apps, by, At(token.Expires))
 	case e.Type == approvals.EventTokenRevoked && covered:
 		when := "at once"
 		if until, err := time.Parse(timeFormat, e.Data["until"]); err == nil {
-			when = at(until)
+			when = At(until)
 		}
 		note(excRights, "the token %s was ended by %s, %s", token.Name, by, when)
 	}
 }
 
 // changes are the changed settings of an event that the report is about.
-func (r *reading) changes(e approvals.Event) (of []approvals.SettingChange) {
+func (r *Reading) changes(e approvals.Event) (of []approvals.SettingChange) {
 	for _, c := range e.Settings {
 		if r.App == "" || c.App == r.App {
 			of = append(of, c)
@@ -147,10 +161,10 @@ func (r *reading) changes(e approvals.Event) (of []approvals.SettingChange) {
 }
 
 // name is what somebody is called.
-func (r *reading) name(id string) string { return called(r.names[id], id) }
+func (r *Reading) name(id string) string { return called(r.names[id], id) }
 
 // actor names who caused an event.
-func (r *reading) actor(a approvals.Actor) string {
+func (r *Reading) actor(a approvals.Actor) string {
 	switch a.Kind {
 	case approvals.ActorPerson:
 		return r.name(a.ID)

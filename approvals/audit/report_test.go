@@ -1,7 +1,6 @@
 package audit_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"regexp"
@@ -12,6 +11,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/approvals"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/audit"
 	"github.com/rack-gateway/rack-gateway-approvals/approvals/totp"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/rack-gatewayd/reportpage"
 	"github.com/rack-gateway/rack-gateway-approvals/store/storetest"
 )
 
@@ -67,12 +67,8 @@ func TestReportAfterTheClockWasSet(t *testing.T) {
 				record(approvals.Event{Type: approvals.EventApproved, Request: id, App: "myapp", People: []string{"U0ANA"}})
 			}
 			by = 0
-			var page bytes.Buffer
-			if _, err := log.WriteReport(t.Context(), audit.Report{}, &page); err != nil {
-				t.Fatal(err)
-			}
 			shown := 0
-			for line := range strings.SplitSeq(page.String(), "Week of ") {
+			for line := range strings.SplitSeq(reportPage(t, log, audit.Report{}), "Week of ") {
 				var date string
 				var n int
 				if _, err := fmt.Sscanf(line, "%10s: %d", &date, &n); err == nil {
@@ -201,13 +197,23 @@ func TestReportOfRights(t *testing.T) {
 	}
 }
 
-// reportText is the text of a report, without its marks.
-func reportText(t *testing.T, log audit.Log, x audit.Report) string {
+// reportPage is a report as people read it.
+func reportPage(t *testing.T, log audit.Log, x audit.Report) string {
 	t.Helper()
-	var page bytes.Buffer
-	if _, err := log.WriteReport(t.Context(), x, &page); err != nil {
+	read, err := log.Report(t.Context(), x)
+	if err != nil {
 		t.Fatal(err)
 	}
-	_, body, _ := strings.Cut(page.String(), "<body>")
+	var page strings.Builder
+	if err := reportpage.Write(&page, read); err != nil {
+		t.Fatal(err)
+	}
+	return page.String()
+}
+
+// reportText is the text of its page, without its marks.
+func reportText(t *testing.T, log audit.Log, x audit.Report) string {
+	t.Helper()
+	_, body, _ := strings.Cut(reportPage(t, log, x), "<body>")
 	return strings.Join(strings.Fields(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(body, " ")), " ")
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/rack-gateway/rack-gateway-approvals/bot"
 	"github.com/rack-gateway/rack-gateway-approvals/circleci"
 	"github.com/rack-gateway/rack-gateway-approvals/cmd/internal/cli"
+	"github.com/rack-gateway/rack-gateway-approvals/cmd/rack-gatewayd/reportpage"
 )
 
 func (c *program) auditReport() *cobra.Command {
@@ -42,15 +43,18 @@ failed or is not complete, as the page says.`,
 				if err != nil {
 					return err
 				}
-				var page bytes.Buffer
-				size, err := a.WriteReport(cmd.Context(), x, &page)
+				read, err := a.Report(cmd.Context(), x)
 				if err != nil {
+					return err
+				}
+				var page bytes.Buffer
+				if err := reportpage.Write(&page, read); err != nil {
 					return err
 				}
 				if err := replaceFile(file, page.Bytes()); err != nil {
 					return fmt.Errorf("write the report: %w", err)
 				}
-				c.Say("The report of %d events is in %s.", size, file)
+				c.Say("The report of %d events is in %s.", read.Checkpoint.Size, file)
 				return missing
 			})
 		},
