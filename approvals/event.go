@@ -257,12 +257,10 @@ func (e Event) told() (rank int, told bool) {
 		return RankOutcome, true
 	case EventGateBypassed:
 		return RankNotice, true
-	case EventRequested, EventReminded, EventCodeFailed, EventDelayed, EventReopened, EventNewerWorkflow:
+	case EventRequested, EventReminded, EventCodeFailed, EventDelayed, EventReopened, EventNewerWorkflow, EventVerified:
 		return RankRemark, true
 	case EventAccepted, EventGateRefused, EventGateClosed:
 		return RankRemark, e.Data["again"] == ""
-	case EventVerified:
-		return RankRemark, true
 	case EventDeployReport:
 		return RankRemark, e.Data["verified"] == "" // the answer that let it start is told
 	case EventVerifyRefused:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	json "github.com/go-json-experiment/json/v1"
@@ -53,11 +52,6 @@ func tampered(format string, args ...any) error {
 func (t *tampering) Error() string { return tamperedPrefix + t.why }
 
 const tamperedPrefix = "the log was changed by somebody without the keys: "
-
-// tamperedBefore says again what was found wrong before.
-func tamperedBefore(fault string) error {
-	return &tampering{strings.TrimPrefix(fault, tamperedPrefix)}
-}
 
 // unreadableLog is why the log could not be read: it was changed, unless the
 // store could not be used at that moment or the caller went away, which say

@@ -95,13 +95,17 @@ func (j *journal) hold() string {
 	return ""
 }
 
-// know takes in what was found wrong with the log. The caller holds mu.
-func (j *journal) know(fault string) {
-	if j.fault != "" || fault == "" {
+// know takes in what was found wrong with the log, if anything was. told: the database has
+// it. The caller holds mu.
+func (j *journal) know(fault string, told bool) {
+	if fault == "" {
 		return
 	}
-	j.fault = fault
-	j.log.Error("nothing is approved or signed any more", "err", fault)
+	j.told = j.told || told
+	if j.fault == "" {
+		j.fault = fault
+		j.log.Error("nothing is approved or signed any more", "err", fault)
+	}
 }
 
 // tell stores what this process found wrong, so that the other processes and the next
@@ -151,16 +155,8 @@ func (j *journal) hear(tx Tx) error {
 	fault, err := readFault(tx)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.heard(fault)
+	j.know(fault, true)
 	return err
-}
-
-// heard takes in what the database says was found wrong. The caller holds mu.
-func (j *journal) heard(fault string) {
-	if fault != "" {
-		j.know(fault)
-		j.told = true
-	}
 }
 
 // notice returns err. If it says that the log was tampered with, that is remembered, and the
@@ -168,7 +164,7 @@ func (j *journal) heard(fault string) {
 func (j *journal) notice(ctx context.Context, err error) error {
 	if t, ok := errors.AsType[*tampering](err); ok {
 		j.mu.Lock()
-		j.know(t.Error())
+		j.know(t.Error(), false)
 		j.mu.Unlock()
 		j.tell(ctx)
 	}
@@ -220,14 +216,11 @@ func (j *journal) open(ctx context.Context, channel string) error {
 	j.mu.Lock()
 	j.channel = channel
 	j.mu.Unlock()
-	var size int64
-	err := j.store.View(ctx, func(tx Tx) error {
-		err := j.hear(tx)
-		if err != nil {
-			return err
+	size, err := query(ctx, j.store, func(tx Tx) (int64, error) {
+		if err := j.hear(tx); err != nil {
+			return 0, err
 		}
-		size, err = tx.Ledger().Size()
-		return err
+		return tx.Ledger().Size()
 	})
 	if err != nil || size > shortLog {
 		return j.notice(ctx, err)
@@ -250,7 +243,7 @@ func (j *journal) advance(tx Tx, n int) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	j.heard(fault)
+	j.know(fault, true)
 	var last []byte
 	for line, err := range tx.Leaves(j.reader.Size()) {
 		if err != nil {

@@ -66,14 +66,11 @@ func (j *journal) prove(tx Tx) (p *proof, err error) {
 		if request != "" {
 			p.tail[request] = append(p.tail[request], reader.Last())
 		}
-		if kind.aboutRight() {
-			if !copied {
-				p.rights = rights.clone()
-				copied = true
-			}
-			if err := p.rights.take(kind, line); err != nil {
-				return nil, tampered("%v", err)
-			}
+		if kind.aboutRight() && !copied {
+			p.rights, copied = rights.clone(), true
+		}
+		if err := p.rights.take(kind, line); err != nil {
+			return nil, tampered("%v", err)
 		}
 	}
 	if reader.Size()-known > longTail {
@@ -108,7 +105,7 @@ func (j *journal) proveHead(tx Tx) (*proof, error) {
 	case err != nil:
 		return nil, err
 	case fault != "":
-		return nil, tamperedBefore(fault)
+		return nil, tampered("%s", strings.TrimPrefix(fault, tamperedPrefix))
 	}
 	c := &Change{Tx: tx}
 	if err := c.compareHead(); err != nil {
@@ -165,12 +162,11 @@ func (p *proof) everybody() ([]Person, error) {
 }
 
 // person is somebody as their events say, with what Slack said of them; [ErrNotFound].
-func (p *proof) person(slackID string) (Person, error) {
+func (p *proof) person(slackID string) (who Person, err error) {
 	who, ok := p.rights.people[slackID]
 	if !ok {
-		return Person{}, ErrNotFound
+		return who, ErrNotFound
 	}
-	var err error
 	who.Standing, err = sealedValue[Standing](p.Tx, secretStanding(slackID))
 	return who, err
 }
