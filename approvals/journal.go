@@ -38,7 +38,7 @@ type journal struct {
 	mu        sync.Mutex
 	newest    head           // the newest head that this process committed or read; see passed
 	reader    *ledger.Reader // what was read leaf by leaf
-	histories map[string]*history
+	histories map[string]history
 	rights    rights
 	swept     time.Time     // the time for which histories were forgotten last
 	whole     bool          // the log was read to its end once
@@ -74,7 +74,7 @@ func (d *digest) add(leaf tlog.Hash) {
 func newJournal(store Store, signer *ledger.Signer, log *slog.Logger) *journal {
 	return &journal{
 		store: store, signer: signer, log: log, reader: &ledger.Reader{}, grown: make(chan struct{}), behind: make(chan struct{}, 1),
-		histories: map[string]*history{}, rights: rights{map[string]Person{}, map[string]Token{}, map[place]string{}},
+		histories: map[string]history{}, rights: rights{map[string]Person{}, map[string]Token{}, map[place]string{}},
 	}
 }
 
@@ -289,15 +289,12 @@ func (j *journal) take(line []byte, leaf tlog.Hash) error {
 	if j.changed != nil {
 		j.changed(request)
 	}
-	h := j.histories[request]
-	if h == nil {
-		if kind != EventRequested {
-			return nil // of a request that was forgotten
-		}
-		h = &history{}
-		j.histories[request] = h
+	h, known := j.histories[request]
+	if !known && kind != EventRequested {
+		return nil // of a request that was forgotten
 	}
 	h.add(leaf)
+	var err error
 	switch kind {
 	case EventApproved, EventBreakGlass:
 		h.approved, h.until = true, time.Time{}
@@ -305,18 +302,20 @@ func (j *journal) take(line []byte, leaf tlog.Hash) error {
 		h.until = time.Time{}
 	case EventRejected, EventSuperseded, EventCanceled, EventBypassed:
 		delete(j.histories, request)
+		return nil
 	case EventExpired, EventUndeliverable:
 		if !h.approved {
 			delete(j.histories, request)
 			return nil
 		}
-		return j.keepUntil(h, line, longestTTL)
+		err = h.keep(line, longestTTL)
 	case EventDeployed:
-		return errors.Join(j.rights.take(kind, line), j.keepUntil(h, line, longestWindow))
+		err = errors.Join(j.rights.take(kind, line), h.keep(line, longestWindow))
 	case EventDeployFailed:
-		return j.keepUntil(h, line, longestWindow)
+		err = h.keep(line, longestWindow)
 	}
-	return nil
+	j.histories[request] = h
+	return err
 }
 
 // agrees reports whether a history has those leaves that were read of it. Those of a
@@ -324,18 +323,17 @@ func (j *journal) take(line []byte, leaf tlog.Hash) error {
 func (j *journal) agrees(row Request, lines [][]byte, events []Event) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	var want, got digest
-	if h := j.histories[row.ID]; h != nil {
-		want = h.digest
-	} else if row.Status.forgettable() {
+	h, known := j.histories[row.ID]
+	if !known && row.Status.forgettable() {
 		return true
 	}
+	var got digest
 	for i, line := range lines {
 		if events[i].Seq < j.reader.Size() {
 			got.add(tlog.RecordHash(line))
 		}
 	}
-	return got == want
+	return got == h.digest
 }
 
 // sweepEvery is how often histories are forgotten that nobody can ask for.
@@ -350,7 +348,8 @@ const (
 // forgettable reports whether a journal may know nothing of a request any more.
 func (s Status) forgettable() bool { return !s.Open() && s != Released }
 
-func (j *journal) keepUntil(h *history, line []byte, d time.Duration) error {
+// keep remembers a history for d after an event.
+func (h *history) keep(line []byte, d time.Duration) error {
 	e, err := ParseEvent(line)
 	h.until = e.At().Add(d)
 	return err

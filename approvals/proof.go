@@ -123,11 +123,8 @@ func (p *proof) request(row Request) (Request, error) {
 	}
 	p.j.mu.Lock()
 	h, known := p.j.histories[row.ID]
-	var want, got digest
-	if known {
-		want = h.digest
-	}
 	p.j.mu.Unlock()
+	want, got := h.digest, digest{}
 	for _, leaf := range p.tail[row.ID] {
 		want.add(leaf)
 	}
