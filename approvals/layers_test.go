@@ -24,7 +24,7 @@ var layers = [][]string{
 	{ // rules, without a store
 		"apply", "look", "pace", "step", "step_gate", "step_pending", "step_approved", "step_released", "step_closed",
 	},
-	{"change", "head", "kept", "sealed", "journal", "proof", "log", "rebuild"}, // the log and the rows that cache it
+	{"change", "kept", "sealed", "journal", "proof", "log", "rebuild"}, // the log and the rows that cache it
 	{"judge"}, // rules that read the store
 	// use cases
 	{
