@@ -289,7 +289,8 @@ func (s JobStatus) Final() bool { return s == JobSuccess || s == JobNotRun || s.
 
 // Failed reports whether the job ended without having done its work.
 func (s JobStatus) Failed() bool {
-	return slices.Contains([]JobStatus{JobFailed, JobCanceled, JobTimedOut, JobInfrastructureFail, JobUnauthorized, JobTerminatedUnknown}, s)
+	failed := []JobStatus{JobFailed, JobCanceled, JobTimedOut, JobInfrastructureFail, JobUnauthorized, JobTerminatedUnknown}
+	return slices.Contains(failed, s)
 }
 
 // WorkflowStatus is the status of a workflow. The provider may answer with statuses that are not listed here.
@@ -309,5 +310,6 @@ const (
 // Final reports whether a workflow with this status does not go on any more. An
 // unknown status is never final.
 func (s WorkflowStatus) Final() bool {
-	return slices.Contains([]WorkflowStatus{WorkflowSuccess, WorkflowFailed, WorkflowCanceled, WorkflowError, WorkflowUnauthorized, WorkflowNotRun}, s)
+	over := []WorkflowStatus{WorkflowSuccess, WorkflowFailed, WorkflowCanceled, WorkflowError, WorkflowUnauthorized, WorkflowNotRun}
+	return slices.Contains(over, s)
 }

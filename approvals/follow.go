@@ -272,8 +272,7 @@ func (f *follower) act(ctx context.Context, p plan) error {
 			if wait := min(ciError(err).RetryAfter, longestSettle); wait > 0 {
 				e.Data["retry_after"] = itoa(int64((wait + time.Second - 1) / time.Second))
 			}
-		}
-		if p.Act != ActApprove && ciError(err).Temporary() {
+		} else if ciError(err).Temporary() {
 			return nil // the call is repeated, and the answer that counts is recorded then
 		}
 	}

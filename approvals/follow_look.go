@@ -132,11 +132,10 @@ func (s *Service) unasked(ctx context.Context, r Request) ([]string, error) {
 		if w.Name != r.Facts.WorkflowName || slices.Contains(r.NewerFlows, w.ID) {
 			continue
 		}
-		asked, err := s.askedBefore(ctx, r.App, r.Environment, w.ID)
-		if err != nil || asked {
-			if err != nil {
-				return found, err
-			}
+		switch asked, err := s.askedBefore(ctx, r.App, r.Environment, w.ID); {
+		case err != nil:
+			return found, err
+		case asked:
 			continue
 		}
 		s.pace.turn(rankUrgent, 1)

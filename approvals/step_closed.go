@@ -105,8 +105,7 @@ func (s *step) openedLate() {
 	case s.anotherOne(newer):
 		// The newer request for the same gate tells who opened it.
 	default:
-		e := s.happens(EventGateBypassed, Actor{Kind: ActorCI, ID: s.l.name(s.gate.ApprovedBy)}, nil)
-		e.Outcome = string(s.r.Status)
+		s.happens(EventGateBypassed, Actor{Kind: ActorCI, ID: s.l.name(s.gate.ApprovedBy)}, nil).Outcome = string(s.r.Status)
 	}
 }
 

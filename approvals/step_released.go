@@ -31,6 +31,7 @@ func (s *step) released() {
 		}
 	}
 	behind := dependents(s.l.Jobs, s.gate.ID, filed)
+	jobs := list(slices.Sorted(slices.Values(jobNames(behind))))
 	is, job := outcome(s.l.Jobs, behind, s.r.DeployJobs, false)
 	if is == resultOpen && s.ended() {
 		is, job = outcome(s.l.Jobs, behind, s.r.DeployJobs, true)
@@ -43,14 +44,14 @@ func (s *step) released() {
 			s.m.Act = ActReadFacts
 		}
 	case resultDone:
-		s.happens(EventDeployed, Actor{Kind: ActorCI}, Data{"jobs": list(slices.Sorted(slices.Values(jobNames(behind))))}).Outcome = string(PhaseSucceeded)
+		s.happens(EventDeployed, Actor{Kind: ActorCI}, Data{"jobs": jobs}).Outcome = string(PhaseSucceeded)
 	default:
-		s.deployFailed(is, job, behind)
+		s.deployFailed(is, job, jobs)
 	}
 }
 
-// deployFailed ends a request whose deploy failed or was skipped; job decided that.
-func (s *step) deployFailed(is result, job Job, behind []Job) {
+// deployFailed ends a request whose deploy failed or was skipped; job, one of jobs, decided that.
+func (s *step) deployFailed(is result, job Job, jobs string) {
 	outcome := string(job.Status)
 	detail := fmt.Sprintf("job %s: %s", job.Name, job.Status)
 	switch {
@@ -60,8 +61,7 @@ func (s *step) deployFailed(is result, job Job, behind []Job) {
 		// https://circleci.com/docs/contexts/#restrict-a-context
 		detail += "; its context is restricted to a group that the approver in CircleCI is not in"
 	}
-	e := s.ends(EventDeployFailed, Actor{Kind: ActorCI}, Failure{FailDeploy, detail}, Data{"jobs": list(slices.Sorted(slices.Values(jobNames(behind)))), "job": job.Name})
-	e.Outcome = outcome
+	s.ends(EventDeployFailed, Actor{Kind: ActorCI}, Failure{FailDeploy, detail}, Data{"jobs": jobs, "job": job.Name}).Outcome = outcome
 }
 
 // dependents lists the jobs behind a gate: those that need it, directly or
