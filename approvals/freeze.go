@@ -42,7 +42,6 @@ const (
 var (
 	windowForm = regexp.MustCompile(`^([A-Za-z]{3}|\d{4}-\d\d-\d\d) (\d\d:\d\d) ?- ?([A-Za-z]{3}|\d{4}-\d\d-\d\d) (\d\d:\d\d) (\S+)$`)
 	daysOfWeek = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
-	errWindow  = errors.New("must be windows such as Fri 16:00-Mon 07:00 Europe/Berlin; 2026-12-24 12:00-2027-01-02 09:00 Europe/Berlin")
 )
 
 // ParseFreeze reads windows that are separated by semicolons. What it says of a
@@ -70,7 +69,7 @@ func ParseFreeze(text string) (Freeze, error) {
 func parseWindow(entry string) (w freezeWindow, err error) {
 	m := windowForm.FindStringSubmatch(entry)
 	if m == nil || len(m[1]) != len(m[3]) {
-		return w, errWindow
+		return w, errors.New("must be windows such as Fri 16:00-Mon 07:00 Europe/Berlin; 2026-12-24 12:00-2027-01-02 09:00 Europe/Berlin")
 	}
 	w.weekly = len(m[1]) == len(daysOfWeek[0])
 	var bad, bad2 error

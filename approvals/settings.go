@@ -18,7 +18,7 @@ type place struct{ app, environment string }
 
 // Apps lists the names of all apps, sorted.
 func (s Settings) Apps() []string {
-	return s.distinct(func(p Policy) string { return p.App })
+	return distinct(s.Policies(), func(p Policy) string { return p.App })
 }
 
 // TakesOIDC names the variable by which an app takes the OIDC tokens of CI jobs,
@@ -39,17 +39,17 @@ func (s Settings) ofProject(id string) []Policy {
 
 // Channels lists every channel that a card may be posted to, sorted.
 func (s Settings) Channels() []string {
-	return s.distinct(func(p Policy) string { return p.Channel })
+	return distinct(s.Policies(), func(p Policy) string { return p.Channel })
 }
 
 // Projects lists the slugs of all projects, sorted.
 func (s Settings) Projects() []string {
-	return s.distinct(func(p Policy) string { return p.Project })
+	return distinct(s.Policies(), func(p Policy) string { return p.Project })
 }
 
-func (s Settings) distinct(of func(Policy) string) []string {
+func distinct(policies []Policy, of func(Policy) string) []string {
 	var found []string
-	for _, p := range s.policies {
+	for _, p := range policies {
 		found = append(found, of(p))
 	}
 	return sorted(found)
@@ -64,13 +64,8 @@ func sorted(words []string) []string {
 // Environments lists the environments of an app that a variable names, and the
 // default one when it can be used, sorted.
 func (s Settings) Environments(app string) []string {
-	var envs []string
-	for p := range s.policies {
-		if p.app == app {
-			envs = append(envs, p.environment)
-		}
-	}
-	return sorted(envs)
+	ofApp := only(s.Policies(), func(p Policy) bool { return p.App == app })
+	return distinct(ofApp, func(p Policy) string { return p.Environment })
 }
 
 // Policies lists the policies of all apps and environments, by both names.

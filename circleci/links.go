@@ -50,11 +50,5 @@ func NormalizeSlug(slug string) (string, error) {
 func SameSlug(a, b string) bool {
 	a, errA := NormalizeSlug(a)
 	b, errB := NormalizeSlug(b)
-	if errA != nil || errB != nil {
-		return false
-	}
-	if strings.HasPrefix(a, "circleci/") {
-		return a == b
-	}
-	return strings.EqualFold(a, b)
+	return errA == nil && errB == nil && (a == b || !strings.HasPrefix(a, "circleci/") && strings.EqualFold(a, b))
 }
