@@ -98,9 +98,11 @@ func (b *bench) disk(context.Context) error {
 	return nil
 }
 
-// settings are the variables of the daemon.
+// settings are the variables of the daemon. Open gates are looked at as often as in
+// production: with the second of the tests, a few of them are most of what an idle
+// daemon does.
 func (p loadPlan) settings() []string {
-	env := []string{"RGW_RATE_LIMIT=0", "RGW_LOG_LEVEL=error", "RGW_SETTING_SUPERSEDE=off", "RGW_SETTING_ON_CLOSE=nothing", "RGW_SETTING_CIRCLECI_AUTO_APPROVE_ON_APPROVAL=true"}
+	env := []string{"RGW_RATE_LIMIT=0", "RGW_LOG_LEVEL=error", "RGW_POLL_INTERVAL=15s", "RGW_SETTING_SUPERSEDE=off", "RGW_SETTING_ON_CLOSE=nothing", "RGW_SETTING_CIRCLECI_AUTO_APPROVE_ON_APPROVAL=true"}
 	for i := range p.apps {
 		prefix := "RGW_APP_" + strings.ToUpper(loadApp(i)) + "_SETTING_"
 		env = append(env, prefix+"VCS_REPO=MyOrg/"+loadApp(i), prefix+"CIRCLECI_APPROVAL_JOB_NAME="+stage.Gate, prefix+"SLACK_CHANNEL="+loadChannel(i))
