@@ -51,7 +51,7 @@ func TestWatchStore(t *testing.T) {
 				return full
 			}
 			return damaged
-		}, false, time.Minute + watchStoreEvery + brokenTime, 1},
+		}, false, time.Minute + watchStoreAgain + brokenTime, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
