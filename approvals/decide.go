@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -72,7 +73,10 @@ const shortestEmergency = 10
 // shows it.
 func (s *Service) Decide(ctx context.Context, who Clicker, requestID string, action Action, reason, code string) error {
 	d := Decision{Action: action, SlackUser: who.User, Reason: strings.TrimSpace(reason)}
-	least := map[Action]int{ActionReject: 1, ActionBreakGlass: shortestEmergency}[action]
+	least, known := map[Action]int{ActionApprove: 0, ActionReject: 1, ActionBreakGlass: shortestEmergency}[action]
+	if !known {
+		return fmt.Errorf("nobody can decide to %q", action)
+	}
 	if n := utf8.RuneCountInString(d.Reason); n < least || n > maxReason {
 		return &Refusal{Code: RefusedReason}
 	}

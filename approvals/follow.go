@@ -17,8 +17,11 @@ import (
 // look finds out whether the call took effect; after that, the next look finds
 // what there is to be found.
 func (s *Service) follow(ctx context.Context, w Work) Outcome {
-	f := &follower{s: s, w: w, noted: noted{Trails: map[string]Trail{}}}
+	f := &follower{s: s, w: w}
 	_ = json.Unmarshal([]byte(w.Note), &f.noted) // a note that cannot be read costs second looks, no more
+	if f.Trails == nil {
+		f.Trails = map[string]Trail{}
+	}
 	for range mostSteps {
 		if again, out := f.round(ctx); !again {
 			out.Rests = f.asked

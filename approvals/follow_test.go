@@ -678,3 +678,15 @@ func TestGateIsNotTakenFromANewRequest(t *testing.T) {
 		})
 	})
 }
+
+// A note that a hand in the database spoilt costs second looks, no more.
+func TestFollowsWithAnyNote(t *testing.T) {
+	for _, note := range []string{"null", `{"Trails":null}`, `{"Trails":[]}`, "{"} {
+		bubble(t, "", func(w *world) {
+			r := w.request(1, "on_hold")
+			w.sql("UPDATE due SET note = '" + note + "' WHERE kind = 'follow'")
+			w.must(w.approve("U01", r))
+			w.is(r, approvals.Released)
+		})
+	}
+}

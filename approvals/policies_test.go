@@ -125,6 +125,20 @@ func TestBreakGlass(t *testing.T) {
 	})
 }
 
+// What is none of the three actions decides nothing, least of all an emergency release.
+func TestUnknownAction(t *testing.T) {
+	bubble(t, "BREAK_GLASS=U01", func(w *world) {
+		r := w.request(1, "on_hold")
+		for _, action := range []approvals.Action{"", "approve ", "retry"} {
+			if err := w.svc.Decide(w.ctx, approvals.Clicker{Team: team, User: "U01"}, r.ID, action, outage, w.code("U01")); err == nil {
+				t.Errorf("%q: got no error", action)
+			}
+		}
+		w.wait(time.Minute)
+		w.is(r, approvals.Pending)
+	})
+}
+
 // All but the quorum, the freeze and the rule about one's own deploy holds.
 func TestBreakGlassRefused(t *testing.T) {
 	bubble(t, "SUPERSEDE=off BREAK_GLASS=U01,U04 ALLOW_SELF_APPROVAL=true", func(w *world) {
