@@ -262,6 +262,7 @@ func (p *play) looked() {
 func TestWithoutAutoApproveAHumanOpensTheGate(t *testing.T) {
 	p := setup(t, settings("CIRCLECI_AUTO_APPROVE_ON_APPROVAL=false"))
 	a := p.askOnHold()
+	p.looked() // or the line says that the gate has to be reached first
 	p.approve(stage.Ana, a, "approve")
 	p.cardSays(a, closed, "Approved: myapp", "now approve approve_deploy_production in CircleCI")
 	p.replied(a, "Now approve approve_deploy_production in CircleCI")

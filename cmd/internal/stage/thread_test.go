@@ -16,6 +16,7 @@ func TestNormalDeployHasFiveReplies(t *testing.T) {
 		t.Run(map[bool]string{false: "socket", true: "http"}[http], func(t *testing.T) {
 			p := setup(t, stage.Options{HTTP: http})
 			a := p.askOnHold()
+			p.looked() // or the second line says that the gate has to be reached first
 			p.approve(stage.Ana, a, "approve")
 			p.becomes(a, approvals.Released)
 			if r := p.Client(p.ctx, a.workflow, "deploy", "--app", stage.App, "--", "true"); r.Code != 0 {
